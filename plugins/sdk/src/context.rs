@@ -1,0 +1,253 @@
+//! What a worker holds while it performs: the way to the database, the audit log and the app.
+
+use std::rc::Rc;
+
+use serde_json::Value as Json;
+
+use crate::audit::AuditEvent;
+use crate::error::{HostError, code};
+use crate::host::{Host, HostCursor, HostSavepoint, JobInfo, LogLevel};
+use crate::value::{Row, Value, json_text};
+
+/// The running job. Everything done through it belongs to one transaction, which commits with the job's outcome.
+pub struct Context<'a> {
+    host: &'a dyn Host,
+}
+
+impl<'a> Context<'a> {
+    /// For hosts: a context that stands on this one.
+    #[must_use]
+    pub fn new(host: &'a dyn Host) -> Self {
+        Self { host }
+    }
+
+    /// Runs one statement that returns rows, to be read in chunks. Parameters bind to `?1`, `?2`, … in order.
+    ///
+    /// # Errors
+    /// When the statement is denied, wrong, or over a limit.
+    pub fn query(&self, sql: &str, params: Vec<Value>) -> Result<Cursor<'a>, HostError> {
+        let cursor = self.host.query(sql, &params)?;
+        let columns = cursor.columns().into();
+        Ok(Cursor { cursor, columns })
+    }
+
+    /// The first row of a query, if there is one.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub fn query_row(&self, sql: &str, params: Vec<Value>) -> Result<Option<Row>, HostError> {
+        Ok(self.query(sql, params)?.next_chunk(1)?.pop())
+    }
+
+    /// Runs one statement; the number of rows it changed.
+    ///
+    /// # Errors
+    /// When the statement is denied, wrong, refused by a constraint, or over a limit.
+    pub fn execute(&self, sql: &str, params: Vec<Value>) -> Result<u64, HostError> {
+        self.host.execute(sql, &params)
+    }
+
+    /// Runs one statement once for each set of parameters: a result for each, one bad row does not lose the others.
+    ///
+    /// # Errors
+    /// When the statement cannot be prepared.
+    pub fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError> {
+        self.host.execute_many(sql, sets)
+    }
+
+    /// Opens a savepoint. Dropped without [`Savepoint::release`], it rolls back.
+    ///
+    /// # Errors
+    /// When too many are open.
+    pub fn savepoint(&self) -> Result<Savepoint<'a>, HostError> {
+        Ok(Savepoint { savepoint: Some(self.host.begin_savepoint()?) })
+    }
+
+    /// Commits what was done so far, lets other writers in, renews the job's lease and notices a cancellation. Closes cursors
+    /// and savepoints.
+    ///
+    /// # Errors
+    /// Code `cancelled` or `lease-lost`: return it with `?`. Code `busy`, `store` or `deadline` when the commit failed.
+    pub fn checkpoint(&self) -> Result<(), HostError> {
+        self.host.checkpoint()
+    }
+
+    /// Writes an event to the audit log; its id.
+    ///
+    /// # Errors
+    /// When the event breaks a rule of [`AuditEvent::check`].
+    pub fn audit(&self, event: AuditEvent) -> Result<u64, HostError> {
+        let ids = self.host.audit_log(&[event])?;
+        ids.first().copied().ok_or_else(|| HostError::new(code::STORE, "the host gave no audit id back"))
+    }
+
+    /// Writes many events in one call, all or none; their ids.
+    ///
+    /// # Errors
+    /// When one of them breaks a rule of [`AuditEvent::check`].
+    pub fn audit_all(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
+        self.host.audit_log(events)
+    }
+
+    /// Writes many events in one call. If some break a rule, the host reports and drops those and writes the others, so that one
+    /// odd row does not stop a sweep for ever; if the log itself cannot be written, it is an error.
+    ///
+    /// # Errors
+    /// When the log cannot be written, or an event names another organization than the job's.
+    pub fn audit_batch(&self, events: &[AuditEvent]) -> Result<(), HostError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        match self.host.audit_log(events) {
+            Err(error) if error.code == code::INVALID => {
+                self.host.audit_log_safe(events);
+                Ok(())
+            }
+            written => written.map(drop),
+        }
+    }
+
+    /// Writes the good events and drops the bad ones, which the host reports by field name; how many were written.
+    pub fn audit_safe(&self, events: &[AuditEvent]) -> u32 {
+        self.host.audit_log_safe(events)
+    }
+
+    /// Now, in unix milliseconds, by the host's clock.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.host.now()
+    }
+
+    /// Publishes a message to the app, delivered once the transaction has committed.
+    ///
+    /// # Errors
+    /// When the topic is not usable or too many wait.
+    pub fn publish(&self, topic: &str, payload: &Json) -> Result<(), HostError> {
+        self.host.publish(topic, &json_text(payload))
+    }
+
+    /// The job: id, attempt, deadline, slot.
+    #[must_use]
+    pub fn job(&self) -> JobInfo {
+        self.host.job()
+    }
+
+    /// Tells the operator how far the work is; total 0 means unknown.
+    pub fn progress(&self, done: u64, total: u64) {
+        self.host.progress(done, total);
+    }
+
+    /// Whether someone asked for the job to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.host.is_cancelled()
+    }
+
+    /// Writes a line to the app's log, marked with the worker and the job.
+    pub fn log(&self, level: LogLevel, message: &str) {
+        self.host.log(level, message);
+    }
+
+    /// Calls a function of the app.
+    ///
+    /// # Errors
+    /// When it is not granted, fails, or answers with no JSON.
+    pub fn call(&self, capability: &str, request: &Json) -> Result<Json, HostError> {
+        let reply = self.host.call(capability, &json_text(request))?;
+        serde_json::from_str(&reply)
+            .map_err(|error| HostError::new(code::CAPABILITY, format!("capability `{capability}` answered with no JSON: {error}")))
+    }
+}
+
+/// The rows of a query.
+pub struct Cursor<'a> {
+    cursor: Box<dyn HostCursor + 'a>,
+    columns: Rc<[String]>,
+}
+
+impl<'a> Cursor<'a> {
+    /// Up to `max_rows` further rows; none at the end.
+    ///
+    /// # Errors
+    /// When the cursor is closed or reading fails.
+    pub fn next_chunk(&mut self, max_rows: u32) -> Result<Vec<Row>, HostError> {
+        let rows = self.cursor.next(max_rows)?;
+        Ok(rows.into_iter().map(|values| Row::new(Rc::clone(&self.columns), values)).collect())
+    }
+
+    /// All rows, one after the other, fetched a few hundred at a time.
+    #[must_use]
+    pub fn rows(self) -> Rows<'a> {
+        Rows { cursor: self, chunk: Vec::new().into_iter(), ended: false }
+    }
+
+    /// The names of the columns.
+    #[must_use]
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+}
+
+/// An iterator over the rows of a query.
+pub struct Rows<'a> {
+    cursor: Cursor<'a>,
+    chunk: std::vec::IntoIter<Row>,
+    ended: bool,
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Row, HostError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(row) = self.chunk.next() {
+            return Some(Ok(row));
+        }
+        if self.ended {
+            return None;
+        }
+        match self.cursor.next_chunk(256) {
+            Ok(rows) => {
+                self.ended = rows.is_empty();
+                self.chunk = rows.into_iter();
+                self.chunk.next().map(Ok)
+            }
+            Err(error) => {
+                self.ended = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// An open savepoint: dropped, it rolls back.
+#[must_use = "a savepoint that is dropped rolls back"]
+pub struct Savepoint<'a> {
+    savepoint: Option<Box<dyn HostSavepoint + 'a>>,
+}
+
+impl Savepoint<'_> {
+    /// Keeps what was written since.
+    ///
+    /// # Errors
+    /// Code `closed` after a checkpoint or the end of an earlier savepoint.
+    pub fn release(mut self) -> Result<(), HostError> {
+        self.savepoint.take().map_or(Ok(()), |savepoint| savepoint.release())
+    }
+
+    /// Undoes what was written since, audit rows and events included.
+    ///
+    /// # Errors
+    /// Code `closed` after a checkpoint or the end of an earlier savepoint.
+    pub fn rollback(mut self) -> Result<(), HostError> {
+        self.savepoint.take().map_or(Ok(()), |savepoint| savepoint.rollback())
+    }
+}
+
+impl Drop for Savepoint<'_> {
+    fn drop(&mut self) {
+        if let Some(savepoint) = self.savepoint.take() {
+            // Closed already: there is nothing left to undo.
+            let _ = savepoint.rollback();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The host API as a Rust trait: what [`Context`](crate::Context) stands on, whoever plays the host.
+//!
+//! Its functions are those of the WIT package `verger:worker`, one to one. Worker authors use [`Context`](crate::Context).
+
+use crate::audit::AuditEvent;
+use crate::error::HostError;
+use crate::value::Value;
+
+/// A host: Verger itself, the test kit, or the imports of a component.
+pub trait Host {
+    /// `store.query`.
+    ///
+    /// # Errors
+    /// When the statement is denied, wrong, or over a limit.
+    fn query(&self, sql: &str, params: &[Value]) -> Result<Box<dyn HostCursor + '_>, HostError>;
+
+    /// `store.execute`.
+    ///
+    /// # Errors
+    /// When the statement is denied, wrong, refused by a constraint, or over a limit.
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError>;
+
+    /// `store.execute-many`.
+    ///
+    /// # Errors
+    /// When the statement cannot be prepared; one set's failure is in its own result.
+    fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError>;
+
+    /// `store.begin-savepoint`.
+    ///
+    /// # Errors
+    /// When too many are open.
+    fn begin_savepoint(&self) -> Result<Box<dyn HostSavepoint + '_>, HostError>;
+
+    /// `store.checkpoint`.
+    ///
+    /// # Errors
+    /// Codes `cancelled`, `lease-lost`, `busy`, `store`, `deadline`.
+    fn checkpoint(&self) -> Result<(), HostError>;
+
+    /// `audit.log`.
+    ///
+    /// # Errors
+    /// When an event breaks a rule; nothing is written then.
+    fn audit_log(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError>;
+
+    /// `audit.log-safe`: how many were written.
+    fn audit_log_safe(&self, events: &[AuditEvent]) -> u32;
+
+    /// `clock.now`, in unix milliseconds.
+    fn now(&self) -> i64;
+
+    /// `events.publish`.
+    ///
+    /// # Errors
+    /// When the topic or the JSON is not usable, or too many wait.
+    fn publish(&self, topic: &str, payload: &str) -> Result<(), HostError>;
+
+    /// The functions of interface `job` that do not change, at once.
+    fn job(&self) -> JobInfo;
+
+    /// `job.progress`.
+    fn progress(&self, done: u64, total: u64);
+
+    /// `job.is-cancelled`.
+    fn is_cancelled(&self) -> bool;
+
+    /// `log.write`.
+    fn log(&self, level: LogLevel, message: &str);
+
+    /// `host.call`.
+    ///
+    /// # Errors
+    /// When the capability is not granted or fails.
+    fn call(&self, capability: &str, request: &str) -> Result<String, HostError>;
+}
+
+/// A cursor of a host.
+pub trait HostCursor {
+    /// The names of the columns.
+    fn columns(&self) -> Vec<String>;
+
+    /// Up to `max_rows` rows; none at the end.
+    ///
+    /// # Errors
+    /// When the cursor is closed or reading fails.
+    fn next(&self, max_rows: u32) -> Result<Vec<Vec<Value>>, HostError>;
+}
+
+/// A savepoint of a host.
+pub trait HostSavepoint {
+    /// Keeps what was written since.
+    ///
+    /// # Errors
+    /// When it is closed.
+    fn release(&self) -> Result<(), HostError>;
+
+    /// Undoes what was written since.
+    ///
+    /// # Errors
+    /// When it is closed.
+    fn rollback(&self) -> Result<(), HostError>;
+}
+
+/// What a worker may know of its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobInfo {
+    /// The job's id; `None` when the worker is called directly.
+    pub id: Option<u64>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// How many attempts the job has.
+    pub max_attempts: u32,
+    /// When the attempt will be stopped, in unix milliseconds.
+    pub deadline: i64,
+    /// The slot, for a job made by a schedule.
+    pub scheduled: Option<Slot>,
+}
+
+/// The instant of a schedule that a job was made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The name of the schedule.
+    pub schedule: String,
+    /// When it was due, in unix milliseconds.
+    pub at: i64,
+    /// How many earlier slots this job stands for.
+    pub missed: u32,
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Every step.
+    Trace,
+    /// For a developer.
+    Debug,
+    /// For an operator.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Something went wrong.
+    Error,
+}

@@ -1,0 +1,356 @@
+//! What a worker says of itself: its name, its args, and what it asks to touch.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::args::Args;
+use crate::ident::Ident;
+
+/// The keys that the args of a tenant-aware worker must contain; their values may be null.
+const TENANT_KEYS: [&str; 2] = ["organization_id", "actor_id"];
+
+/// A worker's description of itself. As JSON it is what `describe` returns; unknown fields are ignored, so it can grow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The worker's name: lower-case letters, digits and `-`, at most 64 bytes.
+    pub name: String,
+    /// Its version, in any form of up to 64 bytes.
+    pub version: String,
+    /// One sentence on what it does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Whether its args must carry `organization_id` and `actor_id`, which make its scope.
+    #[serde(default)]
+    pub tenant_aware: bool,
+    /// The args it takes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub args: BTreeMap<String, ArgSpec>,
+    /// The tables it asks for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableAsk>,
+    /// The host capabilities it asks for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// When it suggests to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Suggested>,
+}
+
+impl Manifest {
+    /// A worker that takes no args and asks for nothing.
+    #[must_use]
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            description: String::new(),
+            tenant_aware: false,
+            args: BTreeMap::new(),
+            tables: Vec::new(),
+            capabilities: Vec::new(),
+            schedule: None,
+        }
+    }
+
+    /// One sentence on what it does.
+    #[must_use]
+    pub fn description(mut self, sentence: impl Into<String>) -> Self {
+        self.description = sentence.into();
+        self
+    }
+
+    /// Its args must carry `organization_id` and `actor_id`.
+    #[must_use]
+    pub fn tenant_aware(mut self) -> Self {
+        self.tenant_aware = true;
+        self
+    }
+
+    /// It takes this arg.
+    #[must_use]
+    pub fn arg(mut self, key: impl Into<String>, spec: ArgSpec) -> Self {
+        self.args.insert(key.into(), spec);
+        self
+    }
+
+    /// It asks for this table.
+    #[must_use]
+    pub fn table(mut self, ask: TableAsk) -> Self {
+        self.tables.push(ask);
+        self
+    }
+
+    /// It asks to call this function of the app.
+    #[must_use]
+    pub fn capability(mut self, name: impl Into<String>) -> Self {
+        self.capabilities.push(name.into());
+        self
+    }
+
+    /// It suggests to run then.
+    #[must_use]
+    pub fn schedule(mut self, suggested: Suggested) -> Self {
+        self.schedule = Some(suggested);
+        self
+    }
+
+    /// Reads the JSON a component's `describe` returned, and checks it.
+    ///
+    /// # Errors
+    /// [`ManifestError::Unreadable`] with the place and the reason, or [`ManifestError::Invalid`].
+    pub fn parse(json: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = serde_json::from_str(json).map_err(|error| ManifestError::Unreadable(error.to_string()))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Checks the name, the version and the tables.
+    ///
+    /// # Errors
+    /// [`ManifestError::Invalid`] with what is wrong.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let invalid = |reason: String| Err(ManifestError::Invalid(reason));
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
+            return invalid(format!("the name {:?} must be 1 to 64 lower-case letters, digits and `-`", self.name));
+        }
+        if self.version.is_empty() || self.version.len() > 64 {
+            return invalid("the version must have 1 to 64 bytes".to_string());
+        }
+        for ask in &self.tables {
+            let table = match &ask.table {
+                TableName::Named { table } => table,
+                TableName::FromArg { arg, default } => {
+                    if !self.args.contains_key(arg) {
+                        return invalid(format!("a table is named by the arg `{arg}`, which the manifest does not list"));
+                    }
+                    default
+                }
+            };
+            if let Err(error) = Ident::parse(table) {
+                return invalid(error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// The args with every default filled in.
+    ///
+    /// # Errors
+    /// [`ManifestError::MissingKeys`] naming every absent key: the tenant keys of a tenant-aware worker and its required args.
+    pub fn complete(&self, args: &Args) -> Result<Args, ManifestError> {
+        let tenant_keys: &[&str] = if self.tenant_aware { &TENANT_KEYS } else { &[] };
+        let required = self.args.iter().filter(|(_, spec)| spec.required && spec.default.is_none()).map(|(key, _)| key.as_str());
+        let missing: Vec<String> = tenant_keys
+            .iter()
+            .copied()
+            .chain(required.filter(|key| !tenant_keys.contains(key)))
+            .filter(|key| !args.as_map().contains_key(*key))
+            .map(str::to_string)
+            .collect();
+        if !missing.is_empty() {
+            return Err(ManifestError::MissingKeys { worker: self.name.clone(), keys: missing });
+        }
+        let mut complete = args.clone();
+        for (key, spec) in &self.args {
+            if let Some(default) = &spec.default
+                && !complete.as_map().contains_key(key)
+            {
+                complete.as_map_mut().insert(key.clone(), default.clone());
+            }
+        }
+        Ok(complete)
+    }
+}
+
+/// One arg a worker takes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArgSpec {
+    /// What it is when the job does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Json>,
+    /// Whether a job without it is refused.
+    #[serde(default)]
+    pub required: bool,
+    /// What it means.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+}
+
+impl ArgSpec {
+    /// An arg a job must have.
+    #[must_use]
+    pub fn required() -> Self {
+        Self { required: true, ..Self::default() }
+    }
+
+    /// An arg a job may leave out.
+    #[must_use]
+    pub fn optional() -> Self {
+        Self::default()
+    }
+
+    /// An arg with this value when the job does not say.
+    #[must_use]
+    pub fn default_value(value: impl Into<Json>) -> Self {
+        Self { default: Some(value.into()), ..Self::default() }
+    }
+
+    /// What it means.
+    #[must_use]
+    pub fn describe(mut self, meaning: impl Into<String>) -> Self {
+        self.description = meaning.into();
+        self
+    }
+}
+
+/// What a worker may ask to do with a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// SELECT.
+    Read,
+    /// INSERT.
+    Insert,
+    /// UPDATE.
+    Update,
+    /// DELETE.
+    Delete,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// A table a worker asks for, by verb.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableAsk {
+    /// Which table.
+    #[serde(flatten)]
+    pub table: TableName,
+    /// To do what.
+    pub verbs: Vec<Verb>,
+}
+
+/// How a manifest names a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TableName {
+    /// This one.
+    Named {
+        /// Its name.
+        table: String,
+    },
+    /// The one a job's arg names.
+    FromArg {
+        /// The arg.
+        arg: String,
+        /// The table when the job does not say.
+        default: String,
+    },
+}
+
+impl TableAsk {
+    /// Asks for this table; add the verbs.
+    #[must_use]
+    pub fn named(table: impl Into<String>) -> Self {
+        Self { table: TableName::Named { table: table.into() }, verbs: Vec::new() }
+    }
+
+    /// Asks for the table that a job's arg names; add the verbs.
+    #[must_use]
+    pub fn from_arg(arg: impl Into<String>, default: impl Into<String>) -> Self {
+        Self { table: TableName::FromArg { arg: arg.into(), default: default.into() }, verbs: Vec::new() }
+    }
+
+    /// To read it.
+    #[must_use]
+    pub fn read(self) -> Self {
+        self.verb(Verb::Read)
+    }
+
+    /// To insert rows.
+    #[must_use]
+    pub fn insert(self) -> Self {
+        self.verb(Verb::Insert)
+    }
+
+    /// To update rows.
+    #[must_use]
+    pub fn update(self) -> Self {
+        self.verb(Verb::Update)
+    }
+
+    /// To delete rows.
+    #[must_use]
+    pub fn delete(self) -> Self {
+        self.verb(Verb::Delete)
+    }
+
+    fn verb(mut self, verb: Verb) -> Self {
+        self.verbs.push(verb);
+        self
+    }
+
+    /// The table it stands for in a job with these args.
+    #[must_use]
+    pub fn resolve<'a>(&'a self, args: &'a Args) -> &'a str {
+        match &self.table {
+            TableName::Named { table } => table,
+            TableName::FromArg { arg, default } => args.as_map().get(arg).and_then(Json::as_str).unwrap_or(default),
+        }
+    }
+}
+
+/// When a worker suggests to run. Nothing is scheduled until the app says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suggested {
+    /// A crontab(5) expression.
+    Cron(String),
+    /// An interval, in milliseconds.
+    EveryMs(u64),
+}
+
+/// A manifest, or args held against one, are not usable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// The text is no JSON of a manifest's form.
+    Unreadable(String),
+    /// A field breaks a rule.
+    Invalid(String),
+    /// Args lack keys that the worker requires.
+    MissingKeys {
+        /// The worker.
+        worker: String,
+        /// Every absent key.
+        keys: Vec<String>,
+    },
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(reason) => write!(f, "the manifest cannot be read: {reason}"),
+            Self::Invalid(reason) => write!(f, "the manifest is not valid: {reason}"),
+            Self::MissingKeys { worker, keys } => write!(
+                f,
+                "the args for worker `{worker}` lack `{}`: add every key (the value of organization_id and actor_id may be null)",
+                keys.join("`, `")
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}

@@ -1,0 +1,61 @@
+//! The trait every worker implements.
+
+use crate::args::Args;
+use crate::context::Context;
+use crate::error::WorkerError;
+use crate::manifest::Manifest;
+use crate::outcome::Outcome;
+use crate::scope::Scope;
+
+/// Code with a name that performs jobs.
+///
+/// The same type is exported from a component with [`export!`](crate::export), registered as plain Rust with Verger's builder, and
+/// run in a unit test by `testing::MemoryHost`.
+pub trait Worker {
+    /// What the worker is and what it asks for. Called without a database.
+    fn manifest(&self) -> Manifest;
+
+    /// Performs one job. Everything written through `job` commits together with the outcome, or not at all; an `Err` is
+    /// the same as [`Outcome::Failed`]. A component is stopped at its deadline wherever it is; plain Rust is stopped only at its
+    /// host calls, so a loop without one has to look at [`Context::is_cancelled`] itself.
+    ///
+    /// `scope` is there for tenant-aware workers. It serves the audit log and must not authorize anything.
+    ///
+    /// # Errors
+    /// Any error ends the attempt as failed, with its words.
+    fn perform(&self, job: &Context<'_>, scope: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError>;
+}
+
+/// Exports a worker from a component. Outside WebAssembly it expands to nothing.
+///
+/// ```
+/// # use verger_worker::prelude::*;
+/// struct Nothing;
+/// impl Worker for Nothing {
+///     fn manifest(&self) -> Manifest { Manifest::new("nothing", "1.0.0") }
+///     fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> { Ok(Outcome::Done) }
+/// }
+/// verger_worker::export!(Nothing);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! export {
+    ($worker:expr) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            struct Exported;
+            impl $crate::guest::bindings::Guest for Exported {
+                fn describe() -> ::std::string::String {
+                    $crate::guest::describe(&$worker)
+                }
+                fn perform(
+                    scope: ::std::option::Option<$crate::guest::bindings::Scope>,
+                    args: ::std::string::String,
+                ) -> $crate::guest::bindings::Outcome {
+                    $crate::guest::perform(&$worker, scope, &args)
+                }
+            }
+    $crate::guest::bindings::export!(Exported with_types_in $crate::guest::bindings);
+        };
+    };
+}
