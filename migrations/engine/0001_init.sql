@@ -1,0 +1,108 @@
+-- Verger's own tables. Times are unix milliseconds, always bound from the clock Verger was given.
+
+-- One durable row a job.
+CREATE TABLE verger_jobs (
+    id INTEGER PRIMARY KEY,                         -- never reused: pruning keeps the newest row
+    worker TEXT NOT NULL,                           -- the name of the worker that performs it
+    queue TEXT NOT NULL,                            -- jobs of one queue run in order, one at a time by default
+    priority INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 9), -- 0 first
+    state TEXT NOT NULL CHECK (state IN ('scheduled', 'available', 'executing', 'retryable', 'completed', 'discarded', 'cancelled')),
+    args TEXT NOT NULL,                             -- a JSON object
+    tenant_aware INTEGER NOT NULL,                  -- 1: args must carry the keys organization_id and actor_id
+    due_at INTEGER NOT NULL,                        -- not performed before
+    attempt INTEGER NOT NULL DEFAULT 0,             -- attempts begun
+    max_attempts INTEGER NOT NULL CHECK (max_attempts >= 1),
+    snoozes INTEGER NOT NULL DEFAULT 0,
+    token INTEGER NOT NULL DEFAULT 0,               -- the fencing token: grows with every claim
+    claimed_by TEXT,                                -- the executor that holds it
+    lease_until INTEGER,                            -- until when it holds it
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    attempted_at INTEGER,                           -- when the last attempt was claimed
+    finished_at INTEGER,                            -- when it reached a final state
+    result TEXT,                                    -- JSON, from done-with
+    errors TEXT,                                    -- JSON array of {attempt, at, code, message}, the last 20
+    schedule TEXT,                                  -- the schedule that made it
+    slot INTEGER,                                   -- the instant of that schedule it was made for
+    missed INTEGER NOT NULL DEFAULT 0,              -- earlier slots it stands for
+    progress_done INTEGER,
+    progress_total INTEGER,
+    unique_key BLOB,                                -- while set, no other job can have it
+    CHECK (json_type(args) = 'object'),
+    CHECK (tenant_aware = 0 OR (json_type(args, '$.organization_id') IS NOT NULL AND json_type(args, '$.actor_id') IS NOT NULL))
+) STRICT;
+
+-- What can be claimed, in the order of the claim. A claim reads only what it takes, however long the backlog.
+CREATE INDEX verger_jobs_due ON verger_jobs (queue, priority, due_at) WHERE state IN ('scheduled', 'available', 'retryable');
+-- What is held, for rescue.
+CREATE INDEX verger_jobs_held ON verger_jobs (lease_until) WHERE state = 'executing';
+-- What is finished, for pruning.
+CREATE INDEX verger_jobs_finished ON verger_jobs (state, finished_at) WHERE finished_at IS NOT NULL;
+-- What a schedule has under way, for the overlap rule.
+CREATE INDEX verger_jobs_of_schedule ON verger_jobs (schedule) WHERE schedule IS NOT NULL AND finished_at IS NULL;
+CREATE UNIQUE INDEX verger_jobs_unique ON verger_jobs (unique_key) WHERE unique_key IS NOT NULL;
+
+-- One row a named recurring rule.
+CREATE TABLE verger_schedules (
+    name TEXT PRIMARY KEY,
+    expression TEXT NOT NULL,                       -- crontab(5), or `every 300000ms`
+    timezone TEXT NOT NULL,                         -- IANA name
+    worker TEXT NOT NULL,
+    args TEXT NOT NULL CHECK (json_type(args) = 'object'),
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    max_attempts INTEGER NOT NULL,
+    missed TEXT NOT NULL,                           -- coalesce, skip, or `replay N`
+    overlap TEXT NOT NULL CHECK (overlap IN ('forbid', 'allow')),
+    deadline_ms INTEGER,                            -- a slot older than this is skipped
+    jitter_ms INTEGER NOT NULL DEFAULT 0,
+    paused INTEGER NOT NULL DEFAULT 0,
+    anchor INTEGER NOT NULL,                        -- when the expression was set: where an interval starts to count
+    next_fire_at INTEGER,                           -- the next slot; NULL: none
+    last_slot INTEGER,                              -- the last slot in the ledger
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX verger_schedules_due ON verger_schedules (next_fire_at) WHERE next_fire_at IS NOT NULL;
+
+-- The fire ledger: one row a slot, whatever became of it.
+CREATE TABLE verger_fires (
+    schedule TEXT NOT NULL,
+    slot INTEGER NOT NULL,
+    fired_at INTEGER NOT NULL,                      -- when it was decided
+    outcome TEXT NOT NULL CHECK (outcome IN ('enqueued', 'coalesced', 'skipped')),
+    reason TEXT,                                    -- for skipped: overlap, deadline, paused, missed, worker
+    missed INTEGER NOT NULL DEFAULT 0,              -- earlier slots the job of this row stands for
+    job INTEGER,                                    -- the job it made, or that stands for it
+    PRIMARY KEY (schedule, slot)
+) STRICT, WITHOUT ROWID;
+
+-- The audit log: append-only, each row chained to the one before.
+CREATE TABLE verger_audit (
+    id INTEGER PRIMARY KEY,
+    occurred_at INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    outcome TEXT NOT NULL CHECK (outcome IN ('success', 'failure', 'error')),
+    organization_id TEXT,
+    actor_id TEXT,                                  -- who did it: the impersonator when there is one
+    effective_user_id TEXT,                         -- as whom
+    impersonating_from TEXT,
+    worker TEXT,
+    worker_version TEXT,
+    job INTEGER,
+    attempt INTEGER,
+    subject_type TEXT,
+    subject_id TEXT,
+    before TEXT,                                    -- JSON
+    after TEXT,                                     -- JSON
+    metadata TEXT,                                  -- a JSON object
+    hash BLOB NOT NULL                              -- SHA-256 over the hash before and this row
+) STRICT;
+
+CREATE TRIGGER verger_audit_no_update BEFORE UPDATE ON verger_audit BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be changed');
+END;
+CREATE TRIGGER verger_audit_no_delete BEFORE DELETE ON verger_audit BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be deleted');
+END;
