@@ -1,0 +1,305 @@
+//! What the app lets one worker touch. A pure value: policy is decided here, enforced elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use verger_worker::{Args, Manifest, Verb};
+
+/// What a worker may touch. Nothing, until the app says so.
+///
+/// A worker gets what its manifest asks for *and* its grant allows, never more.
+///
+/// ```
+/// use verger::Grant;
+/// let grant = Grant::new().read("orders").write("order_totals").tenant_column("organization_id").capability("mailer");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    tables: BTreeMap<String, TableGrant>,
+    capabilities: BTreeSet<String>,
+    tenant_column: Option<String>,
+    as_declared: bool,
+    limits: Limits,
+}
+
+/// What a worker may do with one table: for each verb, all columns or these.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct TableGrant {
+    verbs: BTreeMap<Verb, Option<BTreeSet<String>>>,
+}
+
+impl Grant {
+    /// A grant of nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A grant of all that the worker's manifest asks for, tables named by args included. For workers the app ships itself;
+    /// the built-in workers have it.
+    #[must_use]
+    pub fn as_declared() -> Self {
+        Self { as_declared: true, ..Self::default() }
+    }
+
+    /// May read this table or view.
+    #[must_use]
+    pub fn read(self, table: impl Into<String>) -> Self {
+        self.verb(table, Verb::Read)
+    }
+
+    /// May read, insert, update and delete rows of this table.
+    #[must_use]
+    pub fn write(self, table: impl Into<String>) -> Self {
+        let table = table.into();
+        self.read(table.clone()).insert(table.clone()).update(table.clone()).delete(table)
+    }
+
+    /// May insert rows into this table.
+    #[must_use]
+    pub fn insert(self, table: impl Into<String>) -> Self {
+        self.verb(table, Verb::Insert)
+    }
+
+    /// May update rows of this table.
+    #[must_use]
+    pub fn update(self, table: impl Into<String>) -> Self {
+        self.verb(table, Verb::Update)
+    }
+
+    /// May delete rows of this table.
+    #[must_use]
+    pub fn delete(self, table: impl Into<String>) -> Self {
+        self.verb(table, Verb::Delete)
+    }
+
+    /// May read these columns of this table and no others.
+    #[must_use]
+    pub fn read_columns<C: Into<String>>(self, table: impl Into<String>, columns: impl IntoIterator<Item = C>) -> Self {
+        self.columns(table, Verb::Read, columns)
+    }
+
+    /// May update these columns of this table and no others.
+    #[must_use]
+    pub fn update_columns<C: Into<String>>(self, table: impl Into<String>, columns: impl IntoIterator<Item = C>) -> Self {
+        self.columns(table, Verb::Update, columns)
+    }
+
+    /// The column that holds the tenant in every granted table that has it.
+    #[must_use]
+    pub fn tenant_column(mut self, column: impl Into<String>) -> Self {
+        self.tenant_column = Some(column.into());
+        self
+    }
+
+    /// May call this function of the app.
+    #[must_use]
+    pub fn capability(mut self, name: impl Into<String>) -> Self {
+        self.capabilities.insert(name.into());
+        self
+    }
+
+    /// How much of the machine it may use.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long one attempt may last; the same as [`Limits::time`].
+    #[must_use]
+    pub fn time_limit(mut self, time: Duration) -> Self {
+        self.limits.time = time;
+        self
+    }
+
+    fn verb(mut self, table: impl Into<String>, verb: Verb) -> Self {
+        self.tables.entry(table.into().to_lowercase()).or_default().verbs.insert(verb, None);
+        self
+    }
+
+    fn columns<C: Into<String>>(mut self, table: impl Into<String>, verb: Verb, columns: impl IntoIterator<Item = C>) -> Self {
+        let columns = columns.into_iter().map(|column| column.into().to_lowercase());
+        let verbs = &mut self.tables.entry(table.into().to_lowercase()).or_default().verbs;
+        // All columns, once granted, stay granted.
+        if let Some(known) = verbs.entry(verb).or_insert_with(|| Some(BTreeSet::new())) {
+            known.extend(columns);
+        }
+        self
+    }
+
+    /// The limits of this grant.
+    #[must_use]
+    pub fn limits_ref(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// How much of the machine one attempt may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// How long it may last, in wasm, SQL and waiting for locks together. Default 60 s.
+    pub time: Duration,
+    /// Bytes of linear memory, all its memories together. Default 64 MiB.
+    pub memory_bytes: usize,
+    /// Bytes of values its queries may return in one chunk. Default 16 MiB.
+    pub chunk_bytes: usize,
+    /// Audit rows between two checkpoints. Default 100,000.
+    pub audit_rows: usize,
+    /// Messages published between two checkpoints. Default 10,000.
+    pub events: usize,
+    /// Lines written to the app's log; the rest is dropped. Default 1,000.
+    pub log_lines: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(60),
+            memory_bytes: 64 << 20,
+            chunk_bytes: 16 << 20,
+            audit_rows: 100_000,
+            events: 10_000,
+            log_lines: 1_000,
+        }
+    }
+}
+
+/// Declared ∩ granted, for one job: the tables its args name are resolved.
+#[derive(Debug)]
+pub(crate) struct Effective {
+    worker: String,
+    tables: BTreeMap<String, TableGrant>,
+    /// What the manifest asks for and the grant withholds, to say which of the two is missing.
+    withheld: BTreeMap<String, BTreeSet<Verb>>,
+    capabilities: BTreeSet<String>,
+    pub(crate) limits: Limits,
+}
+
+impl Effective {
+    /// What a worker with this manifest may do under this grant in a job with these args.
+    pub(crate) fn of(manifest: &Manifest, grant: &Grant, args: &Args) -> Self {
+        let mut tables: BTreeMap<String, TableGrant> = BTreeMap::new();
+        let mut withheld: BTreeMap<String, BTreeSet<Verb>> = BTreeMap::new();
+        for ask in &manifest.tables {
+            let table = ask.resolve(args).to_lowercase();
+            for verb in &ask.verbs {
+                let columns = if grant.as_declared { Some(&None) } else { grant.tables.get(&table).and_then(|granted| granted.verbs.get(verb)) };
+                match columns {
+                    Some(columns) => {
+                        tables.entry(table.clone()).or_default().verbs.insert(*verb, columns.clone());
+                    }
+                    None => {
+                        withheld.entry(table.clone()).or_default().insert(*verb);
+                    }
+                }
+            }
+        }
+        let asked = manifest.capabilities.iter();
+        let capabilities = asked.filter(|name| grant.as_declared || grant.capabilities.contains(*name)).cloned().collect();
+        Self { worker: format!("worker {}", manifest.name), tables, withheld, capabilities, limits: grant.limits.clone() }
+    }
+
+    pub(crate) fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Whether a verb on a table, and on a column of it, is covered. The error names what is denied and what is granted.
+    pub(crate) fn check(&self, verb: Verb, table: &str, column: Option<&str>) -> Result<(), String> {
+        let key = table.to_lowercase();
+        let granted = self.tables.get(&key);
+        match granted.and_then(|granted| granted.verbs.get(&verb)) {
+            Some(None) => return Ok(()),
+            Some(Some(columns)) => {
+                // The row as a whole: a count, or a delete.
+                let Some(column) = column else { return Ok(()) };
+                if columns.contains(&column.to_lowercase()) {
+                    return Ok(());
+                }
+                let columns: Vec<_> = columns.iter().map(String::as_str).collect();
+                return Err(format!("{verb} denied: column {table}.{column} ({} is granted {verb} on its columns {})", self.worker, columns.join(", ")));
+            }
+            None => {}
+        }
+        let has = match granted {
+            Some(granted) => granted.verbs.keys().map(Verb::to_string).collect::<Vec<_>>().join(", "),
+            None => "nothing".to_string(),
+        };
+        let why = if self.withheld.get(&key).is_some_and(|verbs| verbs.contains(&verb)) {
+            "; it asks for more than the app's grant gives"
+        } else {
+            "; its manifest does not ask for more"
+        };
+        Err(format!("{verb} denied: table {table} ({} is granted {has} on it{why})", self.worker))
+    }
+
+    /// Whether a function of the app is covered.
+    pub(crate) fn check_capability(&self, name: &str) -> Result<(), String> {
+        if self.capabilities.contains(name) {
+            return Ok(());
+        }
+        Err(format!("call denied: capability `{name}` ({} is not granted it)", self.worker))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+    use verger_worker::{ArgSpec, TableAsk};
+
+    fn manifest() -> Manifest {
+        Manifest::new("w", "1")
+            .arg("table", ArgSpec::default_value("orders"))
+            .table(TableAsk::from_arg("table", "orders").read().update())
+            .table(TableAsk::named("totals").read().insert())
+            .capability("mailer")
+    }
+
+    fn args(text: &str) -> Args {
+        Args::parse(text).unwrap()
+    }
+
+    #[test]
+    fn an_empty_grant_grants_nothing() {
+        let effective = Effective::of(&manifest(), &Grant::new(), &args("{}"));
+        assert_eq!(
+            effective.check(Verb::Read, "orders", None).unwrap_err(),
+            "read denied: table orders (worker w is granted nothing on it; it asks for more than the app's grant gives)"
+        );
+        assert!(effective.check_capability("mailer").is_err());
+    }
+
+    #[test]
+    fn what_is_granted_but_not_declared_stays_closed() {
+        let effective = Effective::of(&manifest(), &Grant::new().write("totals").read("users"), &args("{}"));
+        assert!(effective.check(Verb::Insert, "totals", None).is_ok());
+        assert_eq!(
+            effective.check(Verb::Delete, "totals", None).unwrap_err(),
+            "delete denied: table totals (worker w is granted read, insert on it; its manifest does not ask for more)"
+        );
+        assert!(effective.check(Verb::Read, "users", None).is_err());
+    }
+
+    #[test]
+    fn a_table_named_by_an_arg_needs_its_own_grant() {
+        let grant = Grant::new().read("orders");
+        assert!(Effective::of(&manifest(), &grant, &args("{}")).check(Verb::Read, "Orders", Some("id")).is_ok());
+        let other = Effective::of(&manifest(), &grant, &args(r#"{"table":"users"}"#));
+        assert!(other.check(Verb::Read, "users", None).is_err());
+        assert!(other.check(Verb::Read, "orders", None).is_err(), "the default is not in force when the arg names another");
+        let declared = Effective::of(&manifest(), &Grant::as_declared(), &args(r#"{"table":"users"}"#));
+        assert!(declared.check(Verb::Update, "users", Some("x")).is_ok());
+    }
+
+    #[test]
+    fn columns_narrow_a_verb() {
+        let effective = Effective::of(&manifest(), &Grant::new().read_columns("orders", ["id", "State"]), &args("{}"));
+        assert!(effective.check(Verb::Read, "orders", Some("state")).is_ok());
+        assert!(effective.check(Verb::Read, "orders", None).is_ok());
+        assert_eq!(
+            effective.check(Verb::Read, "orders", Some("card")).unwrap_err(),
+            "read denied: column orders.card (worker w is granted read on its columns id, state)"
+        );
+    }
+}

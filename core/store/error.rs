@@ -1,0 +1,99 @@
+//! What can go wrong with the database file, and what to do about it.
+
+use std::fmt;
+
+use rusqlite::ErrorCode;
+
+/// A statement of the engine failed.
+#[derive(Debug)]
+pub struct StoreError {
+    doing: &'static str,
+    source: rusqlite::Error,
+}
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// Another connection held the lock for longer than the busy timeout.
+    Busy,
+    /// The disk, or the file's page limit, is full.
+    Full,
+    /// The file or its folder cannot be written.
+    ReadOnly,
+    /// The file is damaged, or no SQLite database at all.
+    Corrupt,
+    /// The operating system could not read or write.
+    Io,
+    /// The file cannot be opened.
+    CannotOpen,
+    /// A constraint of a table refused the row.
+    Constraint,
+    /// Anything else.
+    Other,
+}
+
+impl StoreError {
+    /// What kind of failure it was.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        kind_of(&self.source)
+    }
+
+    /// SQLite's own error, for a caller who says what was being done.
+    pub(crate) fn into_sqlite(self) -> rusqlite::Error {
+        self.source
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not {}: {}", self.doing, advice(self.kind()))
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// The kind of a SQLite error.
+pub(crate) fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
+        Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreErrorKind::ReadOnly,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
+        Some(ErrorCode::SystemIoFailure) => StoreErrorKind::Io,
+        Some(ErrorCode::CannotOpen) => StoreErrorKind::CannotOpen,
+        Some(ErrorCode::ConstraintViolation) => StoreErrorKind::Constraint,
+        _ => StoreErrorKind::Other,
+    }
+}
+
+/// What a person can do about a failure of this kind.
+pub(crate) fn advice(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::Busy => "the database stayed locked by another connection; keep its write transactions short",
+        StoreErrorKind::Full => "the disk is full; nothing was written, free some space",
+        StoreErrorKind::ReadOnly => "the database or its folder cannot be written; check their permissions",
+        StoreErrorKind::Corrupt => "the file is damaged or no SQLite database; restore it from a backup",
+        StoreErrorKind::Io => "the operating system could not read or write the file",
+        StoreErrorKind::CannotOpen => "the file cannot be opened; check that its folder exists and can be written",
+        StoreErrorKind::Constraint => "a constraint of the table refused the row",
+        StoreErrorKind::Other => "SQLite refused the statement",
+    }
+}
+
+/// Says what was being done when a statement failed.
+pub(crate) trait Doing<T> {
+    /// `doing` completes "could not …".
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for rusqlite::Result<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError { doing, source })
+    }
+}

@@ -1,0 +1,289 @@
+//! Who may do what on a connection that workers use, enforced by SQLite itself.
+//!
+//! The authorizer, the progress handler and the busy handler are installed once for each connection and read one shared
+//! state: installing an authorizer again would expire every prepared statement. Between runs that state denies everything.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::{Action, AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
+use rusqlite::Connection;
+use verger_worker::Verb;
+
+use super::location::{BUSY_TIMEOUT, ConnectionSetup, Durability, Location};
+use crate::grant::Effective;
+
+/// SQLite virtual-machine steps between two looks at the deadline: some 10 µs.
+const STEPS_BETWEEN_LOOKS: i32 = 1_000;
+
+/// Who the statements being prepared belong to.
+enum Holder {
+    /// Nobody: everything is denied.
+    Nobody,
+    /// The engine.
+    Engine,
+    /// A worker, with what it may touch.
+    Worker(Arc<Effective>),
+}
+
+/// When a run has to end.
+#[derive(Clone)]
+pub(crate) struct Leash {
+    pub(crate) deadline: Instant,
+    pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+impl Leash {
+    pub(crate) fn is_over(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    }
+}
+
+/// The state the handlers of one connection share.
+pub(crate) struct Guard {
+    state: Mutex<State>,
+}
+
+struct State {
+    holder: Holder,
+    leash: Option<Leash>,
+    denied: Option<String>,
+    /// Deletes go row by row, so that each is counted.
+    row_by_row: bool,
+}
+
+impl Guard {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is plain data, whole after any panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allow(&self, context: &AuthContext<'_>) -> bool {
+        let mut state = self.state();
+        let verdict = match &state.holder {
+            Holder::Engine => return true,
+            Holder::Nobody => Err("no run is in progress".to_string()),
+            Holder::Worker(grant) => judge(grant, context),
+        };
+        match verdict {
+            Ok(()) => true,
+            Err(reason) => {
+                state.denied.get_or_insert(reason);
+                false
+            }
+        }
+    }
+
+    fn row_by_row(&self, context: &AuthContext<'_>) -> bool {
+        matches!(context.action, AuthAction::Delete { .. }) && self.state().row_by_row
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.state();
+        matches!(state.holder, Holder::Worker(_)) && state.leash.as_ref().is_some_and(Leash::is_over)
+    }
+
+    /// How long a lock may still be waited for after waiting `tries` times; `None` to give up.
+    fn pause(&self, tries: i32) -> Option<Duration> {
+        let state = self.state();
+        // 1, 2, 4, 8, 10, 10 … ms: short steps, so that a long queue of writers stays fair.
+        let step = Duration::from_millis(1 << tries.clamp(0, 4)).min(Duration::from_millis(10));
+        let waited = Duration::from_millis(10) * u32::try_from(tries).unwrap_or(u32::MAX);
+        let over = waited > BUSY_TIMEOUT || state.leash.as_ref().is_some_and(Leash::is_over);
+        (!over).then_some(step)
+    }
+}
+
+/// What a worker may do. Names what is denied.
+fn judge(grant: &Effective, context: &AuthContext<'_>) -> Result<(), String> {
+    match context.action {
+        AuthAction::Select | AuthAction::Recursive => Ok(()),
+        AuthAction::Read { table_name, column_name } => touch(grant, context, Verb::Read, table_name, Some(column_name)),
+        AuthAction::Insert { table_name } => touch(grant, context, Verb::Insert, table_name, None),
+        AuthAction::Update { table_name, column_name } => touch(grant, context, Verb::Update, table_name, Some(column_name)),
+        AuthAction::Delete { table_name } => touch(grant, context, Verb::Delete, table_name, None),
+        AuthAction::Function { function_name } if is_allowed_function(function_name) => Ok(()),
+        AuthAction::Function { function_name } => Err(format!("call denied: SQL function {function_name} ({})", grant.worker())),
+        ref other => Err(format!("{} ({}); workers run single SELECT, INSERT, UPDATE and DELETE statements", name(other), grant.worker())),
+    }
+}
+
+fn touch(grant: &Effective, context: &AuthContext<'_>, verb: Verb, table: &str, column: Option<&str>) -> Result<(), String> {
+    let own = |prefix: &str| table.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+    if own("verger_") || own("sqlite_") {
+        return Err(format!("{verb} denied: {table} belongs to the engine ({})", grant.worker()));
+    }
+    if context.database_name.is_some_and(|database| database != "main") {
+        return Err(format!("{verb} denied: {table} is not in the main database ({})", grant.worker()));
+    }
+    // Through a view or a trigger. Workers can make neither, so it is the app's, and what leads there was judged by itself:
+    // reading a view needs a grant on the view, a trigger fires only by a granted write.
+    if context.accessor.is_some() {
+        return Ok(());
+    }
+    grant.check(verb, table, column.filter(|column| !column.is_empty()))
+}
+
+/// The functions a worker may call: all that only compute. Not those that touch files, the schema, other tables or SQLite's own
+/// inner state, and not those that read the system's clock.
+fn is_allowed_function(name: &str) -> bool {
+    const DENIED: [&str; 14] = [
+        "load_extension",
+        "readfile",
+        "writefile",
+        "edit",
+        "fts3_tokenizer",
+        "sqlite_log",
+        "sqlite_compileoption_get",
+        "sqlite_compileoption_used",
+        "sqlite_offset",
+        "current_time",
+        "current_date",
+        "current_timestamp",
+        "rtreecheck",
+        "sqlite_source_id",
+    ];
+    !DENIED.iter().any(|denied| name.eq_ignore_ascii_case(denied))
+}
+
+fn name(action: &AuthAction<'_>) -> String {
+    match action {
+        AuthAction::Pragma { pragma_name, .. } => format!("PRAGMA {pragma_name} denied"),
+        // VACUUM arrives as an ATTACH of nothing.
+        AuthAction::Attach { .. } => "ATTACH or VACUUM denied".to_string(),
+        AuthAction::Transaction { .. } => "BEGIN, COMMIT and ROLLBACK denied: the run is one transaction, `checkpoint` commits it".to_string(),
+        AuthAction::Savepoint { .. } => "SAVEPOINT denied: use begin-savepoint".to_string(),
+        AuthAction::CreateTable { table_name } | AuthAction::CreateTempTable { table_name } => format!("CREATE TABLE {table_name} denied"),
+        AuthAction::DropTable { table_name } | AuthAction::DropTempTable { table_name } => format!("DROP TABLE {table_name} denied"),
+        AuthAction::AlterTable { table_name, .. } => format!("ALTER TABLE {table_name} denied"),
+        other => {
+            let text = format!("{other:?}");
+            let word: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
+            format!("{word} denied")
+        }
+    }
+}
+
+/// Rows inserted, updated and deleted, by table.
+#[derive(Clone, Default)]
+pub(crate) struct Changes(Arc<Mutex<BTreeMap<String, [u64; 3]>>>);
+
+impl Changes {
+    /// What was counted, the engine's own tables left out.
+    pub(crate) fn take(&self) -> Vec<(String, [u64; 3])> {
+        let counted = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        counted.into_iter().filter(|(table, _)| !table.starts_with("verger_")).collect()
+    }
+}
+
+/// A connection that workers and the engine take turns on.
+pub(crate) struct WorkConnection {
+    connection: Connection,
+    guard: Arc<Guard>,
+}
+
+/// Puts the holder back to nobody at the end of a turn.
+struct Turn<'a>(&'a Guard);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.state().holder = Holder::Nobody;
+    }
+}
+
+impl WorkConnection {
+    /// Opens a connection with every wall in place.
+    pub(crate) fn open(location: &Location, durability: Durability, setup: Option<&ConnectionSetup>) -> rusqlite::Result<Self> {
+        let mut connection = location.connect(durability)?;
+        if let Some(setup) = setup {
+            setup(&connection)?;
+        }
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        // Generous enough for honest workers; the deadline bounds the rest.
+        for (limit, value) in [
+            (Limit::SQLITE_LIMIT_ATTACHED, 0),
+            (Limit::SQLITE_LIMIT_LENGTH, 64 << 20),
+            (Limit::SQLITE_LIMIT_SQL_LENGTH, 256 << 10),
+            (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
+            (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
+            (Limit::SQLITE_LIMIT_VDBE_OP, 250_000),
+            (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
+            (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 64),
+        ] {
+            connection.set_limit(limit, value)?;
+        }
+        let guard = Arc::new(Guard { state: Mutex::new(State { holder: Holder::Nobody, leash: None, denied: None, row_by_row: false }) });
+        let shared = Arc::clone(&guard);
+        connection.authorizer(Some(move |context: AuthContext<'_>| match shared.allow(&context) {
+            // For a DELETE it means: not the whole table at one blow.
+            true if shared.row_by_row(&context) => Authorization::Ignore,
+            true => Authorization::Allow,
+            false => Authorization::Deny,
+        }))?;
+        let shared = Arc::clone(&guard);
+        connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || shared.is_over()))?;
+        let shared = Arc::clone(&guard);
+        connection.busy_handler(Some(move |tries| match shared.pause(tries) {
+            Some(pause) => {
+                std::thread::sleep(pause);
+                true
+            }
+            None => false,
+        }))?;
+        Ok(Self { connection, guard })
+    }
+
+    /// Does something as the engine.
+    pub(crate) fn engine<'c, T>(&'c self, work: impl FnOnce(&'c Connection) -> T) -> T {
+        self.guard.state().holder = Holder::Engine;
+        let _turn = Turn(&self.guard);
+        work(&self.connection)
+    }
+
+    /// Does something as a worker with this grant.
+    pub(crate) fn worker<'c, T>(&'c self, grant: &Arc<Effective>, work: impl FnOnce(&'c Connection) -> T) -> T {
+        let mut state = self.guard.state();
+        state.holder = Holder::Worker(Arc::clone(grant));
+        state.denied = None;
+        drop(state);
+        let _turn = Turn(&self.guard);
+        work(&self.connection)
+    }
+
+    /// Sets until when waiting and stepping may last, for the run that begins.
+    pub(crate) fn leash(&self, leash: Option<Leash>) {
+        self.guard.state().leash = leash;
+    }
+
+    /// What the last refused statement of a worker was refused for.
+    pub(crate) fn take_denied(&self) -> Option<String> {
+        self.guard.state().denied.take()
+    }
+
+    /// From now on counts the rows every statement changes, by table: for a dry run.
+    pub(crate) fn watch_changes(&mut self) -> rusqlite::Result<Changes> {
+        let changes = Changes::default();
+        self.guard.state().row_by_row = true;
+        let counted = Arc::clone(&changes.0);
+        self.connection.update_hook(Some(move |action: Action, _: &str, table: &str, _: i64| {
+            let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+            let [inserted, updated, deleted] = counted.entry(table.to_string()).or_default();
+            match action {
+                Action::SQLITE_INSERT => *inserted += 1,
+                Action::SQLITE_UPDATE => *updated += 1,
+                Action::SQLITE_DELETE => *deleted += 1,
+                _ => {}
+            }
+        }))?;
+        Ok(changes)
+    }
+
+    /// The connection, for what prepares nothing: counters, cursors of statements prepared in a worker's turn.
+    pub(crate) fn raw(&self) -> &Connection {
+        &self.connection
+    }
+}

@@ -1,0 +1,88 @@
+//! Numbered migrations, kept in a table of our own: an app's `user_version` is the app's.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::error::{Doing, StoreError};
+use crate::time::Timestamp;
+
+/// A sequence of migrations that go forward together.
+pub(crate) struct MigrationSet {
+    name: &'static str,
+    /// Name and SQL of each; its number is its place, from 1.
+    steps: &'static [(&'static str, &'static str)],
+}
+
+impl MigrationSet {
+    /// The engine's own tables.
+    pub(crate) const ENGINE: Self = Self { name: "engine", steps: &[("init", include_str!("../../migrations/engine/0001_init.sql"))] };
+
+    /// The domain tables the built-in workers serve by default; optional.
+    pub(crate) const REFERENCE: Self =
+        Self { name: "reference", steps: &[("init", include_str!("../../migrations/reference/0001_init.sql"))] };
+}
+
+/// The schema of the file is not one this build can use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrationError {
+    /// A newer Verger wrote it. It was left untouched.
+    #[error("the {set} tables are at version {found}, this build knows versions up to {known}: open the file with a newer Verger")]
+    Newer {
+        /// Which set of tables.
+        set: &'static str,
+        /// The version in the file.
+        found: i64,
+        /// The newest version this build knows.
+        known: i64,
+    },
+    /// A step failed; the file is as it was before.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+const LEDGER: &str = "CREATE TABLE IF NOT EXISTS verger_migrations (
+    set_name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    applied_at INTEGER NOT NULL,
+    PRIMARY KEY (set_name, version)
+) STRICT, WITHOUT ROWID";
+
+/// Brings the tables of a set up to date, in one transaction. How many steps were applied; a file that is up to date is not written.
+pub(crate) fn migrate(connection: &mut Connection, set: &MigrationSet, now: Timestamp) -> Result<usize, MigrationError> {
+    let known = i64::try_from(set.steps.len()).unwrap_or(i64::MAX);
+    if applied(connection, set)? == known {
+        return Ok(0);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin the migration")?;
+    transaction.execute_batch(LEDGER).doing("create the table verger_migrations")?;
+    let found = applied(&transaction, set)?;
+    if found > known {
+        return Err(MigrationError::Newer { set: set.name, found, known });
+    }
+    let mut count = 0;
+    for ((name, sql), version) in set.steps.iter().zip(1_i64..).filter(|(_, version)| *version > found) {
+        transaction.execute_batch(sql).doing("apply a migration")?;
+        transaction
+            .execute(
+                "INSERT INTO verger_migrations (set_name, version, name, applied_at) VALUES (?1, ?2, ?3, ?4)",
+                (set.name, version, name, now.as_millis()),
+            )
+            .doing("record a migration")?;
+        count += 1;
+    }
+    transaction.commit().doing("commit the migration")?;
+    Ok(count)
+}
+
+fn applied(connection: &Connection, set: &MigrationSet) -> Result<i64, StoreError> {
+    let ledger: bool = connection
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'verger_migrations'", [], |row| row.get(0))
+        .doing("read the schema of the database")?;
+    if !ledger {
+        return Ok(0);
+    }
+    connection
+        .query_row("SELECT coalesce(max(version), 0) FROM verger_migrations WHERE set_name = ?1", [set.name], |row| row.get(0))
+        .doing("read the table verger_migrations")
+}

@@ -1,0 +1,16 @@
+//! The SQLite file: how it is opened, what its schema is, who may do what on a connection.
+
+mod error;
+mod guard;
+mod location;
+mod migrate;
+mod presence;
+
+pub use error::{StoreError, StoreErrorKind};
+pub(crate) use error::{Doing, advice, kind_of};
+pub(crate) use guard::{Changes, Leash, WorkConnection};
+pub use location::Durability;
+pub(crate) use location::{ConnectionSetup, Location};
+pub(crate) use migrate::{MigrationSet, migrate};
+pub use migrate::MigrationError;
+pub(crate) use presence::Presence;
