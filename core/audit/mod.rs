@@ -1,0 +1,11 @@
+//! The audit log: rows that are only ever added, each chained to the one before.
+
+mod chain;
+mod read;
+mod record;
+
+pub use chain::{ChainError, Verified};
+pub(crate) use chain::verify;
+pub use read::{AuditFilter, AuditRow};
+pub(crate) use read::list;
+pub(crate) use record::{Log, Stamp, Who};

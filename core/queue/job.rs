@@ -1,0 +1,170 @@
+//! A job as a row of `verger_jobs`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// The id of a job. Ids grow and are never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct JobId(pub(crate) i64);
+
+impl JobId {
+    /// The id with this number, as the command line or a log line gave it.
+    #[must_use]
+    pub const fn from_number(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The number in the column `id`.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Waiting for its time.
+    Scheduled,
+    /// Due, waiting for its turn.
+    Available,
+    /// Being performed.
+    Executing,
+    /// Failed, waiting to be tried again.
+    Retryable,
+    /// Done.
+    Completed,
+    /// Failed for good: its attempts are used up.
+    Discarded,
+    /// Ended by someone, or by its worker.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state, in the order of a job's life.
+    pub const ALL: [Self; 7] =
+        [Self::Scheduled, Self::Available, Self::Executing, Self::Retryable, Self::Completed, Self::Discarded, Self::Cancelled];
+
+    /// The word in the column `state`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Available => "available",
+            Self::Executing => "executing",
+            Self::Retryable => "retryable",
+            Self::Completed => "completed",
+            Self::Discarded => "discarded",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the job has come to its end.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Discarded | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for JobState {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|state| state.as_str()).collect();
+            format!("{word:?} is no job state; use one of {}", known.join(", "))
+        })
+    }
+}
+
+/// One row of `verger_jobs`. Times are unix milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// The worker that performs it.
+    pub worker: String,
+    /// Its queue.
+    pub queue: String,
+    /// 0 first, 9 last.
+    pub priority: u8,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// Its args: a JSON object.
+    pub args: Json,
+    /// Not performed before.
+    pub due_at: i64,
+    /// Attempts begun.
+    pub attempt: u32,
+    /// Attempts it has.
+    pub max_attempts: u32,
+    /// How often it was put off by its worker.
+    pub snoozes: u32,
+    /// The fencing token of its last claim.
+    pub token: i64,
+    /// Until when the claim holds, while executing.
+    pub lease_until: Option<i64>,
+    /// When it was enqueued.
+    pub created_at: i64,
+    /// When its last attempt was claimed.
+    pub attempted_at: Option<i64>,
+    /// When it came to its end.
+    pub finished_at: Option<i64>,
+    /// What its worker returned.
+    pub result: Option<Json>,
+    /// How its last attempts went wrong, at most 20.
+    pub errors: Vec<Attempted>,
+    /// The schedule that made it.
+    pub schedule: Option<String>,
+    /// The slot of that schedule.
+    pub slot: Option<i64>,
+    /// How many earlier slots it stands for.
+    pub missed: u32,
+    /// How far it is.
+    pub progress_done: Option<i64>,
+    /// Of how much; 0 when unknown.
+    pub progress_total: Option<i64>,
+}
+
+/// How one attempt went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempted {
+    /// Which attempt.
+    pub attempt: u32,
+    /// When it ended, in unix milliseconds.
+    pub at: i64,
+    /// A stable word: `failed`, `trap`, `deadline`, `memory`, `crashed`, …
+    pub code: String,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Only in this state.
+    pub state: Option<JobState>,
+    /// Only of this worker.
+    pub worker: Option<String>,
+    /// Only in this queue.
+    pub queue: Option<String>,
+    /// Only before this id, to page backwards.
+    pub before_id: Option<i64>,
+}

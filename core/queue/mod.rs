@@ -1,0 +1,21 @@
+//! The durable queue: jobs as rows, and every statement that moves one from state to state.
+
+mod backoff;
+mod claim;
+mod enqueue;
+mod finish;
+mod job;
+mod prune;
+mod read;
+mod rescue;
+
+pub use backoff::Backoff;
+pub(crate) use claim::{Claimed, claim, next_due};
+pub(crate) use enqueue::{Ready, insert};
+pub use enqueue::{EnqueueError, Enqueued, NewJob};
+pub(crate) use finish::{Lease, Transition, record_failure, release, renew, transition};
+pub use job::{Attempted, Job, JobFilter, JobId, JobState};
+pub use prune::Retention;
+pub(crate) use prune::prune;
+pub(crate) use read::{get, list};
+pub(crate) use rescue::{Lost, next_expiry, rescue};

@@ -1,0 +1,59 @@
+//! Finished jobs do not stay for ever.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::job::JobState;
+use crate::time::Timestamp;
+
+/// Rows deleted in one transaction.
+const BATCH: i64 = 1_000;
+
+/// How long finished jobs, and rows of the fire ledger, are kept. `None`: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Completed jobs. Default 7 days.
+    pub completed: Option<Duration>,
+    /// Cancelled jobs. Default 7 days.
+    pub cancelled: Option<Duration>,
+    /// Discarded jobs. Default 90 days.
+    pub discarded: Option<Duration>,
+    /// Rows of the fire ledger. Default 90 days.
+    pub fires: Option<Duration>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+        Self { completed: days(7), cancelled: days(7), discarded: days(90), fires: days(90) }
+    }
+}
+
+/// Deletes one batch of what is past its time, as one statement for each kind; how many rows.
+pub(crate) fn prune(connection: &Connection, retention: &Retention, now: Timestamp) -> rusqlite::Result<usize> {
+    let mut pruned = 0;
+    for (state, keep) in [
+        (JobState::Completed, retention.completed),
+        (JobState::Cancelled, retention.cancelled),
+        (JobState::Discarded, retention.discarded),
+    ] {
+        let Some(keep) = keep else { continue };
+        // The newest row stays: the next id is one more than the largest, and ids are never used again.
+        pruned += connection
+            .prepare_cached(
+                "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = ?1 AND finished_at IS NOT NULL \
+                 AND finished_at < ?2 AND id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT ?3)",
+            )?
+            .execute((state.as_str(), (now - keep).as_millis(), BATCH))?;
+    }
+    if let Some(keep) = retention.fires {
+        pruned += connection
+            .prepare_cached(
+                "DELETE FROM verger_fires WHERE (schedule, slot) IN (SELECT f.schedule, f.slot FROM verger_schedules s, verger_fires f \
+                 WHERE f.schedule = s.name AND f.slot < ?1 AND f.slot < s.last_slot LIMIT ?2)",
+            )?
+            .execute(((now - keep).as_millis(), BATCH))?;
+    }
+    Ok(pruned)
+}

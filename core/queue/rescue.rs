@@ -1,0 +1,65 @@
+//! Jobs whose executor is gone.
+//!
+//! An executor claims jobs in batches and performs them in the order of the claim. So of the jobs a dead executor held, the
+//! first was the one it was at: that attempt counts as crashed. The others were never begun and go back as they were.
+
+use std::collections::HashSet;
+
+use rusqlite::Connection;
+
+use super::backoff::Backoff;
+use super::finish::error_json;
+use super::job::JobId;
+use crate::time::Timestamp;
+
+/// Whose jobs to take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// All that are held: this process is alone, so whoever held them is dead.
+    All,
+    /// Those whose lease is over.
+    Expired,
+}
+
+/// When the next lease runs out.
+pub(crate) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    connection
+        .prepare_cached("SELECT min(lease_until) FROM verger_jobs WHERE state = 'executing'")?
+        .query_row([], |row| Ok(row.get::<_, Option<i64>>(0)?.map(Timestamp::from_millis)))
+}
+
+/// Takes jobs back, inside a write transaction: how many.
+pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backoff: &Backoff) -> rusqlite::Result<usize> {
+    let before = match lost {
+        Lost::All => i64::MAX,
+        Lost::Expired => now.as_millis(),
+    };
+    let held: Vec<(JobId, Option<String>, u32, u32)> = connection
+        .prepare_cached(
+            "SELECT id, claimed_by, attempt, max_attempts FROM verger_jobs WHERE state = 'executing' AND lease_until < ?1 \
+             ORDER BY claimed_by, attempted_at, priority, due_at, id",
+        )?
+        .query_map([before], |row| Ok((JobId(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut begun = HashSet::new();
+    for (id, holder, attempt, max_attempts) in &held {
+        if !begun.insert(holder) {
+            connection
+                .prepare_cached("UPDATE verger_jobs SET state = 'available', attempt = attempt - 1, lease_until = NULL WHERE id = ?1")?
+                .execute([id.0])?;
+            continue;
+        }
+        let error = error_json(*attempt, now, "crashed", "the process ended, or the lease ran out, while the job was being performed");
+        // At once after a first crash: most often the app was just killed. With backoff after that: it may be the job that kills it.
+        let wait = if *attempt <= 1 { std::time::Duration::ZERO } else { backoff.after(*id, *attempt) };
+        connection
+            .prepare_cached(
+                "UPDATE verger_jobs SET state = CASE WHEN ?2 THEN 'discarded' ELSE 'retryable' END, due_at = CASE WHEN ?2 THEN due_at ELSE ?3 END, \
+                 finished_at = CASE WHEN ?2 THEN ?4 END, unique_key = CASE WHEN ?2 THEN NULL ELSE unique_key END, lease_until = NULL, \
+                 errors = json_insert(CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE coalesce(errors, '[]') END, \
+                 '$[#]', json(?5)) WHERE id = ?1",
+            )?
+            .execute((id.0, attempt >= max_attempts, (now + wait).as_millis(), now.as_millis(), error))?;
+    }
+    Ok(held.len())
+}
