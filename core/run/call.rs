@@ -1,0 +1,82 @@
+//! What a run sends out of the database: messages, log lines, calls of the app's functions.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use serde_json::Value as Json;
+use verger_worker::{HostError, LogLevel, code};
+
+use super::Run;
+use crate::capability::CapabilityCall;
+use crate::event::Event;
+
+const TOPIC_MAX_BYTES: usize = 128;
+const PAYLOAD_MAX_BYTES: usize = 256 << 10;
+const LINE_MAX_BYTES: usize = 8 << 10;
+
+impl Run {
+    pub(crate) fn publish_event(&self, topic: &str, payload: &str) -> Result<(), HostError> {
+        self.alive()?;
+        if topic.is_empty() || topic.len() > TOPIC_MAX_BYTES {
+            return Err(HostError::new(code::INVALID, "the topic must have 1 to 128 bytes"));
+        }
+        if payload.len() > PAYLOAD_MAX_BYTES {
+            return Err(HostError::new(code::LIMIT, "the payload has more than 256 KiB: publish the id of a row instead"));
+        }
+        let payload: Json =
+            serde_json::from_str(payload).map_err(|error| HostError::new(code::INVALID, format!("the payload is no JSON: {error}")))?;
+        let mut events = self.events.borrow_mut();
+        let most = self.task.grant.limits.events;
+        if events.len() >= most {
+            return Err(HostError::new(code::LIMIT, format!("more than {most} messages since the last checkpoint: make one")));
+        }
+        let job = self.task.claim.map(|claim| claim.id);
+        events.push(Event { topic: topic.to_string(), payload, worker: self.task.worker.clone(), job });
+        Ok(())
+    }
+
+    pub(crate) fn log_line(&self, level: LogLevel, message: &str) {
+        let written = self.log_lines.get();
+        let most = self.task.grant.limits.log_lines;
+        if written > most {
+            return;
+        }
+        self.log_lines.set(written + 1);
+        let worker = self.task.worker.as_str();
+        let job = self.task.claim.map(|claim| claim.id.number());
+        if written == most {
+            tracing::warn!(target: "verger::worker", worker, job, "more than {most} lines: the rest is dropped");
+            return;
+        }
+        let line = message.get(..message.floor_char_boundary(LINE_MAX_BYTES)).unwrap_or(message);
+        match level {
+            LogLevel::Trace => tracing::trace!(target: "verger::worker", worker, job, "{line}"),
+            LogLevel::Debug => tracing::debug!(target: "verger::worker", worker, job, "{line}"),
+            LogLevel::Info => tracing::info!(target: "verger::worker", worker, job, "{line}"),
+            LogLevel::Warn => tracing::warn!(target: "verger::worker", worker, job, "{line}"),
+            LogLevel::Error => tracing::error!(target: "verger::worker", worker, job, "{line}"),
+        }
+    }
+
+    pub(crate) fn call_capability(&self, name: &str, request: &str) -> Result<String, HostError> {
+        self.alive()?;
+        self.task.grant.check_capability(name).map_err(|reason| HostError::new(code::DENIED, reason))?;
+        let Some(function) = self.surroundings.capabilities.get(name) else {
+            return Err(HostError::new(code::CAPABILITY, format!("capability `{name}` is granted but the app registered no function for it")));
+        };
+        let request = serde_json::from_str(request)
+            .map_err(|error| HostError::new(code::INVALID, format!("the request to capability `{name}` is no JSON: {error}")))?;
+        let call = CapabilityCall {
+            request: &request,
+            worker: &self.task.worker,
+            job: self.task.claim.map(|claim| claim.id),
+            scope: self.scope(),
+            time_left: self.task.leash.deadline.saturating_duration_since(Instant::now()),
+        };
+        match catch_unwind(AssertUnwindSafe(|| function(&call))) {
+            Ok(Ok(reply)) => Ok(reply.to_string()),
+            Ok(Err(reason)) => Err(HostError::new(code::CAPABILITY, format!("capability `{name}` failed: {reason}"))),
+            Err(_) => Err(HostError::new(code::CAPABILITY, format!("capability `{name}` panicked"))),
+        }
+    }
+}

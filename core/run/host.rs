@@ -1,0 +1,114 @@
+//! A run as the host of a native worker.
+
+use verger_worker::{AuditEvent, Host, HostCursor, HostError, HostSavepoint, JobInfo, LogLevel, Value};
+
+use super::Run;
+use super::cursor::CursorId;
+use super::transaction::SavepointId;
+
+impl Host for Run {
+    fn query(&self, sql: &str, params: &[Value]) -> Result<Box<dyn HostCursor + '_>, HostError> {
+        Ok(Box::new(Cursor { run: self, id: self.open_cursor(sql, params)? }))
+    }
+
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
+        self.begin()?;
+        let mut statement = self.prepare(sql, params)?;
+        let changed = self.step(&mut statement)?;
+        self.put_away(sql, statement);
+        Ok(changed)
+    }
+
+    fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError> {
+        self.begin()?;
+        let mut statement = self.take(sql)?;
+        let mut results = Vec::with_capacity(sets.len());
+        for set in sets {
+            self.alive()?;
+            let bound = statement.with_dependent_mut(|_, statement| super::statement::bind(statement, set));
+            results.push(bound.and_then(|()| self.step(&mut statement)));
+        }
+        self.put_away(sql, statement);
+        Ok(results)
+    }
+
+    fn begin_savepoint(&self) -> Result<Box<dyn HostSavepoint + '_>, HostError> {
+        Ok(Box::new(Savepoint { run: self, id: self.open_savepoint()? }))
+    }
+
+    fn checkpoint(&self) -> Result<(), HostError> {
+        self.checkpoint_now()
+    }
+
+    fn audit_log(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
+        self.log_events(events)
+    }
+
+    fn audit_log_safe(&self, events: &[AuditEvent]) -> u32 {
+        self.log_events_safely(events)
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().as_millis()
+    }
+
+    fn publish(&self, topic: &str, payload: &str) -> Result<(), HostError> {
+        self.publish_event(topic, payload)
+    }
+
+    fn job(&self) -> JobInfo {
+        self.task.info.clone()
+    }
+
+    fn progress(&self, done: u64, total: u64) {
+        self.progress.set(Some((done, total)));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.task.interrupt.raised().is_some()
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        self.log_line(level, message);
+    }
+
+    fn call(&self, capability: &str, request: &str) -> Result<String, HostError> {
+        self.call_capability(capability, request)
+    }
+}
+
+struct Cursor<'a> {
+    run: &'a Run,
+    id: CursorId,
+}
+
+impl HostCursor for Cursor<'_> {
+    fn columns(&self) -> Vec<String> {
+        self.run.cursor_columns(self.id)
+    }
+
+    fn next(&self, max_rows: u32) -> Result<Vec<Vec<Value>>, HostError> {
+        self.run.cursor_next(self.id, max_rows)
+    }
+}
+
+impl Drop for Cursor<'_> {
+    fn drop(&mut self) {
+        self.run.close_cursor(self.id);
+    }
+}
+
+struct Savepoint<'a> {
+    run: &'a Run,
+    id: SavepointId,
+}
+
+impl HostSavepoint for Savepoint<'_> {
+    fn release(&self) -> Result<(), HostError> {
+        self.run.release_savepoint(self.id)
+    }
+
+    fn rollback(&self) -> Result<(), HostError> {
+        self.run.rollback_savepoint(self.id)
+    }
+}

@@ -1,0 +1,157 @@
+//! One attempt at work: the host API as a worker sees it, over one connection and one transaction.
+//!
+//! A run begins its transaction at the first call that touches the database and ends it at a checkpoint or with the job's own
+//! transition. It knows nothing of wasm: a component and a native worker stand on the same [`Run`].
+
+mod audit;
+mod call;
+mod cursor;
+mod error;
+mod host;
+mod interrupt;
+mod statement;
+mod transaction;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use verger_worker::{JobInfo, Scope};
+
+use crate::audit::{Log, Stamp};
+use crate::capability::Capabilities;
+use crate::clock::Clock;
+use crate::event::{Bus, Event};
+use crate::grant::Effective;
+use crate::queue::JobId;
+use crate::store::{Leash, WorkConnection};
+
+#[cfg(feature = "wasm")]
+pub(crate) use cursor::CursorId;
+pub use error::AttemptError;
+pub(crate) use interrupt::{Interrupt, Interrupted};
+#[cfg(feature = "wasm")]
+pub(crate) use transaction::SavepointId;
+pub(crate) use transaction::LEASE_MARGIN;
+
+/// The claim a run works under.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim {
+    pub(crate) id: JobId,
+    pub(crate) token: i64,
+    pub(crate) attempt: u32,
+}
+
+/// What every run of a Verger shares.
+pub(crate) struct Surroundings {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) bus: Bus,
+    pub(crate) lease: std::time::Duration,
+}
+
+/// What a run is about.
+pub(crate) struct Task {
+    pub(crate) worker: String,
+    pub(crate) stamp: Stamp,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) grant: Arc<Effective>,
+    pub(crate) claim: Option<Claim>,
+    pub(crate) info: JobInfo,
+    pub(crate) leash: Leash,
+    pub(crate) interrupt: Interrupt,
+}
+
+/// What a run did, for the report.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) rows_changed: u64,
+    pub(crate) audited: u64,
+}
+
+/// One attempt under way.
+pub(crate) struct Run {
+    connection: Rc<WorkConnection>,
+    surroundings: Arc<Surroundings>,
+    clock: Arc<dyn Clock>,
+    task: Task,
+    transaction: Cell<transaction::State>,
+    statements: RefCell<statement::Idle>,
+    cursors: RefCell<cursor::Open>,
+    savepoints: RefCell<transaction::Savepoints>,
+    log: RefCell<Log>,
+    /// Events since the last commit.
+    events: RefCell<Vec<Event>>,
+    /// Audit rows and log lines written since the last checkpoint and since the start.
+    audited: Cell<usize>,
+    log_lines: Cell<u32>,
+    progress: Cell<Option<(u64, u64)>>,
+    /// What is committed, and what is not yet.
+    tally: Cell<Tally>,
+    uncommitted: Cell<Tally>,
+    dry: bool,
+    /// Why the run cannot end well any more, whatever its worker returns.
+    stopped: RefCell<Option<AttemptError>>,
+}
+
+impl Run {
+    pub(crate) fn new(connection: WorkConnection, surroundings: Arc<Surroundings>, clock: Arc<dyn Clock>, task: Task, dry: bool) -> Self {
+        connection.leash(Some(task.leash.clone()));
+        Self {
+            connection: Rc::new(connection),
+            surroundings,
+            clock,
+            task,
+            transaction: Cell::default(),
+            statements: RefCell::default(),
+            cursors: RefCell::default(),
+            savepoints: RefCell::default(),
+            log: RefCell::default(),
+            events: RefCell::default(),
+            audited: Cell::new(0),
+            log_lines: Cell::new(0),
+            progress: Cell::new(None),
+            tally: Cell::default(),
+            uncommitted: Cell::default(),
+            dry,
+            stopped: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
+    pub(crate) fn scope(&self) -> Option<&Scope> {
+        self.task.scope.as_ref()
+    }
+
+    /// Why the run cannot end well any more.
+    pub(crate) fn stopped(&self) -> Option<AttemptError> {
+        self.stopped.borrow().clone()
+    }
+
+    fn stop(&self, error: AttemptError) {
+        self.stopped.borrow_mut().get_or_insert(error);
+    }
+
+    /// What was committed.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally.get()
+    }
+
+    fn count(&self, add: impl FnOnce(&mut Tally)) {
+        let mut tally = self.uncommitted.get();
+        add(&mut tally);
+        self.uncommitted.set(tally);
+    }
+
+    /// Rolls back what is open and gives the connection back for the next run. `None` when it cannot be trusted any more.
+    pub(crate) fn into_connection(self) -> Option<WorkConnection> {
+        self.rollback();
+        let Self { connection, statements, cursors, .. } = self;
+        drop((statements, cursors));
+        let connection = Rc::try_unwrap(connection).ok()?;
+        connection.leash(None);
+        connection.raw().is_autocommit().then_some(connection)
+    }
+}

@@ -1,0 +1,282 @@
+//! The one transaction of a run: begun at its first use, committed by a checkpoint or with the job's own transition.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use verger_worker::{HostError, code};
+
+use super::error::from_store;
+use super::{AttemptError, Interrupted, Run, Tally};
+use crate::queue::{self, Transition};
+
+/// Savepoints one run may have open at once.
+const SAVEPOINTS_MAX: usize = 32;
+
+/// After holding the write lock this long, a checkpoint pauses for a moment, so that a writer who polls for the lock meets it free.
+const HELD_LONG: Duration = Duration::from_millis(20);
+
+/// How much longer than an attempt may last its lease holds.
+pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum State {
+    /// None is open.
+    #[default]
+    Idle,
+    /// Open, holding the write lock since then.
+    Open(Instant),
+    /// A failure took it away: nothing of this run can commit.
+    Lost,
+}
+
+/// A savepoint of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SavepointId(pub(crate) u32);
+
+#[derive(Default)]
+pub(super) struct Savepoints {
+    open: Vec<Savepoint>,
+    next: u32,
+}
+
+struct Savepoint {
+    id: SavepointId,
+    events: usize,
+    audited: usize,
+    cursors: u32,
+    tally: Tally,
+}
+
+impl Run {
+    /// Whether a host call may still do anything.
+    pub(super) fn alive(&self) -> Result<(), HostError> {
+        if self.transaction.get() == State::Lost {
+            return Err(HostError::new(code::STORE, "the transaction of this attempt is lost; return"));
+        }
+        if self.task.leash.is_over() { Err(self.over()) } else { Ok(()) }
+    }
+
+    /// Why the time is over.
+    pub(super) fn over(&self) -> HostError {
+        let error = match self.task.interrupt.raised() {
+            Some(Interrupted::Cancelled) => HostError::new(code::CANCELLED, "the job was cancelled"),
+            Some(Interrupted::Shutdown) => HostError::new(code::CANCELLED, "the app is stopping; the job will run again"),
+            None => HostError::new(code::DEADLINE, format!("the time granted, {} ms, is over", self.task.grant.limits.time.as_millis())),
+        };
+        self.stop(error.clone().into());
+        error
+    }
+
+    /// Why an attempt that was interrupted outside a host call was.
+    pub(crate) fn out_of_time(&self) -> AttemptError {
+        self.over().into()
+    }
+
+    /// Begins the transaction, if none is open. It takes the write lock at once: what a worker reads cannot change under it.
+    pub(super) fn begin(&self) -> Result<(), HostError> {
+        self.alive()?;
+        if self.transaction.get() == State::Idle {
+            self.engine_step("BEGIN IMMEDIATE")?;
+            self.transaction.set(State::Open(Instant::now()));
+        }
+        Ok(())
+    }
+
+    fn engine_step(&self, sql: &str) -> Result<(), HostError> {
+        self.connection.engine(|connection| step(connection, sql)).map_err(|error| {
+            if self.task.leash.is_over() { self.over() } else { from_store(&error) }
+        })
+    }
+
+    /// After a failed statement: some failures (a full disk, a trigger that says ROLLBACK) end the transaction.
+    pub(super) fn notice_lost_transaction(&self, error: &HostError) {
+        if matches!(self.transaction.get(), State::Open(_)) && self.connection.raw().is_autocommit() {
+            self.lose(AttemptError::from(error.clone()));
+        }
+    }
+
+    pub(super) fn lose(&self, error: AttemptError) {
+        self.forget_uncommitted();
+        self.transaction.set(State::Lost);
+        self.stop(error);
+    }
+
+    /// Undoes what was not committed.
+    pub(super) fn rollback(&self) {
+        self.forget_uncommitted();
+        if !self.connection.raw().is_autocommit() {
+            // Without it the connection is not given back, and closing it rolls back.
+            let _ = self.connection.engine(|connection| step(connection, "ROLLBACK"));
+        }
+        if self.transaction.get() != State::Lost {
+            self.transaction.set(State::Idle);
+        }
+    }
+
+    fn forget_uncommitted(&self) {
+        self.close_all();
+        self.events.borrow_mut().clear();
+        self.uncommitted.set(Tally::default());
+    }
+
+    fn close_all(&self) {
+        self.cursors.borrow_mut().clear();
+        self.savepoints.borrow_mut().open.clear();
+        self.log.borrow_mut().forget();
+        self.audited.set(0);
+    }
+
+    fn committed(&self) {
+        self.transaction.set(State::Idle);
+        let (mut tally, new) = (self.tally.get(), self.uncommitted.take());
+        tally.rows_changed += new.rows_changed;
+        tally.audited += new.audited;
+        self.tally.set(tally);
+        let events = self.events.take();
+        if !self.dry {
+            self.surroundings.bus.deliver(events);
+        }
+    }
+
+    pub(crate) fn checkpoint_now(&self) -> Result<(), HostError> {
+        self.alive()?;
+        self.close_all();
+        let held = match self.transaction.get() {
+            State::Open(since) => Some(since.elapsed()),
+            _ => None,
+        };
+        if self.dry {
+            return Ok(());
+        }
+        let cancel_requested = self.renew()?;
+        if held.is_some() {
+            self.connection.engine(|connection| step(connection, "COMMIT")).map_err(|error| {
+                let error = from_store(&error);
+                self.rollback();
+                self.lose(error.clone().into());
+                error
+            })?;
+            self.committed();
+        }
+        if cancel_requested {
+            self.task.interrupt.raise(Interrupted::Cancelled);
+            return Err(self.over());
+        }
+        if held.is_some_and(|held| held >= HELD_LONG) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Renews the lease inside the transaction, if one is open. Whether a cancel was asked for.
+    fn renew(&self) -> Result<bool, HostError> {
+        let Some(claim) = self.task.claim else { return Ok(false) };
+        let now = self.clock.now();
+        // Long enough for what may come without another checkpoint.
+        let time_left = self.task.leash.deadline.saturating_duration_since(Instant::now());
+        let until = now + self.surroundings.lease.max(time_left + LEASE_MARGIN);
+        let renewed = self
+            .connection
+            .engine(|connection| queue::renew(connection, claim.id, claim.token, now, until, self.progress.get()))
+            .map_err(|error| from_store(&error))?;
+        renewed.ok_or_else(|| {
+            self.rollback();
+            let error = HostError::new(code::LEASE_LOST, "the lease of this attempt ran out and the job was taken over; nothing since the last checkpoint was kept");
+            self.lose(error.clone().into());
+            error
+        })
+    }
+
+    /// Commits what is open together with the job's transition.
+    ///
+    /// # Errors
+    /// When the claim is stale or the database refuses: then nothing is kept.
+    pub(crate) fn finish(&self, to: Option<&Transition>) -> Result<(), AttemptError> {
+        if let Some(error) = self.stopped() {
+            self.rollback();
+            return Err(error);
+        }
+        if self.dry {
+            self.tally.set(self.uncommitted.get());
+            self.rollback();
+            return Ok(());
+        }
+        self.close_all();
+        let ended = self.transition(to).and_then(|()| match self.transaction.get() {
+            State::Open(_) => self.connection.engine(|connection| step(connection, "COMMIT")).map_err(|error| from_store(&error).into()),
+            _ => Ok(()),
+        });
+        match ended {
+            Ok(()) => {
+                self.committed();
+                Ok(())
+            }
+            Err(error) => {
+                self.rollback();
+                Err(error)
+            }
+        }
+    }
+
+    fn transition(&self, to: Option<&Transition>) -> Result<(), AttemptError> {
+        let (Some(claim), Some(to)) = (self.task.claim, to) else { return Ok(()) };
+        let now = self.clock.now();
+        let live = self
+            .connection
+            .engine(|connection| queue::transition(connection, claim.id, claim.token, claim.attempt, now, to))
+            .map_err(|error| AttemptError::from(from_store(&error)))?;
+        if live {
+            return Ok(());
+        }
+        Err(AttemptError::new(code::LEASE_LOST, "the lease of this attempt ran out before it ended; nothing since the last checkpoint was kept"))
+    }
+
+    pub(crate) fn open_savepoint(&self) -> Result<SavepointId, HostError> {
+        self.begin()?;
+        let mut savepoints = self.savepoints.borrow_mut();
+        if savepoints.open.len() >= SAVEPOINTS_MAX {
+            return Err(HostError::new(code::LIMIT, format!("{SAVEPOINTS_MAX} savepoints are open: release one first")));
+        }
+        let id = SavepointId(savepoints.next);
+        self.engine_step(&format!("SAVEPOINT verger_{}", id.0))?;
+        savepoints.next = savepoints.next.wrapping_add(1);
+        savepoints.open.push(Savepoint {
+            id,
+            events: self.events.borrow().len(),
+            audited: self.audited.get(),
+            cursors: self.cursors.borrow().mark(),
+            tally: self.uncommitted.get(),
+        });
+        Ok(id)
+    }
+
+    pub(crate) fn release_savepoint(&self, id: SavepointId) -> Result<(), HostError> {
+        self.end_savepoint(id)?;
+        self.engine_step(&format!("RELEASE verger_{}", id.0))
+    }
+
+    pub(crate) fn rollback_savepoint(&self, id: SavepointId) -> Result<(), HostError> {
+        let savepoint = self.end_savepoint(id)?;
+        // What it read may be what is undone.
+        self.cursors.borrow_mut().close_from(savepoint.cursors);
+        self.engine_step(&format!("ROLLBACK TO verger_{}", id.0))?;
+        self.engine_step(&format!("RELEASE verger_{}", id.0))?;
+        self.events.borrow_mut().truncate(savepoint.events);
+        self.audited.set(savepoint.audited);
+        self.uncommitted.set(savepoint.tally);
+        self.log.borrow_mut().forget();
+        Ok(())
+    }
+
+    /// Takes a savepoint, and those opened after it, off the list.
+    fn end_savepoint(&self, id: SavepointId) -> Result<Savepoint, HostError> {
+        self.alive()?;
+        let open = &mut self.savepoints.borrow_mut().open;
+        let place = open.iter().position(|savepoint| savepoint.id == id);
+        place.and_then(|place| open.drain(place..).next()).ok_or_else(|| HostError::new(code::CLOSED, "the savepoint is closed"))
+    }
+}
+
+fn step(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}

@@ -1,0 +1,7 @@
+//! Workers by name, native or components, and what is known of each.
+
+mod error;
+mod registry;
+
+pub use error::PluginError;
+pub(crate) use registry::{Ended, Registered, Registry, snooze};

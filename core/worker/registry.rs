@@ -1,0 +1,132 @@
+//! The workers of one Verger.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+use verger_worker::{Args, Context, Manifest, Outcome, Scope, Worker};
+
+use super::PluginError;
+use crate::grant::Grant;
+use crate::run::{AttemptError, Run};
+#[cfg(feature = "wasm")]
+use crate::sandbox::Plugin;
+
+/// A worker that is part of the app.
+type Native = Box<dyn Worker + Send + Sync>;
+
+/// How an attempt ended, by the worker's word; the JSON of a result is checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    Done(Option<Json>),
+    Snooze(u64),
+    Cancel(String),
+}
+
+/// A worker and its grant.
+pub(crate) struct Registered {
+    pub(crate) grant: Grant,
+    code: Code,
+}
+
+enum Code {
+    Native { worker: Native, manifest: Box<Manifest> },
+    #[cfg(feature = "wasm")]
+    Component(Plugin),
+}
+
+impl Registered {
+    pub(crate) fn native(worker: Native, grant: Grant) -> Result<Self, PluginError> {
+        let manifest = catch_unwind(AssertUnwindSafe(|| worker.manifest())).map_err(|_| PluginError::Describe {
+            what: "a native worker".to_string(),
+            reason: "its manifest() panicked".to_string(),
+        })?;
+        manifest.check().map_err(|source| PluginError::Manifest { what: format!("the native worker `{}`", manifest.name), source })?;
+        Ok(Self { grant, code: Code::Native { worker, manifest: Box::new(manifest) } })
+    }
+
+    #[cfg(feature = "wasm")]
+    pub(crate) fn component(plugin: Plugin, grant: Grant) -> Self {
+        Self { grant, code: Code::Component(plugin) }
+    }
+
+    /// What the worker says of itself. The first call prepares a component: compiled, or loaded from the cache.
+    pub(crate) fn manifest(&self) -> Result<&Manifest, PluginError> {
+        match &self.code {
+            Code::Native { manifest, .. } => Ok(manifest),
+            #[cfg(feature = "wasm")]
+            Code::Component(plugin) => plugin.manifest(),
+        }
+    }
+
+    /// Performs one attempt. The run comes back, unless a panic took it.
+    pub(crate) fn perform(&self, run: Run, args: &Args) -> (Option<Run>, Result<Ended, AttemptError>) {
+        match &self.code {
+            Code::Native { worker, .. } => perform_native(&**worker, run, args),
+            #[cfg(feature = "wasm")]
+            Code::Component(plugin) => plugin.perform(run, args),
+        }
+    }
+}
+
+fn perform_native(worker: &dyn Worker, run: Run, args: &Args) -> (Option<Run>, Result<Ended, AttemptError>) {
+    let scope: Option<Scope> = run.scope().cloned();
+    let outcome = catch_unwind(AssertUnwindSafe(|| worker.perform(&Context::new(&run), scope.as_ref(), args)));
+    let ended = match outcome {
+        Ok(Ok(Outcome::Done)) => Ok(Ended::Done(None)),
+        Ok(Ok(Outcome::DoneWith(result))) => Ok(Ended::Done(Some(result))),
+        Ok(Ok(Outcome::Failed(reason))) => Err(AttemptError::new("failed", reason)),
+        Ok(Ok(Outcome::Snooze(seconds))) => snooze(seconds),
+        Ok(Ok(Outcome::Cancel(reason))) => Ok(Ended::Cancel(reason)),
+        Ok(Err(error)) => Err(AttemptError::new("failed", error.to_string())),
+        Err(panic) => Err(AttemptError::new("panic", format!("the worker panicked: {}", panic_message(&*panic)))),
+    };
+    (Some(run), ended)
+}
+
+/// A snooze of at least a second.
+pub(crate) fn snooze(seconds: u64) -> Result<Ended, AttemptError> {
+    if seconds == 0 {
+        return Err(AttemptError::new("invalid-result", "the worker snoozed for 0 seconds: a snooze must be at least 1 second"));
+    }
+    Ok(Ended::Snooze(seconds))
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// All workers, by name.
+#[derive(Default)]
+pub(crate) struct Registry {
+    workers: BTreeMap<String, Arc<Registered>>,
+}
+
+impl Registry {
+    /// Adds a worker under the name it was given or gave itself.
+    pub(crate) fn add(&mut self, name: &str, what: &str, worker: Registered) -> Result<(), PluginError> {
+        if self.workers.contains_key(name) {
+            return Err(PluginError::Duplicate { what: what.to_string(), name: name.to_string() });
+        }
+        self.workers.insert(name.to_string(), Arc::new(worker));
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Registered>> {
+        self.workers.get(name)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.workers.keys().map(String::as_str)
+    }
+
+    /// The names, for an error message.
+    pub(crate) fn known(&self) -> String {
+        match self.workers.is_empty() {
+            true => "none".to_string(),
+            false => self.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        }
+    }
+}
