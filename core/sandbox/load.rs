@@ -1,0 +1,84 @@
+//! From bytes to a component that is known to be a worker.
+
+use sha2::{Digest, Sha256};
+use verger_worker::Manifest;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::cache::CompileCache;
+use super::engine::{Sandbox, sandbox};
+use super::guest::{Guest, bindings};
+use crate::worker::PluginError;
+
+/// The most bytes a plugin may have.
+pub(super) const PLUGIN_MAX_BYTES: u64 = 64 << 20;
+
+/// The package a worker may import from.
+const PACKAGE: &str = "verger:worker/";
+
+/// A component ready to be instantiated.
+pub(super) struct Loaded {
+    pub(super) pre: bindings::WorkerPre<Guest>,
+    pub(super) manifest: Manifest,
+    pub(super) sandbox: &'static Sandbox,
+}
+
+/// Checks, compiles or takes from the cache, links, and asks for the manifest. `what` names the plugin in errors.
+pub(super) fn load(what: &str, bytes: &[u8], cache: &CompileCache) -> Result<Loaded, PluginError> {
+    let engine_error = |reason: String| PluginError::Engine { what: what.to_string(), reason };
+    check_form(what, bytes)?;
+    let sandbox = sandbox().map_err(engine_error)?;
+    let component = compile(what, bytes, cache, &sandbox.engine)?;
+    for (import, _) in component.component_type().imports(&sandbox.engine) {
+        let known = import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@'));
+        if !known.is_some_and(|(interface, _)| INTERFACES.contains(&interface)) {
+            return Err(PluginError::UnknownImport { what: what.to_string(), import: import.to_string() });
+        }
+    }
+    let mismatch = |error: wasmtime::Error| PluginError::Mismatch { what: what.to_string(), reason: format!("{error:#}") };
+    let pre = sandbox.linker.instantiate_pre(&component).map_err(mismatch)?;
+    let pre = bindings::WorkerPre::new(pre).map_err(mismatch)?;
+    let json = super::guest::describe(sandbox, &pre).map_err(|reason| PluginError::Describe { what: what.to_string(), reason })?;
+    let manifest = Manifest::parse(&json).map_err(|source| PluginError::Manifest { what: what.to_string(), source })?;
+    Ok(Loaded { pre, manifest, sandbox })
+}
+
+const INTERFACES: [&str; 8] = ["types", "store", "audit", "clock", "events", "job", "log", "host"];
+
+/// Refuses what is no component before the compiler sees it.
+fn check_form(what: &str, bytes: &[u8]) -> Result<(), PluginError> {
+    let what = what.to_string();
+    let size = bytes.len() as u64;
+    if size > PLUGIN_MAX_BYTES {
+        return Err(PluginError::TooLarge { what, bytes: size, most: PLUGIN_MAX_BYTES });
+    }
+    if Engine::detect_precompiled(bytes).is_some() {
+        return Err(PluginError::Precompiled { what });
+    }
+    match bytes {
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(PluginError::CoreModule { what }),
+        [0, b'a', b's', b'm', _, 0, 1, 0, ..] => Ok(()),
+        _ => Err(PluginError::NotAComponent { what, reason: "it does not begin as WebAssembly does".to_string() }),
+    }
+}
+
+#[cfg(feature = "compile")]
+fn compile(what: &str, bytes: &[u8], cache: &CompileCache, engine: &Engine) -> Result<Component, PluginError> {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    if let Some(component) = cache.load(engine, &digest) {
+        return Ok(component);
+    }
+    let component = Component::from_binary(engine, bytes)
+        .map_err(|error| PluginError::NotAComponent { what: what.to_string(), reason: format!("{error:#}") })?;
+    cache.store(engine, &digest, &component);
+    Ok(component)
+}
+
+#[cfg(not(feature = "compile"))]
+fn compile(what: &str, bytes: &[u8], cache: &CompileCache, engine: &Engine) -> Result<Component, PluginError> {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    cache.load(engine, &digest).ok_or_else(|| PluginError::Engine {
+        what: what.to_string(),
+        reason: "this build has no compiler (feature `compile`) and the cache has no artefact for it".to_string(),
+    })
+}

@@ -1,0 +1,75 @@
+//! A worker that is a component: loaded at its first use.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use verger_worker::{Args, Manifest};
+
+use super::cache::CompileCache;
+use super::guest;
+use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
+use crate::run::{AttemptError, Run};
+use crate::worker::{Ended, PluginError};
+
+/// Where a component's bytes come from.
+pub(crate) enum Source {
+    /// Part of this binary.
+    Embedded { name: &'static str, bytes: &'static [u8] },
+    /// Bytes the app has.
+    Bytes { name: String, bytes: Vec<u8> },
+    /// A file. It is read once: replacing it changes nothing until the next open.
+    File(PathBuf),
+}
+
+/// A component and, once it was needed, its compiled form.
+pub(crate) struct Plugin {
+    source: Source,
+    cache: CompileCache,
+    loaded: OnceLock<Result<Loaded, PluginError>>,
+}
+
+impl Plugin {
+    pub(crate) fn new(source: Source, cache: CompileCache) -> Self {
+        Self { source, cache, loaded: OnceLock::new() }
+    }
+
+    /// What it is called in errors.
+    pub(crate) fn what(&self) -> String {
+        match &self.source {
+            Source::Embedded { name, .. } => format!("the built-in worker `{name}`"),
+            Source::Bytes { name, .. } => name.clone(),
+            Source::File(path) => path.display().to_string(),
+        }
+    }
+
+    fn loaded(&self) -> Result<&Loaded, PluginError> {
+        let loaded = self.loaded.get_or_init(|| {
+            let what = self.what();
+            match &self.source {
+                Source::Embedded { bytes, .. } => load(&what, bytes, &self.cache),
+                Source::Bytes { bytes, .. } => load(&what, bytes, &self.cache),
+                Source::File(path) => {
+                    let unreadable = |error: std::io::Error| PluginError::Unreadable { what: what.clone(), reason: error.to_string() };
+                    let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
+                    if bytes > PLUGIN_MAX_BYTES {
+                        return Err(PluginError::TooLarge { what, bytes, most: PLUGIN_MAX_BYTES });
+                    }
+                    let bytes = std::fs::read(path).map_err(unreadable)?;
+                    load(&what, &bytes, &self.cache)
+                }
+            }
+        });
+        loaded.as_ref().map_err(Clone::clone)
+    }
+
+    pub(crate) fn manifest(&self) -> Result<&Manifest, PluginError> {
+        self.loaded().map(|loaded| &loaded.manifest)
+    }
+
+    pub(crate) fn perform(&self, run: Run, args: &Args) -> (Option<Run>, Result<Ended, AttemptError>) {
+        match self.loaded() {
+            Ok(loaded) => guest::perform(loaded, run, args),
+            Err(error) => (Some(run), Err(AttemptError::new("plugin", error.to_string()))),
+        }
+    }
+}
