@@ -1,0 +1,356 @@
+//! Opening a Verger: the database, the workers, the schedules.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+use serde_json::Value as Json;
+use verger_worker::Worker;
+
+use crate::capability::{Capabilities, CapabilityCall};
+use crate::clock::{Clock, SystemClock};
+use crate::error::OpenError;
+use crate::event::Bus;
+use crate::grant::Grant;
+use crate::queue::{self, Backoff, EnqueueError, Lost, Retention};
+use crate::run::Surroundings;
+use crate::schedule::{self, Schedule, ScheduleError};
+#[cfg(feature = "wasm")]
+use crate::sandbox::{CompileCache, Plugin, Source};
+use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Presence, StoreError};
+use crate::tick::{Wake, check_schedule};
+use crate::verger::{Inner, Verger};
+use crate::worker::{PluginError, Registered, Registry};
+
+/// How long a claim holds when nothing renews it.
+const LEASE: Duration = Duration::from_secs(120);
+
+/// How long a built-in sweep may last.
+const BUILT_IN_TIME: Duration = Duration::from_secs(600);
+
+/// What the engine goes by.
+pub(crate) struct Settings {
+    pub(crate) backoff: Backoff,
+    pub(crate) retention: Retention,
+}
+
+/// What a Verger is to be. Nothing happens before [`open`](Self::open).
+#[must_use = "nothing happens before open()"]
+pub struct Builder {
+    location: Location,
+    durability: Durability,
+    setup: Option<ConnectionSetup>,
+    clock: Arc<dyn Clock>,
+    native: Vec<(Box<dyn Worker + Send + Sync>, Option<Grant>)>,
+    plugin_folders: Vec<PathBuf>,
+    plugin_files: Vec<PathBuf>,
+    components: Vec<(String, Vec<u8>)>,
+    built_ins: bool,
+    grants: HashMap<String, Grant>,
+    capabilities: Capabilities,
+    schedules: Vec<Schedule>,
+    settings: Settings,
+    lease: Duration,
+    #[cfg(feature = "wasm")]
+    cache: CompileCache,
+}
+
+impl Builder {
+    pub(crate) fn new(location: Location) -> Self {
+        Self {
+            location,
+            durability: Durability::default(),
+            setup: None,
+            clock: Arc::new(SystemClock),
+            native: Vec::new(),
+            plugin_folders: Vec::new(),
+            plugin_files: Vec::new(),
+            components: Vec::new(),
+            built_ins: true,
+            grants: HashMap::new(),
+            capabilities: Capabilities::default(),
+            schedules: Vec::new(),
+            settings: Settings { backoff: Backoff::default(), retention: Retention::default() },
+            lease: LEASE,
+            #[cfg(feature = "wasm")]
+            cache: CompileCache::default(),
+        }
+    }
+
+    /// Takes every `.wasm` in this folder as a worker. One that is refused does not keep the others, or the app, from starting: see
+    /// [`Verger::refused_plugins`].
+    pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.plugin_folders.push(folder.into());
+        self
+    }
+
+    /// Takes this `.wasm` as a worker. Refused like one from a folder.
+    pub fn plugin(mut self, file: impl Into<PathBuf>) -> Self {
+        self.plugin_files.push(file.into());
+        self
+    }
+
+    /// Takes these bytes as a worker; `what` names them in errors. Refused, it keeps Verger from opening: it is the app's own.
+    pub fn component(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        self.components.push((what.into(), bytes.into()));
+        self
+    }
+
+    /// Registers a worker that is part of the app. It is granted what its manifest asks for, unless [`grant`](Self::grant) says otherwise.
+    pub fn worker(mut self, worker: impl Worker + Send + Sync + 'static) -> Self {
+        self.native.push((Box::new(worker), None));
+        self
+    }
+
+    /// Grants a worker what it may touch. A dropped-in worker has nothing without it; for the built-in workers and the app's own it
+    /// takes the place of [`Grant::as_declared`].
+    pub fn grant(mut self, worker: impl Into<String>, grant: Grant) -> Self {
+        self.grants.insert(worker.into(), grant);
+        self
+    }
+
+    /// Leaves the built-in workers out.
+    pub fn without_built_ins(mut self) -> Self {
+        self.built_ins = false;
+        self
+    }
+
+    /// Registers a function that workers may call by this name, when granted. It runs on the worker's thread, inside the worker's
+    /// transaction: a slow one keeps other writers waiting.
+    pub fn capability(
+        mut self,
+        name: impl Into<String>,
+        function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.capabilities.add(name.into(), function);
+        self
+    }
+
+    /// Registers a schedule. One whose expression is unchanged keeps its next slot; a new or a changed one starts from now.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedules.push(schedule);
+        self
+    }
+
+    /// Reads time from this clock instead of the system's.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What a commit survives. Default [`Durability::Normal`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets up every connection workers use: register here the SQL functions and collations that the app's tables depend on.
+    pub fn connection_setup(mut self, setup: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static) -> Self {
+        self.setup = Some(Arc::new(setup));
+        self
+    }
+
+    /// How long to wait before a failed job is tried again.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.settings.backoff = backoff;
+        self
+    }
+
+    /// How long finished jobs are kept.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
+    /// How long a claim holds when nothing renews it: after this long, another process takes the jobs of one that died. Default 2 min.
+    /// A worker that may run longer by its grant has a longer lease.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Where compiled components are kept between starts.
+    #[cfg(feature = "wasm")]
+    pub fn compile_cache(mut self, cache: CompileCache) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// Opens the database, brings its tables up to date, takes back the jobs of a process that died, and registers workers and schedules.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the file is no database, newer than this build, or cannot be written; a worker of the app's own or a schedule is
+    /// not usable. The file is as it was then, up to migrations that were due.
+    pub fn open(mut self) -> Result<Verger, OpenError> {
+        let path = self.location.file().map(std::path::Path::to_path_buf).unwrap_or_default();
+        let database = |source: StoreError| OpenError::Database { path: path.clone(), source };
+        let mut front = self.location.connect(self.durability).doing("open the database").map_err(database)?;
+        self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
+        let now = self.clock.now();
+        store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(|source| OpenError::Migration { path: path.clone(), source })?;
+        let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
+        let mut presence = self.location.file().map(Presence::announce).transpose().map_err(lock)?;
+        if presence.as_ref().is_none_or(Presence::is_alone) {
+            rescue_all(&mut front, now, &self.settings.backoff).map_err(database)?;
+        }
+        if let Some(presence) = &mut presence {
+            presence.settle().map_err(lock)?;
+        }
+        let (registry, refused) = self.register()?;
+        for refusal in &refused {
+            tracing::warn!(reason = %refusal, "a plugin was refused");
+        }
+        let schedules = std::mem::take(&mut self.schedules);
+        let verger = Verger {
+            inner: Arc::new(Inner {
+                location: self.location,
+                durability: self.durability,
+                setup: self.setup,
+                front: Mutex::new(front),
+                idle: Mutex::new(Vec::new()),
+                registry,
+                refused,
+                surroundings: Arc::new(Surroundings { capabilities: self.capabilities, bus: Bus::default(), lease: self.lease }),
+                clock: self.clock,
+                settings: self.settings,
+                wake: Wake::default(),
+                executing: Mutex::new(HashMap::new()),
+                pruned_at: AtomicI64::new(now.as_millis()),
+                _presence: presence,
+            }),
+        };
+        verger.register_schedules(&schedules)?;
+        Ok(verger)
+    }
+
+    fn register(&mut self) -> Result<(Registry, Vec<PluginError>), OpenError> {
+        let mut registry = Registry::default();
+        for (worker, _) in std::mem::take(&mut self.native) {
+            let mut registered = Registered::native(worker, Grant::as_declared())?;
+            let name = registered.manifest()?.name.clone();
+            if let Some(grant) = self.grants.get(&name) {
+                registered.grant = grant.clone();
+            }
+            registry.add(&name, "a native worker", registered)?;
+        }
+        let refused = self.register_components(&mut registry)?;
+        Ok((registry, refused))
+    }
+
+    #[cfg(feature = "wasm")]
+    fn register_components(&mut self, registry: &mut Registry) -> Result<Vec<PluginError>, OpenError> {
+        #[cfg(feature = "builtins")]
+        if self.built_ins {
+            for (name, bytes) in crate::builtins::PREBUILT {
+                let grant = self.grants.get(name).cloned().unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME));
+                let plugin = Plugin::new(Source::Embedded { name, bytes }, self.cache.clone());
+                registry.add(name, &format!("the built-in worker `{name}`"), Registered::component(plugin, grant))?;
+            }
+        }
+        for (what, bytes) in std::mem::take(&mut self.components) {
+            self.register_plugin(registry, Plugin::new(Source::Bytes { name: what, bytes }, self.cache.clone()))?;
+        }
+        let mut files = std::mem::take(&mut self.plugin_files);
+        for folder in &self.plugin_folders {
+            let listed = list(folder).map_err(|source| OpenError::Plugins { folder: folder.clone(), source })?;
+            files.extend(listed);
+        }
+        let mut refused = Vec::new();
+        for file in files {
+            if let Err(refusal) = self.register_plugin(registry, Plugin::new(Source::File(file), self.cache.clone())) {
+                refused.push(refusal);
+            }
+        }
+        Ok(refused)
+    }
+
+    #[cfg(feature = "wasm")]
+    fn register_plugin(&self, registry: &mut Registry, plugin: Plugin) -> Result<(), PluginError> {
+        let (what, name) = (plugin.what(), plugin.manifest()?.name.clone());
+        let grant = self.grants.get(&name).cloned().unwrap_or_default();
+        registry.add(&name, &what, Registered::component(plugin, grant))
+    }
+
+    #[cfg(not(feature = "wasm"))]
+    fn register_components(&mut self, _: &mut Registry) -> Result<Vec<PluginError>, OpenError> {
+        let folders = self.plugin_folders.iter().chain(&self.plugin_files).map(|path| path.display().to_string());
+        let wanted: Vec<String> = folders.chain(self.components.iter().map(|(what, _)| what.clone())).collect();
+        if !wanted.is_empty() {
+            tracing::warn!(
+                plugins = %wanted.join(", "),
+                "this build of Verger has no WebAssembly (feature `wasm`): these workers do not run; enable the feature, or register native workers in their place"
+            );
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The `.wasm` files of a folder, by name.
+#[cfg(feature = "wasm")]
+fn list(folder: &std::path::Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Takes back what a dead process held. Reads first: a file with nothing to take back is not written.
+fn rescue_all(front: &mut Connection, now: crate::Timestamp, backoff: &Backoff) -> Result<(), StoreError> {
+    let doing = "take back the jobs of a process that died";
+    if queue::next_expiry(front).doing(doing)?.is_none() {
+        return Ok(());
+    }
+    let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
+    let rescued = queue::rescue(&transaction, Lost::All, now, backoff).doing(doing)?;
+    transaction.commit().doing(doing)?;
+    tracing::info!(rescued, "took back the jobs of a process that died");
+    Ok(())
+}
+
+impl Verger {
+    /// Stores the schedules the app registers, and fires those for the start.
+    fn register_schedules(&self, schedules: &[Schedule]) -> Result<(), ScheduleError> {
+        let mut names = std::collections::HashSet::new();
+        let now = self.inner.clock.now();
+        for schedule in schedules {
+            if !names.insert(&schedule.name) {
+                return Err(ScheduleError::Invalid { name: schedule.name.clone(), reason: "another schedule has the same name".to_string() });
+            }
+            let (args, _) = self.inner.check_job(&schedule.job.worker, &schedule.job.args).map_err(|error| refusal(schedule, error))?;
+            self.inner.ready(schedule.job.clone()).map_err(|error| refusal(schedule, error))?;
+            let doing = "store the schedule";
+            let mut executor = self.inner.executor();
+            executor.transaction(&self.inner, |connection| schedule::upsert(connection, schedule, &args.to_string(), now).doing(doing))?;
+            if schedule.expression.is_reboot() {
+                let row = executor.engine(&self.inner, schedule::list)?.into_iter().find(|row| row.name == schedule.name);
+                if let Some(row) = row.filter(|row| !row.paused) {
+                    let prepared = check_schedule(&self.inner, &row.worker, schedule.job.clone());
+                    executor.transaction(&self.inner, |connection| {
+                        schedule::fire_at_start(connection, &row, &prepared, now).doing(doing)
+                    })?;
+                }
+            }
+            self.inner.put_back(executor);
+        }
+        Ok(())
+    }
+}
+
+fn refusal(schedule: &Schedule, error: EnqueueError) -> ScheduleError {
+    let name = schedule.name.clone();
+    match error {
+        EnqueueError::UnknownWorker { name: worker, known } => ScheduleError::UnknownWorker { name, worker, known },
+        EnqueueError::Manifest(source) => ScheduleError::Args { name, source },
+        EnqueueError::Plugin(source) => ScheduleError::Plugin { name, source },
+        EnqueueError::Store(source) => ScheduleError::Store(source),
+        other => ScheduleError::Invalid { name, reason: other.to_string() },
+    }
+}

@@ -1,0 +1,133 @@
+//! The errors of the façade.
+//!
+//! Each kind of operation has an enum of its own, so that a caller matches on what can happen there; all convert into [`Error`]. An
+//! error's text says what was tried, on what, and what to do; the cause is kept as its source.
+
+use std::path::PathBuf;
+
+use verger_worker::AuditFault;
+
+use crate::audit::ChainError;
+use crate::queue::EnqueueError;
+use crate::run::AttemptError;
+use crate::schedule::ScheduleError;
+use crate::store::{MigrationError, StoreError};
+use crate::tick::LoopError;
+use crate::worker::PluginError;
+
+/// Anything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The database could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A statement of the engine failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tables could not be brought up to date.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+    /// A job was not enqueued.
+    #[error(transparent)]
+    Enqueue(#[from] EnqueueError),
+    /// A schedule was refused.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// A worker that was called directly failed.
+    #[error(transparent)]
+    Perform(#[from] PerformError),
+    /// An event was not written to the audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The audit log does not verify.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The loop could not be started or stopped.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
+}
+
+/// The database could not be opened. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It cannot be opened, read or set up.
+    #[error("cannot open {}: {source}", path.display())]
+    Database {
+        /// The file; empty for one in memory.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// Its schema is newer than this build, or a migration failed.
+    #[error("cannot open {}: {source}", path.display())]
+    Migration {
+        /// The file; empty for one in memory.
+        path: PathBuf,
+        /// Why.
+        source: MigrationError,
+    },
+    /// The lock file beside the database cannot be made.
+    #[error("cannot open {}: the lock file {}-verger beside it cannot be written ({source}); check the folder's permissions", path.display(), path.display())]
+    Lock {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder with plugins cannot be listed.
+    #[error("cannot list the plugins folder {}: {source}", folder.display())]
+    Plugins {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A worker the app registers itself is not usable.
+    #[error(transparent)]
+    Worker(#[from] PluginError),
+    /// A schedule the app registers is not usable.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+}
+
+/// A worker that was called directly did not succeed. Nothing it wrote since its last checkpoint was kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PerformError {
+    /// It is not there, or the args do not fit it.
+    #[error(transparent)]
+    Refused(#[from] EnqueueError),
+    /// The attempt failed.
+    #[error("worker `{worker}` failed: {source}")]
+    Failed {
+        /// The worker.
+        worker: String,
+        /// Why.
+        source: AttemptError,
+    },
+    /// No connection could be had.
+    #[error(transparent)]
+    Store(StoreError),
+    /// A built-in answered with something else than it promises.
+    #[error("worker `{worker}` returned {found}, which is not what it promises")]
+    Unexpected {
+        /// The worker.
+        worker: String,
+        /// What it returned.
+        found: String,
+    },
+}
+
+/// An event was not written to the audit log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// It breaks a rule. Names the field, never its value.
+    #[error("the event was not written: {0}")]
+    Event(#[from] AuditFault),
+    /// The log could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

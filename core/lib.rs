@@ -1,0 +1,58 @@
+//! Durable jobs, cron schedules and an append-only audit log in your app's SQLite database, with workers as sandboxed WebAssembly
+//! components. Synchronous: no server, no async runtime.
+
+// Data flows one way: clock → schedule → queue → worker → sandbox → run → store → audit. A module never reaches back up.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise"))]
+
+mod audit;
+mod builder;
+#[cfg(feature = "builtins")]
+mod builtins;
+mod capability;
+mod clock;
+mod error;
+mod event;
+mod grant;
+mod membership;
+mod queue;
+mod run;
+#[cfg(feature = "wasm")]
+mod sandbox;
+mod schedule;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod tick;
+mod time;
+mod verger;
+mod worker;
+
+pub use audit::{AuditFilter, AuditRow, ChainError, Verified};
+pub use builder::Builder;
+#[cfg(feature = "builtins")]
+pub use builtins::{MembershipsReconciled, WebhookEventsReconciled};
+pub use capability::CapabilityCall;
+pub use clock::{Clock, SystemClock};
+pub use error::{AuditError, Error, OpenError, PerformError};
+pub use event::{Event, Subscription};
+pub use grant::{Grant, Limits};
+pub use membership::normalized_membership_state;
+pub use queue::{Attempted, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, JobState, NewJob, Retention};
+pub use run::AttemptError;
+#[cfg(feature = "wasm")]
+pub use sandbox::CompileCache;
+pub use schedule::{
+    ClockChange, Expression, ExpressionError, FieldName, FireOutcome, FireRow, Fired, Missed, Overlap, Schedule, ScheduleError,
+    ScheduleRow, Upcoming, ZoneError, parse_zone, upcoming,
+};
+pub use store::{Durability, MigrationError, StoreError, StoreErrorKind};
+pub use tick::{AttemptOutcome, AttemptReport, LoopError, TableChange, TickLoop, TickReport};
+pub use time::Timestamp;
+pub use verger::{Performance, Verger};
+pub use worker::PluginError;
+
+/// The connection library the app shares with Verger: its `Transaction` is what `enqueue_in` takes.
+pub use rusqlite;
+/// The guest SDK: the trait native workers implement, and the types it speaks in.
+pub use verger_worker;
+pub use verger_worker::{AuditEvent, Manifest, Outcome, Worker};

@@ -1,0 +1,264 @@
+//! A schedule as the app defines it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use serde_json::{Value as Json, json};
+use verger_worker::ManifestError;
+
+use super::expression::{Expression, ExpressionError, ZoneError, parse_zone};
+use crate::queue::NewJob;
+use crate::store::StoreError;
+use crate::worker::PluginError;
+
+/// A named recurring rule that enqueues jobs. Nothing is scheduled by default.
+///
+/// ```
+/// use std::time::Duration;
+/// use serde_json::json;
+/// use verger::{Missed, Schedule};
+///
+/// let nightly = Schedule::cron("nightly-invitations", "0 3 * * *")?
+///     .time_zone("Europe/Berlin")?
+///     .worker("cleanup-expired-invitations")
+///     .args(json!({"organization_id": null, "actor_id": null, "retention_days": 30}));
+/// let often = Schedule::every("memberships", Duration::from_secs(300))?
+///     .worker("reconcile-memberships")
+///     .args(json!({"organization_id": null, "actor_id": null}))
+///     .missed(Missed::Skip);
+/// # Ok::<(), verger::ScheduleError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a schedule does nothing until it is given to the builder"]
+pub struct Schedule {
+    pub(crate) name: String,
+    pub(crate) expression: Expression,
+    pub(crate) zone: Tz,
+    pub(crate) job: NewJob,
+    pub(crate) missed: Missed,
+    pub(crate) overlap: Overlap,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) jitter: Duration,
+}
+
+impl Schedule {
+    /// A schedule by a crontab(5) expression: five fields, six with seconds first, or a nickname like `@daily`.
+    ///
+    /// # Errors
+    /// [`ScheduleError::Expression`] with the field, the place and the reason; [`ScheduleError::Invalid`] for a bad name.
+    pub fn cron(name: impl Into<String>, expression: &str) -> Result<Self, ScheduleError> {
+        let name = name.into();
+        let expression = Expression::cron(expression).map_err(|source| ScheduleError::Expression { name: name.clone(), source })?;
+        Self::new(name, expression)
+    }
+
+    /// A schedule by an interval, counted from the moment it is first registered.
+    ///
+    /// # Errors
+    /// [`ScheduleError::Expression`] for an interval out of bounds; [`ScheduleError::Invalid`] for a bad name.
+    pub fn every(name: impl Into<String>, interval: Duration) -> Result<Self, ScheduleError> {
+        let name = name.into();
+        let expression = Expression::every(interval).map_err(|source| ScheduleError::Expression { name: name.clone(), source })?;
+        Self::new(name, expression)
+    }
+
+    fn new(name: String, expression: Expression) -> Result<Self, ScheduleError> {
+        if name.is_empty() || name.len() > 128 {
+            return Err(ScheduleError::Invalid { name, reason: "the name must have 1 to 128 bytes".to_string() });
+        }
+        Ok(Self {
+            name,
+            expression,
+            zone: Tz::UTC,
+            job: NewJob::new("", json!({})),
+            missed: Missed::default(),
+            overlap: Overlap::default(),
+            deadline: None,
+            jitter: Duration::ZERO,
+        })
+    }
+
+    /// The worker that performs its jobs.
+    pub fn worker(mut self, name: impl Into<String>) -> Self {
+        self.job.worker = name.into();
+        self
+    }
+
+    /// The args of its jobs: a JSON object.
+    pub fn args(mut self, args: Json) -> Self {
+        self.job.args = args;
+        self
+    }
+
+    /// The time zone of its expression, by its IANA name. UTC when not said.
+    ///
+    /// # Errors
+    /// [`ScheduleError::Zone`] for an unknown name, with the nearest ones there are.
+    pub fn time_zone(mut self, zone: &str) -> Result<Self, ScheduleError> {
+        self.zone = parse_zone(zone).map_err(|source| ScheduleError::Zone { name: self.name.clone(), source })?;
+        Ok(self)
+    }
+
+    /// The queue of its jobs.
+    pub fn queue(mut self, name: impl Into<String>) -> Self {
+        self.job = self.job.queue(name);
+        self
+    }
+
+    /// The priority of its jobs, from 0, first, to 9, last.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.job = self.job.priority(priority);
+        self
+    }
+
+    /// How often one of its jobs may be tried.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.job = self.job.max_attempts(attempts);
+        self
+    }
+
+    /// What becomes of slots missed while nothing ticked.
+    pub fn missed(mut self, policy: Missed) -> Self {
+        self.missed = policy;
+        self
+    }
+
+    /// What becomes of a slot while a job of an earlier one is unfinished.
+    pub fn overlap(mut self, policy: Overlap) -> Self {
+        self.overlap = policy;
+        self
+    }
+
+    /// Skips a slot that is found due later than this.
+    pub fn start_deadline(mut self, after: Duration) -> Self {
+        self.deadline = Some(after);
+        self
+    }
+
+    /// Puts its jobs off by up to this long: always the same for one name, different from name to name.
+    pub fn jitter(mut self, most: Duration) -> Self {
+        self.jitter = most;
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// What becomes of slots that fell due while nothing ticked: the app was closed, the machine asleep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Missed {
+    /// One job, for the last of them; it can read its slot and how many it stands for.
+    #[default]
+    Coalesce,
+    /// None. A slot found due more than a minute late is skipped.
+    Skip,
+    /// One job each for the last so many; those before are skipped.
+    Replay(u32),
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Coalesce => f.write_str("coalesce"),
+            Self::Skip => f.write_str("skip"),
+            Self::Replay(most) => write!(f, "replay {most}"),
+        }
+    }
+}
+
+impl FromStr for Missed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(' ') {
+            None if text == "coalesce" => Ok(Self::Coalesce),
+            None if text == "skip" => Ok(Self::Skip),
+            Some(("replay", most)) => most.parse().map(Self::Replay).map_err(|error| error.to_string()),
+            _ => Err(format!("{text:?} is no policy for missed slots: use coalesce, skip or `replay N`")),
+        }
+    }
+}
+
+/// What becomes of a slot while an earlier job of the same schedule is unfinished.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// It makes no job; the ledger says why.
+    #[default]
+    Forbid,
+    /// It makes its job all the same.
+    Allow,
+}
+
+impl Overlap {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Forbid => "forbid",
+            Self::Allow => "allow",
+        }
+    }
+}
+
+/// A schedule was refused. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScheduleError {
+    /// The expression or the interval cannot be used.
+    #[error("schedule `{name}`: {source}")]
+    Expression {
+        /// The schedule.
+        name: String,
+        /// Where and why.
+        source: ExpressionError,
+    },
+    /// The time zone is unknown.
+    #[error("schedule `{name}`: {source}")]
+    Zone {
+        /// The schedule.
+        name: String,
+        /// The name asked for, and those near it.
+        source: ZoneError,
+    },
+    /// A setting is not usable.
+    #[error("schedule `{name}`: {reason}")]
+    Invalid {
+        /// The schedule.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No worker has the name it asks for.
+    #[error("schedule `{name}` wants worker `{worker}`, which is not there: known are {known}")]
+    UnknownWorker {
+        /// The schedule.
+        name: String,
+        /// The worker asked for.
+        worker: String,
+        /// The names there are.
+        known: String,
+    },
+    /// Its args lack keys that the worker requires, or are not usable.
+    #[error("schedule `{name}`: {source}")]
+    Args {
+        /// The schedule.
+        name: String,
+        /// What is missing.
+        source: ManifestError,
+    },
+    /// Its worker cannot be loaded.
+    #[error("schedule `{name}`: {source}")]
+    Plugin {
+        /// The schedule.
+        name: String,
+        /// Why.
+        source: PluginError,
+    },
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,13 @@
+//! Recurring rules: when they are due, what a due slot becomes, and the ledger that says so.
+
+mod definition;
+mod expression;
+mod fire;
+mod stored;
+
+pub use definition::{Missed, Overlap, Schedule, ScheduleError};
+pub use expression::{ClockChange, Expression, ExpressionError, FieldName, Upcoming, ZoneError, parse_zone, upcoming};
+pub(crate) use fire::{Checked, Prepared, fire, fire_at_start, new_job};
+pub use fire::{FireOutcome, Fired};
+pub use stored::{FireRow, ScheduleRow};
+pub(crate) use stored::{Due, due, fires, list, next_fire, upsert};

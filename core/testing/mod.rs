@@ -1,0 +1,3 @@
+//! The test kit.
+mod clock;
+pub use clock::ManualClock;

@@ -1,0 +1,195 @@
+//! The thread that ticks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::run::Interrupted;
+use crate::time::Timestamp;
+use crate::verger::Inner;
+
+/// The longest sleep between two looks at the wall clock: monotonic timers stand still while the machine is suspended.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// How often a look is taken at whether another process, or the app itself, has committed something.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after a failed tick the next one is made.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// A wall clock that moved this much more or less than the timer was set, or the machine was asleep.
+const JUMP: Duration = Duration::from_secs(5);
+
+/// How long a job is waited for after it was told to stop.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Ticks on a thread until it is stopped. Dropping it stops it, waiting at most 5 s.
+#[derive(Debug)]
+#[must_use = "dropping the loop stops it"]
+pub struct TickLoop {
+    inner: Arc<Inner>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The loop could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoopError {
+    /// The operating system gave no thread.
+    #[error("the tick loop could not be started: the operating system gave no thread ({0})")]
+    Thread(#[source] std::io::Error),
+    /// A native worker did not come back in time. Its thread is left behind; it can commit nothing, and its job runs again.
+    #[error("a worker did not stop within {0:?}: a native worker is stopped only at its host calls; its job was left to its lease")]
+    StillRunning(Duration),
+}
+
+/// Starts the loop.
+pub(crate) fn start(inner: &Arc<Inner>) -> Result<TickLoop, LoopError> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    let (looped, stop) = (Arc::clone(inner), Arc::clone(&stopping));
+    // wasm runs on this thread's stack: room for the engine's limit and the host's calls.
+    let builder = std::thread::Builder::new().name("verger".to_string()).stack_size(2 << 20);
+    let thread = builder.spawn(move || run(&looped, &stop)).map_err(LoopError::Thread)?;
+    Ok(TickLoop { inner: Arc::clone(inner), stopping, thread: Some(thread) })
+}
+
+impl TickLoop {
+    /// Stops the loop. A running job may finish within `bound`; after that it is interrupted, and goes back as it was, its attempt too.
+    ///
+    /// # Errors
+    /// [`LoopError::StillRunning`] when a native worker makes no host call: it cannot be stopped.
+    pub fn stop(mut self, bound: Duration) -> Result<(), LoopError> {
+        self.stop_within(bound)
+    }
+
+    /// Whether the loop runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    fn stop_within(&mut self, bound: Duration) -> Result<(), LoopError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.stopping.store(true, Ordering::Relaxed);
+        self.inner.wake.ring();
+        if !ends_within(&thread, bound) {
+            self.inner.interrupt_all(Interrupted::Shutdown);
+            if !ends_within(&thread, LAST_WAIT) {
+                return Err(LoopError::StillRunning(bound + LAST_WAIT));
+            }
+        }
+        // A panic of the loop was reported by the thread itself.
+        let _ = thread.join();
+        Ok(())
+    }
+}
+
+impl Drop for TickLoop {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop_within(Duration::from_secs(5)) {
+            tracing::warn!(%error, "the tick loop was dropped");
+        }
+    }
+}
+
+fn ends_within(thread: &JoinHandle<()>, bound: Duration) -> bool {
+    let begun = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    while !thread.is_finished() {
+        let left = bound.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+    true
+}
+
+fn run(inner: &Inner, stopping: &AtomicBool) {
+    let mut traces = Traces::of(inner);
+    let mut idle = false;
+    while !stopping.load(Ordering::Relaxed) {
+        traces.remember();
+        let next = match crate::tick::tick(inner, inner.clock.now(), stopping) {
+            Ok(report) => {
+                idle = report.attempts.is_empty() && report.fired.is_empty();
+                report.next_wake_at
+            }
+            Err(error) => {
+                tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "a tick could not be made; the next one follows");
+                Some(inner.clock.now() + AFTER_ERROR)
+            }
+        };
+        if idle {
+            inner.shrink();
+        }
+        sleep_until(inner, next, stopping, &mut traces);
+    }
+}
+
+/// Sleeps until the next instant, the bell, a trace of someone else's commit, or the longest sleep is over.
+fn sleep_until(inner: &Inner, next: Option<Timestamp>, stopping: &AtomicBool, traces: &mut Traces) {
+    let (begun, wall) = (Instant::now(), inner.clock.now());
+    // After an enqueue inside the app's transaction: it may commit now, or a while later.
+    let mut look = LOOK_EVERY;
+    while !stopping.load(Ordering::Relaxed) {
+        if inner.wake.take_expectation() {
+            look = Duration::from_millis(1);
+        }
+        let (slept, now) = (begun.elapsed(), inner.clock.now());
+        report_jump(wall, now, slept);
+        let until_due = next.map_or(SLEEP_MAX, |next| next.since(now));
+        let left = until_due.min(SLEEP_MAX.saturating_sub(slept));
+        if left.is_zero() || traces.changed() || inner.wake.wait(left.min(look)) {
+            return;
+        }
+        look = (look * 2).min(LOOK_EVERY);
+    }
+}
+
+fn report_jump(wall: Timestamp, now: Timestamp, slept: Duration) {
+    let forward = now.since(wall + slept);
+    let backward = (wall + slept).since(now);
+    if forward > JUMP {
+        tracing::info!(seconds = forward.as_secs(), "the clock jumped forward: the machine was suspended, or someone set it");
+    } else if backward > JUMP {
+        tracing::info!(seconds = backward.as_secs(), "the clock was set back");
+    }
+}
+
+/// What a commit of anyone leaves on the file system: the size and the time of the write-ahead log, or of the file itself.
+///
+/// A look costs two `stat` calls. It opens nothing: closing a descriptor of the database would drop SQLite's locks.
+struct Traces {
+    files: Vec<PathBuf>,
+    seen: Vec<Option<(u64, Option<SystemTime>)>>,
+}
+
+impl Traces {
+    fn of(inner: &Inner) -> Self {
+        let files = inner.location.file().map_or_else(Vec::new, |file| {
+            let mut wal = file.as_os_str().to_owned();
+            wal.push("-wal");
+            vec![file.to_path_buf(), PathBuf::from(wal)]
+        });
+        Self { files, seen: Vec::new() }
+    }
+
+    fn look(&self) -> Vec<Option<(u64, Option<SystemTime>)>> {
+        self.files.iter().map(|file| std::fs::metadata(file).ok().map(|meta| (meta.len(), meta.modified().ok()))).collect()
+    }
+
+    /// Before a tick: what it commits itself makes one more look, and no more.
+    fn remember(&mut self) {
+        self.seen = self.look();
+    }
+
+    fn changed(&mut self) -> bool {
+        let now = self.look();
+        std::mem::replace(&mut self.seen, now) != self.seen
+    }
+}

@@ -1,0 +1,16 @@
+//! The engine: one pass over what is due, and the thread that makes one whenever something is.
+
+mod attempt;
+mod executor;
+mod looping;
+mod pass;
+mod report;
+mod wake;
+
+pub(crate) use attempt::perform_directly;
+pub(crate) use executor::Executor;
+pub use looping::{LoopError, TickLoop};
+pub(crate) use looping::start;
+pub(crate) use pass::{check_schedule, tick};
+pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};
+pub(crate) use wake::Wake;

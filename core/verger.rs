@@ -1,0 +1,422 @@
+//! The façade: one Verger on one database.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, TransactionBehavior};
+use serde_json::Value as Json;
+use verger_worker::{Args, AuditEvent, Manifest, Outcome};
+
+use crate::audit::{self, AuditFilter, AuditRow, ChainError, Log, Stamp, Verified};
+use crate::builder::{Builder, Settings};
+use crate::clock::Clock;
+use crate::error::{AuditError, Error, PerformError};
+use crate::event::Subscription;
+use crate::queue::{self, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, Ready};
+use crate::run::{Interrupt, Interrupted, Surroundings};
+use crate::schedule::{self, FireRow, ScheduleRow};
+use crate::store::{self, Changes, ConnectionSetup, Doing, Durability, Location, MigrationSet, Presence, StoreError, WorkConnection};
+use crate::tick::{self, Executor, LoopError, TableChange, TickLoop, TickReport, Wake};
+use crate::time::Timestamp;
+use crate::worker::{Ended, PluginError, Registry};
+
+/// A durable job queue with schedules, workers and an audit log, in one SQLite database.
+///
+/// It is `Send + Sync`; clones are cheap and stand for the same Verger. See the [crate's page](crate) for how to begin.
+#[derive(Clone)]
+pub struct Verger {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all clones share.
+pub(crate) struct Inner {
+    pub(crate) location: Location,
+    pub(crate) durability: Durability,
+    pub(crate) setup: Option<ConnectionSetup>,
+    /// The app's side: enqueues and reads. It keeps a database in memory alive.
+    pub(crate) front: Mutex<Connection>,
+    /// Executors that wait for work.
+    pub(crate) idle: Mutex<Vec<Executor>>,
+    pub(crate) registry: Registry,
+    pub(crate) refused: Vec<PluginError>,
+    pub(crate) surroundings: Arc<Surroundings>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) wake: Wake,
+    /// The jobs being performed, and how to stop them.
+    pub(crate) executing: Mutex<HashMap<JobId, Interrupt>>,
+    /// When finished jobs were last looked through, in unix milliseconds.
+    pub(crate) pruned_at: AtomicI64,
+    pub(crate) _presence: Option<Presence>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verger").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Verger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// A job is registered as executing as long as this lives.
+pub(crate) struct Executing<'a> {
+    inner: &'a Inner,
+    id: JobId,
+}
+
+impl Drop for Executing<'_> {
+    fn drop(&mut self) {
+        lock(&self.inner.executing).remove(&self.id);
+    }
+}
+
+/// What these mutexes guard is whole after any panic: plain collections, and a connection whose transactions roll back on drop.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    pub(crate) fn open_work_connection(&self) -> rusqlite::Result<WorkConnection> {
+        WorkConnection::open(&self.location, self.durability, self.setup.as_ref())
+    }
+
+    pub(crate) fn executor(&self) -> Executor {
+        lock(&self.idle).pop().unwrap_or_else(Executor::new)
+    }
+
+    pub(crate) fn put_back(&self, executor: Executor) {
+        lock(&self.idle).push(executor);
+    }
+
+    pub(crate) fn backoff(&self, _worker: &str) -> Backoff {
+        self.settings.backoff
+    }
+
+    pub(crate) fn running(&self, id: JobId, interrupt: &Interrupt) -> Executing<'_> {
+        lock(&self.executing).insert(id, interrupt.clone());
+        Executing { inner: self, id }
+    }
+
+    pub(crate) fn interrupt_all(&self, why: Interrupted) {
+        lock(&self.executing).values().for_each(|interrupt| interrupt.raise(why));
+    }
+
+    /// Whether so much time has passed since finished jobs were last looked through; if so, it counts as done now.
+    pub(crate) fn prune_is_due(&self, now: Timestamp, every: Duration) -> bool {
+        let last = self.pruned_at.load(Ordering::Relaxed);
+        let due = now.as_millis().abs_diff(last) >= u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        if due {
+            self.pruned_at.store(now.as_millis(), Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Gives memory back that big sweeps left in the page caches.
+    pub(crate) fn shrink(&self) {
+        // Nothing depends on it.
+        let _ = lock(&self.front).release_memory();
+    }
+
+    fn front(&self) -> MutexGuard<'_, Connection> {
+        lock(&self.front)
+    }
+
+    /// Checks a job against its worker: its args, with nothing filled in, and whether it is tenant-aware.
+    pub(crate) fn check_job(&self, worker: &str, args: &Json) -> Result<(Args, bool), EnqueueError> {
+        let manifest = self.manifest(worker)?;
+        let args = Args::from_json(args.clone()).map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
+        manifest.complete(&args)?;
+        Ok((args, manifest.tenant_aware))
+    }
+
+    fn manifest(&self, worker: &str) -> Result<&Manifest, EnqueueError> {
+        match self.registry.get(worker) {
+            Some(registered) => Ok(registered.manifest()?),
+            None => Err(EnqueueError::UnknownWorker { name: worker.to_string(), known: self.registry.known() }),
+        }
+    }
+
+    pub(crate) fn ready(&self, job: NewJob) -> Result<Ready, EnqueueError> {
+        let (args, tenant_aware) = self.check_job(&job.worker, &job.args)?;
+        Ready::new(job, &args, tenant_aware)
+    }
+}
+
+impl Verger {
+    /// Begins to open the database at this path; it is made when it is not there.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(Location::File(path.as_ref().to_path_buf()))
+    }
+
+    /// Begins to open a fresh database in memory, gone with its last clone: for tests.
+    pub fn in_memory() -> Builder {
+        Builder::new(Location::memory())
+    }
+
+    /// Whether this build can run workers as WebAssembly components.
+    #[must_use]
+    pub fn wasm_available() -> bool {
+        cfg!(feature = "wasm")
+    }
+
+    /// Enqueues a job, in a transaction of its own, and wakes the loop.
+    ///
+    /// # Errors
+    /// [`EnqueueError`] for an unknown worker, args that lack keys (all are named) or are no object, a setting out of bounds, or a
+    /// database that cannot be written. Nothing is written then.
+    pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        let ready = self.inner.ready(job)?;
+        let enqueued = queue::insert(&self.inner.front(), &ready, self.inner.clock.now())?;
+        self.inner.wake.ring();
+        Ok(enqueued)
+    }
+
+    /// Enqueues many jobs in one transaction: all or none.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue), for the first job that is refused.
+    pub fn enqueue_all(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Vec<Enqueued>, EnqueueError> {
+        let ready = jobs.into_iter().map(|job| self.inner.ready(job)).collect::<Result<Vec<_>, _>>()?;
+        let now = self.inner.clock.now();
+        let mut front = self.inner.front();
+        let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin to enqueue")?;
+        let enqueued = ready.iter().map(|job| queue::insert(&transaction, job, now)).collect::<Result<Vec<_>, _>>()?;
+        transaction.commit().doing("enqueue the jobs")?;
+        drop(front);
+        self.inner.wake.ring();
+        Ok(enqueued)
+    }
+
+    /// Enqueues a job inside the app's own transaction on its own connection to the same file: it is there when, and only when, that
+    /// transaction commits. The loop notices the commit within milliseconds.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub fn enqueue_in(&self, transaction: &rusqlite::Transaction<'_>, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        let ready = self.inner.ready(job)?;
+        let enqueued = queue::insert(transaction, &ready, self.inner.clock.now())?;
+        self.inner.wake.expect();
+        Ok(enqueued)
+    }
+
+    /// Calls a worker directly: no queue, no tick. Same sandbox, same rules: what it writes commits with its outcome, or not at all.
+    ///
+    /// # Errors
+    /// [`PerformError`] for an unknown worker or args that do not fit it, and for a failed attempt, with its reason.
+    pub fn perform_now(&self, worker: &str, args: Json) -> Result<Performance, PerformError> {
+        self.perform(worker, args, false)
+    }
+
+    /// As [`perform_now`](Self::perform_now), but everything is rolled back in the end: what would have changed. A checkpoint commits
+    /// nothing then, messages are not delivered; functions of the app that the worker calls are really called.
+    ///
+    /// # Errors
+    /// As [`perform_now`](Self::perform_now).
+    pub fn dry_run(&self, worker: &str, args: Json) -> Result<Performance, PerformError> {
+        self.perform(worker, args, true)
+    }
+
+    fn perform(&self, worker: &str, args: Json, dry: bool) -> Result<Performance, PerformError> {
+        let inner = &*self.inner;
+        let (args, _) = inner.check_job(worker, &args)?;
+        let Some(registered) = inner.registry.get(worker) else {
+            return Err(EnqueueError::UnknownWorker { name: worker.to_string(), known: inner.registry.known() }.into());
+        };
+        let begun = Instant::now();
+        let mut executor = inner.executor();
+        let changes = match dry {
+            true => Some(executor.watch_changes(inner)?),
+            false => None,
+        };
+        let performed = tick::perform_directly(inner, &mut executor, &inner.clock, registered, &args, dry);
+        if changes.is_none() {
+            inner.put_back(executor);
+        }
+        let performed = performed?.map_err(|source| PerformError::Failed { worker: worker.to_string(), source })?;
+        Ok(Performance {
+            outcome: match performed.ended {
+                Ended::Done(None) => Outcome::Done,
+                Ended::Done(Some(result)) => Outcome::DoneWith(result),
+                Ended::Snooze(seconds) => Outcome::Snooze(seconds),
+                Ended::Cancel(reason) => Outcome::Cancel(reason),
+            },
+            rows_changed: performed.tally.rows_changed,
+            audited: performed.tally.audited,
+            elapsed: begun.elapsed(),
+            changes: changes.iter().flat_map(Changes::take).map(TableChange::from).collect(),
+        })
+    }
+
+    /// Makes one pass at this instant: fires due schedules, takes back lost jobs, performs due jobs, prunes. Work for about a second at
+    /// most; [`TickReport::next_wake_at`] says when to come again.
+    ///
+    /// Workers' clocks read this instant and go on from there. A failed job is not an error of the tick: it is in the report.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read or written.
+    pub fn tick(&self, now: impl Into<Timestamp>) -> Result<TickReport, Error> {
+        Ok(tick::tick(&self.inner, now.into(), &AtomicBool::new(false))?)
+    }
+
+    /// Starts a thread that ticks whenever something is due, and sleeps at next to no cost otherwise.
+    ///
+    /// # Errors
+    /// [`LoopError::Thread`] when the operating system gives no thread.
+    pub fn start(&self) -> Result<TickLoop, LoopError> {
+        tick::start(&self.inner)
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
+        Ok(queue::get(&self.inner.front(), id)?)
+    }
+
+    /// The newest jobs that match, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, Error> {
+        Ok(queue::list(&self.inner.front(), filter, limit)?)
+    }
+
+    /// All stored schedules, by name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
+        Ok(schedule::list(&self.inner.front())?)
+    }
+
+    /// The fire ledger of a schedule, newest slot first, at most `limit` rows: what became of each slot, and why.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn fires(&self, schedule: &str, limit: u32) -> Result<Vec<FireRow>, Error> {
+        Ok(schedule::fires(&self.inner.front(), schedule, limit)?)
+    }
+
+    /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it whom it concerns.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the event breaks a rule, or the database cannot be written.
+    pub fn audit(&self, event: &AuditEvent) -> Result<i64, AuditError> {
+        event.check()?;
+        let mut front = self.inner.front();
+        let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin to write to the audit log")?;
+        let id = Log::default()
+            .append(&transaction, self.inner.clock.now(), &Stamp::default(), event)
+            .doing("write to the audit log")?;
+        transaction.commit().doing("write to the audit log")?;
+        Ok(id)
+    }
+
+    /// The newest rows of the audit log that match, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn audit_log(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, Error> {
+        Ok(audit::list(&self.inner.front(), filter, limit)?)
+    }
+
+    /// Reads the whole audit log and checks its hash chain.
+    ///
+    /// # Errors
+    /// [`ChainError::Broken`] naming the first row that does not fit.
+    pub fn verify_audit(&self) -> Result<Verified, ChainError> {
+        audit::verify(&self.inner.front())
+    }
+
+    /// Receives what workers publish, from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        self.inner.surroundings.bus.subscribe()
+    }
+
+    /// The names of the workers.
+    #[must_use]
+    pub fn workers(&self) -> Vec<String> {
+        self.inner.registry.names().map(str::to_string).collect()
+    }
+
+    /// What a worker says of itself.
+    ///
+    /// # Errors
+    /// [`EnqueueError::UnknownWorker`], or [`EnqueueError::Plugin`] when its component cannot be loaded.
+    pub fn manifest(&self, worker: &str) -> Result<Manifest, EnqueueError> {
+        self.inner.manifest(worker).cloned()
+    }
+
+    /// The plugins that were found and refused when Verger was opened, each with the reason. The others work.
+    #[must_use]
+    pub fn refused_plugins(&self) -> &[PluginError] {
+        &self.inner.refused
+    }
+
+    /// Makes the reference tables that the built-in workers serve by default, where they are not there yet.
+    ///
+    /// # Errors
+    /// [`Error::Migration`] when the file's tables are newer than this build, or cannot be made.
+    pub fn migrate_reference(&self) -> Result<(), Error> {
+        store::migrate(&mut self.inner.front(), &MigrationSet::REFERENCE, self.inner.clock.now())?;
+        Ok(())
+    }
+
+    /// The clock this Verger was given.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Opens another connection to the same database, for the app's own reads and writes; the only way into one in memory.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when it cannot be opened.
+    pub fn connect(&self) -> Result<Connection, Error> {
+        Ok(self.inner.location.connect(self.inner.durability).doing("open a connection")?)
+    }
+}
+
+/// What a worker that was called directly did.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Performance {
+    /// What it returned; never [`Outcome::Failed`].
+    pub outcome: Outcome,
+    /// Rows of the app's tables it changed.
+    pub rows_changed: u64,
+    /// Audit rows it wrote.
+    pub audited: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// For a dry run: what would have changed, by table.
+    pub changes: Vec<TableChange>,
+}
+
+impl Performance {
+    /// The JSON result, if it returned one.
+    #[must_use]
+    pub fn result(&self) -> Option<&Json> {
+        match &self.outcome {
+            Outcome::DoneWith(result) => Some(result),
+            _ => None,
+        }
+    }
+}
+
+/// Presence is told apart from its file only here.
+impl From<StoreError> for PerformError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
