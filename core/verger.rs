@@ -19,7 +19,7 @@ use crate::event::Subscription;
 use crate::queue::{self, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, Surroundings};
 use crate::schedule::{self, FireRow, ScheduleRow};
-use crate::store::{self, Changes, ConnectionSetup, Doing, Durability, Location, MigrationSet, Presence, StoreError, WorkConnection};
+use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Presence, StoreError, WorkConnection};
 use crate::tick::{self, Executor, LoopError, TableChange, TickLoop, TickReport, Wake};
 use crate::time::Timestamp;
 use crate::worker::{Ended, PluginError, Registry};
@@ -232,14 +232,8 @@ impl Verger {
         };
         let begun = Instant::now();
         let mut executor = inner.executor();
-        let changes = match dry {
-            true => Some(executor.watch_changes(inner)?),
-            false => None,
-        };
         let performed = tick::perform_directly(inner, &mut executor, &inner.clock, registered, &args, dry);
-        if changes.is_none() {
-            inner.put_back(executor);
-        }
+        inner.put_back(executor);
         let performed = performed?.map_err(|source| PerformError::Failed { worker: worker.to_string(), source })?;
         Ok(Performance {
             outcome: match performed.ended {
@@ -251,7 +245,7 @@ impl Verger {
             rows_changed: performed.tally.rows_changed,
             audited: performed.tally.audited,
             elapsed: begun.elapsed(),
-            changes: changes.iter().flat_map(Changes::take).map(TableChange::from).collect(),
+            changes: performed.changes.into_iter().map(TableChange::from).collect(),
         })
     }
 
@@ -399,7 +393,7 @@ pub struct Performance {
     pub audited: u64,
     /// How long it took.
     pub elapsed: Duration,
-    /// For a dry run: what would have changed, by table.
+    /// For a dry run: the rows its statements would have changed, by table. What the app's triggers would have changed is not counted.
     pub changes: Vec<TableChange>,
 }
 

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use verger_worker::{HostError, Value, code};
 
 use super::Run;
-use super::statement::Owned;
+use super::statement::Prepared;
 
 /// Cursors one run may have open.
 const OPEN_MAX: usize = 64;
@@ -47,7 +47,7 @@ struct Cursor {
 
 enum Source {
     /// A SELECT, stepped as its rows are asked for.
-    Live(String, Owned),
+    Live(String, Prepared),
     /// Rows that were read at once: those of a statement that also writes.
     Read(VecDeque<Vec<Value>>),
     Ended,
@@ -60,7 +60,7 @@ impl Run {
             return Err(HostError::new(code::LIMIT, format!("{OPEN_MAX} cursors are open: drop one before opening another")));
         }
         let mut statement = self.prepare(sql, params)?;
-        let (columns, reads) = statement.with_dependent_mut(|_, statement| {
+        let (columns, reads) = statement.with(|_, statement| {
             let columns: Vec<String> = statement.column_names().into_iter().map(str::to_string).collect();
             (columns, statement.readonly())
         });
@@ -77,7 +77,7 @@ impl Run {
                 return Err(HostError::new(code::LIMIT, "the statement returns more bytes than one chunk may have: change fewer rows at a time"));
             }
             let changed = self.connection.raw().total_changes() - before;
-            self.count(|tally| tally.rows_changed += changed);
+            self.changed(&statement, changed);
             self.put_away(sql, statement);
             Source::Read(rows.into())
         };
@@ -128,11 +128,11 @@ impl Run {
     }
 
     /// Up to so many rows, fewer when they reach the bytes one chunk may have; and whether the statement came to its end.
-    fn read(&self, statement: &mut Owned, columns: usize, max_rows: u32) -> Result<(Vec<Vec<Value>>, bool), HostError> {
+    fn read(&self, statement: &mut Prepared, columns: usize, max_rows: u32) -> Result<(Vec<Vec<Value>>, bool), HostError> {
         let grant = &self.task.grant;
         let mut left = grant.limits.chunk_bytes;
         let mut chunk = Vec::new();
-        let ended = statement.with_dependent_mut(|connection, statement| {
+        let ended = statement.with(|connection, statement| {
             connection.worker(grant, |_| {
                 let mut rows = statement.raw_query();
                 while chunk.len() < max_rows as usize && left > 0 {

@@ -25,7 +25,7 @@ impl Host for Run {
         let mut results = Vec::with_capacity(sets.len());
         for set in sets {
             self.alive()?;
-            let bound = statement.with_dependent_mut(|_, statement| super::statement::bind(statement, set));
+            let bound = statement.with(|_, statement| super::statement::bind(statement, set));
             results.push(bound.and_then(|()| self.step(&mut statement)));
         }
         self.put_away(sql, statement);

@@ -13,10 +13,11 @@ mod statement;
 mod transaction;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use verger_worker::{JobInfo, Scope};
+use verger_worker::{JobInfo, Scope, Verb};
 
 use crate::audit::{Log, Stamp};
 use crate::capability::Capabilities;
@@ -89,6 +90,8 @@ pub(crate) struct Run {
     tally: Cell<Tally>,
     uncommitted: Cell<Tally>,
     dry: bool,
+    /// Of a dry run: what its statements changed, in order.
+    changes: RefCell<Vec<statement::Change>>,
     /// Why the run cannot end well any more, whatever its worker returns.
     stopped: RefCell<Option<AttemptError>>,
 }
@@ -113,6 +116,7 @@ impl Run {
             tally: Cell::default(),
             uncommitted: Cell::default(),
             dry,
+            changes: RefCell::default(),
             stopped: RefCell::default(),
         }
     }
@@ -143,6 +147,21 @@ impl Run {
         let mut tally = self.uncommitted.get();
         add(&mut tally);
         self.uncommitted.set(tally);
+    }
+
+    /// Of a dry run: the rows inserted, updated and deleted, by table.
+    pub(crate) fn take_changes(&self) -> Vec<(String, [u64; 3])> {
+        let mut tables: BTreeMap<String, [u64; 3]> = BTreeMap::new();
+        for change in self.changes.take() {
+            let [inserted, updated, deleted] = tables.entry(change.table.to_string()).or_default();
+            match change.verb {
+                Verb::Insert => *inserted += change.rows,
+                Verb::Update => *updated += change.rows,
+                Verb::Delete => *deleted += change.rows,
+                Verb::Read => {}
+            }
+        }
+        tables.into_iter().collect()
     }
 
     /// Rolls back what is open and gives the connection back for the next run. `None` when it cannot be trusted any more.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use rusqlite::Statement;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use self_cell::self_cell;
-use verger_worker::{HostError, Value, code};
+use verger_worker::{HostError, Value, Verb, code};
 
 use super::Run;
 use super::error::from_statement;
@@ -24,50 +24,84 @@ self_cell!(
     }
 );
 
+/// A worker's statement, and what it writes.
+pub(super) struct Prepared {
+    owned: Owned,
+    /// The verb and the table, for a statement that writes.
+    write: Option<(Verb, Rc<str>)>,
+}
+
+/// Rows that a statement of a dry run changed.
+pub(super) struct Change {
+    pub(super) verb: Verb,
+    pub(super) table: Rc<str>,
+    pub(super) rows: u64,
+}
+
+impl Prepared {
+    pub(super) fn with<T>(&mut self, work: impl for<'s> FnOnce(&'s Rc<WorkConnection>, &mut Statement<'s>) -> T) -> T {
+        self.owned.with_dependent_mut(work)
+    }
+}
+
 /// Statements that wait for their next use.
 #[derive(Default)]
-pub(super) struct Idle(HashMap<String, Owned>);
+pub(super) struct Idle(HashMap<String, Prepared>);
 
 impl Run {
     /// Prepares a statement in the worker's name, or takes it from those that wait, and binds its parameters.
-    pub(super) fn prepare(&self, sql: &str, params: &[Value]) -> Result<Owned, HostError> {
+    pub(super) fn prepare(&self, sql: &str, params: &[Value]) -> Result<Prepared, HostError> {
         let mut statement = self.take(sql)?;
-        statement.with_dependent_mut(|_, statement| bind(statement, params))?;
+        statement.with(|_, statement| bind(statement, params))?;
         Ok(statement)
     }
 
     /// Prepares a statement whose parameters are bound later.
-    pub(super) fn take(&self, sql: &str) -> Result<Owned, HostError> {
+    pub(super) fn take(&self, sql: &str) -> Result<Prepared, HostError> {
         if let Some(idle) = self.statements.borrow_mut().0.remove(sql) {
             return Ok(idle);
         }
         let grant = &self.task.grant;
-        Owned::try_new(Rc::clone(&self.connection), |connection| connection.worker(grant, |connection| connection.prepare(sql)))
-            .map_err(|error| from_statement(&error, self.connection.take_denied()))
+        let prepared =
+            Owned::try_new(Rc::clone(&self.connection), |connection| connection.worker(grant, |connection| connection.prepare(sql)));
+        match prepared {
+            Ok(owned) => Ok(Prepared { owned, write: self.connection.take_write().map(|(verb, table)| (verb, table.into())) }),
+            Err(error) => Err(from_statement(&error, self.connection.take_denied())),
+        }
     }
 
     /// Puts a statement that has ended away for its next use.
-    pub(super) fn put_away(&self, sql: &str, mut statement: Owned) {
+    pub(super) fn put_away(&self, sql: &str, mut statement: Prepared) {
         let mut idle = self.statements.borrow_mut();
         if idle.0.len() < IDLE_MAX {
-            statement.with_dependent_mut(|_, statement| statement.clear_bindings());
+            statement.with(|_, statement| statement.clear_bindings());
             idle.0.insert(sql.to_string(), statement);
         }
     }
 
     /// Steps a statement to its end; the rows it changed.
-    pub(super) fn step(&self, statement: &mut Owned) -> Result<u64, HostError> {
+    pub(super) fn step(&self, statement: &mut Prepared) -> Result<u64, HostError> {
         let before = self.connection.raw().total_changes();
         let grant = &self.task.grant;
-        let result = statement.with_dependent_mut(|connection, statement| connection.worker(grant, |_| statement.raw_execute()));
+        let result = statement.with(|connection, statement| connection.worker(grant, |_| statement.raw_execute()));
         match result {
             Ok(changed) => {
                 // A write through INSTEAD OF triggers shows only in the total.
                 let changed = if changed == 0 { self.connection.raw().total_changes() - before } else { changed as u64 };
-                self.count(|tally| tally.rows_changed += changed);
+                self.changed(statement, changed);
                 Ok(changed)
             }
             Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Counts rows that a statement changed.
+    pub(super) fn changed(&self, statement: &Prepared, rows: u64) {
+        self.count(|tally| tally.rows_changed += rows);
+        if self.dry
+            && let Some((verb, table)) = &statement.write
+        {
+            self.changes.borrow_mut().push(Change { verb: *verb, table: Rc::clone(table), rows });
         }
     }
 

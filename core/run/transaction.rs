@@ -44,6 +44,7 @@ struct Savepoint {
     events: usize,
     audited: usize,
     cursors: u32,
+    changes: usize,
     tally: Tally,
 }
 
@@ -245,6 +246,7 @@ impl Run {
             events: self.events.borrow().len(),
             audited: self.audited.get(),
             cursors: self.cursors.borrow().mark(),
+            changes: self.changes.borrow().len(),
             tally: self.uncommitted.get(),
         });
         Ok(id)
@@ -262,6 +264,7 @@ impl Run {
         self.engine_step(&format!("ROLLBACK TO verger_{}", id.0))?;
         self.engine_step(&format!("RELEASE verger_{}", id.0))?;
         self.events.borrow_mut().truncate(savepoint.events);
+        self.changes.borrow_mut().truncate(savepoint.changes);
         self.audited.set(savepoint.audited);
         self.uncommitted.set(savepoint.tally);
         self.log.borrow_mut().forget();

@@ -32,8 +32,10 @@ pub(super) mod bindings {
 use bindings::verger::worker as wit;
 
 /// What a cursor handle of a guest stands for: the number is the handle's own.
+#[allow(unreachable_pub, reason = "the generated code re-exports it")]
 pub struct CursorHandle;
 /// What a savepoint handle of a guest stands for.
+#[allow(unreachable_pub, reason = "the generated code re-exports it")]
 pub struct SavepointHandle;
 
 /// How long `describe` may take.

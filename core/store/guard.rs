@@ -3,13 +3,12 @@
 //! The authorizer, the progress handler and the busy handler are installed once for each connection and read one shared
 //! state: installing an authorizer again would expire every prepared statement. Between runs that state denies everything.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::hooks::{Action, AuthAction, AuthContext, Authorization};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::Connection;
 use verger_worker::Verb;
@@ -52,8 +51,8 @@ struct State {
     holder: Holder,
     leash: Option<Leash>,
     denied: Option<String>,
-    /// Deletes go row by row, so that each is counted.
-    row_by_row: bool,
+    /// The first write of the statement being prepared, triggers apart.
+    write: Option<(Verb, String)>,
 }
 
 impl Guard {
@@ -69,6 +68,11 @@ impl Guard {
             Holder::Nobody => Err("no run is in progress".to_string()),
             Holder::Worker(grant) => judge(grant, context),
         };
+        if context.accessor.is_none()
+            && let Some((verb, table)) = write_of(&context.action)
+        {
+            state.write.get_or_insert_with(|| (verb, table.to_string()));
+        }
         match verdict {
             Ok(()) => true,
             Err(reason) => {
@@ -76,10 +80,6 @@ impl Guard {
                 false
             }
         }
-    }
-
-    fn row_by_row(&self, context: &AuthContext<'_>) -> bool {
-        matches!(context.action, AuthAction::Delete { .. }) && self.state().row_by_row
     }
 
     fn is_over(&self) -> bool {
@@ -95,6 +95,15 @@ impl Guard {
         let waited = Duration::from_millis(10) * u32::try_from(tries).unwrap_or(u32::MAX);
         let over = waited > BUSY_TIMEOUT || state.leash.as_ref().is_some_and(Leash::is_over);
         (!over).then_some(step)
+    }
+}
+
+fn write_of<'a>(action: &AuthAction<'a>) -> Option<(Verb, &'a str)> {
+    match *action {
+        AuthAction::Insert { table_name } => Some((Verb::Insert, table_name)),
+        AuthAction::Update { table_name, .. } => Some((Verb::Update, table_name)),
+        AuthAction::Delete { table_name } => Some((Verb::Delete, table_name)),
+        _ => None,
     }
 }
 
@@ -168,18 +177,6 @@ fn name(action: &AuthAction<'_>) -> String {
     }
 }
 
-/// Rows inserted, updated and deleted, by table.
-#[derive(Clone, Default)]
-pub(crate) struct Changes(Arc<Mutex<BTreeMap<String, [u64; 3]>>>);
-
-impl Changes {
-    /// What was counted, the engine's own tables left out.
-    pub(crate) fn take(&self) -> Vec<(String, [u64; 3])> {
-        let counted = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        counted.into_iter().filter(|(table, _)| !table.starts_with("verger_")).collect()
-    }
-}
-
 /// A connection that workers and the engine take turns on.
 pub(crate) struct WorkConnection {
     connection: Connection,
@@ -216,11 +213,9 @@ impl WorkConnection {
         ] {
             connection.set_limit(limit, value)?;
         }
-        let guard = Arc::new(Guard { state: Mutex::new(State { holder: Holder::Nobody, leash: None, denied: None, row_by_row: false }) });
+        let guard = Arc::new(Guard { state: Mutex::new(State { holder: Holder::Nobody, leash: None, denied: None, write: None }) });
         let shared = Arc::clone(&guard);
         connection.authorizer(Some(move |context: AuthContext<'_>| match shared.allow(&context) {
-            // For a DELETE it means: not the whole table at one blow.
-            true if shared.row_by_row(&context) => Authorization::Ignore,
             true => Authorization::Allow,
             false => Authorization::Deny,
         }))?;
@@ -249,6 +244,7 @@ impl WorkConnection {
         let mut state = self.guard.state();
         state.holder = Holder::Worker(Arc::clone(grant));
         state.denied = None;
+        state.write = None;
         drop(state);
         let _turn = Turn(&self.guard);
         work(&self.connection)
@@ -264,22 +260,9 @@ impl WorkConnection {
         self.guard.state().denied.take()
     }
 
-    /// From now on counts the rows every statement changes, by table: for a dry run.
-    pub(crate) fn watch_changes(&mut self) -> rusqlite::Result<Changes> {
-        let changes = Changes::default();
-        self.guard.state().row_by_row = true;
-        let counted = Arc::clone(&changes.0);
-        self.connection.update_hook(Some(move |action: Action, _: &str, table: &str, _: i64| {
-            let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
-            let [inserted, updated, deleted] = counted.entry(table.to_string()).or_default();
-            match action {
-                Action::SQLITE_INSERT => *inserted += 1,
-                Action::SQLITE_UPDATE => *updated += 1,
-                Action::SQLITE_DELETE => *deleted += 1,
-                _ => {}
-            }
-        }))?;
-        Ok(changes)
+    /// The first write that the worker's last prepared statement makes by itself: the verb and the table.
+    pub(crate) fn take_write(&self) -> Option<(Verb, String)> {
+        self.guard.state().write.take()
     }
 
     /// The connection, for what prepares nothing: counters, cursors of statements prepared in a worker's turn.

@@ -8,7 +8,7 @@ mod presence;
 
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use error::{Doing, advice, kind_of};
-pub(crate) use guard::{Changes, Leash, WorkConnection};
+pub(crate) use guard::{Leash, WorkConnection};
 pub use location::Durability;
 pub(crate) use location::{ConnectionSetup, Location};
 pub(crate) use migrate::{MigrationSet, migrate};

@@ -235,6 +235,7 @@ fn record(
 pub(crate) struct Performed {
     pub(crate) ended: Ended,
     pub(crate) tally: Tally,
+    pub(crate) changes: Vec<(String, [u64; 3])>,
 }
 
 /// Performs a worker with no job: same sandbox, same rules for its transaction. With `dry`, everything is rolled back.
@@ -261,7 +262,7 @@ pub(crate) fn perform_directly(
         return Ok(Err(AttemptError::new("panic", "the attempt was lost to a panic")));
     };
     let ended = ended.and_then(|ended| run.finish(None).map(|()| ended)).map_err(|error| run.stopped().unwrap_or(error));
-    let tally = run.tally();
+    let (tally, changes) = (run.tally(), run.take_changes());
     executor.give_back(run.into_connection());
-    Ok(ended.map(|ended| Performed { ended, tally }))
+    Ok(ended.map(|ended| Performed { ended, tally, changes }))
 }

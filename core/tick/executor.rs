@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::store::{Changes, Doing, StoreError, WorkConnection};
+use crate::store::{Doing, StoreError, WorkConnection};
 use crate::verger::Inner;
 
 /// The most jobs claimed at once.
@@ -34,14 +34,6 @@ impl Executor {
 
     pub(crate) fn give_back(&mut self, connection: Option<WorkConnection>) {
         self.connection = connection;
-    }
-
-    /// From now on counts the rows that are changed. Do not put such an executor back.
-    pub(crate) fn watch_changes(&mut self, inner: &Inner) -> Result<Changes, StoreError> {
-        let mut connection = self.take(inner)?;
-        let changes = connection.watch_changes().doing("watch what a dry run changes")?;
-        self.connection = Some(connection);
-        Ok(changes)
     }
 
     /// Does something as the engine.

@@ -103,6 +103,10 @@ CREATE TABLE verger_audit (
 CREATE TRIGGER verger_audit_no_update BEFORE UPDATE ON verger_audit BEGIN
     SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be changed');
 END;
+-- INSERT OR REPLACE deletes without asking the trigger below.
+CREATE TRIGGER verger_audit_no_replace BEFORE INSERT ON verger_audit WHEN EXISTS (SELECT 1 FROM verger_audit WHERE id = NEW.id) BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be replaced');
+END;
 CREATE TRIGGER verger_audit_no_delete BEFORE DELETE ON verger_audit BEGIN
     SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be deleted');
 END;
