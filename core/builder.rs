@@ -29,6 +29,7 @@ use crate::worker::{PluginError, Registered, Registry};
 const LEASE: Duration = Duration::from_secs(120);
 
 /// How long a built-in sweep may last.
+#[cfg(feature = "builtins")]
 const BUILT_IN_TIME: Duration = Duration::from_secs(600);
 
 /// What the engine goes by.
@@ -317,7 +318,7 @@ fn rescue_all(front: &mut Connection, now: crate::Timestamp, backoff: &Backoff) 
 
 impl Verger {
     /// Stores the schedules the app registers, and fires those for the start.
-    fn register_schedules(&self, schedules: &[Schedule]) -> Result<(), ScheduleError> {
+    pub(crate) fn register_schedules(&self, schedules: &[Schedule]) -> Result<(), ScheduleError> {
         let mut names = std::collections::HashSet::new();
         let now = self.inner.clock.now();
         for schedule in schedules {

@@ -1,7 +1,7 @@
 //! Messages from workers to the app, delivered after commit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -81,10 +81,7 @@ impl Subscription {
     /// The next message, waiting at most this long. `None` when none came, or when Verger was closed.
     #[must_use]
     pub fn next_within(&self, wait: Duration) -> Option<Event> {
-        match self.receiver.recv_timeout(wait) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.receiver.recv_timeout(wait).ok()
     }
 
     /// How many messages were dropped because too many waited.

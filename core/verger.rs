@@ -16,9 +16,9 @@ use crate::builder::{Builder, Settings};
 use crate::clock::Clock;
 use crate::error::{AuditError, Error, PerformError};
 use crate::event::Subscription;
-use crate::queue::{self, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, Ready};
+use crate::queue::{self, Backoff, Cancelled, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, Surroundings};
-use crate::schedule::{self, FireRow, ScheduleRow};
+use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
 use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Presence, StoreError, WorkConnection};
 use crate::tick::{self, Executor, LoopError, TableChange, TickLoop, TickReport, Wake};
 use crate::time::Timestamp;
@@ -127,6 +127,15 @@ impl Inner {
 
     fn front(&self) -> MutexGuard<'_, Connection> {
         lock(&self.front)
+    }
+
+    /// Writes as the app's side does, in one transaction.
+    fn write<T>(&self, doing: &'static str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let mut front = self.front();
+        let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
+        let done = work(&transaction).doing(doing)?;
+        transaction.commit().doing(doing)?;
+        Ok(done)
     }
 
     /// Checks a job against its worker: its args, with nothing filled in, and whether it is tenant-aware.
@@ -300,19 +309,81 @@ impl Verger {
         Ok(schedule::fires(&self.inner.front(), schedule, limit)?)
     }
 
+    /// Cancels a job: at once when it waits; one that is being performed is told to stop, here at once, in another process at its next
+    /// checkpoint. False when there is no such job or it has come to its end.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn cancel(&self, job: JobId) -> Result<bool, Error> {
+        let now = self.inner.clock.now();
+        let cancelled = self.inner.write("cancel the job", |connection| queue::cancel(connection, job, now))?;
+        if cancelled == Cancelled::Asked
+            && let Some(interrupt) = lock(&self.inner.executing).get(&job)
+        {
+            interrupt.raise(Interrupted::Cancelled);
+        }
+        Ok(cancelled != Cancelled::Nothing)
+    }
+
+    /// Makes a job that failed, was cancelled or is completed due now, with at least one attempt left. False when it waits already, is
+    /// being performed, or is not there.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn retry(&self, job: JobId) -> Result<bool, Error> {
+        let now = self.inner.clock.now();
+        let retried = self.inner.write("retry the job", |connection| queue::retry(connection, job, now))?;
+        self.inner.wake.ring();
+        Ok(retried)
+    }
+
+    /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next slot, a new or a changed one starts from now.
+    ///
+    /// # Errors
+    /// [`Error::Schedule`] when its worker or its args are not usable.
+    pub fn add_schedule(&self, schedule: &Schedule) -> Result<(), Error> {
+        self.register_schedules(std::slice::from_ref(schedule))?;
+        self.inner.wake.ring();
+        Ok(())
+    }
+
+    /// Removes a schedule; its ledger and its jobs stay. False when there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.inner.write("remove the schedule", |connection| schedule::remove(connection, name))?)
+    }
+
+    /// Pauses a schedule: the slots that fall due meanwhile make no job, and the ledger says so. False when there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn pause_schedule(&self, name: &str) -> Result<bool, Error> {
+        let now = self.inner.clock.now();
+        Ok(self.inner.write("pause the schedule", |connection| schedule::set_paused(connection, name, true, now))?)
+    }
+
+    /// Resumes a paused schedule with its next slot. False when there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
+        let now = self.inner.clock.now();
+        let resumed = self.inner.write("resume the schedule", |connection| schedule::set_paused(connection, name, false, now))?;
+        self.inner.wake.ring();
+        Ok(resumed)
+    }
+
     /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it whom it concerns.
     ///
     /// # Errors
     /// [`AuditError`] when the event breaks a rule, or the database cannot be written.
     pub fn audit(&self, event: &AuditEvent) -> Result<i64, AuditError> {
         event.check()?;
-        let mut front = self.inner.front();
-        let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin to write to the audit log")?;
-        let id = Log::default()
-            .append(&transaction, self.inner.clock.now(), &Stamp::default(), event)
-            .doing("write to the audit log")?;
-        transaction.commit().doing("write to the audit log")?;
-        Ok(id)
+        let now = self.inner.clock.now();
+        let append = |connection: &Connection| Log::default().append(connection, now, &Stamp::default(), event);
+        Ok(self.inner.write("write to the audit log", append)?)
     }
 
     /// The newest rows of the audit log that match, newest first, at most `limit`.
@@ -408,7 +479,6 @@ impl Performance {
     }
 }
 
-/// Presence is told apart from its file only here.
 impl From<StoreError> for PerformError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)

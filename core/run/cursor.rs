@@ -61,7 +61,7 @@ impl Run {
         }
         let mut statement = self.prepare(sql, params)?;
         let (columns, reads) = statement.with(|_, statement| {
-            let columns: Vec<String> = statement.column_names().into_iter().map(str::to_string).collect();
+            let columns: Vec<String> = statement.column_names().map(str::to_string).collect();
             (columns, statement.readonly())
         });
         if columns.is_empty() {

@@ -121,6 +121,7 @@ impl Run {
         }
     }
 
+    #[cfg(feature = "wasm")]
     pub(crate) fn task(&self) -> &Task {
         &self.task
     }

@@ -69,6 +69,7 @@ impl Run {
     }
 
     /// Why an attempt that was interrupted outside a host call was.
+    #[cfg(feature = "wasm")]
     pub(crate) fn out_of_time(&self) -> AttemptError {
         self.over().into()
     }

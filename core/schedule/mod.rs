@@ -10,4 +10,4 @@ pub use expression::{ClockChange, Expression, ExpressionError, FieldName, Upcomi
 pub(crate) use fire::{Checked, Prepared, fire, fire_at_start, new_job};
 pub use fire::{FireOutcome, Fired};
 pub use stored::{FireRow, ScheduleRow};
-pub(crate) use stored::{Due, due, fires, list, next_fire, upsert};
+pub(crate) use stored::{Due, due, fires, list, next_fire, remove, set_paused, upsert};

@@ -213,3 +213,17 @@ pub(crate) fn upsert(connection: &Connection, schedule: &Schedule, args: &str, n
         ])?;
     Ok(())
 }
+
+/// Pauses or resumes a schedule: false when there is none of that name. Slots that fall due while it is paused are skipped, and the ledger
+/// says so.
+pub(crate) fn set_paused(connection: &Connection, name: &str, paused: bool, now: Timestamp) -> rusqlite::Result<bool> {
+    let changed = connection
+        .prepare_cached("UPDATE verger_schedules SET paused = ?2, updated_at = ?3 WHERE name = ?1")?
+        .execute((name, paused, now.as_millis()))?;
+    Ok(changed == 1)
+}
+
+/// Removes a schedule; its ledger and its jobs stay.
+pub(crate) fn remove(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    Ok(connection.prepare_cached("DELETE FROM verger_schedules WHERE name = ?1")?.execute([name])? == 1)
+}

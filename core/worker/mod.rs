@@ -4,4 +4,6 @@ mod error;
 mod registry;
 
 pub use error::PluginError;
-pub(crate) use registry::{Ended, Registered, Registry, snooze};
+#[cfg(feature = "wasm")]
+pub(crate) use registry::snooze;
+pub(crate) use registry::{Ended, Registered, Registry};

@@ -33,7 +33,7 @@ pub(crate) struct Registered {
 enum Code {
     Native { worker: Native, manifest: Box<Manifest> },
     #[cfg(feature = "wasm")]
-    Component(Plugin),
+    Component(Box<Plugin>),
 }
 
 impl Registered {
@@ -48,7 +48,7 @@ impl Registered {
 
     #[cfg(feature = "wasm")]
     pub(crate) fn component(plugin: Plugin, grant: Grant) -> Self {
-        Self { grant, code: Code::Component(plugin) }
+        Self { grant, code: Code::Component(Box::new(plugin)) }
     }
 
     /// What the worker says of itself. The first call prepares a component: compiled, or loaded from the cache.

@@ -1,0 +1,48 @@
+//! What an operator does to a job.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::finish::error_json;
+use super::job::JobId;
+use crate::time::Timestamp;
+
+/// What became of a request to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// The job had not begun: it is cancelled.
+    AtOnce,
+    /// It is being performed: it was told to stop.
+    Asked,
+    /// There is no such job, or it had come to its end.
+    Nothing,
+}
+
+/// Cancels a job that waits; asks one that is being performed to stop. Inside a write transaction.
+pub(crate) fn cancel(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<Cancelled> {
+    let error = error_json(0, now, "cancelled", "cancelled by an operator");
+    let waiting = connection
+        .prepare_cached(
+            "UPDATE verger_jobs SET state = 'cancelled', finished_at = ?2, unique_key = NULL, errors = json_insert(coalesce(errors, '[]'), '$[#]', \
+             json_set(?3, '$.attempt', attempt)) WHERE id = ?1 AND state IN ('scheduled', 'available', 'retryable')",
+        )?
+        .execute((id.number(), now.as_millis(), error))?;
+    if waiting == 1 {
+        return Ok(Cancelled::AtOnce);
+    }
+    let asked = connection
+        .prepare_cached("UPDATE verger_jobs SET cancel_requested = 1 WHERE id = ?1 AND state = 'executing' RETURNING id")?
+        .query_row([id.number()], |_| Ok(()))
+        .optional()?;
+    Ok(if asked.is_some() { Cancelled::Asked } else { Cancelled::Nothing })
+}
+
+/// Makes a job that failed or ended due now, with at least one attempt left. False when it waits already, is being performed, or is not there.
+pub(crate) fn retry(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<bool> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE verger_jobs SET state = 'available', due_at = ?2, finished_at = NULL, result = NULL, cancel_requested = 0, \
+             max_attempts = max(max_attempts, attempt + 1) WHERE id = ?1 AND state IN ('retryable', 'completed', 'discarded', 'cancelled')",
+        )?
+        .execute((id.number(), now.as_millis()))?;
+    Ok(changed == 1)
+}
