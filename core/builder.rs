@@ -21,7 +21,7 @@ use crate::schedule::{self, Schedule, ScheduleError};
 #[cfg(feature = "wasm")]
 use crate::sandbox::{CompileCache, Plugin, Source};
 use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Presence, StoreError};
-use crate::tick::{Wake, check_schedule};
+use crate::tick::Wake;
 use crate::verger::{Inner, Verger};
 use crate::worker::{PluginError, Registered, Registry};
 
@@ -180,6 +180,15 @@ impl Builder {
         self
     }
 
+    /// Opens the file to look at it and nothing else: it is not created, migrated, or marked as open, no job of a process that died is
+    /// taken back, and every call that would write fails. The file must have been opened for writing before.
+    pub fn read_only(mut self) -> Self {
+        if let Location::File(path) = self.location {
+            self.location = Location::ReadOnly(path);
+        }
+        self
+    }
+
     /// Opens the database, brings its tables up to date, takes back the jobs of a process that died, and registers workers and schedules.
     ///
     /// # Errors
@@ -189,16 +198,24 @@ impl Builder {
         let path = self.location.file().map(std::path::Path::to_path_buf).unwrap_or_default();
         let database = |source: StoreError| OpenError::Database { path: path.clone(), source };
         let mut front = self.location.connect(self.durability).doing("open the database").map_err(database)?;
-        self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
         let now = self.clock.now();
-        store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(|source| OpenError::Migration { path: path.clone(), source })?;
-        let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
-        let mut presence = self.location.file().map(Presence::announce).transpose().map_err(lock)?;
-        if presence.as_ref().is_none_or(Presence::is_alone) {
-            rescue_all(&mut front, now, &self.settings.backoff).map_err(database)?;
-        }
-        if let Some(presence) = &mut presence {
-            presence.settle().map_err(lock)?;
+        let mut presence = None;
+        if self.location.is_read_only() {
+            store::check(&front, &MigrationSet::ENGINE).map_err(|source| OpenError::Migration { path: path.clone(), source })?;
+        } else {
+            self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
+            if front.is_readonly(c"main").doing("look at the database").map_err(database)? {
+                return Err(OpenError::ReadOnly { path });
+            }
+            store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(|source| OpenError::Migration { path: path.clone(), source })?;
+            let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
+            presence = self.location.file().map(Presence::announce).transpose().map_err(lock)?;
+            if presence.as_ref().is_none_or(Presence::is_alone) {
+                rescue_all(&mut front, now, &self.settings.backoff).map_err(database)?;
+            }
+            if let Some(presence) = &mut presence {
+                presence.settle().map_err(lock)?;
+            }
         }
         let (registry, refused) = self.register()?;
         for refusal in &refused {
@@ -220,6 +237,7 @@ impl Builder {
                 wake: Wake::default(),
                 executing: Mutex::new(HashMap::new()),
                 pruned_at: AtomicI64::new(now.as_millis()),
+                ticked_at: AtomicI64::new(i64::MAX),
                 _presence: presence,
             }),
         };
@@ -317,30 +335,29 @@ fn rescue_all(front: &mut Connection, now: crate::Timestamp, backoff: &Backoff) 
 }
 
 impl Verger {
-    /// Stores the schedules the app registers, and fires those for the start.
+    /// Stores the schedules the app registers.
     pub(crate) fn register_schedules(&self, schedules: &[Schedule]) -> Result<(), ScheduleError> {
+        if schedules.is_empty() {
+            return Ok(());
+        }
         let mut names = std::collections::HashSet::new();
-        let now = self.inner.clock.now();
+        let mut checked = Vec::new();
         for schedule in schedules {
+            schedule.check()?;
             if !names.insert(&schedule.name) {
                 return Err(ScheduleError::Invalid { name: schedule.name.clone(), reason: "another schedule has the same name".to_string() });
             }
             let (args, _) = self.inner.check_job(&schedule.job.worker, &schedule.job.args).map_err(|error| refusal(schedule, error))?;
             self.inner.ready(schedule.job.clone()).map_err(|error| refusal(schedule, error))?;
-            let doing = "store the schedule";
-            let mut executor = self.inner.executor();
-            executor.transaction(&self.inner, |connection| schedule::upsert(connection, schedule, &args.to_string(), now).doing(doing))?;
-            if schedule.expression.is_reboot() {
-                let row = executor.engine(&self.inner, schedule::list)?.into_iter().find(|row| row.name == schedule.name);
-                if let Some(row) = row.filter(|row| !row.paused) {
-                    let prepared = check_schedule(&self.inner, &row.worker, schedule.job.clone());
-                    executor.transaction(&self.inner, |connection| {
-                        schedule::fire_at_start(connection, &row, &prepared, now).doing(doing)
-                    })?;
-                }
-            }
-            self.inner.put_back(executor);
+            checked.push((schedule, args.to_string()));
         }
+        // All or none.
+        let now = self.inner.clock.now();
+        let mut executor = self.inner.executor();
+        executor.transaction(&self.inner, |connection| {
+            checked.iter().try_for_each(|(schedule, args)| schedule::upsert(connection, schedule, args, now)).doing("store the schedules")
+        })?;
+        self.inner.put_back(executor);
         Ok(())
     }
 }

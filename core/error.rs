@@ -60,6 +60,12 @@ pub enum OpenError {
         /// Why.
         source: StoreError,
     },
+    /// The file, or its folder, can only be read.
+    #[error("cannot open {}: it can only be read; check the permissions of the file and of its folder", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its schema is newer than this build, or a migration failed.
     #[error("cannot open {}: {source}", path.display())]
     Migration {

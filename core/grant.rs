@@ -18,6 +18,7 @@ pub struct Grant {
     tables: BTreeMap<String, TableGrant>,
     capabilities: BTreeSet<String>,
     tenant_column: Option<String>,
+    shared: BTreeSet<String>,
     as_declared: bool,
     limits: Limits,
 }
@@ -86,9 +87,23 @@ impl Grant {
     }
 
     /// The column that holds the tenant in every granted table that has it.
+    ///
+    /// With it a job that has an `organization_id` sees, changes and counts only that tenant's rows, whatever SQL its worker sends: a row
+    /// it inserts gets the tenant, and a table without the column is refused unless it is [`shared`](Self::shared). A job whose
+    /// `organization_id` is null, and a worker that is not tenant-aware, are not confined. A confined table needs a primary key to be
+    /// updated or deleted from, and takes no UPSERT (SQLite has none for views).
+    ///
+    /// This contains code. It does not authorize a user: scopes stay audit-only.
     #[must_use]
     pub fn tenant_column(mut self, column: impl Into<String>) -> Self {
         self.tenant_column = Some(column.into());
+        self
+    }
+
+    /// This table belongs to no tenant: confined jobs, too, may use it as far as it is granted.
+    #[must_use]
+    pub fn shared(mut self, table: impl Into<String>) -> Self {
+        self.shared.insert(table.into().to_lowercase());
         self
     }
 
@@ -173,6 +188,8 @@ pub(crate) struct Effective {
     /// What the manifest asks for and the grant withholds, to say which of the two is missing.
     withheld: BTreeMap<String, BTreeSet<Verb>>,
     capabilities: BTreeSet<String>,
+    tenant_column: Option<String>,
+    shared: BTreeSet<String>,
     pub(crate) limits: Limits,
 }
 
@@ -197,7 +214,21 @@ impl Effective {
         }
         let asked = manifest.capabilities.iter();
         let capabilities = asked.filter(|name| grant.as_declared || grant.capabilities.contains(*name)).cloned().collect();
-        Self { worker: format!("worker {}", manifest.name), tables, withheld, capabilities, limits: grant.limits.clone() }
+        Self { worker: format!("worker {}", manifest.name), tables, withheld, capabilities, tenant_column: grant.tenant_column.clone(), shared: grant.shared.clone(), limits: grant.limits.clone() }
+    }
+
+    /// The tables it covers in any way, in lower case.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &str> {
+        self.tables.keys().map(String::as_str)
+    }
+
+    pub(crate) fn tenant_column(&self) -> Option<&str> {
+        self.tenant_column.as_deref()
+    }
+
+    /// Whether a table belongs to no tenant.
+    pub(crate) fn is_shared(&self, table: &str) -> bool {
+        self.shared.contains(&table.to_lowercase())
     }
 
     pub(crate) fn worker(&self) -> &str {

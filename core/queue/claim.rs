@@ -5,12 +5,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::finish::Lease;
+use super::finish::{Lease, TIDY};
 use super::job::JobId;
 use crate::time::Timestamp;
 
 /// The states a job can be claimed from. Word for word the condition of the index.
-const WAITING: &str = "state IN ('scheduled', 'available', 'retryable')";
+const WAITING: &str = "(state = 'scheduled' OR state = 'available' OR state = 'retryable')";
 
 /// A job that was claimed, with what is needed to perform it.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(crate) struct Claimed {
 
 /// Claims up to `limit` due jobs in each queue, inside a write transaction. They are performed in the order returned.
 pub(crate) fn claim(connection: &Connection, lease: &Lease, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Claimed>> {
+    connection.prepare_cached(TIDY)?.execute([])?;
     let sql = format!(
         "UPDATE verger_jobs SET state = 'executing', attempt = attempt + 1, token = token + 1, claimed_by = ?1, lease_until = ?2, \
          attempted_at = ?3 WHERE id IN (SELECT id FROM verger_jobs WHERE {WAITING} AND queue = ?4 AND priority = ?5 AND due_at <= ?3 \

@@ -24,14 +24,18 @@ pub(crate) enum Transition {
     Cancel(String),
 }
 
-const COMPLETE: &str = "UPDATE verger_jobs SET state = 'completed', finished_at = ?3, result = ?4, unique_key = NULL, lease_until = NULL \
+/// Leaves `lease_until` to [`TIDY`], so that no index is written: a commit of one page instead of three.
+const COMPLETE: &str = "UPDATE verger_jobs SET state = 'completed', finished_at = ?3, result = ?4, unique_key = NULL \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3";
+
+/// Moves what completed since the last claim, here or in another process, from the index of held jobs to that of finished ones.
+pub(super) const TIDY: &str = "UPDATE verger_jobs SET lease_until = NULL WHERE lease_until IS NOT NULL AND state = 'completed'";
 
 const SNOOZE: &str = "UPDATE verger_jobs SET state = 'scheduled', due_at = ?4, attempt = attempt - 1, snoozes = snoozes + 1, lease_until = NULL \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3";
 
-/// Appends an error, keeping the last 20.
-const WITH_ERROR: &str =
+/// Appends the error bound to ?5, keeping the last 20.
+pub(super) const WITH_ERROR: &str =
     "errors = json_insert(CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE coalesce(errors, '[]') END, '$[#]', json(?5))";
 
 /// Records where the job goes. False when the claim is stale: then nothing was changed.

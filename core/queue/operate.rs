@@ -40,7 +40,7 @@ pub(crate) fn cancel(connection: &Connection, id: JobId, now: Timestamp) -> rusq
 pub(crate) fn retry(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<bool> {
     let changed = connection
         .prepare_cached(
-            "UPDATE verger_jobs SET state = 'available', due_at = ?2, finished_at = NULL, result = NULL, cancel_requested = 0, \
+            "UPDATE verger_jobs SET state = 'available', due_at = ?2, finished_at = NULL, result = NULL, lease_until = NULL, cancel_requested = 0, \
              max_attempts = max(max_attempts, attempt + 1) WHERE id = ?1 AND state IN ('retryable', 'completed', 'discarded', 'cancelled')",
         )?
         .execute((id.number(), now.as_millis()))?;

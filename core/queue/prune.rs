@@ -42,7 +42,7 @@ pub(crate) fn prune(connection: &Connection, retention: &Retention, now: Timesta
         // The newest row stays: the next id is one more than the largest, and ids are never used again.
         pruned += connection
             .prepare_cached(
-                "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = ?1 AND finished_at IS NOT NULL \
+                "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = ?1 AND finished_at IS NOT NULL AND lease_until IS NULL \
                  AND finished_at < ?2 AND id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT ?3)",
             )?
             .execute((state.as_str(), (now - keep).as_millis(), BATCH))?;

@@ -4,7 +4,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
 
-use super::job::{Job, JobFilter, JobId};
+use super::job::{Job, JobFilter, JobId, JobState};
 use crate::store::{Doing, StoreError};
 
 const COLUMNS: &str = "id, worker, queue, priority, state, args, due_at, attempt, max_attempts, snoozes, token, lease_until, created_at, \
@@ -32,19 +32,21 @@ pub(crate) fn list(connection: &Connection, filter: &JobFilter, limit: u32) -> R
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
+    let state = parse(row, 4, |text| text.parse())?;
     Ok(Job {
         id: JobId(row.get(0)?),
         worker: row.get(1)?,
         queue: row.get(2)?,
         priority: row.get(3)?,
-        state: parse(row, 4, |text| text.parse())?,
+        state,
         args: parse(row, 5, json)?,
         due_at: row.get(6)?,
         attempt: row.get(7)?,
         max_attempts: row.get(8)?,
         snoozes: row.get(9)?,
         token: row.get(10)?,
-        lease_until: row.get(11)?,
+        // A completed job keeps it until the next claim.
+        lease_until: if state == JobState::Executing { row.get(11)? } else { None },
         created_at: row.get(12)?,
         attempted_at: row.get(13)?,
         finished_at: row.get(14)?,

@@ -5,10 +5,10 @@
 
 use std::collections::HashSet;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::backoff::Backoff;
-use super::finish::error_json;
+use super::finish::{WITH_ERROR, error_json};
 use super::job::JobId;
 use crate::time::Timestamp;
 
@@ -24,8 +24,9 @@ pub(crate) enum Lost {
 /// When the next lease runs out.
 pub(crate) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     connection
-        .prepare_cached("SELECT min(lease_until) FROM verger_jobs WHERE state = 'executing'")?
-        .query_row([], |row| Ok(row.get::<_, Option<i64>>(0)?.map(Timestamp::from_millis)))
+        .prepare_cached("SELECT lease_until FROM verger_jobs WHERE lease_until IS NOT NULL AND state = 'executing' ORDER BY lease_until LIMIT 1")?
+        .query_row([], |row| Ok(Timestamp::from_millis(row.get(0)?)))
+        .optional()
 }
 
 /// Takes jobs back, inside a write transaction: how many.
@@ -52,13 +53,13 @@ pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backof
         let error = error_json(*attempt, now, "crashed", "the process ended, or the lease ran out, while the job was being performed");
         // At once after a first crash: most often the app was just killed. With backoff after that: it may be the job that kills it.
         let wait = if *attempt <= 1 { std::time::Duration::ZERO } else { backoff.after(*id, *attempt) };
+        let sql = format!(
+            "UPDATE verger_jobs SET state = CASE WHEN ?2 THEN 'discarded' ELSE 'retryable' END, due_at = CASE WHEN ?2 THEN due_at ELSE ?3 END, \
+             finished_at = CASE WHEN ?2 THEN ?4 END, unique_key = CASE WHEN ?2 THEN NULL ELSE unique_key END, lease_until = NULL, {WITH_ERROR} \
+             WHERE id = ?1"
+        );
         connection
-            .prepare_cached(
-                "UPDATE verger_jobs SET state = CASE WHEN ?2 THEN 'discarded' ELSE 'retryable' END, due_at = CASE WHEN ?2 THEN due_at ELSE ?3 END, \
-                 finished_at = CASE WHEN ?2 THEN ?4 END, unique_key = CASE WHEN ?2 THEN NULL ELSE unique_key END, lease_until = NULL, \
-                 errors = json_insert(CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE coalesce(errors, '[]') END, \
-                 '$[#]', json(?5)) WHERE id = ?1",
-            )?
+            .prepare_cached(&sql)?
             .execute((id.0, attempt >= max_attempts, (now + wait).as_millis(), now.as_millis(), error))?;
     }
     Ok(held.len())

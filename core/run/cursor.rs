@@ -71,12 +71,15 @@ impl Run {
             Source::Live(sql.to_string(), statement)
         } else {
             // A write happens when it is asked for, not when someone looks at its rows.
-            let before = self.connection.raw().total_changes();
+            let before = self.connection.changed_by_triggers();
             let (rows, ended) = self.read(&mut statement, columns.len(), u32::MAX)?;
             if !ended {
                 return Err(HostError::new(code::LIMIT, "the statement returns more bytes than one chunk may have: change fewer rows at a time"));
             }
-            let changed = self.connection.raw().total_changes() - before;
+            let changed = match self.connection.raw().changes() {
+                0 => self.connection.changed_by_triggers() - before,
+                changed => changed,
+            };
             self.changed(&statement, changed);
             self.put_away(sql, statement);
             Source::Read(rows.into())
@@ -129,20 +132,17 @@ impl Run {
 
     /// Up to so many rows, fewer when they reach the bytes one chunk may have; and whether the statement came to its end.
     fn read(&self, statement: &mut Prepared, columns: usize, max_rows: u32) -> Result<(Vec<Vec<Value>>, bool), HostError> {
-        let grant = &self.task.grant;
-        let mut left = grant.limits.chunk_bytes;
+        let mut left = self.task.grant.limits.chunk_bytes;
         let mut chunk = Vec::new();
-        let ended = statement.with(|connection, statement| {
-            connection.worker(grant, |_| {
-                let mut rows = statement.raw_query();
-                while chunk.len() < max_rows as usize && left > 0 {
-                    let Some(row) = rows.next()? else { return Ok(true) };
-                    chunk.push(values(row, columns, &mut left)?);
-                }
-                // Dropped, it would begin again from the first row.
-                std::mem::forget(rows);
-                Ok(false)
-            })
+        let ended = self.turn(statement, |statement| {
+            let mut rows = statement.raw_query();
+            while chunk.len() < max_rows as usize && left > 0 {
+                let Some(row) = rows.next()? else { return Ok(true) };
+                chunk.push(values(row, columns, &mut left)?);
+            }
+            // Dropped, it would begin again from the first row.
+            std::mem::forget(rows);
+            Ok(false)
         });
         Ok((chunk, ended.map_err(|error: rusqlite::Error| self.failed(&error))?))
     }

@@ -50,8 +50,12 @@ pub(super) fn from_statement(error: &rusqlite::Error, denied: Option<String>) ->
         rusqlite::Error::MultipleStatement => return HostError::new(code::SQL, "more than one statement in one text: send them one by one"),
         _ => {}
     }
+    // A refused function arrives as a plain SQL error.
+    if let Some(reason) = denied {
+        return HostError::new(code::DENIED, reason);
+    }
     match error.sqlite_error_code() {
-        Some(ErrorCode::AuthorizationForStatementDenied) => HostError::new(code::DENIED, denied.unwrap_or(text)),
+        Some(ErrorCode::AuthorizationForStatementDenied) => HostError::new(code::DENIED, text),
         Some(ErrorCode::ConstraintViolation) => HostError::new(code::CONSTRAINT, text),
         Some(ErrorCode::TooBig | ErrorCode::OutOfMemory) => HostError::new(code::LIMIT, text),
         _ => from_engine(error, text),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rusqlite::Statement;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -27,6 +28,8 @@ self_cell!(
 /// A worker's statement, and what it writes.
 pub(super) struct Prepared {
     owned: Owned,
+    /// Its text in lower case, for the authorizer: SQLite may prepare it anew when it is stepped.
+    text: Arc<str>,
     /// The verb and the table, for a statement that writes.
     write: Option<(Verb, Rc<str>)>,
 }
@@ -58,16 +61,29 @@ impl Run {
 
     /// Prepares a statement whose parameters are bound later.
     pub(super) fn take(&self, sql: &str) -> Result<Prepared, HostError> {
+        if sql.trim().is_empty() {
+            return Err(HostError::new(code::SQL, "the statement is empty"));
+        }
         if let Some(idle) = self.statements.borrow_mut().0.remove(sql) {
             return Ok(idle);
         }
         let grant = &self.task.grant;
-        let prepared =
-            Owned::try_new(Rc::clone(&self.connection), |connection| connection.worker(grant, |connection| connection.prepare(sql)));
-        match prepared {
-            Ok(owned) => Ok(Prepared { owned, write: self.connection.take_write().map(|(verb, table)| (verb, table.into())) }),
-            Err(error) => Err(from_statement(&error, self.connection.take_denied())),
+        let text: Arc<str> = sql.to_ascii_lowercase().into();
+        let owned = Owned::try_new(Rc::clone(&self.connection), |connection| {
+            connection.worker(grant, &text, |connection| connection.prepare(sql))
+        });
+        let owned = owned.map_err(|error| self.explain(&error))?;
+        let mut prepared = Prepared { owned, text, write: self.connection.take_write().map(|(verb, table)| (verb, table.into())) };
+        if prepared.with(|_, statement| statement.is_explain() != 0) {
+            return Err(HostError::new(code::DENIED, format!("EXPLAIN denied ({})", grant.worker())));
         }
+        Ok(prepared)
+    }
+
+    /// Steps in the worker's name.
+    pub(super) fn turn<T>(&self, statement: &mut Prepared, work: impl FnOnce(&mut Statement<'_>) -> T) -> T {
+        let text = Arc::clone(&statement.text);
+        statement.with(|connection, statement| connection.worker(&self.task.grant, &text, |_| work(statement)))
     }
 
     /// Puts a statement that has ended away for its next use.
@@ -81,13 +97,11 @@ impl Run {
 
     /// Steps a statement to its end; the rows it changed.
     pub(super) fn step(&self, statement: &mut Prepared) -> Result<u64, HostError> {
-        let before = self.connection.raw().total_changes();
-        let grant = &self.task.grant;
-        let result = statement.with(|connection, statement| connection.worker(grant, |_| statement.raw_execute()));
-        match result {
+        let before = self.connection.changed_by_triggers();
+        match self.turn(statement, |statement| statement.raw_execute()) {
             Ok(changed) => {
-                // A write through INSTEAD OF triggers shows only in the total.
-                let changed = if changed == 0 { self.connection.raw().total_changes() - before } else { changed as u64 };
+                // A write through INSTEAD OF triggers does not show in the statement's own count.
+                let changed = if changed == 0 { self.connection.changed_by_triggers() - before } else { changed as u64 };
                 self.changed(statement, changed);
                 Ok(changed)
             }
@@ -110,8 +124,14 @@ impl Run {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
             return self.over();
         }
-        let error = from_statement(error, self.connection.take_denied());
+        let error = self.explain(error);
         self.notice_lost_transaction(&error);
+        error
+    }
+
+    fn explain(&self, error: &rusqlite::Error) -> HostError {
+        let mut error = from_statement(error, self.connection.take_denied());
+        error.message = self.connection.redact(error.message);
         error
     }
 }

@@ -158,8 +158,9 @@ impl Run {
                 self.lose(error.clone().into());
                 error
             })?;
-            self.committed();
         }
+        // Without a transaction too: messages may wait.
+        self.committed();
         if cancel_requested {
             self.task.interrupt.raise(Interrupted::Cancelled);
             return Err(self.over());

@@ -108,15 +108,13 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// Whether only its owner, who is also the owner of this user's home, can write the folder.
+/// Whether the folder belongs to this user and nobody else can write it.
 #[cfg(unix)]
 fn is_private(folder: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     // Not through a link: what it points to can change after the look.
     let Ok(meta) = fs::symlink_metadata(folder) else { return false };
-    // A file we make belongs to us: so the owner of the running process's own entry is ourselves.
-    let ours = fs::metadata("/proc/self").map_or(meta.uid(), |own| own.uid());
-    meta.is_dir() && meta.uid() == ours && meta.mode() & 0o022 == 0
+    meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0
 }
 
 /// Elsewhere the user's cache folder is private by its place.

@@ -136,7 +136,7 @@ fn trap_message(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => "the worker panicked or aborted (wasm trap: unreachable)".to_string(),
         Some(Trap::StackOverflow) => "the worker used up its stack (wasm trap: call stack exhausted)".to_string(),
-        Some(trap) => format!("the worker trapped (wasm trap: {trap})"),
+        Some(trap) => format!("the worker trapped ({trap})"),
         None => format!("{error:#}"),
     }
 }

@@ -13,6 +13,8 @@ use rusqlite::limits::Limit;
 use rusqlite::Connection;
 use verger_worker::Verb;
 
+use super::confine::Confinement;
+use super::judge::{Circumstances, judge};
 use super::location::{BUSY_TIMEOUT, ConnectionSetup, Durability, Location};
 use crate::grant::Effective;
 
@@ -49,6 +51,8 @@ pub(crate) struct Guard {
 
 struct State {
     holder: Holder,
+    /// The statement at hand, and whether the connection confines.
+    around: Circumstances,
     leash: Option<Leash>,
     denied: Option<String>,
     /// The first write of the statement being prepared, triggers apart.
@@ -66,7 +70,7 @@ impl Guard {
         let verdict = match &state.holder {
             Holder::Engine => return true,
             Holder::Nobody => Err("no run is in progress".to_string()),
-            Holder::Worker(grant) => judge(grant, context),
+            Holder::Worker(grant) => judge(grant, &state.around, context),
         };
         if context.accessor.is_none()
             && let Some((verb, table)) = write_of(&context.action)
@@ -107,80 +111,11 @@ fn write_of<'a>(action: &AuthAction<'a>) -> Option<(Verb, &'a str)> {
     }
 }
 
-/// What a worker may do. Names what is denied.
-fn judge(grant: &Effective, context: &AuthContext<'_>) -> Result<(), String> {
-    match context.action {
-        AuthAction::Select | AuthAction::Recursive => Ok(()),
-        AuthAction::Read { table_name, column_name } => touch(grant, context, Verb::Read, table_name, Some(column_name)),
-        AuthAction::Insert { table_name } => touch(grant, context, Verb::Insert, table_name, None),
-        AuthAction::Update { table_name, column_name } => touch(grant, context, Verb::Update, table_name, Some(column_name)),
-        AuthAction::Delete { table_name } => touch(grant, context, Verb::Delete, table_name, None),
-        AuthAction::Function { function_name } if is_allowed_function(function_name) => Ok(()),
-        AuthAction::Function { function_name } => Err(format!("call denied: SQL function {function_name} ({})", grant.worker())),
-        ref other => Err(format!("{} ({}); workers run single SELECT, INSERT, UPDATE and DELETE statements", name(other), grant.worker())),
-    }
-}
-
-fn touch(grant: &Effective, context: &AuthContext<'_>, verb: Verb, table: &str, column: Option<&str>) -> Result<(), String> {
-    let own = |prefix: &str| table.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
-    if own("verger_") || own("sqlite_") {
-        return Err(format!("{verb} denied: {table} belongs to the engine ({})", grant.worker()));
-    }
-    if context.database_name.is_some_and(|database| database != "main") {
-        return Err(format!("{verb} denied: {table} is not in the main database ({})", grant.worker()));
-    }
-    // Through a view or a trigger. Workers can make neither, so it is the app's, and what leads there was judged by itself:
-    // reading a view needs a grant on the view, a trigger fires only by a granted write.
-    if context.accessor.is_some() {
-        return Ok(());
-    }
-    grant.check(verb, table, column.filter(|column| !column.is_empty()))
-}
-
-/// The functions a worker may call: all that only compute. Not those that touch files, the schema, other tables or SQLite's own
-/// inner state, and not those that read the system's clock.
-fn is_allowed_function(name: &str) -> bool {
-    const DENIED: [&str; 14] = [
-        "load_extension",
-        "readfile",
-        "writefile",
-        "edit",
-        "fts3_tokenizer",
-        "sqlite_log",
-        "sqlite_compileoption_get",
-        "sqlite_compileoption_used",
-        "sqlite_offset",
-        "current_time",
-        "current_date",
-        "current_timestamp",
-        "rtreecheck",
-        "sqlite_source_id",
-    ];
-    !DENIED.iter().any(|denied| name.eq_ignore_ascii_case(denied))
-}
-
-fn name(action: &AuthAction<'_>) -> String {
-    match action {
-        AuthAction::Pragma { pragma_name, .. } => format!("PRAGMA {pragma_name} denied"),
-        // VACUUM arrives as an ATTACH of nothing.
-        AuthAction::Attach { .. } => "ATTACH or VACUUM denied".to_string(),
-        AuthAction::Transaction { .. } => "BEGIN, COMMIT and ROLLBACK denied: the run is one transaction, `checkpoint` commits it".to_string(),
-        AuthAction::Savepoint { .. } => "SAVEPOINT denied: use begin-savepoint".to_string(),
-        AuthAction::CreateTable { table_name } | AuthAction::CreateTempTable { table_name } => format!("CREATE TABLE {table_name} denied"),
-        AuthAction::DropTable { table_name } | AuthAction::DropTempTable { table_name } => format!("DROP TABLE {table_name} denied"),
-        AuthAction::AlterTable { table_name, .. } => format!("ALTER TABLE {table_name} denied"),
-        other => {
-            let text = format!("{other:?}");
-            let word: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
-            format!("{word} denied")
-        }
-    }
-}
-
 /// A connection that workers and the engine take turns on.
 pub(crate) struct WorkConnection {
     connection: Connection,
     guard: Arc<Guard>,
+    confinement: Option<Confinement>,
 }
 
 /// Puts the holder back to nobody at the end of a turn.
@@ -213,7 +148,13 @@ impl WorkConnection {
         ] {
             connection.set_limit(limit, value)?;
         }
-        let guard = Arc::new(Guard { state: Mutex::new(State { holder: Holder::Nobody, leash: None, denied: None, write: None }) });
+        let guard = Arc::new(Guard { state: Mutex::new(State {
+                holder: Holder::Nobody,
+                around: Circumstances::default(),
+                leash: None,
+                denied: None,
+                write: None,
+            }) });
         let shared = Arc::clone(&guard);
         connection.authorizer(Some(move |context: AuthContext<'_>| match shared.allow(&context) {
             true => Authorization::Allow,
@@ -229,7 +170,7 @@ impl WorkConnection {
             }
             None => false,
         }))?;
-        Ok(Self { connection, guard })
+        Ok(Self { connection, guard, confinement: None })
     }
 
     /// Does something as the engine.
@@ -239,15 +180,51 @@ impl WorkConnection {
         work(&self.connection)
     }
 
-    /// Does something as a worker with this grant.
-    pub(crate) fn worker<'c, T>(&'c self, grant: &Arc<Effective>, work: impl FnOnce(&'c Connection) -> T) -> T {
+    /// Does something as a worker with this grant, for the statement with this text.
+    pub(crate) fn worker<'c, T>(&'c self, grant: &Arc<Effective>, text: &Arc<str>, work: impl FnOnce(&'c Connection) -> T) -> T {
         let mut state = self.guard.state();
         state.holder = Holder::Worker(Arc::clone(grant));
+        state.around.text = Some(Arc::clone(text));
         state.denied = None;
         state.write = None;
         drop(state);
         let _turn = Turn(&self.guard);
         work(&self.connection)
+    }
+
+    /// Makes this a connection whose workers see one tenant only; see [`confine`](Self::confine).
+    pub(crate) fn confinable(mut self) -> rusqlite::Result<Self> {
+        self.confinement = Some(Confinement::install(&self)?);
+        Ok(self)
+    }
+
+    pub(crate) fn is_confinable(&self) -> bool {
+        self.confinement.is_some()
+    }
+
+    /// From now on, until the next call, workers see the rows of this tenant and no others in the tables of this grant.
+    pub(crate) fn confine(&mut self, grant: &Effective, tenant: &str) -> rusqlite::Result<()> {
+        let Some(mut confinement) = self.confinement.take() else { return Ok(()) };
+        let confined = confinement.confine(self, grant, tenant);
+        self.guard.state().around.confined = Some(confinement.shadows());
+        self.confinement = Some(confinement);
+        confined
+    }
+
+    /// A count that grows with the rows that triggers change in a worker's name.
+    pub(crate) fn changed_by_triggers(&self) -> u64 {
+        match &self.confinement {
+            Some(confinement) => confinement.changed(),
+            None => self.connection.total_changes(),
+        }
+    }
+
+    /// A text without the names a worker must not learn.
+    pub(crate) fn redact(&self, text: String) -> String {
+        match &self.confinement {
+            Some(confinement) => text.replace(confinement.token(), ""),
+            None => text,
+        }
     }
 
     /// Sets until when waiting and stepping may last, for the run that begins.

@@ -28,6 +28,8 @@ pub enum Durability {
 #[derive(Debug, Clone)]
 pub(crate) enum Location {
     File(PathBuf),
+    /// A file that is looked at and never written.
+    ReadOnly(PathBuf),
     Memory(String),
 }
 
@@ -40,9 +42,13 @@ impl Location {
 
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
-            Self::File(path) => Some(path),
+            Self::File(path) | Self::ReadOnly(path) => Some(path),
             Self::Memory(_) => None,
         }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::ReadOnly(_))
     }
 
     /// Opens a connection with the engine's settings. All of them belong to the connection, none to the file.
@@ -51,6 +57,9 @@ impl Location {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
             Self::File(path) => Connection::open_with_flags(path, flags)?,
+            Self::ReadOnly(path) => {
+                Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
+            }
             Self::Memory(name) => Connection::open_with_flags_and_vfs(name, flags, c"memdb")?,
         };
         connection.busy_timeout(BUSY_TIMEOUT)?;

@@ -35,6 +35,16 @@ pub enum MigrationError {
         /// The newest version this build knows.
         known: i64,
     },
+    /// The tables are missing or older than this build needs, and the database was opened to be read only.
+    #[error("the {set} tables are at version {found}, this build needs {known}: open the file once for writing, that brings them up to date")]
+    Older {
+        /// Which set of tables.
+        set: &'static str,
+        /// The version in the file; 0 when there are none.
+        found: i64,
+        /// The version this build needs.
+        known: i64,
+    },
     /// A step failed; the file is as it was before.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,6 +83,16 @@ pub(crate) fn migrate(connection: &mut Connection, set: &MigrationSet, now: Time
     }
     transaction.commit().doing("commit the migration")?;
     Ok(count)
+}
+
+/// Checks that the tables of a set are what this build knows, and writes nothing.
+pub(crate) fn check(connection: &Connection, set: &MigrationSet) -> Result<(), MigrationError> {
+    let known = i64::try_from(set.steps.len()).unwrap_or(i64::MAX);
+    match applied(connection, set)? {
+        found if found < known => Err(MigrationError::Older { set: set.name, found, known }),
+        found if found > known => Err(MigrationError::Newer { set: set.name, found, known }),
+        _ => Ok(()),
+    }
 }
 
 fn applied(connection: &Connection, set: &MigrationSet) -> Result<i64, StoreError> {

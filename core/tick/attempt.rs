@@ -34,7 +34,13 @@ pub(super) fn attempt(
     let (tally, ended) = match prepare(inner, &claimed) {
         Ok(prepared) => {
             let time = prepared.grant.limits.time;
-            let mut connection = executor.take(inner)?;
+            let connection = match prepared.connection(inner, executor) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let outcome = record(inner, executor, clock.now(), &claimed, error, None);
+                    return Ok(report(claimed, begun, Tally::default(), outcome));
+                }
+            };
             if lease_until < clock.now() + time + LEASE_MARGIN / 2 && !renew(&connection, claim, clock, time)? {
                 executor.give_back(Some(connection));
                 return Ok(report(claimed, begun, Tally::default(), AttemptOutcome::Lost(stale())));
@@ -45,11 +51,7 @@ pub(super) fn attempt(
             let run = Run::new(connection, Arc::clone(&inner.surroundings), Arc::clone(clock), task, false);
             let (run, ended) = registered.perform(run, &prepared.args);
             let (tally, ended) = settle(run.as_ref(), ended, |ended| transition(ended, clock.now()));
-            connection = match run.and_then(Run::into_connection) {
-                Some(connection) => connection,
-                None => inner.open_work_connection().doing("open a connection for a worker")?,
-            };
-            executor.give_back(Some(connection));
+            executor.give_back(run.and_then(Run::into_connection));
             (tally, ended)
         }
         Err(error) => (Tally::default(), Err(error)),
@@ -120,6 +122,19 @@ fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, Attem
 }
 
 impl Prepared {
+    /// The connection for this job: one that confines, when the job has a tenant and the grant names the column that holds it.
+    fn connection(&self, inner: &Inner, executor: &mut Executor) -> Result<WorkConnection, AttemptError> {
+        let tenant = self.scope.as_ref().and_then(Scope::organization_id);
+        let connection = match (tenant, self.grant.tenant_column()) {
+            (Some(tenant), Some(_)) => executor.take_confined(inner, &self.grant, tenant),
+            _ => executor.take(inner),
+        };
+        connection.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+            AttemptError::new(code::STORE, format!("{error}{cause}"))
+        })
+    }
+
     fn task(&self, claimed: &Claimed, claim: Claim, now: Timestamp, interrupt: &Interrupt) -> Task {
         let info = JobInfo {
             id: u64::try_from(claimed.id.number()).ok(),
@@ -255,7 +270,10 @@ pub(crate) fn perform_directly(
     let deadline = (clock.now() + prepared.grant.limits.time).as_millis();
     let info = JobInfo { id: None, attempt: 1, max_attempts: 1, deadline, scheduled: None };
     let task = prepared.task_of(None, info, &interrupt);
-    let connection = executor.take(inner)?;
+    let connection = match prepared.connection(inner, executor) {
+        Ok(connection) => connection,
+        Err(error) => return Ok(Err(error)),
+    };
     let run = Run::new(connection, Arc::clone(&inner.surroundings), Arc::clone(clock), task, dry);
     let (run, ended) = worker.perform(run, &prepared.args);
     let Some(run) = run else {

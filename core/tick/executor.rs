@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use crate::grant::Effective;
 use crate::store::{Doing, StoreError, WorkConnection};
 use crate::verger::Inner;
 
@@ -12,6 +13,8 @@ const BATCH_MAX: usize = 100;
 pub(crate) struct Executor {
     /// None only while a run has it.
     connection: Option<WorkConnection>,
+    /// For jobs that are confined to a tenant; made at the first.
+    confined: Option<WorkConnection>,
     pub(crate) holder: String,
     /// How many jobs to claim next: more while they are short, fewer when they are not.
     pub(crate) batch: usize,
@@ -21,7 +24,7 @@ impl Executor {
     pub(crate) fn new() -> Self {
         // Not a time and not a count: two processes on one file, in two containers, must not meet.
         let random = RandomState::new().hash_one(std::process::id());
-        Self { connection: None, holder: format!("{}-{random:016x}", std::process::id()), batch: 1 }
+        Self { connection: None, confined: None, holder: format!("{}-{random:016x}", std::process::id()), batch: 1 }
     }
 
     /// Takes the connection, opened anew when the last run did not give it back.
@@ -32,8 +35,24 @@ impl Executor {
         }
     }
 
+    /// Takes a connection on which a worker with this grant sees this tenant only.
+    pub(crate) fn take_confined(&mut self, inner: &Inner, grant: &Effective, tenant: &str) -> Result<WorkConnection, StoreError> {
+        let doing = "open a connection for a confined worker";
+        let mut connection = match self.confined.take() {
+            Some(connection) => connection,
+            None => inner.open_work_connection().and_then(WorkConnection::confinable).doing(doing)?,
+        };
+        connection.confine(grant, tenant).doing("confine a worker to its tenant")?;
+        Ok(connection)
+    }
+
+    /// Takes the connection of a run that ended. Without one, the next run opens it anew.
     pub(crate) fn give_back(&mut self, connection: Option<WorkConnection>) {
-        self.connection = connection;
+        match connection {
+            Some(connection) if connection.is_confinable() => self.confined = Some(connection),
+            Some(connection) => self.connection = Some(connection),
+            None => {}
+        }
     }
 
     /// Does something as the engine.
