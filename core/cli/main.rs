@@ -1,38 +1,103 @@
 //! The `verger` command.
 
-#![allow(clippy::print_stdout, reason = "a command prints")]
+#![allow(clippy::print_stderr, reason = "a command speaks on stderr")]
 
+mod audit;
+mod clock;
+mod demo;
+mod enqueue;
+mod failure;
+mod input;
+mod jobs;
+mod migrate;
+mod options;
+mod output;
 mod plugin;
+mod run;
+mod schedule;
+mod start;
+mod tick;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use options::Options;
+
 /// Durable jobs, cron schedules and an audit log in a SQLite file.
+///
+/// Exit status: 0 done, 1 the work failed, 2 bad usage or input. Times are RFC 3339 in UTC.
+/// With --json, lists print one object per line, with the column names of the tables; `schedule next`
+/// prints one array, and everything else one object.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "verger", version, verbatim_doc_comment)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Live through a week of a realistic organisation in seconds, and leave the file to look at
+    ///
+    /// 200 organisations with 20,000 invitations, 20,000 memberships and 50,000 webhook events. The three
+    /// built-in workers run on their suggested schedules. Killed midway and run again, the demo goes on
+    /// where it was. The same seed gives the same rows and the same audit log, byte for byte.
+    #[command(verbatim_doc_comment)]
+    Demo(demo::Demo),
+    /// Perform a worker once, with no queue
+    Run(run::Run),
+    /// Make one pass: fire what is due, perform it, clean up
+    Tick(tick::Tick),
+    /// Tick whenever something is due, until SIGINT or SIGTERM
+    Start(start::Start),
+    /// Put a job into the queue
+    Enqueue(enqueue::Enqueue),
+    /// Look at jobs, retry or cancel one
+    #[command(subcommand)]
+    Jobs(jobs::Command),
+    /// Preview an expression, look at stored schedules, change them
+    #[command(subcommand)]
+    Schedule(schedule::Command),
+    /// Look at the audit log and check it
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Bring the tables of a file up to date; the file is made when it is not there
+    Migrate(migrate::Migrate),
     /// Make and look at workers
     #[command(subcommand)]
     Plugin(plugin::Command),
 }
 
+impl Command {
+    fn run(&self, options: &Options) -> Result<ExitCode> {
+        match self {
+            Self::Demo(demo) => demo.run(options),
+            Self::Run(run) => run.run(options),
+            Self::Tick(tick) => tick.run(options),
+            Self::Start(start) => start.run(options),
+            Self::Enqueue(enqueue) => enqueue.run(options),
+            Self::Jobs(command) => command.run(options),
+            Self::Schedule(command) => command.run(options),
+            Self::Audit(command) => command.run(options),
+            Self::Migrate(migrate) => migrate.run(options),
+            Self::Plugin(command) => command.run(options),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command {
-        Command::Plugin(command) => command.run(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    output::log_to_stderr(matches!(cli.command, Command::Start(_)));
+    match cli.command.run(&cli.options) {
+        Ok(code) => code,
+        Err(error) if failure::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("verger: {error:#}");
-            ExitCode::from(2)
+            eprintln!("verger: {}", failure::explain(&error));
+            failure::exit_code(&error)
         }
     }
 }

@@ -1,0 +1,139 @@
+//! `verger audit`: the audit log.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+use serde_json::{Value as Json, json};
+use verger::{AuditFilter, AuditRow, ChainError};
+
+use crate::failure::WORK_FAILED;
+use crate::options::{Database, Options};
+use crate::output::{Side, Table, brief, count, plain, print, print_json, print_json_lines, row, time};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The newest events, newest first
+    List {
+        #[command(flatten)]
+        database: Database,
+        /// Only this action, such as membership.updated
+        #[arg(long)]
+        action: Option<String>,
+        /// Only of this organization
+        #[arg(long, value_name = "ID")]
+        organization: Option<String>,
+        /// Only what this worker did
+        #[arg(long, value_name = "NAME")]
+        worker: Option<String>,
+        /// Only what was done in this job
+        #[arg(long, value_name = "ID")]
+        job: Option<i64>,
+        /// Only before this id, to page backwards
+        #[arg(long, value_name = "ID")]
+        before: Option<i64>,
+        /// How many at most
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Read the whole log and check its hash chain: has anyone changed, added or removed a row?
+    Verify {
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+impl Command {
+    pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
+        match self {
+            Self::List { database, action, organization, worker, job, before, limit } => {
+                let filter = AuditFilter {
+                    action: action.clone(),
+                    organization_id: organization.clone(),
+                    worker: worker.clone(),
+                    job: *job,
+                    before_id: *before,
+                };
+                list(&options.open_to_read(database)?.audit_log(&filter, *limit)?, options.json)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Verify { database } => verify(database, options),
+        }
+    }
+}
+
+fn verify(database: &Database, options: &Options) -> Result<ExitCode> {
+    match options.open_to_read(database)?.verify_audit() {
+        Ok(verified) => {
+            match options.json {
+                true => print_json(&json!({"verified": true, "rows": verified.rows, "broken_at": null}))?,
+                false => print(&format!("{} rows, the hash chain is whole\n", count(verified.rows)))?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(broken @ ChainError::Broken { id, .. }) if options.json => {
+            print_json(&json!({"verified": false, "rows": null, "broken_at": id}))?;
+            eprintln!("verger: {broken}");
+            Ok(ExitCode::from(WORK_FAILED))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn audit_json(event: &AuditRow) -> Json {
+    row(event, &["occurred_at"], &["before", "after", "metadata"])
+}
+
+fn list(events: &[AuditRow], json: bool) -> Result<()> {
+    if json {
+        return Ok(print_json_lines(events.iter().map(audit_json))?);
+    }
+    if events.is_empty() {
+        return Ok(print("no events\n")?);
+    }
+    let mut table = Table::new(&[
+        ("ID", Side::Right),
+        ("OCCURRED AT", Side::Left),
+        ("ACTION", Side::Left),
+        ("OUTCOME", Side::Left),
+        ("ORGANIZATION", Side::Left),
+        ("SUBJECT", Side::Left),
+        ("WHAT", Side::Left),
+    ]);
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_string());
+    for event in events {
+        table.row([
+            event.id.to_string(),
+            time(event.occurred_at),
+            event.action.clone(),
+            event.outcome.clone(),
+            or_dash(&event.organization_id),
+            or_dash(&event.subject_id),
+            what(event),
+        ]);
+    }
+    Ok(print(&table.to_text())?)
+}
+
+/// What an event says beyond its action: the change, or its metadata.
+pub(crate) fn what(event: &AuditRow) -> String {
+    let told = |text: &Option<String>| {
+        text.as_deref().map(|text| serde_json::from_str::<Json>(text).map_or_else(|_| text.to_string(), |json| brief(&json)))
+    };
+    let one = |text: &Option<String>| {
+        serde_json::from_str::<BTreeMap<String, Json>>(text.as_deref()?).ok().filter(|state| state.len() == 1)?.pop_first()
+    };
+    if let (Some((key, before)), Some((same, after))) = (one(&event.before), one(&event.after))
+        && key == same
+    {
+        return format!("{key} {} → {}", plain(&before), plain(&after));
+    }
+    match (told(&event.before), told(&event.after), told(&event.metadata)) {
+        (Some(before), Some(after), _) => format!("{before} → {after}"),
+        (Some(before), None, _) => format!("was {before}"),
+        (None, Some(after), _) => format!("now {after}"),
+        (None, None, Some(metadata)) => metadata,
+        (None, None, None) => String::new(),
+    }
+}

@@ -1,0 +1,60 @@
+//! What people write on the command line, read into values.
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono_tz::Tz;
+use serde_json::Value as Json;
+use verger::{Expression, Timestamp};
+
+/// A time: RFC 3339, or without an offset and taken as UTC.
+pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc().into());
+    }
+    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+    let local = local.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
+    let midnight = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
+    match local.or_else(midnight) {
+        Some(utc) => Ok(utc.and_utc().into()),
+        None => {
+            Err("it is no time: write it as RFC 3339, such as 2026-03-29T02:30:00Z or 2026-03-29T04:30:00+02:00, or a date alone"
+                .to_string())
+        }
+    }
+}
+
+/// The args of a job: a JSON object.
+pub(crate) fn args(text: &str) -> Result<Json, String> {
+    match serde_json::from_str(text) {
+        Ok(object @ Json::Object(_)) => Ok(object),
+        Ok(_) => Err("it must be a JSON object, such as {\"organization_id\": null, \"actor_id\": null}".to_string()),
+        Err(error) => Err(format!("it is no JSON: {error}")),
+    }
+}
+
+/// A crontab expression.
+pub(crate) fn expression(text: &str) -> Result<Expression, String> {
+    text.parse().map_err(|error: verger::ExpressionError| error.to_string())
+}
+
+/// The name of a time zone.
+pub(crate) fn zone(name: &str) -> Result<Tz, String> {
+    verger::parse_zone(name).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_without_an_offset_are_utc() {
+        let noon = Timestamp::from_millis(1_774_785_600_000);
+        for text in ["2026-03-29T12:00:00Z", "2026-03-29T14:00:00+02:00", "2026-03-29T12:00", "2026-03-29 12:00:00", "2026-03-29 12:00"] {
+            assert_eq!(time(text), Ok(noon), "{text}");
+        }
+        assert_eq!(time("2026-03-29").unwrap().to_string(), "2026-03-29T00:00:00Z");
+        for text in ["", "noon", "2026-13-01", "2026-03-29T25:00:00Z", "1774785600000"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+}

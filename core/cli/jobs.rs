@@ -1,0 +1,177 @@
+//! `verger jobs`: the queue as rows.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use serde_json::{Value as Json, json};
+use verger::{Job, JobFilter, JobId, JobState, Verger};
+
+use crate::options::{Database, Options};
+use crate::output::{Side, Table, brief, opt_time, print, print_json, print_json_lines, row, time};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The newest jobs, newest first
+    List {
+        #[command(flatten)]
+        database: Database,
+        /// Only in this state: scheduled, available, executing, retryable, completed, discarded or cancelled
+        #[arg(long)]
+        state: Option<JobState>,
+        /// Only of this worker
+        #[arg(long, value_name = "NAME")]
+        worker: Option<String>,
+        /// Only in this queue
+        #[arg(long, value_name = "NAME")]
+        queue: Option<String>,
+        /// Only before this id, to page backwards
+        #[arg(long, value_name = "ID")]
+        before: Option<i64>,
+        /// How many at most
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// One job with all there is to know about it
+    Show {
+        /// Its id
+        id: i64,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Make a job that failed, was cancelled or is completed due now
+    Retry {
+        /// Its id
+        id: i64,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Cancel a job; one that is being performed is asked to stop
+    Cancel {
+        /// Its id
+        id: i64,
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+impl Command {
+    pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
+        match self {
+            Self::List { database, state, worker, queue, before, limit } => {
+                let filter = JobFilter { state: *state, worker: worker.clone(), queue: queue.clone(), before_id: *before };
+                list(&options.open_to_read(database)?.jobs(&filter, *limit)?, options.json)?;
+            }
+            Self::Show { id, database } => {
+                let job = find(&options.open_to_read(database)?, *id, database)?;
+                match options.json {
+                    true => print_json(&job_json(&job))?,
+                    false => print(&in_full(&job))?,
+                }
+            }
+            Self::Retry { id, database } => {
+                let verger = options.open(database)?;
+                if !verger.retry(JobId::from_number(*id))? {
+                    bail!("job {id} is {}: it cannot be retried", find(&verger, *id, database)?.state);
+                }
+                after_change(&verger, *id, database, options, "is due now")?;
+            }
+            Self::Cancel { id, database } => {
+                let verger = options.open(database)?;
+                if !verger.cancel(JobId::from_number(*id))? {
+                    bail!("job {id} is {} already: it cannot be cancelled", find(&verger, *id, database)?.state);
+                }
+                after_change(&verger, *id, database, options, "is cancelled, or was asked to stop if it is being performed")?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn find(verger: &Verger, id: i64, database: &Database) -> Result<Job> {
+    let file = database.db.display();
+    verger
+        .job(JobId::from_number(id))?
+        .with_context(|| format!("there is no job {id} in {file}; `verger jobs list --db {file}` names the newest"))
+}
+
+fn after_change(verger: &Verger, id: i64, database: &Database, options: &Options, said: &str) -> Result<()> {
+    match options.json {
+        true => print_json(&job_json(&find(verger, id, database)?)),
+        false => Ok(print(&format!("job {id} {said}\n"))?),
+    }
+}
+
+fn job_json(job: &Job) -> Json {
+    let mut json = row(job, &["due_at", "lease_until", "created_at", "attempted_at", "finished_at", "slot"], &[]);
+    for error in json["errors"].as_array_mut().into_iter().flatten() {
+        if let Some(at) = error["at"].as_i64() {
+            error["at"] = json!(time(at));
+        }
+    }
+    json
+}
+
+fn list(jobs: &[Job], json: bool) -> Result<()> {
+    if json {
+        return Ok(print_json_lines(jobs.iter().map(job_json))?);
+    }
+    if jobs.is_empty() {
+        return Ok(print("no jobs\n")?);
+    }
+    let mut table = Table::new(&[
+        ("ID", Side::Right),
+        ("STATE", Side::Left),
+        ("WORKER", Side::Left),
+        ("TRIES", Side::Right),
+        ("DUE OR FINISHED", Side::Left),
+        ("RESULT OR LAST ERROR", Side::Left),
+    ]);
+    for job in jobs {
+        table.row([
+            job.id.to_string(),
+            job.state.to_string(),
+            job.worker.clone(),
+            format!("{}/{}", job.attempt, job.max_attempts),
+            time(job.finished_at.unwrap_or(job.due_at)),
+            job.result.as_ref().map(brief).or_else(|| job.errors.last().map(|error| error.message.clone())).unwrap_or_default(),
+        ]);
+    }
+    Ok(print(&table.to_text())?)
+}
+
+fn in_full(job: &Job) -> String {
+    let mut lines = vec![
+        ("job", job.id.to_string()),
+        ("worker", job.worker.clone()),
+        ("state", job.state.to_string()),
+        ("args", job.args.to_string()),
+        ("queue", format!("{}, priority {}", job.queue, job.priority)),
+        ("due", time(job.due_at)),
+        ("created", time(job.created_at)),
+        ("attempted", opt_time(job.attempted_at)),
+        ("finished", opt_time(job.finished_at)),
+        ("attempts", format!("{} of {}", job.attempt, job.max_attempts)),
+    ];
+    if job.snoozes > 0 {
+        lines.push(("snoozes", job.snoozes.to_string()));
+    }
+    if let (Some(schedule), Some(slot)) = (&job.schedule, job.slot) {
+        let missed = if job.missed > 0 { format!(", standing for {} missed slots too", job.missed) } else { String::new() };
+        lines.push(("schedule", format!("{schedule}, slot {}{missed}", time(slot))));
+    }
+    if let Some(until) = job.lease_until {
+        lines.push(("lease until", time(until)));
+    }
+    if let Some(done) = job.progress_done {
+        let total = job.progress_total.filter(|total| *total > 0).map(|total| format!(" of {total}")).unwrap_or_default();
+        lines.push(("progress", format!("{done}{total}")));
+    }
+    if let Some(result) = &job.result {
+        lines.push(("result", result.to_string()));
+    }
+    for error in &job.errors {
+        lines.push(("error", format!("attempt {}, {}: {} [{}]", error.attempt, time(error.at), error.message, error.code)));
+    }
+    lines.iter().map(|(name, value)| format!("{name:<12}{value}\n")).collect()
+}

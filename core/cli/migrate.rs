@@ -1,0 +1,37 @@
+//! `verger migrate`: the tables of a file.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde_json::json;
+use verger::Verger;
+
+use crate::options::{Database, Options};
+use crate::output::{print, print_json};
+
+#[derive(Args)]
+pub(crate) struct Migrate {
+    #[command(flatten)]
+    database: Database,
+    /// Also make the domain tables that the built-in workers serve by default
+    #[arg(long)]
+    reference: bool,
+}
+
+impl Migrate {
+    pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
+        let file = &self.database.db;
+        ensure!(!file.is_dir(), "{} is a folder, not a database", file.display());
+        let verger = Verger::builder(file).clock(options.clock()).without_built_ins().open()?;
+        if self.reference {
+            verger.migrate_reference()?;
+        }
+        let sets: &[&str] = if self.reference { &["engine", "reference"] } else { &["engine"] };
+        match options.json {
+            true => print_json(&json!({"db": file, "up_to_date": sets}))?,
+            false => print(&format!("{}: the {} tables are up to date\n", file.display(), sets.join(" and the ")))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

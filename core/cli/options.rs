@@ -1,0 +1,91 @@
+//! What all verbs share: the options that go with any of them, and how they open the database.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use verger::{Builder, Clock, Grant, Timestamp, Verger};
+
+use crate::clock::{CommandClock, Held};
+use crate::input;
+
+/// The options that go with every verb.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Take this for the present time instead of the system's clock
+    #[arg(long, global = true, value_name = "TIME", value_parser = input::time)]
+    pub(crate) now: Option<Timestamp>,
+
+    /// Take every .wasm in this folder as a worker, beside the built-in ones; may be given several times
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) plugins: Vec<PathBuf>,
+
+    /// Grant the workers of --plugins all that their manifests ask for (see `plugin inspect`); without it they may touch nothing
+    #[arg(long, global = true, requires = "plugins")]
+    pub(crate) trust: bool,
+}
+
+/// The database a verb works on.
+#[derive(Args)]
+pub(crate) struct Database {
+    /// The SQLite file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+}
+
+impl Options {
+    pub(crate) fn clock(&self) -> CommandClock {
+        match self.now {
+            Some(now) => CommandClock::Held(Held::at(now)),
+            None => CommandClock::System,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock().now()
+    }
+
+    /// Opens the file to work on it.
+    pub(crate) fn open(&self, database: &Database) -> Result<Verger> {
+        check_is_there(&database.db)?;
+        let verger = self.with_plugins(Verger::builder(&database.db).clock(self.clock()))?.open()?;
+        for refusal in verger.refused_plugins() {
+            eprintln!("verger: a plugin was refused: {refusal}");
+        }
+        Ok(verger)
+    }
+
+    /// Opens the file to look at it: nothing in it changes.
+    pub(crate) fn open_to_read(&self, database: &Database) -> Result<Verger> {
+        check_is_there(&database.db)?;
+        Ok(Verger::builder(&database.db).clock(self.clock()).without_built_ins().read_only().open()?)
+    }
+
+    fn with_plugins(&self, mut builder: Builder) -> Result<Builder> {
+        for folder in &self.plugins {
+            builder = builder.plugins(folder);
+        }
+        if self.trust {
+            // A grant goes by the name of the worker, which only its component tells.
+            let mut looking = Verger::in_memory().without_built_ins();
+            for folder in &self.plugins {
+                looking = looking.plugins(folder);
+            }
+            for worker in looking.open()?.workers() {
+                builder = builder.grant(worker, Grant::as_declared());
+            }
+        }
+        Ok(builder)
+    }
+}
+
+/// A mistyped name must not leave a new database behind.
+fn check_is_there(file: &Path) -> Result<()> {
+    ensure!(file.exists(), "there is no file {0}; `verger migrate --db {0}` makes a new database", file.display());
+    ensure!(!file.is_dir(), "{} is a folder, not a database", file.display());
+    Ok(())
+}

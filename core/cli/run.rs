@@ -1,0 +1,92 @@
+//! `verger run`: one performance, no queue.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value as Json, json};
+use verger::{Outcome, PerformError, TableChange};
+
+use crate::failure::{self, WORK_FAILED};
+use crate::input;
+use crate::options::{Database, Options};
+use crate::output::{Side, Table, brief, count, print, print_json};
+
+#[derive(Args)]
+pub(crate) struct Run {
+    /// The worker's name
+    worker: String,
+    #[command(flatten)]
+    database: Database,
+    /// Its args, a JSON object
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = input::args)]
+    args: Json,
+    /// Roll everything back in the end, and print what would have changed, table by table
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Run {
+    pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
+        let verger = options.open(&self.database)?;
+        let performed = match self.dry_run {
+            true => verger.dry_run(&self.worker, self.args.clone()),
+            false => verger.perform_now(&self.worker, self.args.clone()),
+        };
+        let performed = match performed {
+            Ok(performed) => performed,
+            Err(PerformError::Failed { worker, source }) if options.json => {
+                let error = json!({"code": source.code, "message": source.message});
+                print_json(&json!({"outcome": "failed", "result": null, "error": error}))?;
+                eprintln!("verger: worker `{worker}` failed: {}", source.message);
+                return Ok(ExitCode::from(WORK_FAILED));
+            }
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                eprintln!("verger: {}", failure::explain(&error));
+                return Ok(failure::exit_code(&error));
+            }
+        };
+        let (outcome, result, error) = match &performed.outcome {
+            Outcome::Done => ("done", Json::Null, Json::Null),
+            Outcome::DoneWith(result) => ("done", result.clone(), Json::Null),
+            Outcome::Snooze(seconds) => ("snooze", json!({"seconds": seconds}), Json::Null),
+            Outcome::Cancel(reason) => ("cancel", Json::Null, json!({"code": "cancelled", "message": reason})),
+            Outcome::Failed(reason) => ("failed", Json::Null, json!({"code": "failed", "message": reason})),
+        };
+        if options.json {
+            let mut answer = json!({"outcome": outcome, "result": result, "error": error});
+            if self.dry_run {
+                answer["changes"] = serde_json::to_value(&performed.changes)?;
+            }
+            print_json(&answer)?;
+        } else {
+            let said = match &performed.outcome {
+                Outcome::DoneWith(result) => format!("done: {}", brief(result)),
+                Outcome::Snooze(seconds) => format!("snooze: it asks to be called again in {seconds} s"),
+                Outcome::Cancel(reason) => format!("cancel: {reason}"),
+                _ => outcome.to_string(),
+            };
+            let took = performed.elapsed.as_secs_f64() * 1_000.0;
+            print(&format!("{said} ({took:.1} ms)\n"))?;
+            if self.dry_run {
+                print(&would_have_changed(&performed.changes, performed.audited))?;
+            } else {
+                print(&format!("{} rows changed, {} audit rows written\n", count(performed.rows_changed), count(performed.audited)))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn would_have_changed(changes: &[TableChange], audited: u64) -> String {
+    let audit = format!("It would have written {} audit rows.\n", count(audited));
+    if changes.is_empty() {
+        return format!("Dry run: everything was rolled back. It would have changed no table. {audit}");
+    }
+    let mut table = Table::new(&[("TABLE", Side::Left), ("INSERTED", Side::Right), ("UPDATED", Side::Right), ("DELETED", Side::Right)]);
+    for change in changes {
+        table.row([change.table.clone(), count(change.inserted), count(change.updated), count(change.deleted)]);
+    }
+    format!("Dry run: everything was rolled back. It would have changed these rows:\n{}{audit}", table.to_text())
+}

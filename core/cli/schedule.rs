@@ -1,0 +1,247 @@
+//! `verger schedule`: when things run, and why they did or did not.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use chrono_tz::Tz;
+use clap::Subcommand;
+use serde_json::{Value as Json, json};
+use verger::{Expression, FireRow, Schedule, ScheduleRow, Timestamp, Verger, upcoming};
+
+use crate::input;
+use crate::options::{Database, Options};
+use crate::output::{Side, Table, opt_time, print, print_json, print_json_lines, row, time};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// What an expression means and when it is due next; needs no database
+    Next {
+        /// Five fields as in crontab(5), six with seconds first, a nickname such as @daily, or `@every 5m`
+        #[arg(value_parser = input::expression)]
+        expression: Expression,
+        /// The time zone it goes by
+        #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = input::zone)]
+        tz: Tz,
+        /// After this time; now when left out
+        #[arg(long, value_name = "TIME", value_parser = input::time)]
+        from: Option<Timestamp>,
+        /// How many, up to 10,000
+        #[arg(short = 'n', value_name = "N", default_value_t = 5)]
+        count: usize,
+    },
+    /// All stored schedules
+    List {
+        #[command(flatten)]
+        database: Database,
+    },
+    /// The ledger of a schedule, newest first: what became of each slot, and why
+    Fires {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        database: Database,
+        /// How many at most
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Add a schedule, or change the one of that name
+    Add {
+        /// Its name
+        name: String,
+        /// When: as for `schedule next`
+        expression: String,
+        #[command(flatten)]
+        database: Database,
+        /// The worker of its jobs
+        #[arg(long, value_name = "NAME")]
+        worker: String,
+        /// The args of its jobs, a JSON object
+        #[arg(long, value_name = "JSON", default_value = "{}", value_parser = input::args)]
+        args: Json,
+        /// The time zone it goes by
+        #[arg(long, value_name = "ZONE", default_value = "UTC")]
+        tz: String,
+    },
+    /// Remove a schedule; its ledger and its jobs stay
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Pause a schedule: its slots make no jobs, and the ledger says so
+    Pause {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Resume a paused schedule with its next slot
+    Resume {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+impl Command {
+    pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
+        match self {
+            Self::Next { expression, tz, from, count } => {
+                next(expression, *tz, from.unwrap_or_else(|| options.now()), *count, options.json)?
+            }
+            Self::List { database } => list(&options.open_to_read(database)?.schedules()?, options.json)?,
+            Self::Fires { name, database, limit } => {
+                let verger = options.open_to_read(database)?;
+                let fires = verger.fires(name, *limit)?;
+                // The ledger of a schedule that was removed is still there to be read.
+                if fires.is_empty() {
+                    check_known(&verger, name)?;
+                }
+                print_fires(&fires, options.json)?;
+            }
+            Self::Add { name, expression, database, worker, args, tz } => {
+                let schedule = Schedule::cron(name, expression)?.time_zone(tz)?.worker(worker).args(args.clone());
+                let verger = options.open(database)?;
+                verger.add_schedule(&schedule)?;
+                changed(&verger, name, options, "stored")?;
+            }
+            Self::Remove { name, database } => {
+                let verger = options.open(database)?;
+                check_known(&verger, name)?;
+                verger.remove_schedule(name)?;
+                if options.json {
+                    print_json(&json!({"name": name, "removed": true}))?;
+                } else {
+                    print(&format!("schedule {name} is removed\n"))?;
+                }
+            }
+            Self::Pause { name, database } => {
+                let verger = options.open(database)?;
+                check_known(&verger, name)?;
+                verger.pause_schedule(name)?;
+                changed(&verger, name, options, "paused")?;
+            }
+            Self::Resume { name, database } => {
+                let verger = options.open(database)?;
+                check_known(&verger, name)?;
+                verger.resume_schedule(name)?;
+                changed(&verger, name, options, "resumed")?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn check_known(verger: &Verger, name: &str) -> Result<()> {
+    let known: Vec<String> = verger.schedules()?.into_iter().map(|schedule| schedule.name).collect();
+    if known.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+    bail!("there is no schedule `{name}`: known are {known}")
+}
+
+fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result<()> {
+    let schedules = verger.schedules()?;
+    let Some(schedule) = schedules.iter().find(|schedule| schedule.name == name) else { return Ok(()) };
+    match options.json {
+        true => print_json(&schedule_json(schedule)),
+        false => Ok(print(&format!("schedule {name} is {what}, {}; next due {}\n", words(schedule), opt_time(schedule.next_fire_at)))?),
+    }
+}
+
+fn next(expression: &Expression, zone: Tz, from: Timestamp, count: usize, json: bool) -> Result<()> {
+    let slots = upcoming(expression, zone, from, count);
+    if json {
+        let slots = slots.iter().map(|slot| {
+            let mut json = json!({"utc": slot.at.to_string(), "local": slot.local});
+            if let Some(note) = &slot.note {
+                json["note"] = json!(note.to_string());
+            }
+            json
+        });
+        return print_json(&slots.collect::<Vec<_>>());
+    }
+    let mut text = format!("{expression}  means  {}, {zone}\n", expression.describe());
+    if slots.is_empty() {
+        text.push_str(&format!("There is no such time after {from}.\n"));
+        return Ok(print(&text)?);
+    }
+    // In UTC the local time says nothing new.
+    let local = zone != Tz::UTC;
+    let columns = [("UTC", Side::Left), ("LOCAL", Side::Left), ("", Side::Left)];
+    let mut table = Table::new(if local { &columns } else { &columns[..1] });
+    for slot in slots {
+        let cells = [slot.at.to_string(), slot.local, slot.note.map(|note| note.to_string()).unwrap_or_default()];
+        table.row(cells.into_iter().take(if local { 3 } else { 1 }));
+    }
+    text.push_str(&table.to_text());
+    Ok(print(&text)?)
+}
+
+fn words(schedule: &ScheduleRow) -> String {
+    schedule.expression.parse::<Expression>().map_or_else(|error| error.to_string(), |expression| expression.describe())
+}
+
+fn schedule_json(schedule: &ScheduleRow) -> Json {
+    row(schedule, &["anchor", "next_fire_at", "last_slot"], &["args"])
+}
+
+fn list(schedules: &[ScheduleRow], json: bool) -> Result<()> {
+    if json {
+        return Ok(print_json_lines(schedules.iter().map(schedule_json))?);
+    }
+    if schedules.is_empty() {
+        return Ok(print("no schedules\n")?);
+    }
+    let mut table = Table::new(&[
+        ("NAME", Side::Left),
+        ("EXPRESSION", Side::Left),
+        ("ZONE", Side::Left),
+        ("WORKER", Side::Left),
+        ("NEXT", Side::Left),
+        ("MEANING", Side::Left),
+    ]);
+    for schedule in schedules {
+        let next = if schedule.paused { "paused".to_string() } else { opt_time(schedule.next_fire_at) };
+        table.row([
+            schedule.name.clone(),
+            schedule.expression.clone(),
+            schedule.timezone.clone(),
+            schedule.worker.clone(),
+            next,
+            words(schedule),
+        ]);
+    }
+    Ok(print(&table.to_text())?)
+}
+
+fn print_fires(fires: &[FireRow], json: bool) -> Result<()> {
+    if json {
+        return Ok(print_json_lines(fires.iter().map(|fire| row(fire, &["slot", "fired_at"], &[])))?);
+    }
+    if fires.is_empty() {
+        return Ok(print("no slot has come yet\n")?);
+    }
+    let mut table = Table::new(&[
+        ("SLOT", Side::Left),
+        ("DECIDED AT", Side::Left),
+        ("OUTCOME", Side::Left),
+        ("JOB", Side::Right),
+        ("MISSED BEFORE", Side::Right),
+        ("REASON", Side::Left),
+    ]);
+    for fire in fires {
+        table.row([
+            time(fire.slot),
+            time(fire.fired_at),
+            fire.outcome.clone(),
+            fire.job.map_or_else(|| "-".to_string(), |job| job.to_string()),
+            fire.missed.to_string(),
+            fire.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    Ok(print(&table.to_text())?)
+}
