@@ -1,4 +1,7 @@
 -- Verger's own tables. Times are unix milliseconds, always bound from the clock Verger was given.
+--
+-- Conditions that are evaluated for every row written are chains of OR, not IN: for an IN of three values or more SQLite builds a table
+-- in memory, anew at each execution, which costs more than all the rest of a small statement.
 
 -- One durable row a job.
 CREATE TABLE verger_jobs (
@@ -6,7 +9,8 @@ CREATE TABLE verger_jobs (
     worker TEXT NOT NULL,                           -- the name of the worker that performs it
     queue TEXT NOT NULL,                            -- jobs of one queue run in order, one at a time by default
     priority INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 9), -- 0 first
-    state TEXT NOT NULL CHECK (state IN ('scheduled', 'available', 'executing', 'retryable', 'completed', 'discarded', 'cancelled')),
+    state TEXT NOT NULL CHECK (state = 'available' OR state = 'executing' OR state = 'completed' OR state = 'scheduled'
+        OR state = 'retryable' OR state = 'discarded' OR state = 'cancelled'),
     args TEXT NOT NULL,                             -- a JSON object
     tenant_aware INTEGER NOT NULL,                  -- 1: args must carry the keys organization_id and actor_id
     due_at INTEGER NOT NULL,                        -- not performed before
@@ -15,7 +19,7 @@ CREATE TABLE verger_jobs (
     snoozes INTEGER NOT NULL DEFAULT 0,
     token INTEGER NOT NULL DEFAULT 0,               -- the fencing token: grows with every claim
     claimed_by TEXT,                                -- the executor that holds it
-    lease_until INTEGER,                            -- until when it holds it
+    lease_until INTEGER,                            -- until when it holds it; of a completed job a leftover, see verger_jobs_held
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL,
     attempted_at INTEGER,                           -- when the last attempt was claimed
@@ -28,16 +32,18 @@ CREATE TABLE verger_jobs (
     progress_done INTEGER,
     progress_total INTEGER,
     unique_key BLOB,                                -- while set, no other job can have it
-    CHECK (json_type(args) = 'object'),
+    CHECK (json_valid(args) AND json_type(args) = 'object'),
     CHECK (tenant_aware = 0 OR (json_type(args, '$.organization_id') IS NOT NULL AND json_type(args, '$.actor_id') IS NOT NULL))
 ) STRICT;
 
 -- What can be claimed, in the order of the claim. A claim reads only what it takes, however long the backlog.
-CREATE INDEX verger_jobs_due ON verger_jobs (queue, priority, due_at) WHERE state IN ('scheduled', 'available', 'retryable');
--- What is held, for rescue.
-CREATE INDEX verger_jobs_held ON verger_jobs (lease_until) WHERE state = 'executing';
+CREATE INDEX verger_jobs_due ON verger_jobs (queue, priority, due_at)
+    WHERE state = 'scheduled' OR state = 'available' OR state = 'retryable';
+-- What is held, for rescue; and what completed since the last claim. Completing leaves lease_until alone, so that it writes one page and
+-- no index: the next claim moves what is left over from this index to the one below, all at once.
+CREATE INDEX verger_jobs_held ON verger_jobs (lease_until) WHERE lease_until IS NOT NULL;
 -- What is finished, for pruning.
-CREATE INDEX verger_jobs_finished ON verger_jobs (state, finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX verger_jobs_finished ON verger_jobs (state, finished_at) WHERE finished_at IS NOT NULL AND lease_until IS NULL;
 -- What a schedule has under way, for the overlap rule.
 CREATE INDEX verger_jobs_of_schedule ON verger_jobs (schedule) WHERE schedule IS NOT NULL AND finished_at IS NULL;
 CREATE UNIQUE INDEX verger_jobs_unique ON verger_jobs (unique_key) WHERE unique_key IS NOT NULL;
@@ -48,7 +54,7 @@ CREATE TABLE verger_schedules (
     expression TEXT NOT NULL,                       -- crontab(5), or `every 300000ms`
     timezone TEXT NOT NULL,                         -- IANA name
     worker TEXT NOT NULL,
-    args TEXT NOT NULL CHECK (json_type(args) = 'object'),
+    args TEXT NOT NULL CHECK (json_valid(args) AND json_type(args) = 'object'),
     queue TEXT NOT NULL,
     priority INTEGER NOT NULL,
     max_attempts INTEGER NOT NULL,
@@ -71,7 +77,7 @@ CREATE TABLE verger_fires (
     schedule TEXT NOT NULL,
     slot INTEGER NOT NULL,
     fired_at INTEGER NOT NULL,                      -- when it was decided
-    outcome TEXT NOT NULL CHECK (outcome IN ('enqueued', 'coalesced', 'skipped')),
+    outcome TEXT NOT NULL CHECK (outcome = 'enqueued' OR outcome = 'coalesced' OR outcome = 'skipped'),
     reason TEXT,                                    -- for skipped: overlap, deadline, paused, missed, worker
     missed INTEGER NOT NULL DEFAULT 0,              -- earlier slots the job of this row stands for
     job INTEGER,                                    -- the job it made, or that stands for it
@@ -83,7 +89,7 @@ CREATE TABLE verger_audit (
     id INTEGER PRIMARY KEY,
     occurred_at INTEGER NOT NULL,
     action TEXT NOT NULL,
-    outcome TEXT NOT NULL CHECK (outcome IN ('success', 'failure', 'error')),
+    outcome TEXT NOT NULL CHECK (outcome = 'success' OR outcome = 'failure' OR outcome = 'error'),
     organization_id TEXT,
     actor_id TEXT,                                  -- who did it: the impersonator when there is one
     effective_user_id TEXT,                         -- as whom

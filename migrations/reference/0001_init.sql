@@ -3,7 +3,7 @@
 -- Ids are TEXT, times INTEGER unix milliseconds, always bound by whoever writes: no statement here or in a worker asks SQLite
 -- for the time. There are no foreign keys, so that each table can be adopted alone and a sweep pays for no look-up it does not need.
 -- Small rows live WITHOUT ROWID: a change by id is one descent of one tree, which makes a sweep up to twice as fast (and SQLite's
--- update hook does not see such tables). Each worker has one index, partial and covering, with the organization in it, so that the
+-- update hook does not see such tables). A CHECK is a chain of OR, not IN, for the reason the engine's tables give. Each worker has one index, partial and covering, with the organization in it, so that the
 -- sweep of a single tenant passes over the others' rows inside the index.
 
 CREATE TABLE organizations (
@@ -35,7 +35,7 @@ CREATE TABLE memberships (
     organization_id TEXT NOT NULL,
     user_id TEXT NOT NULL,
     role TEXT NOT NULL DEFAULT 'member',
-    state TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('invited', 'active', 'suspended', 'expired')),
+    state TEXT NOT NULL DEFAULT 'active' CHECK (state = 'invited' OR state = 'active' OR state = 'suspended' OR state = 'expired'),
     expires_at INTEGER,                             -- NULL: never
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
@@ -53,8 +53,9 @@ CREATE TABLE deliveries (
     organization_id TEXT NOT NULL,
     provider TEXT NOT NULL,
     provider_message_id TEXT,                       -- NULL until the provider has named the message
-    status TEXT NOT NULL DEFAULT 'queued' CHECK (status IN (
-        'queued', 'sent', 'delivered', 'opened', 'clicked', 'bounced', 'complained', 'rejected', 'failed', 'suppressed')),
+    status TEXT NOT NULL DEFAULT 'queued' CHECK (
+        status = 'queued' OR status = 'sent' OR status = 'delivered' OR status = 'opened' OR status = 'clicked' OR status = 'bounced'
+        OR status = 'complained' OR status = 'rejected' OR status = 'failed' OR status = 'suppressed'),
     terminal INTEGER NOT NULL DEFAULT 0 CHECK (terminal IN (0, 1)), -- 1: the provider is done with it
     sent_at INTEGER,
     delivered_at INTEGER,
@@ -83,7 +84,7 @@ CREATE TABLE webhook_events (
     needs_reconciliation INTEGER NOT NULL DEFAULT 0 CHECK (needs_reconciliation IN (0, 1)),
     idempotency_key TEXT,
     -- How taking it in ended, decided before the row is written: `prune-webhook-events` keeps each for another time.
-    status TEXT NOT NULL DEFAULT 'succeeded' CHECK (status IN ('succeeded', 'failed', 'dead')),
+    status TEXT NOT NULL DEFAULT 'succeeded' CHECK (status = 'succeeded' OR status = 'failed' OR status = 'dead'),
     occurred_at INTEGER NOT NULL,                   -- by the provider's clock
     inserted_at INTEGER NOT NULL                    -- by ours
 ) STRICT;
@@ -131,7 +132,7 @@ CREATE TABLE email_outbox (
     recipient TEXT NOT NULL,
     subject TEXT NOT NULL,
     body TEXT NOT NULL,
-    status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sending', 'sent', 'dead')),
+    status TEXT NOT NULL DEFAULT 'pending' CHECK (status = 'pending' OR status = 'sending' OR status = 'sent' OR status = 'dead'),
     attempts INTEGER NOT NULL DEFAULT 0,
     max_attempts INTEGER NOT NULL DEFAULT 10 CHECK (max_attempts >= 1),
     next_attempt_at INTEGER NOT NULL,               -- not tried before

@@ -1,0 +1,96 @@
+//! What was written to the log while something ran.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// `TRACE` to `ERROR`.
+    pub level: Level,
+    /// Where it comes from: `verger::worker` for the lines of workers.
+    pub target: String,
+    /// The line itself.
+    pub message: String,
+    /// Its fields, as text: `worker`, `job`, `reason`, …
+    pub fields: BTreeMap<String, String>,
+}
+
+/// Does something and catches the lines that it writes to `tracing` on this thread.
+///
+/// ```
+/// use verger::testing::capture_logs;
+/// let (sum, lines) = capture_logs(|| {
+///     tracing::warn!(count = 2, "adding");
+///     1 + 1
+/// });
+/// assert_eq!((sum, lines[0].message.as_str(), lines[0].fields["count"].as_str()), (2, "adding", "2"));
+/// ```
+pub fn capture_logs<T>(work: impl FnOnce() -> T) -> (T, Vec<LogLine>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let done = tracing::subscriber::with_default(Catcher { lines: Arc::clone(&lines), spans: AtomicU64::new(0) }, work);
+    let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+    (done, lines)
+}
+
+struct Catcher {
+    lines: Arc<Mutex<Vec<LogLine>>>,
+    spans: AtomicU64,
+}
+
+impl Subscriber for Catcher {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(self.spans.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut read = Fields::default();
+        event.record(&mut read);
+        let line = LogLine {
+            level: *event.metadata().level(),
+            target: event.metadata().target().to_string(),
+            message: read.message,
+            fields: read.fields,
+        };
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    fields: BTreeMap<String, String>,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        if field.name() == "message" {
+            self.message = text;
+        } else {
+            self.fields.insert(field.name().to_string(), text);
+        }
+    }
+}

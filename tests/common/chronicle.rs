@@ -1,0 +1,290 @@
+//! A life to be interrupted: jobs of every kind, and books that say afterwards whether each had the effect it should have, once.
+//!
+//! Every effect is a row of `things`, keyed by the job's tag. Nothing in the table keeps a second row out: it would show.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use verger::rusqlite::{Connection, TransactionBehavior};
+use verger::verger_worker::prelude::*;
+use verger::{Backoff, Builder, CompileCache, Durability, Grant, Missed, NewJob, Overlap, Retention, Schedule, Verger};
+
+use super::PUPPET;
+
+/// Steps of a job with checkpoints.
+const STEPS: i64 = 5;
+
+/// A worker that does what its kind says.
+pub(crate) struct Chronicler;
+
+impl Worker for Chronicler {
+    fn manifest(&self) -> Manifest {
+        Manifest::new("chronicler", "1.0.0")
+            .arg("kind", ArgSpec::default_value("plain"))
+            .arg("tag", ArgSpec::default_value(Json::Null))
+            .table(TableAsk::named("things").read().insert())
+    }
+
+    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+        let kind: String = args.get("kind")?;
+        let tag = match job.job().scheduled {
+            Some(slot) => format!("{}-{}", slot.schedule, slot.at),
+            None => args.get("tag")?,
+        };
+        let write = |step: i64| job.execute("INSERT INTO things (name, value) VALUES (?1, ?2)", params![tag.as_str(), step]);
+        let written: i64 = job.query("SELECT count(*) FROM things WHERE name = ?1", params![tag.as_str()])?.rows().next().unwrap()?.take(0)?;
+        match kind.as_str() {
+            "steps" => {
+                for step in written..STEPS {
+                    write(step)?;
+                    job.progress(step as u64 + 1, STEPS as u64);
+                    job.checkpoint()?;
+                }
+            }
+            "snoozes" if written == 0 => {
+                write(0)?;
+                return Ok(Outcome::Snooze(1));
+            }
+            "snoozes" => drop(write(1)?),
+            "slow" => {
+                write(0)?;
+                std::thread::sleep(Duration::from_millis(8));
+            }
+            _ => drop(write(0)?),
+        }
+        job.audit(AuditEvent::success("thing.written").subject("thing", tag.as_str()))?;
+        Ok(match kind.as_str() {
+            "flaky" if job.job().attempt == 1 => Outcome::Failed("not yet".into()),
+            "doomed" => Outcome::Failed("never".into()),
+            "cancels" => Outcome::Cancel("it says so itself".into()),
+            _ => Outcome::Done,
+        })
+    }
+}
+
+/// Ends its process.
+pub(crate) struct Poison;
+
+impl Worker for Poison {
+    fn manifest(&self) -> Manifest {
+        Manifest::new("poison", "1.0.0").table(TableAsk::named("things").insert())
+    }
+
+    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+        job.execute("INSERT INTO things (name, value) VALUES ('poison', 0)", params![])?;
+        std::process::abort()
+    }
+}
+
+/// Makes the app's tables in a new file.
+pub(crate) fn found(file: &Path) {
+    let app = Connection::open(file).unwrap();
+    app.execute_batch(
+        "PRAGMA journal_mode = WAL; CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT, value); CREATE INDEX things_by_name ON things (name);
+         CREATE TABLE orders (tag TEXT);",
+    )
+    .unwrap();
+}
+
+/// This life on this file.
+pub(crate) fn builder(file: &Path) -> Builder {
+    let keep = Retention { completed: None, cancelled: None, discarded: None, fires: None };
+    let schedule = |name: &str, overlap| {
+        Schedule::cron(name, "* * * * * *").unwrap().worker("chronicler").missed(Missed::Replay(3)).overlap(overlap)
+    };
+    Verger::builder(file)
+        .without_built_ins()
+        .worker(Chronicler)
+        .worker(Poison)
+        .component("puppet.wasm", PUPPET)
+        .grant("puppet", Grant::new().write("things"))
+        .compile_cache(CompileCache::Folder(std::env::temp_dir().join("verger-test-cache-crash")))
+        .retention(keep)
+        .durability(Durability::Normal)
+        .backoff(Backoff { base: Duration::from_millis(10), max: Duration::from_millis(50) })
+        .schedule(schedule("often", Overlap::Allow))
+        .schedule(schedule("alone", Overlap::Forbid))
+}
+
+/// A sequence of numbers that looks random and is the same each time.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % most
+    }
+}
+
+const KINDS: [&str; 12] =
+    ["plain", "plain", "plain", "steps", "flaky", "doomed", "cancels", "snoozes", "slow", "component", "component-steps", "component-traps"];
+
+/// A job of some kind, and what it is called in the books.
+pub(crate) fn some_job(dice: &mut Dice, seed: u64, number: u64) -> (String, NewJob) {
+    let kind = KINDS[dice.below(KINDS.len() as u64) as usize];
+    let tag = format!("{kind}:{seed}.{number}");
+    let once = |step: i64| {
+        let sql = "INSERT INTO things (name, value) SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM things WHERE name = ?1 AND value = ?2)";
+        json!(["must", ["execute", sql, [tag, step]]])
+    };
+    let write = json!(["must", ["execute", "INSERT INTO things (name, value) VALUES (?1, 0)", [tag]]]);
+    let audit = json!(["must", ["audit", [{"action": "thing.written", "subject_type": "thing", "subject_id": tag}]]]);
+    let job = match kind {
+        "component" => NewJob::new("puppet", json!({"tag": tag, "do": [write, audit]})),
+        "component-steps" => {
+            let steps: Vec<Json> = (0..STEPS).flat_map(|step| [once(step), json!(["must", ["checkpoint"]])]).chain([audit]).collect();
+            NewJob::new("puppet", json!({"tag": tag, "do": steps}))
+        }
+        "component-traps" => NewJob::new("puppet", json!({"tag": tag, "do": [write, audit, ["trap"]]})).max_attempts(2),
+        "doomed" => NewJob::new("chronicler", json!({"tag": tag, "kind": kind})).max_attempts(2),
+        _ => NewJob::new("chronicler", json!({"tag": tag, "kind": kind})),
+    };
+    let job = job.priority(dice.below(3) as u8 + 4);
+    let job = if dice.below(8) == 0 { job.after(Duration::from_millis(dice.below(150))) } else { job };
+    (tag, job)
+}
+
+/// Enqueues in one of three ways: alone, many at once, or in the app's own transaction together with an order.
+pub(crate) fn enqueue_some(verger: &Verger, app: &mut Connection, dice: &mut Dice, seed: u64, number: &mut u64) -> Vec<String> {
+    let mut next = |dice: &mut Dice| {
+        *number += 1;
+        some_job(dice, seed, *number)
+    };
+    match dice.below(4) {
+        0 => {
+            let (tags, jobs): (Vec<_>, Vec<_>) = (0..1 + dice.below(10)).map(|_| next(dice)).unzip();
+            verger.enqueue_all(jobs).unwrap();
+            tags
+        }
+        1 => {
+            let tag = format!("ordered-{}", next(dice).0);
+            let transaction = app.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+            transaction.execute("INSERT INTO orders (tag) VALUES (?1)", [&tag]).unwrap();
+            let job = NewJob::new("chronicler", json!({"tag": tag, "kind": "plain"})).priority(dice.below(9) as u8);
+            verger.enqueue_in(&transaction, job).unwrap();
+            transaction.commit().unwrap();
+            vec![tag]
+        }
+        _ => {
+            let (tag, job) = next(dice);
+            verger.enqueue(job).unwrap();
+            vec![tag]
+        }
+    }
+}
+
+/// What stands in the books.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Books {
+    pub(crate) jobs: usize,
+    pub(crate) unfinished: usize,
+    pub(crate) effects: usize,
+    pub(crate) crashed_attempts: usize,
+}
+
+/// Checks what has to be true at every instant, also between a kill and the next start: the file is whole, and what each job left
+/// behind fits the state it is in. `told` are the tags whose enqueue had returned.
+pub(crate) fn check(app: &Connection, told: &BTreeSet<String>) -> Books {
+    let integrity: String = app.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(integrity, "ok");
+    let mut effects: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let mut select = app.prepare("SELECT name, value FROM things ORDER BY name, value").unwrap();
+    let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
+    rows.map(Result::unwrap).for_each(|(name, step)| effects.entry(name).or_default().push(step));
+    let mut audited: BTreeMap<String, usize> = BTreeMap::new();
+    let mut select = app.prepare("SELECT subject_id FROM verger_audit WHERE action = 'thing.written'").unwrap();
+    select.query_map([], |row| row.get(0)).unwrap().for_each(|tag| *audited.entry(tag.unwrap()).or_default() += 1);
+
+    let mut books = Books { effects: effects.values().map(Vec::len).sum(), ..Books::default() };
+    let mut known = BTreeSet::new();
+    let mut select = app
+        .prepare(
+            "SELECT coalesce(schedule || '-' || slot, args ->> '$.tag'), state, snoozes, errors, attempt, max_attempts, token, lease_until, \
+             finished_at FROM verger_jobs WHERE worker IN ('chronicler', 'puppet')",
+        )
+        .unwrap();
+    let mut rows = select.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let (tag, state, snoozes): (String, String, i64) = (row.get(0).unwrap(), row.get(1).unwrap(), row.get(2).unwrap());
+        let (attempt, max_attempts, finished): (i64, i64, Option<i64>) = (row.get(4).unwrap(), row.get(5).unwrap(), row.get(8).unwrap());
+        let errors: Option<String> = row.get(3).unwrap();
+        let context = format!("{tag} is {state}, attempt {attempt} of {max_attempts}, errors {errors:?}");
+        assert!(attempt <= max_attempts, "{context}");
+        let ended = ["completed", "discarded", "cancelled"].contains(&state.as_str());
+        assert_eq!(finished.is_some(), ended, "{context}");
+        books.jobs += 1;
+        books.unfinished += usize::from(!ended);
+        books.crashed_attempts += errors.as_deref().unwrap_or_default().matches("\"code\":\"crashed\"").count();
+
+        let found = effects.remove(&tag).unwrap_or_default();
+        let kind = if tag.starts_with("ordered-") { "plain" } else { tag.split(':').next().unwrap() };
+        let all: Vec<i64> = match kind {
+            "steps" | "component-steps" => (0..STEPS).collect(),
+            "snoozes" => vec![0, 1],
+            _ => vec![0],
+        };
+        let (expected, committed) = match (kind, state.as_str()) {
+            ("cancels", "completed") | ("doomed" | "component-traps", "completed" | "cancelled") => panic!("{context}"),
+            ("cancels", "cancelled") | (_, "completed") => (all, 1),
+            // Every prefix of the steps was committed by a checkpoint.
+            ("steps" | "component-steps", _) => (all.into_iter().take(found.len()).collect(), 0),
+            ("snoozes", _) => ((0..snoozes).collect(), 0),
+            _ => (Vec::new(), 0),
+        };
+        assert_eq!(found, expected, "effects of a job: {context}");
+        assert_eq!(audited.remove(&tag).unwrap_or(0), committed, "audit rows of a job: {context}");
+        assert!(known.insert(tag), "two jobs for one: {context}");
+    }
+    assert!(effects.is_empty(), "effects of no job: {effects:?}");
+    assert!(audited.is_empty(), "audit rows of no job: {audited:?}");
+    let lost: Vec<_> = told.difference(&known).collect();
+    assert!(lost.is_empty(), "enqueued, acknowledged and gone: {lost:?}");
+
+    // The app's order and its job are one transaction, and so are a slot of the ledger and its job.
+    let one = |sql: &str| app.query_row::<i64, _, _>(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(one("SELECT count(*) FROM orders"), known.iter().filter(|tag| tag.starts_with("ordered-")).count() as i64);
+    assert_eq!(one("SELECT count(*) FROM orders WHERE tag NOT IN (SELECT args ->> '$.tag' FROM verger_jobs WHERE args ->> '$.tag' IS NOT NULL)"), 0);
+    let of_slots = "SELECT count(*) FROM verger_jobs j WHERE schedule IS NOT NULL AND NOT EXISTS (SELECT 1 FROM verger_fires f WHERE \
+                    f.schedule = j.schedule AND f.slot = j.slot AND f.job = j.id)";
+    assert_eq!(one(of_slots), 0, "jobs of a schedule without their line in the ledger");
+    assert_eq!(one("SELECT count(*) FROM verger_fires WHERE job IS NOT NULL AND job NOT IN (SELECT id FROM verger_jobs)"), 0);
+    books
+}
+
+/// Lets everything come to its end, and checks the books once more.
+pub(crate) fn settle(verger: &Verger, app: &Connection, told: &BTreeSet<String>) -> Books {
+    let begun = std::time::Instant::now();
+    loop {
+        verger.tick(verger.now()).unwrap();
+        let waiting: i64 = app
+            .query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL AND schedule IS NULL", [], |row| row.get(0))
+            .unwrap();
+        if waiting == 0 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{waiting} jobs do not come to an end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for schedule in ["often", "alone"] {
+        assert!(verger.remove_schedule(schedule).unwrap());
+    }
+    while app.query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL", [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
+        verger.tick(verger.now()).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let books = check(app, told);
+    assert_eq!(books.unfinished, 0);
+    let held: i64 = app.query_row("SELECT count(*) FROM verger_jobs WHERE state = 'executing'", [], |row| row.get(0)).unwrap();
+    assert_eq!(held, 0);
+    verger.verify_audit().unwrap();
+    books
+}

@@ -1,0 +1,75 @@
+//! Values in JSON: a blob is `{"blob": [1, 2]}`, a long text `{"x": 1000000}`, the other classes are themselves.
+
+use serde_json::{Value as Json, json};
+
+use crate::verger::worker::audit::{Event, EventOutcome};
+use crate::verger::worker::types::{Error, Value};
+
+/// A text, spelled out or as so many `x`.
+pub fn text(json: &Json) -> String {
+    match json["x"].as_u64() {
+        Some(length) => "x".repeat(length as usize),
+        None => json.as_str().map_or_else(|| json.to_string(), str::to_string),
+    }
+}
+
+pub fn params(json: &Json) -> Vec<Value> {
+    json.as_array().map(|items| items.iter().map(value).collect()).unwrap_or_default()
+}
+
+fn value(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(yes) => Value::Integer((*yes).into()),
+        Json::Number(number) => number.as_i64().map_or_else(|| Value::Real(number.as_f64().unwrap_or(f64::NAN)), Value::Integer),
+        Json::String(text) => Value::Text(text.clone()),
+        other => match other["blob"].as_array() {
+            Some(bytes) => Value::Blob(bytes.iter().map(|byte| byte.as_u64().unwrap_or(0) as u8).collect()),
+            None => Value::Text(text(other)),
+        },
+    }
+}
+
+pub fn rows(rows: Vec<Vec<Value>>) -> Json {
+    rows.into_iter().map(|row| row.into_iter().map(to_json).collect::<Json>()).collect()
+}
+
+fn to_json(value: Value) -> Json {
+    match value {
+        Value::Null => Json::Null,
+        Value::Integer(number) => number.into(),
+        Value::Real(number) => number.into(),
+        Value::Text(text) => text.into(),
+        Value::Blob(bytes) => json!({ "blob": bytes }),
+    }
+}
+
+pub fn answer(result: Result<Json, Error>) -> Json {
+    match result {
+        Ok(value) => json!({ "ok": value }),
+        Err(error) => json!({ "err": error.code, "message": error.message }),
+    }
+}
+
+pub fn events(json: &Json) -> Vec<Event> {
+    json.as_array().map(|items| items.iter().map(event).collect()).unwrap_or_default()
+}
+
+/// The texts of an event are passed on as they are, also where JSON belongs.
+fn event(json: &Json) -> Event {
+    let field = |name: &str| (!json[name].is_null()).then(|| text(&json[name]));
+    Event {
+        action: text(&json["action"]),
+        outcome: match json["outcome"].as_str() {
+            Some("failure") => EventOutcome::Failure,
+            Some("error") => EventOutcome::Error,
+            _ => EventOutcome::Success,
+        },
+        organization_id: field("organization_id"),
+        subject_type: field("subject_type"),
+        subject_id: field("subject_id"),
+        before: field("before"),
+        after: field("after"),
+        metadata: field("metadata"),
+    }
+}
