@@ -20,13 +20,19 @@ use crate::run::Surroundings;
 use crate::schedule::{self, Schedule, ScheduleError};
 #[cfg(feature = "wasm")]
 use crate::sandbox::{CompileCache, Plugin, Source};
-use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Presence, StoreError};
-use crate::tick::Wake;
+use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Place, Presence, StoreError};
+use crate::tick::{Owed, Wake};
 use crate::verger::{Inner, Verger};
 use crate::worker::{PluginError, Registered, Registry};
 
 /// How long a claim holds when nothing renews it.
 const LEASE: Duration = Duration::from_secs(120);
+
+/// The most threads a queue may have: a component needs a place in the pool.
+const CONCURRENCY_MAX: usize = 32;
+
+/// How long the audit log is kept at least.
+const KEEP_AUDIT: Duration = Duration::from_secs(86_400);
 
 /// How long a built-in sweep may last.
 #[cfg(feature = "builtins")]
@@ -35,7 +41,17 @@ const BUILT_IN_TIME: Duration = Duration::from_secs(600);
 /// What the engine goes by.
 pub(crate) struct Settings {
     pub(crate) backoff: Backoff,
+    /// Of the workers that have their own.
+    pub(crate) backoffs: HashMap<String, Backoff>,
+    /// Of the queues that perform more than one job at a time.
+    pub(crate) concurrency: HashMap<String, usize>,
     pub(crate) retention: Retention,
+}
+
+impl Settings {
+    pub(crate) fn backoff(&self, worker: &str) -> Backoff {
+        self.backoffs.get(worker).copied().unwrap_or(self.backoff)
+    }
 }
 
 /// What a Verger is to be. Nothing happens before [`open`](Self::open).
@@ -55,6 +71,7 @@ pub struct Builder {
     schedules: Vec<Schedule>,
     settings: Settings,
     lease: Duration,
+    keep_audit: Duration,
     #[cfg(feature = "wasm")]
     cache: CompileCache,
 }
@@ -74,8 +91,9 @@ impl Builder {
             grants: HashMap::new(),
             capabilities: Capabilities::default(),
             schedules: Vec::new(),
-            settings: Settings { backoff: Backoff::default(), retention: Retention::default() },
+            settings: Settings { backoff: Backoff::default(), backoffs: HashMap::new(), concurrency: HashMap::new(), retention: Retention::default() },
             lease: LEASE,
+            keep_audit: KEEP_AUDIT,
             #[cfg(feature = "wasm")]
             cache: CompileCache::default(),
         }
@@ -119,8 +137,10 @@ impl Builder {
         self
     }
 
-    /// Registers a function that workers may call by this name, when granted. It runs on the worker's thread, inside the worker's
-    /// transaction: a slow one keeps other writers waiting.
+    /// Registers a function that workers may call by this name, when granted. It runs on the worker's thread. If the worker has touched
+    /// the database since its last checkpoint, its transaction is open: a slow function keeps other writers waiting, and one that
+    /// writes to the same database by another connection (an enqueue, too) waits for itself until its 10 s are over and fails. Let
+    /// the worker checkpoint before such a call, or publish an event instead.
     pub fn capability(
         mut self,
         name: impl Into<String>,
@@ -160,6 +180,20 @@ impl Builder {
         self
     }
 
+    /// How many jobs of this queue may be performed at a time in this process, 1 to 32. Default 1. More than one has threads of its own,
+    /// while the loop runs: see [`Verger::start`]. Since SQLite lets one transaction write at a time, that pays for workers that wait for
+    /// something else before their first statement, or between two checkpoints.
+    pub fn queue(mut self, name: impl Into<String>, concurrency: usize) -> Self {
+        self.settings.concurrency.insert(name.into(), concurrency.clamp(1, CONCURRENCY_MAX));
+        self
+    }
+
+    /// How long to wait before a failed job of this worker is tried again.
+    pub fn backoff_of(mut self, worker: impl Into<String>, backoff: Backoff) -> Self {
+        self.settings.backoffs.insert(worker.into(), backoff);
+        self
+    }
+
     /// How long finished jobs are kept.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.settings.retention = retention;
@@ -170,6 +204,13 @@ impl Builder {
     /// A worker that may run longer by its grant has a longer lease.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
+        self
+    }
+
+    /// How long rows of the audit log are kept at least, whatever the worker `cleanup-audit` is told: it is the only way out of the log.
+    /// Default a day.
+    pub fn keep_audit(mut self, at_least: Duration) -> Self {
+        self.keep_audit = at_least;
         self
     }
 
@@ -211,12 +252,13 @@ impl Builder {
             let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
             presence = self.location.file().map(Presence::announce).transpose().map_err(lock)?;
             if presence.as_ref().is_none_or(Presence::is_alone) {
-                rescue_all(&mut front, now, &self.settings.backoff).map_err(database)?;
+                rescue_all(&mut front, now, &self.settings).map_err(database)?;
             }
             if let Some(presence) = &mut presence {
                 presence.settle().map_err(lock)?;
             }
         }
+        let place = Place::of(&self.location);
         let (registry, refused) = self.register()?;
         for refusal in &refused {
             tracing::warn!(reason = %refusal, "a plugin was refused");
@@ -231,11 +273,13 @@ impl Builder {
                 idle: Mutex::new(Vec::new()),
                 registry,
                 refused,
-                surroundings: Arc::new(Surroundings { capabilities: self.capabilities, bus: Bus::default(), lease: self.lease }),
+                surroundings: Arc::new(Surroundings { capabilities: self.capabilities, bus: Bus::default(), lease: self.lease, keep_audit: self.keep_audit }),
                 clock: self.clock,
                 settings: self.settings,
                 wake: Wake::default(),
                 executing: Mutex::new(HashMap::new()),
+                place,
+                owed: Owed::default(),
                 pruned_at: AtomicI64::new(now.as_millis()),
                 ticked_at: AtomicI64::new(i64::MAX),
                 _presence: presence,
@@ -322,13 +366,13 @@ fn list(folder: &std::path::Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Takes back what a dead process held. Reads first: a file with nothing to take back is not written.
-fn rescue_all(front: &mut Connection, now: crate::Timestamp, backoff: &Backoff) -> Result<(), StoreError> {
+fn rescue_all(front: &mut Connection, now: crate::Timestamp, settings: &Settings) -> Result<(), StoreError> {
     let doing = "take back the jobs of a process that died";
     if queue::next_expiry(front).doing(doing)?.is_none() {
         return Ok(());
     }
     let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
-    let rescued = queue::rescue(&transaction, Lost::All, now, backoff).doing(doing)?;
+    let rescued = queue::rescue(&transaction, Lost::All, now, &|worker| settings.backoff(worker)).doing(doing)?;
     transaction.commit().doing(doing)?;
     tracing::info!(rescued, "took back the jobs of a process that died");
     Ok(())

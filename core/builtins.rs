@@ -6,7 +6,8 @@ use crate::error::PerformError;
 use crate::verger::Verger;
 
 /// The components, by the names of their workers. `plugins/rebuild` makes them from `plugins/`.
-pub(crate) const PREBUILT: [(&str, &[u8]); 3] = [
+pub(crate) const PREBUILT: [(&str, &[u8]); 4] = [
+    ("cleanup-audit", include_bytes!("../plugins/prebuilt/cleanup-audit.wasm")),
     ("cleanup-expired-invitations", include_bytes!("../plugins/prebuilt/cleanup-expired-invitations.wasm")),
     ("reconcile-memberships", include_bytes!("../plugins/prebuilt/reconcile-memberships.wasm")),
     ("reconcile-webhook-events", include_bytes!("../plugins/prebuilt/reconcile-webhook-events.wasm")),
@@ -41,6 +42,15 @@ impl Verger {
     pub fn cleanup_expired_invitations(&self, table: &str, retention_days: u32) -> Result<u64, PerformError> {
         let args = json!({"organization_id": null, "actor_id": null, "table": table, "retention_days": retention_days});
         self.built_in("cleanup-expired-invitations", args, |result| result("deleted"))
+    }
+
+    /// Deletes rows of the audit log that were written more than `retention_days` days ago; `None` keeps them for ever. How many went;
+    /// what stays still verifies. The worker `cleanup-audit`, called directly.
+    ///
+    /// # Errors
+    /// [`PerformError`] for 0 days.
+    pub fn cleanup_audit(&self, retention_days: Option<u32>) -> Result<u64, PerformError> {
+        self.built_in("cleanup-audit", json!({ "retention_days": retention_days }), |result| result("deleted"))
     }
 
     /// Sets the memberships of this table that are active or suspended past their expiry to `expired`, of all tenants. The worker

@@ -157,8 +157,13 @@ pub struct Limits {
     pub time: Duration,
     /// Bytes of linear memory, all its memories together. Default 64 MiB.
     pub memory_bytes: usize,
-    /// Bytes of values its queries may return in one chunk. Default 16 MiB.
+    /// Bytes of memory its SQL statements may take together: to sort, to group, to keep a recursive query. Default 256 MiB. What the rest
+    /// of the app makes SQLite take meanwhile counts too.
+    pub sql_memory_bytes: usize,
+    /// Bytes of values its queries may return in one chunk, and of parameters it may send in one call. Default 16 MiB.
     pub chunk_bytes: usize,
+    /// SQL statements it may run, each set of parameters counted. Default 10,000,000.
+    pub statements: u64,
     /// Audit rows between two checkpoints. Default 100,000.
     pub audit_rows: usize,
     /// Messages published between two checkpoints. Default 10,000.
@@ -172,7 +177,9 @@ impl Default for Limits {
         Self {
             time: Duration::from_secs(60),
             memory_bytes: 64 << 20,
+            sql_memory_bytes: 256 << 20,
             chunk_bytes: 16 << 20,
+            statements: 10_000_000,
             audit_rows: 100_000,
             events: 10_000,
             log_lines: 1_000,

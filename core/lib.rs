@@ -11,6 +11,7 @@ mod capability;
 mod clock;
 mod error;
 mod event;
+mod failpoint;
 mod grant;
 mod membership;
 mod queue;

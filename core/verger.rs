@@ -19,8 +19,8 @@ use crate::event::Subscription;
 use crate::queue::{self, Backoff, Cancelled, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, Surroundings};
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
-use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Presence, StoreError, WorkConnection};
-use crate::tick::{self, Executor, LoopError, TableChange, TickLoop, TickReport, Wake};
+use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Place, Presence, StoreError, WorkConnection};
+use crate::tick::{self, Executor, LoopError, Owed, TableChange, TickLoop, TickReport, Wake};
 use crate::time::Timestamp;
 use crate::worker::{Ended, PluginError, Registry};
 
@@ -49,8 +49,14 @@ pub(crate) struct Inner {
     pub(crate) wake: Wake,
     /// The jobs being performed, and how to stop them.
     pub(crate) executing: Mutex<HashMap<JobId, Interrupt>>,
+    /// The file, to notice when it is another.
+    pub(crate) place: Place,
+    /// Ends of attempts that could not be written yet.
+    pub(crate) owed: Owed,
     /// When finished jobs were last looked through, in unix milliseconds.
     pub(crate) pruned_at: AtomicI64,
+    /// When the last tick was made, in unix milliseconds; `i64::MAX` before the first.
+    pub(crate) ticked_at: AtomicI64,
     pub(crate) _presence: Option<Presence>,
 }
 
@@ -96,8 +102,8 @@ impl Inner {
         lock(&self.idle).push(executor);
     }
 
-    pub(crate) fn backoff(&self, _worker: &str) -> Backoff {
-        self.settings.backoff
+    pub(crate) fn backoff(&self, worker: &str) -> Backoff {
+        self.settings.backoff(worker)
     }
 
     pub(crate) fn running(&self, id: JobId, interrupt: &Interrupt) -> Executing<'_> {
@@ -131,6 +137,7 @@ impl Inner {
 
     /// Writes as the app's side does, in one transaction.
     fn write<T>(&self, doing: &'static str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.place.check()?;
         let mut front = self.front();
         let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
         let done = work(&transaction).doing(doing)?;
@@ -140,8 +147,12 @@ impl Inner {
 
     /// Checks a job against its worker: its args, with nothing filled in, and whether it is tenant-aware.
     pub(crate) fn check_job(&self, worker: &str, args: &Json) -> Result<(Args, bool), EnqueueError> {
+        self.check_args(worker, args.clone())
+    }
+
+    fn check_args(&self, worker: &str, args: Json) -> Result<(Args, bool), EnqueueError> {
         let manifest = self.manifest(worker)?;
-        let args = Args::from_json(args.clone()).map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
+        let args = Args::from_json(args).map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
         manifest.complete(&args)?;
         Ok((args, manifest.tenant_aware))
     }
@@ -153,8 +164,8 @@ impl Inner {
         }
     }
 
-    pub(crate) fn ready(&self, job: NewJob) -> Result<Ready, EnqueueError> {
-        let (args, tenant_aware) = self.check_job(&job.worker, &job.args)?;
+    pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
+        let (args, tenant_aware) = self.check_args(&job.worker, job.args.take())?;
         Ready::new(job, &args, tenant_aware)
     }
 }
@@ -166,6 +177,9 @@ impl Verger {
     }
 
     /// Begins to open a fresh database in memory, gone with its last clone: for tests.
+    ///
+    /// Its connections lock each other out as those of a file without WAL do: while a worker's transaction is open, reads from elsewhere
+    /// wait for it.
     pub fn in_memory() -> Builder {
         Builder::new(Location::memory())
     }
@@ -183,6 +197,7 @@ impl Verger {
     /// database that cannot be written. Nothing is written then.
     pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
         let ready = self.inner.ready(job)?;
+        self.inner.place.check()?;
         let enqueued = queue::insert(&self.inner.front(), &ready, self.inner.clock.now())?;
         self.inner.wake.ring();
         Ok(enqueued)
@@ -194,6 +209,7 @@ impl Verger {
     /// As [`enqueue`](Self::enqueue), for the first job that is refused.
     pub fn enqueue_all(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Vec<Enqueued>, EnqueueError> {
         let ready = jobs.into_iter().map(|job| self.inner.ready(job)).collect::<Result<Vec<_>, _>>()?;
+        self.inner.place.check()?;
         let now = self.inner.clock.now();
         let mut front = self.inner.front();
         let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin to enqueue")?;
@@ -337,6 +353,34 @@ impl Verger {
         Ok(retried)
     }
 
+    /// Pauses a queue, in every process: nothing is claimed from it until it is resumed. A job that is being performed goes on.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn pause_queue(&self, name: &str) -> Result<(), Error> {
+        let now = self.inner.clock.now();
+        Ok(self.inner.write("pause the queue", |connection| queue::pause_queue(connection, name, true, now))?)
+    }
+
+    /// Resumes a paused queue.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn resume_queue(&self, name: &str) -> Result<(), Error> {
+        let now = self.inner.clock.now();
+        self.inner.write("resume the queue", |connection| queue::pause_queue(connection, name, false, now))?;
+        self.inner.wake.ring();
+        Ok(())
+    }
+
+    /// The names of the queues that are paused.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn paused_queues(&self) -> Result<Vec<String>, Error> {
+        Ok(queue::paused_queues(&self.inner.front()).doing("read the queues")?)
+    }
+
     /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next slot, a new or a changed one starts from now.
     ///
     /// # Errors
@@ -352,7 +396,8 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
-        Ok(self.inner.write("remove the schedule", |connection| schedule::remove(connection, name))?)
+        let now = self.inner.clock.now();
+        Ok(self.inner.write("remove the schedule", |connection| schedule::remove(connection, name, now))?)
     }
 
     /// Pauses a schedule: the slots that fall due meanwhile make no job, and the ledger says so. False when there is none of that name.
@@ -364,7 +409,7 @@ impl Verger {
         Ok(self.inner.write("pause the schedule", |connection| schedule::set_paused(connection, name, true, now))?)
     }
 
-    /// Resumes a paused schedule with its next slot. False when there is none of that name.
+    /// Resumes a paused schedule with its next slot; those that fell due while it was paused stay skipped. False when there is none of that name.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
@@ -373,6 +418,37 @@ impl Verger {
         let resumed = self.inner.write("resume the schedule", |connection| schedule::set_paused(connection, name, false, now))?;
         self.inner.wake.ring();
         Ok(resumed)
+    }
+
+    /// Makes a job of a schedule now, outside its slots, paused or not; its next slot stays. When the schedule forbids overlap and has an
+    /// unfinished job, it is that one. The ledger has a line of it, with the reason `run-now`. `None` when there is no schedule of that name.
+    ///
+    /// # Errors
+    /// [`Error::Enqueue`] when its worker or its args are not usable any more; [`Error::Store`] when the database cannot be written.
+    pub fn run_schedule_now(&self, name: &str) -> Result<Option<Enqueued>, Error> {
+        let Some(row) = schedule::get(&self.inner.front(), name).doing("read the schedule")? else { return Ok(None) };
+        let job = schedule::new_job(&row).map_err(|reason| EnqueueError::Invalid { worker: row.worker.clone(), reason })?;
+        let ready = self.inner.ready(job)?;
+        let now = self.inner.clock.now();
+        let enqueued = self.inner.write("run the schedule now", |connection| schedule::run_now(connection, &row, ready, now))?;
+        self.inner.wake.ring();
+        Ok(Some(enqueued))
+    }
+
+    /// Why a schedule did, or did not, run at this instant, or whether it will: one sentence for a person, whatever the instant.
+    ///
+    /// ```
+    /// # use verger::{Timestamp, Verger};
+    /// # let verger = Verger::in_memory().open()?;
+    /// let three_in_the_morning = Timestamp::from_millis(1_767_236_400_000);
+    /// println!("{}", verger.explain("nightly-invitations", three_in_the_morning)?);
+    /// # Ok::<(), verger::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn explain(&self, schedule: &str, at: impl Into<Timestamp>) -> Result<String, Error> {
+        Ok(schedule::explain(&self.inner.front(), schedule, at.into(), self.inner.clock.now())?)
     }
 
     /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it whom it concerns.

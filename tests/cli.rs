@@ -284,9 +284,29 @@ fn a_schedule_is_added_fires_is_paused_and_removed() {
     text(&[&["tick", "--now", "2026-01-04T04:00:00Z"][..], &db].concat());
     assert_eq!(objects(&[&["schedule", "fires", "nightly", "--json"][..], &db].concat())[0]["reason"], "paused");
     assert!(text(&[&["schedule", "resume", "nightly", "--now", "2026-01-04T05:00:00Z"][..], &db].concat()).contains("resumed"));
+    // Why?
+    let why = |at: &str| text(&[&["schedule", "fires", "nightly", "--at", at, "--now", "2026-01-04T05:00:00Z"][..], &db].concat());
+    assert!(why("2026-01-02T03:00:00Z").contains("was missed, and job 1"), "{}", why("2026-01-02T03:00:00Z"));
+    assert_eq!(why("2026-01-04T03:00:00Z"), "2026-01-04T03:00:00Z made no job: the schedule was paused.\n");
+    assert!(why("2026-01-04T04:00:00Z").contains("is no slot of `0 3 * * *`"));
+    let lines = text(&[&["schedule", "fires", "nightly"][..], &db].concat());
+    assert!(lines.contains("2026-01-03T03:00:00Z made job 1 1 h late; it stands for the 2 slots before it too"), "{lines}");
+    let made = object(&[&["schedule", "run-now", "nightly", "--now", "2026-01-04T05:30:00Z", "--json"][..], &db].concat());
+    assert_eq!(made, json!({"schedule": "nightly", "job": 2, "existing": false}));
+    let changed = ["schedule", "add", "nightly", "0 3 * * *", "--worker", "reconcile-memberships", "--args", NULL_TENANT];
+    let policies =
+        ["--missed", "replay 3", "--allow-overlap", "--start-deadline", "2h", "--jitter", "90s", "--now", "2026-01-04T05:45:00Z"];
+    let row = object(&[&changed[..], &policies, &db, &["--json"]].concat());
+    assert_eq!(
+        (&row["missed"], &row["overlap"], &row["deadline_ms"], &row["jitter_ms"]),
+        (&json!("replay 3"), &json!("allow"), &json!(7_200_000), &json!(90_000))
+    );
+    assert_eq!(row["next_fire_at"], "2026-01-05T03:00:00Z");
+    assert!(refusal(&[&changed[..], &["--missed", "sometimes"], &db].concat()).contains("use coalesce, skip or `replay N`"));
+
     text(&[&["schedule", "remove", "nightly", "--now", "2026-01-04T06:00:00Z"][..], &db].concat());
     assert_eq!(text(&[&["schedule", "list"][..], &db].concat()), "no schedules\n");
-    assert_eq!(objects(&[&["schedule", "fires", "nightly", "--json"][..], &db].concat()).len(), 2, "the ledger stays");
+    assert_eq!(objects(&[&["schedule", "fires", "nightly", "--json"][..], &db].concat()).len(), 3, "the ledger stays");
     assert!(refusal(&[&["schedule", "fires", "weekly"][..], &db].concat()).contains("no schedule `weekly`: known are none"));
     let bad = refusal(&[&["schedule", "add", "x", "61 * * * *", "--worker", "reconcile-memberships"][..], &db].concat());
     assert!(bad.contains("minute field \"61\""), "{bad}");

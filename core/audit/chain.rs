@@ -9,9 +9,6 @@ use crate::store::{Doing, StoreError};
 /// The hash of a row.
 pub(crate) type Hash = [u8; 32];
 
-/// What stands before the first row.
-const GENESIS: Hash = [0; 32];
-
 /// The columns in the order they are hashed: that of the table, `hash` left out.
 const COLUMNS: &str = "id, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, \
      worker_version, job, attempt, subject_type, subject_id, before, after, metadata";
@@ -71,8 +68,13 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
     let mut rows = statement.query([])?;
     match rows.next()? {
         Some(row) => Ok((row.get(0)?, row.get(1)?)),
-        None => Ok((0, GENESIS)),
+        None => anchor(connection),
     }
+}
+
+/// What stands before the first row: the id and the hash of the last one that retention took out, or 0 and zeros.
+fn anchor(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
+    connection.prepare_cached("SELECT id, hash FROM verger_audit_anchor")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// The log is whole.
@@ -80,6 +82,8 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
 pub struct Verified {
     /// How many rows were read.
     pub rows: u64,
+    /// How many rows retention took out before them.
+    pub pruned: u64,
 }
 
 /// The log is not as it was written.
@@ -100,11 +104,14 @@ pub enum ChainError {
 /// Reads the whole log and checks every link.
 pub(crate) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
     let reading = "read the audit log";
+    // One transaction: retention may run meanwhile.
+    let transaction = connection.unchecked_transaction().doing(reading)?;
+    let (pruned, mut previous) = anchor(&transaction).doing(reading)?;
     let sql = format!("SELECT {COLUMNS}, hash FROM verger_audit ORDER BY id");
     let mut statement = connection.prepare(&sql).doing(reading)?;
     let columns = statement.column_count() - 1;
     let mut rows = statement.query([]).doing(reading)?;
-    let (mut previous, mut last, mut count) = (GENESIS, 0_i64, 0);
+    let (mut last, mut count) = (pruned, 0);
     while let Some(row) = rows.next().doing(reading)? {
         let id: i64 = row.get(0).doing(reading)?;
         let mut chained = Chained::after(&previous);
@@ -119,5 +126,5 @@ pub(crate) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
         }
         (last, count) = (id, count + 1);
     }
-    Ok(Verified { rows: count })
+    Ok(Verified { rows: count, pruned: pruned.unsigned_abs() })
 }

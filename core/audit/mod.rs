@@ -3,9 +3,11 @@
 mod chain;
 mod read;
 mod record;
+mod retention;
 
 pub use chain::{ChainError, Verified};
 pub(crate) use chain::verify;
 pub use read::{AuditFilter, AuditRow};
 pub(crate) use read::list;
 pub(crate) use record::{Log, Stamp, Who};
+pub(crate) use retention::{PRUNE, PRUNER, prune};

@@ -1,5 +1,7 @@
 //! What people write on the command line, read into values.
 
+use std::time::Duration;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use chrono_tz::Tz;
 use serde_json::Value as Json;
@@ -41,10 +43,28 @@ pub(crate) fn zone(name: &str) -> Result<Tz, String> {
     verger::parse_zone(name).map_err(|error| error.to_string())
 }
 
+/// A length of time: a whole number and its unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let size = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)].into_iter().find(|(name, _)| *name == unit).map(|(_, size)| size);
+    match (number.parse::<u64>().ok(), size) {
+        (Some(number), Some(size)) => Ok(Duration::from_secs(number.saturating_mul(size))),
+        _ => Err("it is no length of time: write a whole number and s, m, h or d, such as 90s or 2h".to_string()),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_length_of_time_has_a_unit() {
+        assert_eq!((duration("90s"), duration("2d")), (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(172_800))));
+        for text in ["", "90", "s", "1.5h", "-1s", "1h30m"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn times_without_an_offset_are_utc() {

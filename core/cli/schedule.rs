@@ -1,16 +1,17 @@
 //! `verger schedule`: when things run, and why they did or did not.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use chrono_tz::Tz;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
-use verger::{Expression, FireRow, Schedule, ScheduleRow, Timestamp, Verger, upcoming};
+use verger::{Expression, FireRow, Missed, Overlap, Schedule, ScheduleRow, Timestamp, Verger, upcoming};
 
 use crate::input;
 use crate::options::{Database, Options};
-use crate::output::{Side, Table, opt_time, print, print_json, print_json_lines, row, time};
+use crate::output::{Side, Table, opt_time, print, print_json, print_json_lines, row};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -40,6 +41,9 @@ pub(crate) enum Command {
         name: String,
         #[command(flatten)]
         database: Database,
+        /// Only this instant, a slot or not: why it did, or did not, run then
+        #[arg(long, value_name = "TIME", value_parser = input::time)]
+        at: Option<Timestamp>,
         /// How many at most
         #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
         limit: u32,
@@ -52,15 +56,8 @@ pub(crate) enum Command {
         expression: String,
         #[command(flatten)]
         database: Database,
-        /// The worker of its jobs
-        #[arg(long, value_name = "NAME")]
-        worker: String,
-        /// The args of its jobs, a JSON object
-        #[arg(long, value_name = "JSON", default_value = "{}", value_parser = input::args)]
-        args: Json,
-        /// The time zone it goes by
-        #[arg(long, value_name = "ZONE", default_value = "UTC")]
-        tz: String,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Remove a schedule; its ledger and its jobs stay
     Remove {
@@ -83,6 +80,51 @@ pub(crate) enum Command {
         #[command(flatten)]
         database: Database,
     },
+    /// Make a job now, outside the slots, paused or not; the next slot stays
+    RunNow {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Settings {
+    /// The worker of its jobs
+    #[arg(long, value_name = "NAME")]
+    worker: String,
+    /// The args of its jobs, a JSON object
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = input::args)]
+    args: Json,
+    /// The time zone it goes by
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    tz: String,
+    /// What becomes of slots missed while nothing ticked: coalesce, skip, or `replay N`
+    #[arg(long, value_name = "POLICY", default_value = "coalesce")]
+    missed: Missed,
+    /// Make jobs while an earlier one is unfinished
+    #[arg(long)]
+    allow_overlap: bool,
+    /// Skip a slot that is found due later than this, such as 90s or 2h
+    #[arg(long, value_name = "TIME", value_parser = input::duration)]
+    start_deadline: Option<Duration>,
+    /// Put its jobs off by up to this long, always the same for its name
+    #[arg(long, value_name = "TIME", value_parser = input::duration)]
+    jitter: Option<Duration>,
+}
+
+impl Settings {
+    fn apply(&self, mut schedule: Schedule) -> Result<Schedule> {
+        schedule = schedule.time_zone(&self.tz)?.worker(&self.worker).args(self.args.clone()).missed(self.missed);
+        if self.allow_overlap {
+            schedule = schedule.overlap(Overlap::Allow);
+        }
+        if let Some(deadline) = self.start_deadline {
+            schedule = schedule.start_deadline(deadline);
+        }
+        Ok(schedule.jitter(self.jitter.unwrap_or_default()))
+    }
 }
 
 impl Command {
@@ -92,7 +134,14 @@ impl Command {
                 next(expression, *tz, from.unwrap_or_else(|| options.now()), *count, options.json)?
             }
             Self::List { database } => list(&options.open_to_read(database)?.schedules()?, options.json)?,
-            Self::Fires { name, database, limit } => {
+            Self::Fires { name, database, at: Some(at), .. } => {
+                let why = options.open_to_read(database)?.explain(name, *at)?;
+                match options.json {
+                    true => print_json(&json!({"schedule": name, "at": at.to_string(), "why": why}))?,
+                    false => print(&format!("{why}\n"))?,
+                }
+            }
+            Self::Fires { name, database, limit, at: None } => {
                 let verger = options.open_to_read(database)?;
                 let fires = verger.fires(name, *limit)?;
                 // The ledger of a schedule that was removed is still there to be read.
@@ -101,8 +150,8 @@ impl Command {
                 }
                 print_fires(&fires, options.json)?;
             }
-            Self::Add { name, expression, database, worker, args, tz } => {
-                let schedule = Schedule::cron(name, expression)?.time_zone(tz)?.worker(worker).args(args.clone());
+            Self::Add { name, expression, database, settings } => {
+                let schedule = settings.apply(Schedule::cron(name, expression)?)?;
                 let verger = options.open(database)?;
                 verger.add_schedule(&schedule)?;
                 changed(&verger, name, options, "stored")?;
@@ -128,6 +177,17 @@ impl Command {
                 check_known(&verger, name)?;
                 verger.resume_schedule(name)?;
                 changed(&verger, name, options, "resumed")?;
+            }
+            Self::RunNow { name, database } => {
+                let verger = options.open(database)?;
+                check_known(&verger, name)?;
+                if let Some(made) = verger.run_schedule_now(name)? {
+                    let what = if made.existing { "has an unfinished job already" } else { "made a job" };
+                    match options.json {
+                        true => print_json(&json!({"schedule": name, "job": made.id, "existing": made.existing}))?,
+                        false => print(&format!("schedule {name} {what}: {}\n", made.id))?,
+                    }
+                }
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -225,23 +285,5 @@ fn print_fires(fires: &[FireRow], json: bool) -> Result<()> {
     if fires.is_empty() {
         return Ok(print("no slot has come yet\n")?);
     }
-    let mut table = Table::new(&[
-        ("SLOT", Side::Left),
-        ("DECIDED AT", Side::Left),
-        ("OUTCOME", Side::Left),
-        ("JOB", Side::Right),
-        ("MISSED BEFORE", Side::Right),
-        ("REASON", Side::Left),
-    ]);
-    for fire in fires {
-        table.row([
-            time(fire.slot),
-            time(fire.fired_at),
-            fire.outcome.clone(),
-            fire.job.map_or_else(|| "-".to_string(), |job| job.to_string()),
-            fire.missed.to_string(),
-            fire.reason.clone().unwrap_or_default(),
-        ]);
-    }
-    Ok(print(&table.to_text())?)
+    Ok(print(&fires.iter().map(|fire| fire.explain() + "\n").collect::<String>())?)
 }

@@ -2,11 +2,14 @@
 //!
 //! Every statement here is served by the index `verger_jobs_due` and reads no more rows than it takes: queues and priorities are
 //! found by jumping from one to the next, so a backlog of a million jobs costs nothing.
+//!
+//! The plus before a parameter hides its value from the planner: SQLite would prepare the statement anew whenever it changed.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::finish::{Lease, TIDY};
 use super::job::JobId;
+use super::operate::paused_queues;
 use crate::time::Timestamp;
 
 /// The states a job can be claimed from. Word for word the condition of the index.
@@ -27,20 +30,29 @@ pub(crate) struct Claimed {
     order: (u8, i64, i64),
 }
 
-/// Claims up to `limit` due jobs in each queue, inside a write transaction. They are performed in the order returned.
-pub(crate) fn claim(connection: &Connection, lease: &Lease, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Claimed>> {
+/// Claims due jobs, up to its limit in each queue, inside a write transaction. They are performed in the order returned.
+pub(crate) fn claim(
+    connection: &Connection,
+    lease: &Lease,
+    now: Timestamp,
+    limit: impl Fn(&str) -> usize,
+) -> rusqlite::Result<Vec<Claimed>> {
     connection.prepare_cached(TIDY)?.execute([])?;
     let sql = format!(
         "UPDATE verger_jobs SET state = 'executing', attempt = attempt + 1, token = token + 1, claimed_by = ?1, lease_until = ?2, \
-         attempted_at = ?3 WHERE id IN (SELECT id FROM verger_jobs WHERE {WAITING} AND queue = ?4 AND priority = ?5 AND due_at <= ?3 \
-         ORDER BY due_at, id LIMIT ?6) RETURNING id, worker, args, attempt, max_attempts, token, schedule, slot, missed, priority, due_at"
+         attempted_at = ?3 WHERE id IN (SELECT id FROM verger_jobs WHERE {WAITING} AND queue = +?4 AND priority = +?5 AND due_at <= +?3 \
+         ORDER BY due_at, id LIMIT +?6) RETURNING id, worker, args, attempt, max_attempts, token, schedule, slot, missed, priority, due_at"
     );
     let mut update = connection.prepare_cached(&sql)?;
     let mut claimed: Vec<Claimed> = Vec::new();
+    let paused = paused_queues(connection)?;
     let mut queue = String::new();
     while let Some(next) = next_queue(connection, &queue)? {
         queue = next;
-        let (mut room, mut priority) = (limit, -1);
+        if paused.contains(&queue) {
+            continue;
+        }
+        let (mut room, mut priority) = (limit(&queue), -1);
         while room > 0 && let Some(next) = next_priority(connection, &queue, priority)? {
             priority = next;
             let room_now = i64::try_from(room).unwrap_or(i64::MAX);
@@ -58,32 +70,50 @@ pub(crate) fn claim(connection: &Connection, lease: &Lease, now: Timestamp, limi
 
 /// When the next waiting job is due, if there is one.
 pub(crate) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
-    let sql = format!("SELECT due_at FROM verger_jobs WHERE {WAITING} AND queue = ?1 AND priority = ?2 ORDER BY due_at LIMIT 1");
-    let mut select = connection.prepare_cached(&sql)?;
-    let mut earliest: Option<i64> = None;
+    let mut earliest = None;
+    let paused = paused_queues(connection)?;
     let mut queue = String::new();
     while let Some(next) = next_queue(connection, &queue)? {
         queue = next;
-        let mut priority = -1;
-        while let Some(next) = next_priority(connection, &queue, priority)? {
-            priority = next;
-            let due: Option<i64> = select.query_row((&queue, priority), |row| row.get(0)).optional()?;
-            earliest = match (earliest, due) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+        if paused.contains(&queue) {
+            continue;
         }
+        earliest = earlier(earliest, due_in(connection, &queue)?);
     }
-    Ok(earliest.map(Timestamp::from_millis))
+    Ok(earliest)
+}
+
+/// When the next waiting job of a queue is due, if there is one and the queue is not paused.
+pub(crate) fn next_due_in(connection: &Connection, queue: &str) -> rusqlite::Result<Option<Timestamp>> {
+    if paused_queues(connection)?.iter().any(|paused| paused == queue) { Ok(None) } else { due_in(connection, queue) }
+}
+
+fn due_in(connection: &Connection, queue: &str) -> rusqlite::Result<Option<Timestamp>> {
+    let sql = format!("SELECT due_at FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 ORDER BY due_at LIMIT 1");
+    let mut select = connection.prepare_cached(&sql)?;
+    let (mut earliest, mut priority) = (None, -1);
+    while let Some(next) = next_priority(connection, queue, priority)? {
+        priority = next;
+        let due: Option<i64> = select.query_row((queue, priority), |row| row.get(0)).optional()?;
+        earliest = earlier(earliest, due.map(Timestamp::from_millis));
+    }
+    Ok(earliest)
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 fn next_queue(connection: &Connection, after: &str) -> rusqlite::Result<Option<String>> {
-    let sql = format!("SELECT queue FROM verger_jobs WHERE {WAITING} AND queue > ?1 ORDER BY queue LIMIT 1");
+    let sql = format!("SELECT queue FROM verger_jobs WHERE {WAITING} AND queue > +?1 ORDER BY queue LIMIT 1");
     connection.prepare_cached(&sql)?.query_row([after], |row| row.get(0)).optional()
 }
 
 fn next_priority(connection: &Connection, queue: &str, after: i64) -> rusqlite::Result<Option<i64>> {
-    let sql = format!("SELECT priority FROM verger_jobs WHERE {WAITING} AND queue = ?1 AND priority > ?2 ORDER BY priority LIMIT 1");
+    let sql = format!("SELECT priority FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority > +?2 ORDER BY priority LIMIT 1");
     connection.prepare_cached(&sql)?.query_row((queue, after), |row| row.get(0)).optional()
 }
 

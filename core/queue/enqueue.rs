@@ -32,6 +32,7 @@ pub struct NewJob {
     pub(crate) max_attempts: u32,
     pub(crate) due: Due,
     pub(crate) unique: Option<Option<Vec<String>>>,
+    pub(crate) unique_for: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +53,7 @@ impl NewJob {
             max_attempts: 20,
             due: Due::Now,
             unique: None,
+            unique_for: None,
         }
     }
 
@@ -96,6 +98,14 @@ impl NewJob {
         self.unique = Some(Some(keys.into_iter().map(Into::into).collect()));
         self
     }
+
+    /// Unique for this long from now on, even when the job is finished before; and, as always, until it is finished. Of jobs that are
+    /// not [`unique_by`](Self::unique_by) some keys it means all args.
+    pub fn unique_for(mut self, period: Duration) -> Self {
+        self.unique.get_or_insert(None);
+        self.unique_for = Some(period);
+        self
+    }
 }
 
 /// What became of a job that was enqueued.
@@ -120,7 +130,7 @@ pub enum EnqueueError {
         known: String,
     },
     /// The args are no JSON object, or one of them is not usable.
-    #[error("cannot enqueue a job for worker `{worker}`: {source}")]
+    #[error("a job for worker `{worker}` is refused: {source}")]
     Args {
         /// The worker.
         worker: String,
@@ -128,10 +138,10 @@ pub enum EnqueueError {
         source: ArgError,
     },
     /// The args lack keys that the worker requires; all of them are named.
-    #[error("cannot enqueue the job: {0}")]
+    #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A setting of the job is out of bounds.
-    #[error("cannot enqueue a job for worker `{worker}`: {reason}")]
+    #[error("a job for worker `{worker}` is refused: {reason}")]
     Invalid {
         /// The worker.
         worker: String,
@@ -156,6 +166,7 @@ pub(crate) struct Ready {
     due: Due,
     tenant_aware: bool,
     unique_key: Option<Vec<u8>>,
+    unique_for: Option<Duration>,
     slot: Option<SlotOf>,
 }
 
@@ -193,6 +204,7 @@ impl Ready {
             due: job.due,
             tenant_aware,
             unique_key,
+            unique_for: job.unique_for,
             slot: None,
         })
     }
@@ -225,7 +237,7 @@ fn unique_key(job: &NewJob, args: &Args, text: &str, keys: Option<&[String]>) ->
 }
 
 const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at, \
-     schedule, slot, missed, unique_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+     schedule, slot, missed, unique_key, unique_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
      ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING";
 
 /// Inserts a job, inside the caller's transaction or as one of its own.
@@ -237,6 +249,13 @@ pub(crate) fn insert(connection: &Connection, job: &Ready, now: Timestamp) -> Re
         Due::At(when) => when,
     };
     let state = if due_at > now { JobState::Scheduled } else { JobState::Available };
+    if job.unique_key.is_some() {
+        // A finished job keeps its key for a period; nobody takes it away when that is over.
+        connection
+            .prepare_cached("UPDATE verger_jobs SET unique_key = NULL WHERE unique_key = ?1 AND finished_at IS NOT NULL AND unique_until <= ?2")
+            .and_then(|mut update| update.execute((&job.unique_key, now.as_millis())))
+            .doing(inserting)?;
+    }
     let inserted = connection
         .prepare_cached(INSERT)
         .doing(inserting)?
@@ -254,6 +273,7 @@ pub(crate) fn insert(connection: &Connection, job: &Ready, now: Timestamp) -> Re
             job.slot.as_ref().map(|of| of.slot.as_millis()),
             job.slot.as_ref().map_or(0, |of| of.missed),
             job.unique_key,
+            job.unique_for.map(|period| (now + period).as_millis()),
         ])
         .doing(inserting)?;
     if inserted == 1 {

@@ -25,7 +25,8 @@ pub(crate) enum Transition {
 }
 
 /// Leaves `lease_until` to [`TIDY`], so that no index is written: a commit of one page instead of three.
-const COMPLETE: &str = "UPDATE verger_jobs SET state = 'completed', finished_at = ?3, result = ?4, unique_key = NULL \
+const COMPLETE: &str = "UPDATE verger_jobs SET state = 'completed', finished_at = ?3, result = ?4, \
+     unique_key = CASE WHEN unique_until > ?3 THEN unique_key END \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3";
 
 /// Moves what completed since the last claim, here or in another process, from the index of held jobs to that of finished ones.
@@ -46,7 +47,8 @@ pub(crate) fn transition(connection: &Connection, id: JobId, token: i64, attempt
         Transition::Snooze(until) => connection.prepare_cached(SNOOZE)?.execute((id.0, token, now_ms, until.as_millis()))?,
         Transition::Cancel(reason) => {
             let sql = format!(
-                "UPDATE verger_jobs SET state = ?4, finished_at = ?3, {WITH_ERROR}, unique_key = NULL, lease_until = NULL \
+                "UPDATE verger_jobs SET state = ?4, finished_at = ?3, {WITH_ERROR}, \
+                 unique_key = CASE WHEN unique_until > ?3 THEN unique_key END, lease_until = NULL \
                  WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3"
             );
             let error = error_json(attempt, now, "cancelled", reason);
@@ -67,7 +69,8 @@ pub(crate) fn record_failure(
     let (id, token, attempt) = job;
     let sql = format!(
         "UPDATE verger_jobs SET state = CASE WHEN ?4 IS NULL THEN 'discarded' ELSE 'retryable' END, due_at = coalesce(?4, due_at), \
-         finished_at = CASE WHEN ?4 IS NULL THEN ?3 END, {WITH_ERROR}, unique_key = CASE WHEN ?4 IS NULL THEN NULL ELSE unique_key END, \
+         finished_at = CASE WHEN ?4 IS NULL THEN ?3 END, {WITH_ERROR}, \
+         unique_key = CASE WHEN ?4 IS NOT NULL OR unique_until > ?3 THEN unique_key END, \
          lease_until = NULL WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3"
     );
     let error = error_json(attempt, now, code, message);

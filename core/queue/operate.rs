@@ -22,7 +22,8 @@ pub(crate) fn cancel(connection: &Connection, id: JobId, now: Timestamp) -> rusq
     let error = error_json(0, now, "cancelled", "cancelled by an operator");
     let waiting = connection
         .prepare_cached(
-            "UPDATE verger_jobs SET state = 'cancelled', finished_at = ?2, unique_key = NULL, errors = json_insert(coalesce(errors, '[]'), '$[#]', \
+            "UPDATE verger_jobs SET state = 'cancelled', finished_at = ?2, \
+             unique_key = CASE WHEN unique_until > ?2 THEN unique_key END, errors = json_insert(coalesce(errors, '[]'), '$[#]', \
              json_set(?3, '$.attempt', attempt)) WHERE id = ?1 AND state IN ('scheduled', 'available', 'retryable')",
         )?
         .execute((id.number(), now.as_millis(), error))?;
@@ -34,6 +35,22 @@ pub(crate) fn cancel(connection: &Connection, id: JobId, now: Timestamp) -> rusq
         .query_row([id.number()], |_| Ok(()))
         .optional()?;
     Ok(if asked.is_some() { Cancelled::Asked } else { Cancelled::Nothing })
+}
+
+/// Has nothing claimed from a queue any more, or has it claimed again. Inside a write transaction.
+pub(crate) fn pause_queue(connection: &Connection, name: &str, paused: bool, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO verger_queues (name, paused, updated_at) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, updated_at = excluded.updated_at WHERE paused <> excluded.paused",
+        )?
+        .execute((name, paused, now.as_millis()))
+        .map(drop)
+}
+
+/// The queues that are paused, by name.
+pub(crate) fn paused_queues(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection.prepare_cached("SELECT name FROM verger_queues WHERE paused = 1 ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// Makes a job that failed or ended due now, with at least one attempt left. False when it waits already, is being performed, or is not there.

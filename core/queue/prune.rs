@@ -33,25 +33,28 @@ impl Default for Retention {
 /// Deletes one batch of what is past its time, as one statement for each kind; how many rows.
 pub(crate) fn prune(connection: &Connection, retention: &Retention, now: Timestamp) -> rusqlite::Result<usize> {
     let mut pruned = 0;
-    for (state, keep) in [
-        (JobState::Completed, retention.completed),
-        (JobState::Cancelled, retention.cancelled),
-        (JobState::Discarded, retention.discarded),
-    ] {
+    for (state, keep) in
+        [(JobState::Completed, retention.completed), (JobState::Cancelled, retention.cancelled), (JobState::Discarded, retention.discarded)]
+    {
         let Some(keep) = keep else { continue };
-        // The newest row stays: the next id is one more than the largest, and ids are never used again.
+        // The newest row stays: the next id is one more than the largest, and ids are never used again. The plus before the
+        // id keeps SQLite from walking the whole table; before a parameter, from preparing the statement anew for each value.
         pruned += connection
             .prepare_cached(
-                "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = ?1 AND finished_at IS NOT NULL AND lease_until IS NULL \
-                 AND finished_at < ?2 AND id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT ?3)",
+                "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = +?1 AND finished_at IS NOT NULL AND lease_until IS NULL \
+                 AND finished_at < +?2 AND +id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT +?3)",
             )?
             .execute((state.as_str(), (now - keep).as_millis(), BATCH))?;
     }
     if let Some(keep) = retention.fires {
         pruned += connection
             .prepare_cached(
-                "DELETE FROM verger_fires WHERE (schedule, slot) IN (SELECT f.schedule, f.slot FROM verger_schedules s, verger_fires f \
-                 WHERE f.schedule = s.name AND f.slot < ?1 AND f.slot < s.last_slot LIMIT ?2)",
+                // Schedule by schedule, those that were removed too. The last line of one that is there stays.
+                "WITH RECURSIVE names (name) AS (SELECT min(schedule) FROM verger_fires UNION ALL \
+                 SELECT (SELECT min(schedule) FROM verger_fires WHERE schedule > name) FROM names WHERE name IS NOT NULL) \
+                 DELETE FROM verger_fires WHERE (schedule, slot) IN (SELECT f.schedule, f.slot FROM names n CROSS JOIN verger_fires f \
+                 WHERE f.schedule = n.name AND f.slot < min(?1, ifnull((SELECT s.last_slot FROM verger_schedules s WHERE s.name = n.name), ?1)) \
+                 LIMIT +?2)",
             )?
             .execute(((now - keep).as_millis(), BATCH))?;
     }

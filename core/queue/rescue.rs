@@ -30,20 +30,20 @@ pub(crate) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Ti
 }
 
 /// Takes jobs back, inside a write transaction: how many.
-pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backoff: &Backoff) -> rusqlite::Result<usize> {
+pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backoff: &dyn Fn(&str) -> Backoff) -> rusqlite::Result<usize> {
     let before = match lost {
         Lost::All => i64::MAX,
         Lost::Expired => now.as_millis(),
     };
-    let held: Vec<(JobId, Option<String>, u32, u32)> = connection
+    let held: Vec<(JobId, Option<String>, u32, u32, String)> = connection
         .prepare_cached(
-            "SELECT id, claimed_by, attempt, max_attempts FROM verger_jobs WHERE state = 'executing' AND lease_until < ?1 \
+            "SELECT id, claimed_by, attempt, max_attempts, worker FROM verger_jobs WHERE state = 'executing' AND lease_until < ?1 \
              ORDER BY claimed_by, attempted_at, priority, due_at, id",
         )?
-        .query_map([before], |row| Ok((JobId(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .query_map([before], |row| Ok((JobId(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
         .collect::<Result<_, _>>()?;
     let mut begun = HashSet::new();
-    for (id, holder, attempt, max_attempts) in &held {
+    for (id, holder, attempt, max_attempts, worker) in &held {
         if !begun.insert(holder) {
             connection
                 .prepare_cached("UPDATE verger_jobs SET state = 'available', attempt = attempt - 1, lease_until = NULL WHERE id = ?1")?
@@ -52,10 +52,11 @@ pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backof
         }
         let error = error_json(*attempt, now, "crashed", "the process ended, or the lease ran out, while the job was being performed");
         // At once after a first crash: most often the app was just killed. With backoff after that: it may be the job that kills it.
-        let wait = if *attempt <= 1 { std::time::Duration::ZERO } else { backoff.after(*id, *attempt) };
+        let wait = if *attempt <= 1 { std::time::Duration::ZERO } else { backoff(worker).after(*id, *attempt) };
         let sql = format!(
             "UPDATE verger_jobs SET state = CASE WHEN ?2 THEN 'discarded' ELSE 'retryable' END, due_at = CASE WHEN ?2 THEN due_at ELSE ?3 END, \
-             finished_at = CASE WHEN ?2 THEN ?4 END, unique_key = CASE WHEN ?2 THEN NULL ELSE unique_key END, lease_until = NULL, {WITH_ERROR} \
+             finished_at = CASE WHEN ?2 THEN ?4 END, \
+             unique_key = CASE WHEN NOT ?2 OR unique_until > ?4 THEN unique_key END, lease_until = NULL, {WITH_ERROR} \
              WHERE id = ?1"
         );
         connection

@@ -3,12 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use serde_json::Value as Json;
-use verger_worker::{HostError, LogLevel, code};
+use serde_json::{Value as Json, json};
+use verger_worker::{HostError, LogLevel, Verb, code};
 
 use super::Run;
+use super::error::from_store;
+use crate::audit;
 use crate::capability::CapabilityCall;
 use crate::event::Event;
+use crate::time::Timestamp;
 
 const TOPIC_MAX_BYTES: usize = 128;
 const PAYLOAD_MAX_BYTES: usize = 256 << 10;
@@ -61,6 +64,9 @@ impl Run {
     pub(crate) fn call_capability(&self, name: &str, request: &str) -> Result<String, HostError> {
         self.alive()?;
         self.task.grant.check_capability(name).map_err(|reason| HostError::new(code::DENIED, reason))?;
+        if name == audit::PRUNE {
+            return self.prune_audit(request);
+        }
         let Some(function) = self.surroundings.capabilities.get(name) else {
             return Err(HostError::new(code::CAPABILITY, format!("capability `{name}` is granted but the app registered no function for it")));
         };
@@ -79,4 +85,30 @@ impl Run {
             Err(_) => Err(HostError::new(code::CAPABILITY, format!("capability `{name}` panicked"))),
         }
     }
+
+    /// The engine's own capability: deletes the oldest rows of the audit log, in this transaction.
+    fn prune_audit(&self, request: &str) -> Result<String, HostError> {
+        let worker = self.task.worker.as_str();
+        if worker != audit::PRUNER {
+            return Err(HostError::new(code::DENIED, format!("call denied: `{}` is for `{}` alone (worker {worker})", audit::PRUNE, audit::PRUNER)));
+        }
+        let request: PruneAudit = serde_json::from_str(request).map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
+        self.begin()?;
+        let now = self.clock.now();
+        let before = Timestamp::from_millis(request.before).min(now - self.surroundings.keep_audit);
+        let deleted =
+            self.connection.engine(|connection| audit::prune(connection, before, now, request.limit)).map_err(|error| from_store(&error));
+        let deleted = deleted.inspect_err(|error| self.notice_lost_transaction(error))?;
+        // The end of the log may be the anchor now.
+        self.log.borrow_mut().forget();
+        self.engine_changed(Verb::Delete, "verger_audit", deleted);
+        Ok(json!({ "deleted": deleted }).to_string())
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct PruneAudit {
+    /// Rows written before this instant, in unix milliseconds.
+    before: i64,
+    limit: u32,
 }

@@ -56,6 +56,7 @@ enum Source {
 impl Run {
     pub(crate) fn open_cursor(&self, sql: &str, params: &[Value]) -> Result<CursorId, HostError> {
         self.begin()?;
+        self.account(1, &[params])?;
         if self.cursors.borrow().cursors.len() >= OPEN_MAX {
             return Err(HostError::new(code::LIMIT, format!("{OPEN_MAX} cursors are open: drop one before opening another")));
         }
@@ -132,13 +133,14 @@ impl Run {
 
     /// Up to so many rows, fewer when they reach the bytes one chunk may have; and whether the statement came to its end.
     fn read(&self, statement: &mut Prepared, columns: usize, max_rows: u32) -> Result<(Vec<Vec<Value>>, bool), HostError> {
-        let mut left = self.task.grant.limits.chunk_bytes;
+        let most = self.task.grant.limits.chunk_bytes;
+        let mut left = most;
         let mut chunk = Vec::new();
         let ended = self.turn(statement, |statement| {
             let mut rows = statement.raw_query();
             while chunk.len() < max_rows as usize && left > 0 {
                 let Some(row) = rows.next()? else { return Ok(true) };
-                chunk.push(values(row, columns, &mut left)?);
+                chunk.push(values(row, columns, &mut left, most)?);
             }
             // Dropped, it would begin again from the first row.
             std::mem::forget(rows);
@@ -148,9 +150,10 @@ impl Run {
     }
 }
 
-/// The values of a row, their bytes taken from what is left.
-fn values(row: &Row<'_>, columns: usize, left: &mut usize) -> rusqlite::Result<Vec<Value>> {
+/// The values of a row, their bytes taken from what is left. A row alone must not have more than `most`.
+fn values(row: &Row<'_>, columns: usize, left: &mut usize, most: usize) -> rusqlite::Result<Vec<Value>> {
     let mut values = Vec::with_capacity(columns);
+    let mut total = 0;
     for column in 0..columns {
         let (value, bytes) = match row.get_ref(column)? {
             ValueRef::Null => (Value::Null, 0),
@@ -161,6 +164,11 @@ fn values(row: &Row<'_>, columns: usize, left: &mut usize) -> rusqlite::Result<V
             ValueRef::Blob(bytes) => (Value::Blob(bytes.to_vec()), bytes.len()),
         };
         *left = left.saturating_sub(bytes + 16);
+        total += bytes;
+        if total > most {
+            let message = format!("a row has more than the {most} bytes one chunk may have");
+            return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_TOOBIG), Some(message)));
+        }
         values.push(value);
     }
     Ok(values)

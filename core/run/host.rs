@@ -13,6 +13,7 @@ impl Host for Run {
 
     fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
         self.begin()?;
+        self.account(1, &[params])?;
         let mut statement = self.prepare(sql, params)?;
         let changed = self.step(&mut statement)?;
         self.put_away(sql, statement);
@@ -21,6 +22,7 @@ impl Host for Run {
 
     fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError> {
         self.begin()?;
+        self.account(sets.len(), &sets.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         let mut statement = self.take(sql)?;
         let mut results = Vec::with_capacity(sets.len());
         for set in sets {
@@ -65,7 +67,12 @@ impl Host for Run {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.task.interrupt.raised().is_some()
+        let cancelled = self.task.interrupt.raised().is_some();
+        if cancelled {
+            // The worker knows, and ends early: whatever it returns, its job is not done.
+            let _ = self.over();
+        }
+        cancelled
     }
 
     fn log(&self, level: LogLevel, message: &str) {

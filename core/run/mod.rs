@@ -48,6 +48,8 @@ pub(crate) struct Surroundings {
     pub(crate) capabilities: Capabilities,
     pub(crate) bus: Bus,
     pub(crate) lease: std::time::Duration,
+    /// Rows of the audit log are kept at least this long, whatever a worker asks.
+    pub(crate) keep_audit: std::time::Duration,
 }
 
 /// What a run is about.
@@ -85,6 +87,7 @@ pub(crate) struct Run {
     /// Audit rows and log lines written since the last checkpoint and since the start.
     audited: Cell<usize>,
     log_lines: Cell<u32>,
+    statements_run: Cell<u64>,
     progress: Cell<Option<(u64, u64)>>,
     /// What is committed, and what is not yet.
     tally: Cell<Tally>,
@@ -112,6 +115,7 @@ impl Run {
             events: RefCell::default(),
             audited: Cell::new(0),
             log_lines: Cell::new(0),
+            statements_run: Cell::new(0),
             progress: Cell::new(None),
             tally: Cell::default(),
             uncommitted: Cell::default(),

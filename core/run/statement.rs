@@ -80,6 +80,21 @@ impl Run {
         Ok(prepared)
     }
 
+    /// Counts statements, and bounds what is sent with them.
+    pub(super) fn account(&self, statements: usize, sets: &[&[Value]]) -> Result<(), HostError> {
+        let limits = &self.task.grant.limits;
+        let count = self.statements_run.get().saturating_add(statements as u64);
+        if count > limits.statements {
+            return Err(HostError::new(code::LIMIT, format!("more than the {} statements this run is granted", limits.statements)));
+        }
+        self.statements_run.set(count);
+        let bytes: usize = sets.iter().flat_map(|set| set.iter()).map(size).sum();
+        if bytes > limits.chunk_bytes {
+            return Err(HostError::new(code::LIMIT, format!("the parameters have {bytes} bytes, more than the {} of one call", limits.chunk_bytes)));
+        }
+        Ok(())
+    }
+
     /// Steps in the worker's name.
     pub(super) fn turn<T>(&self, statement: &mut Prepared, work: impl FnOnce(&mut Statement<'_>) -> T) -> T {
         let text = Arc::clone(&statement.text);
@@ -119,10 +134,22 @@ impl Run {
         }
     }
 
+    /// Counts rows that the engine changed in a worker's name.
+    pub(super) fn engine_changed(&self, verb: Verb, table: &str, rows: u64) {
+        self.count(|tally| tally.rows_changed += rows);
+        if self.dry {
+            self.changes.borrow_mut().push(Change { verb, table: table.into(), rows });
+        }
+    }
+
     /// Tells the worker why its statement failed, and notices when the failure took the whole transaction with it.
     pub(super) fn failed(&self, error: &rusqlite::Error) -> HostError {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
-            return self.over();
+            return match self.connection.take_overdrawn() {
+                // The statement is undone; what it held is free again.
+                Some(most) => HostError::new(code::LIMIT, format!("the statements of this run take more than the {} MiB of memory they are granted", most >> 20)),
+                None => self.over(),
+            };
         }
         let error = self.explain(error);
         self.notice_lost_transaction(&error);
@@ -133,6 +160,14 @@ impl Run {
         let mut error = from_statement(error, self.connection.take_denied());
         error.message = self.connection.redact(error.message);
         error
+    }
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Integer(_) | Value::Real(_) => 8,
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
     }
 }
 

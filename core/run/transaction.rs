@@ -7,13 +7,11 @@ use verger_worker::{HostError, code};
 
 use super::error::from_store;
 use super::{AttemptError, Interrupted, Run, Tally};
+use crate::failpoint::Failpoint;
 use crate::queue::{self, Transition};
 
 /// Savepoints one run may have open at once.
 const SAVEPOINTS_MAX: usize = 32;
-
-/// After holding the write lock this long, a checkpoint pauses for a moment, so that a writer who polls for the lock meets it free.
-const HELD_LONG: Duration = Duration::from_millis(20);
 
 /// How much longer than an attempt may last its lease holds.
 pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(30);
@@ -80,6 +78,7 @@ impl Run {
         if self.transaction.get() == State::Idle {
             self.engine_step("BEGIN IMMEDIATE")?;
             self.transaction.set(State::Open(Instant::now()));
+            self.connection.learn().map_err(|error| from_store(&error))?;
         }
         Ok(())
     }
@@ -143,14 +142,12 @@ impl Run {
     pub(crate) fn checkpoint_now(&self) -> Result<(), HostError> {
         self.alive()?;
         self.close_all();
-        let held = match self.transaction.get() {
-            State::Open(since) => Some(since.elapsed()),
-            _ => None,
-        };
+        let held = self.held_since();
         if self.dry {
             return Ok(());
         }
         let cancel_requested = self.renew()?;
+        Failpoint::BeforeCheckpoint.reached();
         if held.is_some() {
             self.connection.engine(|connection| step(connection, "COMMIT")).map_err(|error| {
                 let error = from_store(&error);
@@ -159,16 +156,25 @@ impl Run {
                 error
             })?;
         }
+        Failpoint::AfterCheckpoint.reached();
         // Without a transaction too: messages may wait.
         self.committed();
         if cancel_requested {
             self.task.interrupt.raise(Interrupted::Cancelled);
             return Err(self.over());
         }
-        if held.is_some_and(|held| held >= HELD_LONG) {
-            std::thread::sleep(Duration::from_millis(1));
+        if let Some(since) = held {
+            self.connection.let_others_in(since, true);
         }
         Ok(())
+    }
+
+    /// Since when the transaction holds the write lock, if one is open.
+    fn held_since(&self) -> Option<Instant> {
+        match self.transaction.get() {
+            State::Open(since) => Some(since),
+            _ => None,
+        }
     }
 
     /// Renews the lease inside the transaction, if one is open. Whether a cancel was asked for.
@@ -205,13 +211,22 @@ impl Run {
             return Ok(());
         }
         self.close_all();
+        let held = self.held_since();
+        Failpoint::Performed.reached();
         let ended = self.transition(to).and_then(|()| match self.transaction.get() {
-            State::Open(_) => self.connection.engine(|connection| step(connection, "COMMIT")).map_err(|error| from_store(&error).into()),
+            State::Open(_) => {
+                Failpoint::BeforeCommit.reached();
+                self.connection.engine(|connection| step(connection, "COMMIT")).map_err(|error| from_store(&error).into())
+            }
             _ => Ok(()),
         });
         match ended {
             Ok(()) => {
+                Failpoint::AfterCommit.reached();
                 self.committed();
+                if let Some(since) = held {
+                    self.connection.let_others_in(since, false);
+                }
                 Ok(())
             }
             Err(error) => {

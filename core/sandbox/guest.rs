@@ -41,6 +41,13 @@ pub struct SavepointHandle;
 /// How long `describe` may take.
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
 const DESCRIBE_MEMORY_BYTES: usize = 64 << 20;
+const MANIFEST_MAX_BYTES: usize = 1 << 20;
+
+/// A value of a guest takes more room in the host than its bytes: so many times those it may send.
+const ROOM: usize = 4;
+
+/// However little it may send: the largest result, and some SQL.
+const SENT_MIN_BYTES: usize = 4 << 20;
 
 /// The largest JSON result a job may have.
 const RESULT_MAX_BYTES: usize = 1 << 20;
@@ -53,8 +60,10 @@ pub(super) struct Guest {
     leash: Leash,
 }
 
-fn store(sandbox: &Sandbox, guest: Guest) -> Store<Guest> {
+/// `sent` is how many bytes the host may take up for what the guest sends in one call: lists count by their elements.
+fn store(sandbox: &Sandbox, guest: Guest, sent: usize) -> Store<Guest> {
     let mut store = Store::new(&sandbox.engine, guest);
+    store.set_hostcall_fuel(sent);
     store.limiter(|guest| &mut guest.limiter);
     // Before anything is instantiated: a deadline of 0 traps at once.
     store.set_epoch_deadline(1);
@@ -68,7 +77,7 @@ fn store(sandbox: &Sandbox, guest: Guest) -> Store<Guest> {
 /// Asks a component for its manifest.
 pub(super) fn describe(sandbox: &Sandbox, pre: &bindings::WorkerPre<Guest>) -> Result<String, String> {
     let leash = Leash { deadline: Instant::now() + DESCRIBE_TIME, cancelled: Arc::new(AtomicBool::new(false)) };
-    let mut store = store(sandbox, Guest { run: None, limiter: Limiter::new(DESCRIBE_MEMORY_BYTES), leash });
+    let mut store = store(sandbox, Guest { run: None, limiter: Limiter::new(DESCRIBE_MEMORY_BYTES), leash }, MANIFEST_MAX_BYTES);
     let _watched = sandbox.watchdog.watch();
     let described = pre.instantiate(&mut store).and_then(|worker| worker.call_describe(&mut store));
     described.map_err(|error| match error.downcast_ref::<Trap>() {
@@ -85,8 +94,9 @@ pub(super) fn perform(loaded: &Loaded, run: Run, args: &Args) -> (Option<Run>, R
         impersonating_from: scope.impersonating_from().map(str::to_string),
     });
     let args = args.to_string();
+    let sent = run.task().grant.limits.chunk_bytes.saturating_mul(ROOM).max(SENT_MIN_BYTES);
     let guest = Guest { limiter: Limiter::new(run.task().grant.limits.memory_bytes), leash: run.task().leash.clone(), run: Some(run) };
-    let mut store = store(loaded.sandbox, guest);
+    let mut store = store(loaded.sandbox, guest, sent);
     let watched = loaded.sandbox.watchdog.watch();
     let called = catch_unwind(AssertUnwindSafe(|| {
         loaded.pre.instantiate(&mut store).and_then(|worker| worker.call_perform(&mut store, scope.as_ref(), &args))
@@ -129,7 +139,9 @@ fn explain(error: &wasmtime::Error, limiter: &Limiter, run: Option<&Run>) -> Att
     if let Some(most) = limiter.refused() {
         return AttemptError::new("memory", format!("the worker asked for more than the {} KiB of memory it is granted", most >> 10));
     }
-    AttemptError::new("trap", trap_message(error))
+    let message = trap_message(error);
+    let code = if message.contains("hostcalls has been exhausted") { code::LIMIT } else { "trap" };
+    AttemptError::new(code, message)
 }
 
 fn trap_message(error: &wasmtime::Error) -> String {
@@ -137,7 +149,10 @@ fn trap_message(error: &wasmtime::Error) -> String {
         Some(Trap::UnreachableCodeReached) => "the worker panicked or aborted (wasm trap: unreachable)".to_string(),
         Some(Trap::StackOverflow) => "the worker used up its stack (wasm trap: call stack exhausted)".to_string(),
         Some(trap) => format!("the worker trapped ({trap})"),
-        None => format!("{error:#}"),
+        None => match format!("{error:#}") {
+            text if text.contains("hostcalls has been exhausted") => "the worker sent more in one call than it is granted (hostcalls has been exhausted)".to_string(),
+            text => text,
+        },
     }
 }
 

@@ -143,6 +143,20 @@ impl Schedule {
         self
     }
 
+    /// Checks what no other type does.
+    pub(crate) fn check(&self) -> Result<(), ScheduleError> {
+        match self.missed {
+            Missed::Replay(most) if most == 0 || most > Missed::REPLAY_MAX => Err(ScheduleError::Invalid {
+                name: self.name.clone(),
+                reason: format!(
+                    "it wants to replay {most} missed slots: it can be 1 to {}; use `Missed::Skip` for none",
+                    Missed::REPLAY_MAX
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -150,16 +164,21 @@ impl Schedule {
     }
 }
 
-/// What becomes of slots that fell due while nothing ticked: the app was closed, the machine asleep.
+/// What becomes of slots that fell due while nothing ticked: the app was closed, the machine asleep, the loop busy with a long job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Missed {
     /// One job, for the last of them; it can read its slot and how many it stands for.
     #[default]
     Coalesce,
-    /// None. A slot found due more than a minute late is skipped.
+    /// None. A slot found due more than a minute late is skipped; so are all but the last when several are found due at once.
     Skip,
-    /// One job each for the last so many; those before are skipped.
+    /// One job each for the last so many, at least 1 and at most [`Missed::REPLAY_MAX`]; those before are skipped.
     Replay(u32),
+}
+
+impl Missed {
+    /// The most slots that are made up for by a job each.
+    pub const REPLAY_MAX: u32 = 10_000;
 }
 
 impl fmt::Display for Missed {

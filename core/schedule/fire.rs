@@ -6,18 +6,12 @@ use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 use verger_worker::Args;
 
-use super::definition::{Missed, Overlap};
-use super::expression::{Expression, parse_zone};
-use super::stored::{Due, ScheduleRow};
-use crate::queue::{self, JobId, NewJob, Ready};
-use crate::store::StoreError;
+use super::definition::Overlap;
+use super::slots::{Chosen, Rule};
+use super::stored::{self, Due, ScheduleRow};
+use crate::queue::{self, Enqueued, JobId, NewJob, Ready};
+use crate::store::{Doing, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
-
-/// With [`Missed::Skip`], a slot found due later than this was missed.
-const SKIP_GRACE: Duration = Duration::from_secs(60);
-
-/// Missed slots counted one by one; beyond it the count stops and the last slot is searched for from now.
-const COUNT_MAX: u32 = 100_000;
 
 /// What became of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +21,7 @@ pub enum FireOutcome {
     Enqueued(JobId),
     /// It made this job, which stands for so many earlier slots too.
     Coalesced(JobId, u32),
-    /// It made none, for this reason: `overlap`, `deadline`, `paused`, `missed`, or `worker: …`.
+    /// It made none, for this reason: `overlap`, `deadline`, `paused`, `missed`, `worker: …` or `unreadable: …`.
     Skipped(String),
 }
 
@@ -53,185 +47,161 @@ pub(crate) struct Checked {
     pub(crate) tenant_aware: bool,
 }
 
-/// Decides the slots of a schedule that are due, and moves it to its next slot. Inside a write transaction that began after `due` was
-/// read again; the job, the ledger and the next slot commit together.
+/// Decides the slots of a schedule that are due, and moves it to its next slot, inside a write transaction: the job, the ledger and the
+/// next slot commit together.
 pub(crate) fn fire(connection: &Connection, due: &Due, prepared: &Prepared, now: Timestamp) -> Result<Vec<Fired>, StoreError> {
-    use crate::store::Doing;
     fire_slots(connection, due, prepared, now).doing("fire the schedule")
 }
 
 fn fire_slots(connection: &Connection, due: &Due, prepared: &Prepared, now: Timestamp) -> rusqlite::Result<Vec<Fired>> {
-    let row = &due.row;
-    // Another process may have been here first.
-    if next_of(connection, &row.name)? != Some(due.slot.as_millis()) {
+    // Another process may have fired or changed it since it was read. If it is still due, the next tick has it.
+    let Some(row) = stored::get(connection, &due.row.name)?.filter(|row| *row == due.row) else {
         return Ok(Vec::new());
-    }
-    let rule = match (row.expression.parse::<Expression>(), parse_zone(&row.timezone)) {
-        (Ok(expression), Ok(zone)) => Rule { expression, zone, anchor: Timestamp::from_millis(row.anchor) },
-        // Someone edited the row. It cannot be followed any more, and the ledger says so.
-        _ => {
-            let fired = skip(connection, row, due.slot, 0, "the stored expression or time zone cannot be read", now)?;
+    };
+    let rule = match Rule::of(&row) {
+        Ok(rule) => rule,
+        // It cannot be followed any more.
+        Err(reason) => {
+            let line = Line { slot: due.slot, missed: 0, now };
+            let fired = line.skip(connection, &row, &format!("unreadable: {reason}"))?;
             advance(connection, &row.name, due.slot, None, now)?;
             return Ok(vec![fired]);
         }
     };
-    let slots = rule.due(due.slot, now);
     let mut fired = Vec::new();
-    if row.paused {
-        fired.push(skip(connection, row, slots.last, slots.before, "paused", now)?);
+    let last = if row.paused {
+        let (slot, missed) = rule.due(due.slot, now);
+        fired.push(Line { slot, missed, now }.skip(connection, &row, "paused")?);
+        slot
     } else {
-        for chosen in slots.chosen(row, &rule, now) {
+        // The slots of one replay do not stand in each other's way; an older job does.
+        let busy = row.overlap == Overlap::Forbid.as_str() && under_way(connection, &row.name)?.is_some();
+        let mut last = due.slot;
+        for chosen in rule.choose(row.missed.parse().unwrap_or_default(), due.slot, now) {
+            let (Chosen::Decide(slot, missed) | Chosen::Missed(slot, missed)) = chosen;
+            last = slot;
+            // After the clock was set back, a new or changed schedule may come by slots that were decided before.
+            if is_decided(connection, &row.name, slot)? {
+                continue;
+            }
+            let line = Line { slot, missed, now };
             fired.push(match chosen {
-                Chosen::Decide(slot, missed) => decide(connection, row, prepared, slot, missed, now)?,
-                Chosen::Missed(slot, missed) => skip(connection, row, slot, missed, "missed", now)?,
+                Chosen::Decide(..) => line.decide(connection, &row, prepared, busy)?,
+                Chosen::Missed(..) => line.skip(connection, &row, "missed")?,
             });
         }
-    }
-    advance(connection, &row.name, slots.last, rule.next(slots.last), now)?;
+        last
+    };
+    advance(connection, &row.name, last, rule.next(last).or_else(|| rule.next(now)), now)?;
     Ok(fired)
 }
 
 /// Makes the job of an `@reboot` schedule, once for each start.
-pub(crate) fn fire_at_start(connection: &Connection, row: &ScheduleRow, prepared: &Prepared, now: Timestamp) -> rusqlite::Result<Fired> {
-    let fired = decide(connection, row, prepared, now, 0, now)?;
-    advance(connection, &row.name, now, None, now)?;
-    Ok(fired)
-}
-
-struct Rule {
-    expression: Expression,
-    zone: chrono_tz::Tz,
-    anchor: Timestamp,
-}
-
-/// The slots that are due: the last, and how many came before it.
-struct Slots {
-    first: Timestamp,
-    last: Timestamp,
-    before: u32,
-}
-
-impl Rule {
-    fn next(&self, after: Timestamp) -> Option<Timestamp> {
-        self.expression.next_after(after, self.zone, self.anchor)
-    }
-
-    fn due(&self, first: Timestamp, now: Timestamp) -> Slots {
-        let (mut last, mut before) = (first, 0);
-        while let Some(next) = self.next(last).filter(|next| *next <= now) {
-            if before == COUNT_MAX {
-                return Slots { first, last: self.last_before(now).unwrap_or(last).max(last), before };
-            }
-            last = next;
-            before += 1;
-        }
-        Slots { first, last, before }
-    }
-
-    /// The last slot up to now, found by looking back further and further.
-    fn last_before(&self, now: Timestamp) -> Option<Timestamp> {
-        let mut back = Duration::from_secs(2);
-        let mut slot = loop {
-            match self.next(now - back).filter(|slot| *slot <= now) {
-                Some(slot) => break slot,
-                None if back.as_secs() > 400 * 86_400 => return None,
-                None => back *= 2,
+pub(crate) fn fire_at_start(connection: &Connection, row: &ScheduleRow, prepared: &Prepared, now: Timestamp) -> Result<Fired, StoreError> {
+    let fire = || {
+        let line = Line { slot: free_instant(connection, &row.name, now, |_| false)?, missed: 0, now };
+        let fired = match row.paused {
+            true => line.skip(connection, row, "paused")?,
+            false => {
+                let busy = row.overlap == Overlap::Forbid.as_str() && under_way(connection, &row.name)?.is_some();
+                line.decide(connection, row, prepared, busy)?
             }
         };
-        while let Some(next) = self.next(slot).filter(|next| *next <= now) {
-            slot = next;
-        }
-        Some(slot)
+        advance(connection, &row.name, line.slot, None, now)?;
+        Ok(fired)
+    };
+    fire().doing("fire the schedule")
+}
+
+/// Makes a job outside the slots, because someone asked for it; the next slot stays. With an unfinished job of a schedule that forbids
+/// overlap, it is that one.
+pub(crate) fn run_now(connection: &Connection, row: &ScheduleRow, mut ready: Ready, now: Timestamp) -> rusqlite::Result<Enqueued> {
+    if row.overlap == Overlap::Forbid.as_str()
+        && let Some(id) = under_way(connection, &row.name)?
+    {
+        return Ok(Enqueued { id, existing: true });
     }
+    // The line must not take the place of a real slot.
+    let rule = Rule::of(row).ok();
+    let slot = free_instant(connection, &row.name, now, |at| rule.as_ref().is_some_and(|rule| rule.is_slot(at)))?;
+    ready.of_slot(&row.name, slot, 0, now);
+    let enqueued = queue::insert(connection, &ready, now).map_err(StoreError::into_sqlite)?;
+    Line { slot, missed: 0, now }.write(connection, &row.name, ("enqueued", Some(RUN_NOW)), Some(enqueued.id))?;
+    Ok(enqueued)
 }
 
-/// A slot that gets a line of its own in the ledger, with how many earlier ones it stands for.
-enum Chosen {
-    Decide(Timestamp, u32),
-    Missed(Timestamp, u32),
+/// The reason of a job that was made outside the slots.
+pub(super) const RUN_NOW: &str = "run-now";
+
+/// Decides that what is due of a schedule makes no job, for this reason. Before the schedule is changed, removed or resumed. The slot.
+pub(super) fn settle(connection: &Connection, row: &ScheduleRow, reason: &str, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
+    let first = row.next_fire_at.map(Timestamp::from_millis).filter(|first| *first <= now);
+    let (Some(first), Ok(rule)) = (first, Rule::of(row)) else { return Ok(None) };
+    let (slot, missed) = rule.due(first, now);
+    Line { slot, missed, now }.skip(connection, row, reason)?;
+    advance(connection, &row.name, slot, rule.next(slot), now)?;
+    Ok(Some(slot))
 }
 
-impl Slots {
-    fn chosen(&self, row: &ScheduleRow, rule: &Rule, now: Timestamp) -> Vec<Chosen> {
-        let Missed::Replay(most) = row.missed.parse().unwrap_or_default() else {
-            return vec![Chosen::Decide(self.last, self.before)];
-        };
-        let skipped = (self.before + 1).saturating_sub(most.max(1));
-        let mut chosen = Vec::new();
-        let (mut slot, mut place) = (Some(self.first), 0);
-        while let Some(at) = slot.filter(|at| *at <= now) {
-            place += 1;
-            if place == skipped {
-                chosen.push(Chosen::Missed(at, skipped - 1));
-            } else if place > skipped {
-                chosen.push(Chosen::Decide(at, 0));
-            }
-            slot = rule.next(at);
-        }
-        chosen
-    }
-}
-
-fn decide(
-    connection: &Connection,
-    row: &ScheduleRow,
-    prepared: &Prepared,
+/// A line of the ledger to be written now: for a slot, and so many before it.
+struct Line {
     slot: Timestamp,
     missed: u32,
     now: Timestamp,
-) -> rusqlite::Result<Fired> {
-    let late = now.since(slot);
-    let policy: Missed = row.missed.parse().unwrap_or_default();
-    if policy == Missed::Skip && late > SKIP_GRACE {
-        return skip(connection, row, slot, missed, "missed", now);
-    }
-    if row.deadline_ms.is_some_and(|deadline| late.as_millis() > u128::try_from(deadline).unwrap_or(0)) {
-        return skip(connection, row, slot, missed, "deadline", now);
-    }
-    // The slots of one replay do not stand in each other's way; an older job does.
-    if row.overlap == Overlap::Forbid.as_str() && is_under_way(connection, &row.name, now)? {
-        return skip(connection, row, slot, missed, "overlap", now);
-    }
-    let ready = prepared.as_ref().map_err(Clone::clone).and_then(|checked| {
-        Ready::new(checked.job.clone(), &checked.args, checked.tenant_aware).map_err(|error| error.to_string())
-    });
-    let mut ready = match ready {
-        Ok(ready) => ready,
-        Err(reason) => return skip(connection, row, slot, missed, &format!("worker: {reason}"), now),
-    };
-    ready.of_slot(&row.name, slot, missed, slot + jitter(row));
-    let job = match queue::insert(connection, &ready, now) {
-        Ok(enqueued) => enqueued.id,
-        Err(error) if error.kind() == crate::store::StoreErrorKind::Constraint => {
-            return skip(connection, row, slot, missed, "worker: its args are refused by the table", now);
+}
+
+impl Line {
+    fn decide(&self, connection: &Connection, row: &ScheduleRow, prepared: &Prepared, busy: bool) -> rusqlite::Result<Fired> {
+        let late = self.now.since(self.slot);
+        if row.deadline_ms.is_some_and(|deadline| late.as_millis() > u128::try_from(deadline).unwrap_or(0)) {
+            return self.skip(connection, row, "deadline");
         }
-        Err(error) => return Err(error.into_sqlite()),
-    };
-    let missed = if policy == Missed::Coalesce { missed } else { 0 };
-    let outcome = if missed > 0 { "coalesced" } else { "enqueued" };
-    ledger(connection, row, slot, (outcome, None), missed, Some(job), now)?;
-    let outcome = if missed > 0 { FireOutcome::Coalesced(job, missed) } else { FireOutcome::Enqueued(job) };
-    Ok(Fired { schedule: row.name.clone(), slot, outcome })
-}
+        if busy {
+            return self.skip(connection, row, "overlap");
+        }
+        let ready = prepared
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|checked| Ready::new(checked.job.clone(), &checked.args, checked.tenant_aware).map_err(|error| error.to_string()));
+        let mut ready = match ready {
+            Ok(ready) => ready,
+            Err(reason) => return self.skip(connection, row, &format!("worker: {reason}")),
+        };
+        ready.of_slot(&row.name, self.slot, self.missed, self.slot + jitter(row));
+        let job = match queue::insert(connection, &ready, self.now) {
+            Ok(enqueued) => enqueued.id,
+            Err(error) if error.kind() == StoreErrorKind::Constraint => {
+                return self.skip(connection, row, "worker: its args are refused by the table");
+            }
+            Err(error) => return Err(error.into_sqlite()),
+        };
+        let outcome = if self.missed > 0 { "coalesced" } else { "enqueued" };
+        self.write(connection, &row.name, (outcome, None), Some(job))?;
+        let outcome = if self.missed > 0 { FireOutcome::Coalesced(job, self.missed) } else { FireOutcome::Enqueued(job) };
+        Ok(Fired { schedule: row.name.clone(), slot: self.slot, outcome })
+    }
 
-fn skip(connection: &Connection, row: &ScheduleRow, slot: Timestamp, missed: u32, reason: &str, now: Timestamp) -> rusqlite::Result<Fired> {
-    ledger(connection, row, slot, ("skipped", Some(reason)), missed, None, now)?;
-    Ok(Fired { schedule: row.name.clone(), slot, outcome: FireOutcome::Skipped(reason.to_string()) })
-}
+    fn skip(&self, connection: &Connection, row: &ScheduleRow, reason: &str) -> rusqlite::Result<Fired> {
+        self.write(connection, &row.name, ("skipped", Some(reason)), None)?;
+        Ok(Fired { schedule: row.name.clone(), slot: self.slot, outcome: FireOutcome::Skipped(reason.to_string()) })
+    }
 
-fn ledger(
-    connection: &Connection,
-    row: &ScheduleRow,
-    slot: Timestamp,
-    (outcome, reason): (&str, Option<&str>),
-    missed: u32,
-    job: Option<JobId>,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("INSERT INTO verger_fires (schedule, slot, fired_at, outcome, reason, missed, job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute((&row.name, slot.as_millis(), now.as_millis(), outcome, reason, missed, job.map(JobId::number)))?;
-    Ok(())
+    /// A slot that was decided stays as it was.
+    fn write(
+        &self,
+        connection: &Connection,
+        name: &str,
+        (outcome, reason): (&str, Option<&str>),
+        job: Option<JobId>,
+    ) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "INSERT INTO verger_fires (schedule, slot, fired_at, outcome, reason, missed, job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+                 ON CONFLICT (schedule, slot) DO NOTHING",
+            )?
+            .execute((name, self.slot.as_millis(), self.now.as_millis(), outcome, reason, self.missed, job.map(JobId::number)))?;
+        Ok(())
+    }
 }
 
 fn advance(connection: &Connection, name: &str, last: Timestamp, next: Option<Timestamp>, now: Timestamp) -> rusqlite::Result<()> {
@@ -241,18 +211,27 @@ fn advance(connection: &Connection, name: &str, last: Timestamp, next: Option<Ti
     Ok(())
 }
 
-fn next_of(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
-    let next = connection
-        .prepare_cached("SELECT next_fire_at FROM verger_schedules WHERE name = ?1")?
-        .query_row([name], |row| row.get::<_, Option<i64>>(0))
-        .optional()?;
-    Ok(next.flatten())
+fn is_decided(connection: &Connection, name: &str, slot: Timestamp) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM verger_fires WHERE schedule = ?1 AND slot = ?2)")?
+        .query_row((name, slot.as_millis()), |row| row.get(0))
 }
 
-fn is_under_way(connection: &Connection, name: &str, now: Timestamp) -> rusqlite::Result<bool> {
+/// The first instant from now on that has no line in the ledger and is not taken otherwise.
+fn free_instant(connection: &Connection, name: &str, now: Timestamp, is_taken: impl Fn(Timestamp) -> bool) -> rusqlite::Result<Timestamp> {
+    let mut at = now;
+    while is_taken(at) || is_decided(connection, name, at)? {
+        at = at + Duration::from_millis(1);
+    }
+    Ok(at)
+}
+
+/// An unfinished job of the schedule.
+fn under_way(connection: &Connection, name: &str) -> rusqlite::Result<Option<JobId>> {
     connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM verger_jobs WHERE schedule = ?1 AND finished_at IS NULL AND created_at < ?2)")?
-        .query_row((name, now.as_millis()), |row| row.get(0))
+        .prepare_cached("SELECT id FROM verger_jobs WHERE schedule = ?1 AND finished_at IS NULL LIMIT 1")?
+        .query_row([name], |row| row.get(0).map(JobId::from_number))
+        .optional()
 }
 
 /// How long this schedule's jobs are put off: by its name, within its bound.

@@ -1,13 +1,16 @@
 //! Recurring rules: when they are due, what a due slot becomes, and the ledger that says so.
 
 mod definition;
+mod explain;
 mod expression;
 mod fire;
+mod slots;
 mod stored;
 
 pub use definition::{Missed, Overlap, Schedule, ScheduleError};
 pub use expression::{ClockChange, Expression, ExpressionError, FieldName, Upcoming, ZoneError, parse_zone, upcoming};
-pub(crate) use fire::{Checked, Prepared, fire, fire_at_start, new_job};
+pub(crate) use explain::explain;
+pub(crate) use fire::{Checked, Prepared, fire, fire_at_start, new_job, run_now};
 pub use fire::{FireOutcome, Fired};
 pub use stored::{FireRow, ScheduleRow};
-pub(crate) use stored::{Due, due, fires, list, next_fire, remove, set_paused, upsert};
+pub(crate) use stored::{at_start, bring_back, due, fires, get, list, misled, next_fire, remove, set_paused, upsert};

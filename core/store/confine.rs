@@ -141,19 +141,26 @@ impl Confinement {
             more(&values),
         ));
         // OR ABORT, above and below: a constraint of the table that says ON CONFLICT REPLACE could delete another tenant's row.
-        // Without a primary key a row cannot be told from its equals, so such a table is not changed or deleted from by this way.
         let keys: Vec<String> = columns.iter().filter(|column| column.key).map(|column| quoted(&column.name)).collect();
-        if !keys.is_empty() {
-            let same = keys.iter().map(|key| format!("{key} IS OLD.{key}")).collect::<Vec<_>>().join(" AND ");
-            if !stored.is_empty() {
-                let set = list(stored.iter().map(|column| format!("{0} = NEW.{0}", quoted(&column.name))));
+        if keys.is_empty() {
+            // A row cannot be told from its equals. Not left to SQLite, which returns rows for a RETURNING and changes nothing.
+            for verb in ["update", "delete"] {
                 sql.push_str(&format!(
-                    "CREATE TEMP TRIGGER {} INSTEAD OF UPDATE ON {outer} BEGIN \
-                     SELECT RAISE(ABORT, 'verger_tenant: a row cannot be moved to another organization') WHERE NEW.{tenant} IS NOT OLD.{tenant}; \
-                     UPDATE OR ABORT {base} SET {set} WHERE {same} AND {tenant} = verger_tenant(); SELECT verger_changed(changes()); END;\n",
-                    trigger("update"),
+                    "CREATE TEMP TRIGGER {} INSTEAD OF {verb} ON {outer} BEGIN \
+                     SELECT RAISE(ABORT, 'verger_tenant: without a primary key, rows cannot be updated or deleted by a confined worker'); END;\n",
+                    trigger(verb),
                 ));
             }
+        } else {
+            let same = keys.iter().map(|key| format!("{key} IS OLD.{key}")).collect::<Vec<_>>().join(" AND ");
+            let set = list(stored.iter().map(|column| format!("{0} = NEW.{0}", quoted(&column.name))));
+            let set = if set.is_empty() { format!("{tenant} = verger_tenant()") } else { set };
+            sql.push_str(&format!(
+                "CREATE TEMP TRIGGER {} INSTEAD OF UPDATE ON {outer} BEGIN \
+                 SELECT RAISE(ABORT, 'verger_tenant: a row cannot be moved to another organization') WHERE NEW.{tenant} IS NOT OLD.{tenant}; \
+                 UPDATE OR ABORT {base} SET {set} WHERE {same} AND {tenant} = verger_tenant(); SELECT verger_changed(changes()); END;\n",
+                trigger("update"),
+            ));
             sql.push_str(&format!(
                 "CREATE TEMP TRIGGER {} INSTEAD OF DELETE ON {outer} BEGIN \
                  DELETE FROM {base} WHERE {same} AND {tenant} = verger_tenant(); SELECT verger_changed(changes()); END;\n",

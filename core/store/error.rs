@@ -27,6 +27,8 @@ pub enum StoreErrorKind {
     Io,
     /// The file cannot be opened.
     CannotOpen,
+    /// The file was deleted, moved or replaced while it was open.
+    Gone,
     /// A constraint of a table refused the row.
     Constraint,
     /// Anything else.
@@ -60,6 +62,11 @@ impl std::error::Error for StoreError {
 
 /// The kind of a SQLite error.
 pub(crate) fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
+    if let rusqlite::Error::SqliteFailure(error, _) = error
+        && error.extended_code == rusqlite::ffi::SQLITE_READONLY_DBMOVED
+    {
+        return StoreErrorKind::Gone;
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
         Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
@@ -81,6 +88,7 @@ pub(crate) fn advice(kind: StoreErrorKind) -> &'static str {
         StoreErrorKind::Corrupt => "the file is damaged or no SQLite database; restore it from a backup",
         StoreErrorKind::Io => "the operating system could not read or write the file",
         StoreErrorKind::CannotOpen => "the file cannot be opened; check that its folder exists and can be written",
+        StoreErrorKind::Gone => "the file was deleted, moved or replaced while it was open; put it back, or open the database anew",
         StoreErrorKind::Constraint => "a constraint of the table refused the row",
         StoreErrorKind::Other => "SQLite refused the statement",
     }

@@ -3,9 +3,10 @@
 //! The authorizer, the progress handler and the busy handler are installed once for each connection and read one shared
 //! state: installing an authorizer again would expire every prepared statement. Between runs that state denies everything.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -14,12 +15,18 @@ use rusqlite::Connection;
 use verger_worker::Verb;
 
 use super::confine::Confinement;
+use super::functions;
 use super::judge::{Circumstances, judge};
-use super::location::{BUSY_TIMEOUT, ConnectionSetup, Durability, Location};
+use super::location::{ConnectionSetup, Durability, Location};
+use super::turn::{Holding, Waiting};
 use crate::grant::Effective;
 
 /// SQLite virtual-machine steps between two looks at the deadline: some 10 µs.
 const STEPS_BETWEEN_LOOKS: i32 = 1_000;
+
+/// The longest text or blob on a connection of workers: each step and each function that cannot be interrupted takes a time that grows
+/// with it, and a statement may hold many at once.
+const VALUE_MAX_BYTES: i32 = 16 << 20;
 
 /// Who the statements being prepared belong to.
 enum Holder {
@@ -57,6 +64,10 @@ struct State {
     denied: Option<String>,
     /// The first write of the statement being prepared, triggers apart.
     write: Option<(Verb, String)>,
+    /// What SQLite held in this process when the run began, in bytes.
+    memory: i64,
+    /// The limit a statement was ended for.
+    overdrawn: Option<usize>,
 }
 
 impl Guard {
@@ -67,16 +78,19 @@ impl Guard {
 
     fn allow(&self, context: &AuthContext<'_>) -> bool {
         let mut state = self.state();
+        if matches!(state.holder, Holder::Worker(_))
+            && context.accessor.is_none()
+            && let Some((verb, table)) = write_of(&context.action)
+        {
+            // Told before anything the statement reads.
+            state.around.target.get_or_insert_with(|| table.to_string());
+            state.write.get_or_insert_with(|| (verb, table.to_string()));
+        }
         let verdict = match &state.holder {
             Holder::Engine => return true,
             Holder::Nobody => Err("no run is in progress".to_string()),
             Holder::Worker(grant) => judge(grant, &state.around, context),
         };
-        if context.accessor.is_none()
-            && let Some((verb, table)) = write_of(&context.action)
-        {
-            state.write.get_or_insert_with(|| (verb, table.to_string()));
-        }
         match verdict {
             Ok(()) => true,
             Err(reason) => {
@@ -91,14 +105,34 @@ impl Guard {
         matches!(state.holder, Holder::Worker(_)) && state.leash.as_ref().is_some_and(Leash::is_over)
     }
 
-    /// How long a lock may still be waited for after waiting `tries` times; `None` to give up.
-    fn pause(&self, tries: i32) -> Option<Duration> {
-        let state = self.state();
-        // 1, 2, 4, 8, 10, 10 … ms: short steps, so that a long queue of writers stays fair.
-        let step = Duration::from_millis(1 << tries.clamp(0, 4)).min(Duration::from_millis(10));
-        let waited = Duration::from_millis(10) * u32::try_from(tries).unwrap_or(u32::MAX);
-        let over = waited > BUSY_TIMEOUT || state.leash.as_ref().is_some_and(Leash::is_over);
-        (!over).then_some(step)
+    /// Whether a statement is to end: its time is over, or its run holds more memory than it is granted. What others in the process make
+    /// SQLite hold meanwhile counts too: it keeps one count.
+    fn is_to_end(&self) -> bool {
+        if self.is_over() {
+            return true;
+        }
+        let mut state = self.state();
+        let Holder::Worker(grant) = &state.holder else { return false };
+        let most = grant.limits.sql_memory_bytes;
+        let grown = memory_used().saturating_sub(state.memory);
+        let too_much = u64::try_from(grown).unwrap_or_default() > most as u64;
+        if too_much {
+            state.overdrawn = Some(most);
+        }
+        too_much
+    }
+
+    /// Whether a lock may still be waited for.
+    fn may_wait(&self) -> bool {
+        !self.state().leash.as_ref().is_some_and(Leash::is_over)
+    }
+}
+
+fn memory_used() -> i64 {
+    // SAFETY: it reads a counter, takes no argument, and may be called at any time from any thread.
+    #[allow(unsafe_code, reason = "rusqlite has no safe form of it")]
+    unsafe {
+        rusqlite::ffi::sqlite3_memory_used()
     }
 }
 
@@ -116,6 +150,9 @@ pub(crate) struct WorkConnection {
     connection: Connection,
     guard: Arc<Guard>,
     confinement: Option<Confinement>,
+    holding: Holding,
+    /// The version of the schema whose views the guard knows.
+    schema: Cell<i64>,
 }
 
 /// Puts the holder back to nobody at the end of a turn.
@@ -138,12 +175,11 @@ impl WorkConnection {
         // Generous enough for honest workers; the deadline bounds the rest.
         for (limit, value) in [
             (Limit::SQLITE_LIMIT_ATTACHED, 0),
-            (Limit::SQLITE_LIMIT_LENGTH, 64 << 20),
-            (Limit::SQLITE_LIMIT_SQL_LENGTH, 256 << 10),
+            (Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES),
+            (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
             (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
             (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
-            (Limit::SQLITE_LIMIT_VDBE_OP, 250_000),
-            (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
+            (Limit::SQLITE_LIMIT_VDBE_OP, 100_000),
             (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 64),
         ] {
             connection.set_limit(limit, value)?;
@@ -154,23 +190,22 @@ impl WorkConnection {
                 leash: None,
                 denied: None,
                 write: None,
+                memory: 0,
+                overdrawn: None,
             }) });
+        let shared = Arc::clone(&guard);
+        functions::install(&connection, usize::try_from(VALUE_MAX_BYTES).unwrap_or_default(), &(Arc::new(move || shared.is_over()) as _))?;
         let shared = Arc::clone(&guard);
         connection.authorizer(Some(move |context: AuthContext<'_>| match shared.allow(&context) {
             true => Authorization::Allow,
             false => Authorization::Deny,
         }))?;
         let shared = Arc::clone(&guard);
-        connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || shared.is_over()))?;
+        connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || shared.is_to_end()))?;
         let shared = Arc::clone(&guard);
-        connection.busy_handler(Some(move |tries| match shared.pause(tries) {
-            Some(pause) => {
-                std::thread::sleep(pause);
-                true
-            }
-            None => false,
-        }))?;
-        Ok(Self { connection, guard, confinement: None })
+        let mut waiting = Waiting::on(location);
+        connection.busy_handler(Some(move |tries| shared.may_wait() && waiting.wait(tries)))?;
+        Ok(Self { connection, guard, confinement: None, holding: Holding::of(location), schema: Cell::new(-1) })
     }
 
     /// Does something as the engine.
@@ -185,11 +220,31 @@ impl WorkConnection {
         let mut state = self.guard.state();
         state.holder = Holder::Worker(Arc::clone(grant));
         state.around.text = Some(Arc::clone(text));
+        state.around.target = None;
+        state.around.closed.take();
         state.denied = None;
         state.write = None;
+        state.overdrawn = None;
         drop(state);
         let _turn = Turn(&self.guard);
         work(&self.connection)
+    }
+
+    /// Looks at the schema, where it changed. To be called in each transaction before a worker's first statement: then it stays.
+    pub(crate) fn learn(&self) -> rusqlite::Result<()> {
+        self.engine(|connection| {
+            let version = connection.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))?;
+            if version == self.schema.get() {
+                return Ok(());
+            }
+            let views = connection
+                .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'view'")?
+                .query_map([], |row| row.get::<_, String>(0).map(|name| name.to_ascii_lowercase()))?
+                .collect::<rusqlite::Result<_>>()?;
+            self.guard.state().around.views = views;
+            self.schema.set(version);
+            Ok(())
+        })
     }
 
     /// Makes this a connection whose workers see one tenant only; see [`confine`](Self::confine).
@@ -229,7 +284,9 @@ impl WorkConnection {
 
     /// Sets until when waiting and stepping may last, for the run that begins.
     pub(crate) fn leash(&self, leash: Option<Leash>) {
-        self.guard.state().leash = leash;
+        let mut state = self.guard.state();
+        state.leash = leash;
+        state.memory = memory_used();
     }
 
     /// What the last refused statement of a worker was refused for.
@@ -237,9 +294,20 @@ impl WorkConnection {
         self.guard.state().denied.take()
     }
 
+    /// The bytes of memory that a worker's last statement was ended for.
+    pub(crate) fn take_overdrawn(&self) -> Option<usize> {
+        self.guard.state().overdrawn.take()
+    }
+
     /// The first write that the worker's last prepared statement makes by itself: the verb and the table.
     pub(crate) fn take_write(&self) -> Option<(Verb, String)> {
         self.guard.state().write.take()
+    }
+
+    /// After a commit of a transaction that held the write lock since then: others may have waited for it. `sweeping` when it is to be
+    /// taken again at once.
+    pub(crate) fn let_others_in(&self, since: Instant, sweeping: bool) {
+        self.holding.let_others_in(since, sweeping);
     }
 
     /// The connection, for what prepares nothing: counters, cursors of statements prepared in a worker's turn.

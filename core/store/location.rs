@@ -8,6 +8,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::turn::Waiting;
+
 /// How long a connection of the engine waits for a lock.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,14 +57,15 @@ impl Location {
     pub(crate) fn connect(&self, durability: Durability) -> rusqlite::Result<Connection> {
         // Not URI, whatever SQLite was compiled with: a path is a path.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match self {
+        let mut connection = match self {
             Self::File(path) => Connection::open_with_flags(path, flags)?,
             Self::ReadOnly(path) => {
                 Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
             }
             Self::Memory(name) => Connection::open_with_flags_and_vfs(name, flags, c"memdb")?,
         };
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let mut waiting = Waiting::on(self);
+        connection.busy_handler(Some(move |tries| waiting.wait(tries)))?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         let synchronous = match durability {

@@ -2,11 +2,15 @@
 
 mod confine;
 mod error;
+mod functions;
 mod guard;
 mod judge;
+mod like;
 mod location;
 mod migrate;
+mod place;
 mod presence;
+mod turn;
 
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use error::{Doing, advice, kind_of};
@@ -15,4 +19,5 @@ pub use location::Durability;
 pub(crate) use location::{ConnectionSetup, Location};
 pub(crate) use migrate::{MigrationSet, check, migrate};
 pub use migrate::MigrationError;
+pub(crate) use place::Place;
 pub(crate) use presence::Presence;

@@ -43,7 +43,8 @@ impl Presence {
     }
 }
 
-fn beside(database: &Path) -> PathBuf {
+/// The file beside a database that marks who has it open.
+pub(super) fn beside(database: &Path) -> PathBuf {
     let mut name = OsString::from(database.as_os_str());
     name.push("-verger");
     PathBuf::from(name)

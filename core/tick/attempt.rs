@@ -6,9 +6,11 @@ use std::time::Instant;
 use verger_worker::{Args, JobInfo, Manifest, Scope, Slot, code};
 
 use super::executor::Executor;
+use super::owed::{End, Ending};
 use super::report::{AttemptOutcome, AttemptReport};
 use crate::audit::{Stamp, Who};
 use crate::clock::Clock;
+use crate::failpoint::Failpoint;
 use crate::grant::Effective;
 use crate::queue::{self, Claimed, Transition};
 use crate::run::{AttemptError, Claim, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task};
@@ -28,6 +30,7 @@ pub(super) fn attempt(
     claimed: Claimed,
     lease_until: Timestamp,
 ) -> Result<AttemptReport, StoreError> {
+    Failpoint::Claimed.reached();
     let begun = Instant::now();
     let claim = Claim { id: claimed.id, token: claimed.token, attempt: claimed.attempt };
     let interrupt = Interrupt::default();
@@ -212,36 +215,24 @@ fn record(
     error: AttemptError,
     interrupted: Option<Interrupted>,
 ) -> AttemptOutcome {
-    let (id, token) = (claimed.id, claimed.token);
-    let (recorded, outcome) = match interrupted {
-        Some(Interrupted::Shutdown) => {
-            let released = executor.engine(inner, |connection| queue::release(connection, id, token).doing("give a job back"));
-            (released, AttemptOutcome::Released)
-        }
-        Some(Interrupted::Cancelled) => {
-            let to = Transition::Cancel(error.message.clone());
-            let cancelled = executor.engine(inner, |connection| {
-                queue::transition(connection, id, token, claimed.attempt, now, &to).doing("record a cancelled job")
-            });
-            (cancelled, AttemptOutcome::Cancelled(error.message.clone()))
-        }
+    let (end, outcome) = match interrupted {
+        Some(Interrupted::Shutdown) => (End::Released, AttemptOutcome::Released),
+        Some(Interrupted::Cancelled) => (End::Cancelled(error.message.clone()), AttemptOutcome::Cancelled(error.message.clone())),
         None => {
-            let retry_at = (claimed.attempt < claimed.max_attempts).then(|| now + inner.backoff(&claimed.worker).after(id, claimed.attempt));
-            let failed = executor.engine(inner, |connection| {
-                let job = (id, token, claimed.attempt);
-                queue::record_failure(connection, job, now, (&error.code, &error.message), retry_at).doing("record a failed attempt")
-            });
+            let backoff = inner.backoff(&claimed.worker);
+            let retry_at = (claimed.attempt < claimed.max_attempts).then(|| now + backoff.after(claimed.id, claimed.attempt));
             let outcome = match retry_at {
                 Some(at) => AttemptOutcome::Retryable(error.clone(), at),
                 None => AttemptOutcome::Discarded(error.clone()),
             };
-            (failed, outcome)
+            (End::Failed(error.clone(), retry_at), outcome)
         }
     };
-    match recorded {
+    let ending = Ending { id: claimed.id, token: claimed.token, attempt: claimed.attempt, end };
+    match inner.owed.write(inner, executor, now, ending) {
         Ok(true) => outcome,
         Ok(false) => AttemptOutcome::Lost(error),
-        // The job stays claimed until its lease ends; then it is tried again.
+        // The next tick tries to record it; if that never succeeds, the job is tried again when its lease ends.
         Err(store) => AttemptOutcome::Lost(AttemptError::new(code::STORE, format!("{error}; and the failure could not be recorded: {store}"))),
     }
 }

@@ -6,9 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::helper;
 use crate::run::Interrupted;
 use crate::time::Timestamp;
 use crate::verger::Inner;
+
+/// wasm runs on the thread's stack: room for the engine's limit and the host's calls.
+pub(super) const STACK_BYTES: usize = 2 << 20;
 
 /// The longest sleep between two looks at the wall clock: monotonic timers stand still while the machine is suspended.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -22,6 +26,9 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// A wall clock that moved this much more or less than the timer was set, or the machine was asleep.
 const JUMP: Duration = Duration::from_secs(5);
 
+/// The shortest pause after a tick that did nothing: whatever it finds due and cannot do must not keep a processor busy.
+const AFTER_NOTHING: Duration = Duration::from_millis(50);
+
 /// How long a job is waited for after it was told to stop.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -31,7 +38,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 pub struct TickLoop {
     inner: Arc<Inner>,
     stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    /// The one that ticks, and its helpers.
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// The loop could not be started or stopped.
@@ -50,10 +58,12 @@ pub enum LoopError {
 pub(crate) fn start(inner: &Arc<Inner>) -> Result<TickLoop, LoopError> {
     let stopping = Arc::new(AtomicBool::new(false));
     let (looped, stop) = (Arc::clone(inner), Arc::clone(&stopping));
-    // wasm runs on this thread's stack: room for the engine's limit and the host's calls.
-    let builder = std::thread::Builder::new().name("verger".to_string()).stack_size(2 << 20);
+    let builder = std::thread::Builder::new().name("verger".to_string()).stack_size(STACK_BYTES);
     let thread = builder.spawn(move || run(&looped, &stop)).map_err(LoopError::Thread)?;
-    Ok(TickLoop { inner: Arc::clone(inner), stopping, thread: Some(thread) })
+    // Dropped, it stops what was started.
+    let mut ticking = TickLoop { inner: Arc::clone(inner), stopping, threads: vec![thread] };
+    ticking.threads.extend(helper::start(inner, &ticking.stopping).map_err(LoopError::Thread)?);
+    Ok(ticking)
 }
 
 impl TickLoop {
@@ -68,21 +78,20 @@ impl TickLoop {
     /// Whether the loop runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.threads.first().is_some_and(|thread| !thread.is_finished())
     }
 
     fn stop_within(&mut self, bound: Duration) -> Result<(), LoopError> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let threads = std::mem::take(&mut self.threads);
         self.stopping.store(true, Ordering::Relaxed);
         self.inner.wake.ring();
-        if !ends_within(&thread, bound) {
-            self.inner.interrupt_all(Interrupted::Shutdown);
-            if !ends_within(&thread, LAST_WAIT) {
-                return Err(LoopError::StillRunning(bound + LAST_WAIT));
-            }
+        // Again and again: a job may begin at the very moment.
+        let interrupt = || self.inner.interrupt_all(Interrupted::Shutdown);
+        if !end_within(&threads, bound, || ()) && !end_within(&threads, LAST_WAIT, interrupt) {
+            return Err(LoopError::StillRunning(bound + LAST_WAIT));
         }
         // A panic of the loop was reported by the thread itself.
-        let _ = thread.join();
+        threads.into_iter().for_each(|thread| drop(thread.join()));
         Ok(())
     }
 }
@@ -95,14 +104,15 @@ impl Drop for TickLoop {
     }
 }
 
-fn ends_within(thread: &JoinHandle<()>, bound: Duration) -> bool {
+fn end_within(threads: &[JoinHandle<()>], bound: Duration, meanwhile: impl Fn()) -> bool {
     let begun = Instant::now();
     let mut pause = Duration::from_micros(200);
-    while !thread.is_finished() {
+    while threads.iter().any(|thread| !thread.is_finished()) {
         let left = bound.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return false;
         }
+        meanwhile();
         std::thread::sleep(pause.min(left));
         pause = (pause * 2).min(Duration::from_millis(5));
     }
@@ -114,26 +124,31 @@ fn run(inner: &Inner, stopping: &AtomicBool) {
     let mut idle = false;
     while !stopping.load(Ordering::Relaxed) {
         traces.remember();
+        // From before the tick, so that a jump in the middle of it is noticed too.
+        let since = (Instant::now(), inner.clock.now());
+        inner.wake.ring_helpers();
         let next = match crate::tick::tick(inner, inner.clock.now(), stopping) {
             Ok(report) => {
                 idle = report.attempts.is_empty() && report.fired.is_empty();
-                report.next_wake_at
+                let soonest = inner.clock.now() + if idle { AFTER_NOTHING } else { Duration::ZERO };
+                report.next_wake_at.map(|next| next.max(soonest))
             }
             Err(error) => {
                 tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "a tick could not be made; the next one follows");
+                // What it wrote before it failed is no reason for the next one.
+                traces.remember();
                 Some(inner.clock.now() + AFTER_ERROR)
             }
         };
         if idle {
             inner.shrink();
         }
-        sleep_until(inner, next, stopping, &mut traces);
+        sleep_until(inner, next, since, stopping, &mut traces);
     }
 }
 
-/// Sleeps until the next instant, the bell, a trace of someone else's commit, or the longest sleep is over.
-fn sleep_until(inner: &Inner, next: Option<Timestamp>, stopping: &AtomicBool, traces: &mut Traces) {
-    let (begun, wall) = (Instant::now(), inner.clock.now());
+/// Sleeps until the next instant, the bell, a trace of someone else's commit, a jump of the wall clock, or the longest sleep is over.
+fn sleep_until(inner: &Inner, next: Option<Timestamp>, (begun, wall): (Instant, Timestamp), stopping: &AtomicBool, traces: &mut Traces) {
     // After an enqueue inside the app's transaction: it may commit now, or a while later.
     let mut look = LOOK_EVERY;
     while !stopping.load(Ordering::Relaxed) {
@@ -141,7 +156,9 @@ fn sleep_until(inner: &Inner, next: Option<Timestamp>, stopping: &AtomicBool, tr
             look = Duration::from_millis(1);
         }
         let (slept, now) = (begun.elapsed(), inner.clock.now());
-        report_jump(wall, now, slept);
+        if jumped(wall, now, slept) {
+            return;
+        }
         let until_due = next.map_or(SLEEP_MAX, |next| next.since(now));
         let left = until_due.min(SLEEP_MAX.saturating_sub(slept));
         if left.is_zero() || traces.changed() || inner.wake.wait(left.min(look)) {
@@ -151,14 +168,15 @@ fn sleep_until(inner: &Inner, next: Option<Timestamp>, stopping: &AtomicBool, tr
     }
 }
 
-fn report_jump(wall: Timestamp, now: Timestamp, slept: Duration) {
-    let forward = now.since(wall + slept);
-    let backward = (wall + slept).since(now);
+/// Whether the wall clock moved otherwise than the timer. Says so.
+fn jumped(wall: Timestamp, now: Timestamp, slept: Duration) -> bool {
+    let (forward, backward) = (now.since(wall + slept), (wall + slept).since(now));
     if forward > JUMP {
         tracing::info!(seconds = forward.as_secs(), "the clock jumped forward: the machine was suspended, or someone set it");
     } else if backward > JUMP {
         tracing::info!(seconds = backward.as_secs(), "the clock was set back");
     }
+    forward.max(backward) > JUMP
 }
 
 /// What a commit of anyone leaves on the file system: the size and the time of the write-ahead log, or of the file itself.

@@ -2,7 +2,9 @@
 
 mod attempt;
 mod executor;
+mod helper;
 mod looping;
+mod owed;
 mod pass;
 mod report;
 mod wake;
@@ -11,6 +13,7 @@ pub(crate) use attempt::perform_directly;
 pub(crate) use executor::Executor;
 pub use looping::{LoopError, TickLoop};
 pub(crate) use looping::start;
-pub(crate) use pass::{check_schedule, tick};
+pub(crate) use owed::Owed;
+pub(crate) use pass::tick;
 pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};
 pub(crate) use wake::Wake;

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::attempt::attempt;
 use super::executor::Executor;
+use super::owed::{End, Ending};
 use super::report::TickReport;
 use crate::clock::{Clock, Shifted};
 use crate::queue::{self, Claimed, Lease, Lost};
 use crate::run::LEASE_MARGIN;
-use crate::schedule::{self, Checked, Due, Prepared};
-use crate::store::{Doing, StoreError};
+use crate::schedule::{self, Checked, Prepared, ScheduleRow};
+use crate::store::{Doing, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
 use crate::verger::Inner;
 
@@ -42,14 +43,14 @@ fn pass(
 ) -> Result<TickReport, StoreError> {
     let begun = Instant::now();
     let mut report = TickReport { now, fired: Vec::new(), attempts: Vec::new(), rescued: 0, pruned: 0, next_wake_at: None };
-    for due in executor.engine(inner, |connection| schedule::due(connection, now).doing("read the schedules"))? {
-        let prepared = prepare(inner, &due);
-        report.fired.extend(executor.transaction(inner, |connection| schedule::fire(connection, &due, &prepared, now))?);
-    }
+    inner.place.check()?;
+    inner.owed.settle(inner, executor, now)?;
+    look_at_the_clock(inner, executor, now, &mut report)?;
+    let failed = fire(inner, executor, now, &mut report)?;
     let expiry = executor.engine(inner, |connection| queue::next_expiry(connection).doing("read the leases"))?;
     if expiry.is_some_and(|expiry| expiry < now) {
         report.rescued = executor.transaction(inner, |connection| {
-            queue::rescue(connection, Lost::Expired, now, &inner.settings.backoff).doing("take lost jobs back")
+            queue::rescue(connection, Lost::Expired, now, &|worker| inner.backoff(worker)).doing("take lost jobs back")
         })?;
     }
     while report.attempts.len() < JOBS_MAX && begun.elapsed() < TIME_MAX && !stopping.load(Ordering::Relaxed) {
@@ -60,21 +61,62 @@ fn pass(
         perform(inner, executor, clock, claimed, until, stopping, &mut report)?;
     }
     if inner.prune_is_due(now, PRUNE_EVERY) {
-        report.pruned = executor
-            .engine(inner, |connection| queue::prune(connection, &inner.settings.retention, now).doing("prune finished jobs"))?;
+        report.pruned =
+            executor.engine(inner, |connection| queue::prune(connection, &inner.settings.retention, now).doing("prune finished jobs"))?;
     }
     report.next_wake_at = executor.engine(inner, |connection| next_wake(connection).doing("read what is due next"))?;
-    Ok(report)
+    failed.map_or(Ok(report), Err)
+}
+
+/// In the first tick, and when the clock was set back since the last one.
+fn look_at_the_clock(inner: &Inner, executor: &mut Executor, now: Timestamp, report: &mut TickReport) -> Result<(), StoreError> {
+    let last = Timestamp::from_millis(inner.ticked_at.load(Ordering::Relaxed));
+    if last > now {
+        for row in executor.engine(inner, |connection| schedule::misled(connection, now).doing("read the schedules"))? {
+            tracing::info!(schedule = row.name, "the clock was wrong by more than a day: the schedule goes on from now");
+            executor.transaction(inner, |connection| schedule::bring_back(connection, &row, now).doing("bring a schedule back"))?;
+        }
+    }
+    if last.as_millis() == i64::MAX {
+        for row in executor.engine(inner, |connection| schedule::at_start(connection).doing("read the schedules"))? {
+            let prepared = prepare(inner, &row);
+            let fired = executor.transaction(inner, |connection| schedule::fire_at_start(connection, &row, &prepared, now));
+            // One that fails by itself waits for the next start.
+            report.fired.extend(alone(&row.name, fired)?.ok());
+        }
+    }
+    inner.ticked_at.store(now.as_millis(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Decides the slots that are due. A schedule that fails does not keep the others from theirs: its error is returned.
+fn fire(inner: &Inner, executor: &mut Executor, now: Timestamp, report: &mut TickReport) -> Result<Option<StoreError>, StoreError> {
+    let mut failed = None;
+    for due in executor.engine(inner, |connection| schedule::due(connection, now).doing("read the schedules"))? {
+        let prepared = prepare(inner, &due.row);
+        match alone(&due.row.name, executor.transaction(inner, |connection| schedule::fire(connection, &due, &prepared, now)))? {
+            Ok(fired) => report.fired.extend(fired),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Ok(failed)
+}
+
+/// Parts the failure of one schedule from the file's own trouble, which is everyone's.
+fn alone<T>(name: &str, fired: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+    match fired {
+        Err(error) if matches!(error.kind(), StoreErrorKind::Constraint | StoreErrorKind::Other) => {
+            tracing::error!(schedule = name, error = %error, cause = ?std::error::Error::source(&error), "a schedule could not fire");
+            Ok(Err(error))
+        }
+        fired => fired.map(Ok),
+    }
 }
 
 /// Checks a due schedule's job against its worker, before the transaction.
-fn prepare(inner: &Inner, due: &Due) -> Prepared {
-    check_schedule(inner, &due.row.worker, schedule::new_job(&due.row)?)
-}
-
-/// A schedule's job, checked against its worker; else why there is none.
-pub(crate) fn check_schedule(inner: &Inner, worker: &str, job: crate::queue::NewJob) -> Prepared {
-    let (args, tenant_aware) = inner.check_job(worker, &job.args).map_err(|error| error.to_string())?;
+fn prepare(inner: &Inner, row: &ScheduleRow) -> Prepared {
+    let job = schedule::new_job(row)?;
+    let (args, tenant_aware) = inner.check_job(&row.worker, &job.args).map_err(|error| error.to_string())?;
     Ok(Checked { job, args, tenant_aware })
 }
 
@@ -86,8 +128,27 @@ fn claim(inner: &Inner, executor: &mut Executor, now: Timestamp) -> Result<(Vec<
     }
     let lease = Lease { holder: executor.holder.clone(), until };
     let batch = executor.batch;
-    let claimed = executor.transaction(inner, |connection| queue::claim(connection, &lease, now, batch).doing("claim jobs"))?;
+    // A queue with helpers shares its jobs with them, one at a time.
+    let limit = |queue: &str| if inner.settings.concurrency.get(queue).is_some_and(|concurrency| *concurrency > 1) { 1 } else { batch };
+    let claimed = executor.transaction(inner, |connection| queue::claim(connection, &lease, now, limit).doing("claim jobs"))?;
     Ok((claimed, until))
+}
+
+/// When the next job of a queue is due.
+pub(super) fn next_due_in(inner: &Inner, executor: &mut Executor, queue: &str) -> Result<Option<Timestamp>, StoreError> {
+    executor.engine(inner, |connection| queue::next_due_in(connection, queue).doing("read what is due"))
+}
+
+/// Claims one due job of a queue and performs it: how many there were.
+pub(super) fn perform_one(inner: &Inner, executor: &mut Executor, queue: &str, stopping: &AtomicBool) -> Result<usize, StoreError> {
+    let now = inner.clock.now();
+    let lease = Lease { holder: executor.holder.clone(), until: now + inner.surroundings.lease };
+    let limit = |name: &str| usize::from(name == queue);
+    let claimed = executor.transaction(inner, |connection| queue::claim(connection, &lease, now, limit).doing("claim a job"))?;
+    let mut report = TickReport { now, fired: Vec::new(), attempts: Vec::new(), rescued: 0, pruned: 0, next_wake_at: None };
+    let count = claimed.len();
+    perform(inner, executor, &inner.clock, claimed, lease.until, stopping, &mut report)?;
+    Ok(count)
 }
 
 fn perform(
@@ -105,30 +166,36 @@ fn perform(
         // What was claimed and not begun goes back: when the loop stops, or when the jobs before it took so long that others may have it.
         let late = clock.now() + LEASE_MARGIN > until;
         if stopping.load(Ordering::Relaxed) || late {
-            executor.transaction(inner, |connection| {
-                std::iter::once(&job).chain(claimed.as_slice()).try_for_each(|job| {
-                    queue::release(connection, job.id, job.token).map(|_| ()).doing("give jobs back")
-                })
-            })?;
+            let given_back = std::iter::once(&job).chain(claimed.as_slice()).map(given_back).collect();
+            inner.owed.write_all(inner, executor, clock.now(), given_back)?;
             break;
         }
-        let (id, token) = (job.id, job.token);
+        let this = given_back(&job);
         match attempt(inner, executor, clock, job, until) {
-            Ok(attempted) => report.attempts.push(attempted),
+            Ok(attempted) => {
+                report.attempts.push(attempted);
+                // An end that could not be written: the next job's would fare no better.
+                if let Err(error) = inner.owed.settle(inner, executor, clock.now()) {
+                    let given_back = claimed.as_slice().iter().map(given_back).collect();
+                    let _ = inner.owed.write_all(inner, executor, clock.now(), given_back);
+                    return Err(error);
+                }
+            }
             Err(error) => {
-                // No connection, so no attempt: give back what can be given.
-                let _ = executor.transaction(inner, |connection| {
-                    queue::release(connection, id, token).doing("give a job back")?;
-                    claimed.as_slice().iter().try_for_each(|job| {
-                        queue::release(connection, job.id, job.token).map(|_| ()).doing("give jobs back")
-                    })
-                });
+                // No connection, so no attempt: give back what can be given, now or later.
+                let given_back = std::iter::once(this).chain(claimed.as_slice().iter().map(given_back)).collect();
+                let _ = inner.owed.write_all(inner, executor, clock.now(), given_back);
                 return Err(error);
             }
         }
     }
     executor.adapt(count, begun.elapsed());
     Ok(())
+}
+
+/// A job that was claimed and not begun.
+fn given_back(job: &Claimed) -> Ending {
+    Ending { id: job.id, token: job.token, attempt: job.attempt, end: End::Released }
 }
 
 fn next_wake(connection: &rusqlite::Connection) -> rusqlite::Result<Option<Timestamp>> {

@@ -32,6 +32,7 @@ CREATE TABLE verger_jobs (
     progress_done INTEGER,
     progress_total INTEGER,
     unique_key BLOB,                                -- while set, no other job can have it
+    unique_until INTEGER,                           -- until then it stays set, even when the job is finished
     CHECK (json_valid(args) AND json_type(args) = 'object'),
     CHECK (tenant_aware = 0 OR (json_type(args, '$.organization_id') IS NOT NULL AND json_type(args, '$.actor_id') IS NOT NULL))
 ) STRICT;
@@ -48,10 +49,17 @@ CREATE INDEX verger_jobs_finished ON verger_jobs (state, finished_at) WHERE fini
 CREATE INDEX verger_jobs_of_schedule ON verger_jobs (schedule) WHERE schedule IS NOT NULL AND finished_at IS NULL;
 CREATE UNIQUE INDEX verger_jobs_unique ON verger_jobs (unique_key) WHERE unique_key IS NOT NULL;
 
+-- What is said of a queue. A queue needs no row.
+CREATE TABLE verger_queues (
+    name TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL,                        -- 1: nothing is claimed from it
+    updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- One row a named recurring rule.
 CREATE TABLE verger_schedules (
     name TEXT PRIMARY KEY,
-    expression TEXT NOT NULL,                       -- crontab(5), or `every 300000ms`
+    expression TEXT NOT NULL,                       -- crontab(5), or `@every 5m`
     timezone TEXT NOT NULL,                         -- IANA name
     worker TEXT NOT NULL,
     args TEXT NOT NULL CHECK (json_valid(args) AND json_type(args) = 'object'),
@@ -78,8 +86,8 @@ CREATE TABLE verger_fires (
     slot INTEGER NOT NULL,
     fired_at INTEGER NOT NULL,                      -- when it was decided
     outcome TEXT NOT NULL CHECK (outcome = 'enqueued' OR outcome = 'coalesced' OR outcome = 'skipped'),
-    reason TEXT,                                    -- for skipped: overlap, deadline, paused, missed, worker
-    missed INTEGER NOT NULL DEFAULT 0,              -- earlier slots the job of this row stands for
+    reason TEXT,                                    -- for skipped: overlap, deadline, paused, missed, changed, removed, 'worker: …', 'unreadable: …'; run-now: no slot, a job someone asked for
+    missed INTEGER NOT NULL DEFAULT 0,              -- slots before it that this row stands for too
     job INTEGER,                                    -- the job it made, or that stands for it
     PRIMARY KEY (schedule, slot)
 ) STRICT, WITHOUT ROWID;
@@ -113,6 +121,26 @@ END;
 CREATE TRIGGER verger_audit_no_replace BEFORE INSERT ON verger_audit WHEN EXISTS (SELECT 1 FROM verger_audit WHERE id = NEW.id) BEGIN
     SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be replaced');
 END;
-CREATE TRIGGER verger_audit_no_delete BEFORE DELETE ON verger_audit BEGIN
+-- The last row that retention took out: where the chain of those that stay begins.
+CREATE TABLE verger_audit_anchor (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    cutoff INTEGER,                                 -- rows written before this instant were to go
+    pruned_at INTEGER                               -- when they went
+) STRICT;
+INSERT INTO verger_audit_anchor (one, id, hash) VALUES (1, 0, zeroblob(32));
+
+CREATE TRIGGER verger_audit_no_delete BEFORE DELETE ON verger_audit WHEN OLD.id > (SELECT id FROM verger_audit_anchor) BEGIN
     SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be deleted');
+END;
+CREATE TRIGGER verger_audit_anchor_forward BEFORE UPDATE ON verger_audit_anchor
+WHEN NEW.id <= OLD.id OR NEW.hash IS NOT (SELECT hash FROM verger_audit WHERE id = NEW.id) BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: the anchor of the audit log moves forward only, onto one of its rows');
+END;
+CREATE TRIGGER verger_audit_anchor_no_delete BEFORE DELETE ON verger_audit_anchor BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: the anchor of the audit log cannot be deleted');
+END;
+CREATE TRIGGER verger_audit_anchor_no_insert BEFORE INSERT ON verger_audit_anchor BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: the audit log has one anchor');
 END;

@@ -34,7 +34,8 @@ impl Worker for Chronicler {
             None => args.get("tag")?,
         };
         let write = |step: i64| job.execute("INSERT INTO things (name, value) VALUES (?1, ?2)", params![tag.as_str(), step]);
-        let written: i64 = job.query("SELECT count(*) FROM things WHERE name = ?1", params![tag.as_str()])?.rows().next().unwrap()?.take(0)?;
+        let written: i64 =
+            job.query("SELECT count(*) FROM things WHERE name = ?1", params![tag.as_str()])?.rows().next().unwrap()?.take(0)?;
         match kind.as_str() {
             "steps" => {
                 for step in written..STEPS {
@@ -91,9 +92,8 @@ pub(crate) fn found(file: &Path) {
 /// This life on this file.
 pub(crate) fn builder(file: &Path) -> Builder {
     let keep = Retention { completed: None, cancelled: None, discarded: None, fires: None };
-    let schedule = |name: &str, overlap| {
-        Schedule::cron(name, "* * * * * *").unwrap().worker("chronicler").missed(Missed::Replay(3)).overlap(overlap)
-    };
+    let schedule =
+        |name: &str, overlap| Schedule::cron(name, "* * * * * *").unwrap().worker("chronicler").missed(Missed::Replay(3)).overlap(overlap);
     Verger::builder(file)
         .without_built_ins()
         .worker(Chronicler)
@@ -124,8 +124,20 @@ impl Dice {
     }
 }
 
-const KINDS: [&str; 12] =
-    ["plain", "plain", "plain", "steps", "flaky", "doomed", "cancels", "snoozes", "slow", "component", "component-steps", "component-traps"];
+const KINDS: [&str; 12] = [
+    "plain",
+    "plain",
+    "plain",
+    "steps",
+    "flaky",
+    "doomed",
+    "cancels",
+    "snoozes",
+    "slow",
+    "component",
+    "component-steps",
+    "component-traps",
+];
 
 /// A job of some kind, and what it is called in the books.
 pub(crate) fn some_job(dice: &mut Dice, seed: u64, number: u64) -> (String, NewJob) {
@@ -251,7 +263,10 @@ pub(crate) fn check(app: &Connection, told: &BTreeSet<String>) -> Books {
     // The app's order and its job are one transaction, and so are a slot of the ledger and its job.
     let one = |sql: &str| app.query_row::<i64, _, _>(sql, [], |row| row.get(0)).unwrap();
     assert_eq!(one("SELECT count(*) FROM orders"), known.iter().filter(|tag| tag.starts_with("ordered-")).count() as i64);
-    assert_eq!(one("SELECT count(*) FROM orders WHERE tag NOT IN (SELECT args ->> '$.tag' FROM verger_jobs WHERE args ->> '$.tag' IS NOT NULL)"), 0);
+    assert_eq!(
+        one("SELECT count(*) FROM orders WHERE tag NOT IN (SELECT args ->> '$.tag' FROM verger_jobs WHERE args ->> '$.tag' IS NOT NULL)"),
+        0
+    );
     let of_slots = "SELECT count(*) FROM verger_jobs j WHERE schedule IS NOT NULL AND NOT EXISTS (SELECT 1 FROM verger_fires f WHERE \
                     f.schedule = j.schedule AND f.slot = j.slot AND f.job = j.id)";
     assert_eq!(one(of_slots), 0, "jobs of a schedule without their line in the ledger");
@@ -264,9 +279,8 @@ pub(crate) fn settle(verger: &Verger, app: &Connection, told: &BTreeSet<String>)
     let begun = std::time::Instant::now();
     loop {
         verger.tick(verger.now()).unwrap();
-        let waiting: i64 = app
-            .query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL AND schedule IS NULL", [], |row| row.get(0))
-            .unwrap();
+        let waiting: i64 =
+            app.query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL AND schedule IS NULL", [], |row| row.get(0)).unwrap();
         if waiting == 0 {
             break;
         }

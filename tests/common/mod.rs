@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
 pub(crate) mod chronicle;
+#[cfg(unix)]
+pub(crate) mod faulty;
 mod marionette;
 pub(crate) mod processes;
 

@@ -69,6 +69,13 @@ impl Interval {
         i64::try_from(anchor + k * every).ok().map(Timestamp::from_millis)
     }
 
+    /// How many slots lie after `after`, up to and with `until`.
+    pub(super) fn count_between(self, after: Timestamp, until: Timestamp, anchor: Timestamp) -> u64 {
+        let passed =
+            |at: Timestamp| (i128::from(at.as_millis()) - i128::from(anchor.as_millis())).div_euclid(i128::from(self.millis)).max(0);
+        u64::try_from(passed(until) - passed(after)).unwrap_or(0)
+    }
+
     /// Number and name of the longest unit, of those in words, that fits a whole number of times.
     pub(super) fn in_words(self) -> (i64, &'static str) {
         const WORDS: [(&str, i64); 5] =

@@ -4,6 +4,7 @@
 //! [`words`] and [`preview`] explain an expression to people.
 
 mod clock;
+mod count;
 mod error;
 mod field;
 mod interval;

@@ -70,6 +70,12 @@ impl Rule {
         self.schedules.iter().filter_map(|schedule| schedule.after(&after).next()).map(|next| next.timestamp()).min()
     }
 
+    /// How many slots a matching day (86,400 s), hour or minute has when the clock runs evenly.
+    pub(super) fn slots_per(&self, seconds: i64) -> u64 {
+        let counts = [(self.hour, 3_600), (self.minute, 60), (self.second, 1)];
+        counts.into_iter().filter(|(_, unit)| *unit < seconds).map(|(field, _)| u64::from(field.count())).product()
+    }
+
     /// Whether any date matches: each weekday comes to every date in time, so only day and month can contradict each other.
     fn is_possible(&self) -> bool {
         self.either_day() || self.month.values().any(|month| self.day_of_month.first() <= longest(month))

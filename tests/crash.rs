@@ -1,0 +1,188 @@
+//! A process is killed at any instant, again and again: nothing is lost, nothing is done twice, and what was interrupted runs again at once.
+//!
+//! The processes are this test binary, started again. 50 kills by default; `VERGER_LONG=1 cargo test --release --test crash` makes 2,000.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::chronicle::{Dice, builder, check, enqueue_some, found, settle};
+use common::processes::Process;
+use serde_json::json;
+use verger::rusqlite::Connection;
+use verger::testing::Failpoint;
+use verger::{JobId, JobState, NewJob, Verger};
+
+const FILE: &str = "VERGER_TEST_FILE";
+const SEED: &str = "VERGER_TEST_SEED";
+const FAILPOINT: &str = "VERGER_TEST_FAILPOINT";
+
+/// Kills on one file before the next is begun: the books are read after each.
+const KILLS_A_FILE: u64 = 50;
+
+/// How soon an interrupted job runs again.
+const AGAIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// Not a test of its own: the life of the process that is killed.
+#[test]
+fn live_until_killed() {
+    let Some(file) = std::env::var_os(FILE) else { return };
+    let seed: u64 = std::env::var(SEED).unwrap().parse().unwrap();
+    if let Ok(place) = std::env::var(FAILPOINT) {
+        let (place, nth) = place.split_once(' ').unwrap();
+        Failpoint::ALL.into_iter().find(|failpoint| format!("{failpoint:?}") == place).unwrap().abort_at(nth.parse().unwrap());
+    }
+    let verger = builder(Path::new(&file)).open().unwrap();
+    let mut app = verger.connect().unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "\nready").unwrap();
+    let _ticking = verger.start().unwrap();
+    let (mut dice, mut number) = (Dice::new(seed), 0);
+    loop {
+        let tags = enqueue_some(&verger, &mut app, &mut dice, seed, &mut number);
+        tags.iter().for_each(|tag| writeln!(out, "told {tag}").unwrap());
+        let waiting: i64 = app.query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL", [], |row| row.get(0)).unwrap();
+        std::thread::sleep(Duration::from_micros(if waiting > 40 { 20_000 } else { dice.below(2_500) }));
+    }
+}
+
+/// A file, what was acknowledged on it, and how it went.
+struct Life {
+    folder: tempfile::TempDir,
+    told: BTreeSet<String>,
+    dice: Dice,
+    interrupted: usize,
+    longest: Duration,
+}
+
+impl Life {
+    fn begin(seed: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        found(&folder.path().join("app.db"));
+        Self { folder, told: BTreeSet::new(), dice: Dice::new(seed), interrupted: 0, longest: Duration::ZERO }
+    }
+
+    fn start(&self, seed: u64, failpoint: Option<String>) -> Process {
+        let file = self.folder.path().join("app.db");
+        let mut variables = vec![(FILE, file.display().to_string()), (SEED, seed.to_string())];
+        variables.extend(failpoint.map(|place| (FAILPOINT, place)));
+        Process::start("live_until_killed", &variables)
+    }
+
+    fn heard(&mut self, lines: Vec<String>) {
+        self.told.extend(lines.iter().filter_map(|line| line.strip_prefix("told ")).map(str::to_string));
+    }
+
+    /// Reads the books as the dead process left them, opens the file, and lets what was interrupted run.
+    fn reopen(&mut self) -> (Verger, Connection) {
+        let file = self.folder.path().join("app.db");
+        let app = Connection::open(&file).unwrap();
+        app.busy_timeout(Duration::from_secs(10)).unwrap();
+        let migrated: bool = app.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'verger_jobs'", [], |row| row.get(0)).unwrap();
+        let mut interrupted = Vec::new();
+        if migrated {
+            check(&app, &self.told);
+            let mut select = app.prepare("SELECT id FROM verger_jobs WHERE state = 'executing' AND worker <> 'poison'").unwrap();
+            interrupted = select.query_map([], |row| row.get(0)).unwrap().map(|id| JobId::from_number(id.unwrap())).collect();
+        }
+        let begun = Instant::now();
+        let verger = builder(&file).open().unwrap();
+        let executing: i64 = app.query_row("SELECT count(*) FROM verger_jobs WHERE state = 'executing'", [], |row| row.get(0)).unwrap();
+        assert_eq!(executing, 0, "whoever held them is dead");
+        verger.verify_audit().unwrap();
+        self.interrupted += interrupted.len();
+        while !interrupted.is_empty() {
+            let report = verger.tick(verger.now()).unwrap();
+            interrupted.retain(|id| !report.attempts.iter().any(|attempt| attempt.job == *id));
+            // A crash may have been the last attempt there was.
+            interrupted.retain(|id| verger.job(*id).unwrap().unwrap().state != JobState::Discarded);
+            assert!(begun.elapsed() < AGAIN_WITHIN, "{interrupted:?} did not run again within {AGAIN_WITHIN:?}");
+        }
+        self.longest = self.longest.max(begun.elapsed());
+        (verger, app)
+    }
+}
+
+#[test]
+fn kills_at_any_instant_lose_nothing_and_double_nothing() {
+    let kills = if std::env::var_os("VERGER_LONG").is_some() { 2_000 } else { 50 };
+    let begun = Instant::now();
+    let (mut interrupted, mut longest, mut jobs, mut effects, mut crashed, mut told) = (0, Duration::ZERO, 0, 0, 0, 0);
+    for first in (0..kills).step_by(KILLS_A_FILE as usize) {
+        let mut life = Life::begin(first + 1);
+        for kill in first..first + KILLS_A_FILE.min(kills - first) {
+            let process = life.start(kill, None);
+            // Some while they open the file, most in the middle of things.
+            if life.dice.below(6) > 0 {
+                assert!(process.hear("ready", Duration::from_secs(30)).is_some());
+            }
+            std::thread::sleep(Duration::from_micros(life.dice.below(60_000)));
+            let lines = process.kill();
+            life.heard(lines);
+            drop(life.reopen());
+        }
+        let (verger, app) = life.reopen();
+        let books = settle(&verger, &app, &life.told);
+        (interrupted, longest) = (interrupted + life.interrupted, longest.max(life.longest));
+        (jobs, effects, crashed, told) =
+            (jobs + books.jobs, effects + books.effects, crashed + books.crashed_attempts, told + life.told.len());
+        if kills > KILLS_A_FILE {
+            println!("{} kills, {jobs} jobs, {:.0?}", first + KILLS_A_FILE, begun.elapsed());
+        }
+    }
+    println!(
+        "{kills} kills in {:.1?}: {jobs} jobs ({told} acknowledged) and {effects} effects, {interrupted} jobs held when their process died, \
+         {crashed} attempts counted as crashed; all ran again within {longest:.0?}",
+        begun.elapsed()
+    );
+    assert!(interrupted > 0 && crashed > 0);
+}
+
+#[test]
+fn a_crash_at_any_step_of_an_attempt_loses_nothing_and_doubles_nothing() {
+    for place in Failpoint::ALL {
+        let mut life = Life::begin(7);
+        for (seed, nth) in [(1, 1), (2, 4), (3, 13)] {
+            let process = life.start(seed, Some(format!("{place:?} {nth}")));
+            let (status, lines) = process.end(Duration::from_secs(30));
+            assert!(!status.success());
+            life.heard(lines);
+            let (verger, _) = life.reopen();
+            drop(verger);
+        }
+        let (verger, app) = life.reopen();
+        let books = settle(&verger, &app, &life.told);
+        assert!(books.jobs >= 10, "{place:?}: {books:?}");
+        match place {
+            // It was over and done with.
+            Failpoint::AfterCommit => {}
+            _ => assert!(books.crashed_attempts >= 3, "{place:?}: {books:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_job_that_kills_its_process_ends_discarded_and_the_others_go_on() {
+    let mut life = Life::begin(9);
+    let (verger, app) = life.reopen();
+    let poison = verger.enqueue(NewJob::new("poison", json!({})).max_attempts(3)).unwrap().id;
+    drop((verger, app));
+    for attempt in 1..=3 {
+        let (status, lines) = life.start(attempt, None).end(Duration::from_secs(30));
+        assert!(!status.success());
+        life.heard(lines);
+        let app = Connection::open(life.folder.path().join("app.db")).unwrap();
+        check(&app, &life.told);
+        let attempts: i64 = app.query_row("SELECT attempt FROM verger_jobs WHERE worker = 'poison'", [], |row| row.get(0)).unwrap();
+        assert_eq!(attempts, i64::try_from(attempt).unwrap());
+    }
+    let (verger, app) = life.reopen();
+    let job = verger.job(poison).unwrap().unwrap();
+    assert_eq!(job.state, JobState::Discarded);
+    assert_eq!(job.errors.iter().map(|error| error.code.as_str()).collect::<Vec<_>>(), ["crashed"; 3]);
+    settle(&verger, &app, &life.told);
+}
