@@ -17,9 +17,9 @@ use crate::event::Bus;
 use crate::grant::Grant;
 use crate::queue::{self, Backoff, EnqueueError, Lost, Retention};
 use crate::run::Surroundings;
-use crate::schedule::{self, Schedule, ScheduleError};
 #[cfg(feature = "wasm")]
 use crate::sandbox::{CompileCache, Plugin, Source};
+use crate::schedule::{self, Schedule, ScheduleError};
 use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Place, Presence, StoreError};
 use crate::tick::{Owed, Wake};
 use crate::verger::{Inner, Verger};
@@ -91,7 +91,12 @@ impl Builder {
             grants: HashMap::new(),
             capabilities: Capabilities::default(),
             schedules: Vec::new(),
-            settings: Settings { backoff: Backoff::default(), backoffs: HashMap::new(), concurrency: HashMap::new(), retention: Retention::default() },
+            settings: Settings {
+                backoff: Backoff::default(),
+                backoffs: HashMap::new(),
+                concurrency: HashMap::new(),
+                retention: Retention::default(),
+            },
             lease: LEASE,
             keep_audit: KEEP_AUDIT,
             #[cfg(feature = "wasm")]
@@ -273,7 +278,12 @@ impl Builder {
                 idle: Mutex::new(Vec::new()),
                 registry,
                 refused,
-                surroundings: Arc::new(Surroundings { capabilities: self.capabilities, bus: Bus::default(), lease: self.lease, keep_audit: self.keep_audit }),
+                surroundings: Arc::new(Surroundings {
+                    capabilities: self.capabilities,
+                    bus: Bus::default(),
+                    lease: self.lease,
+                    keep_audit: self.keep_audit,
+                }),
                 clock: self.clock,
                 settings: self.settings,
                 wake: Wake::default(),
@@ -389,7 +399,10 @@ impl Verger {
         for schedule in schedules {
             schedule.check()?;
             if !names.insert(&schedule.name) {
-                return Err(ScheduleError::Invalid { name: schedule.name.clone(), reason: "another schedule has the same name".to_string() });
+                return Err(ScheduleError::Invalid {
+                    name: schedule.name.clone(),
+                    reason: "another schedule has the same name".to_string(),
+                });
             }
             let (args, _) = self.inner.check_job(&schedule.job.worker, &schedule.job.args).map_err(|error| refusal(schedule, error))?;
             self.inner.ready(schedule.job.clone()).map_err(|error| refusal(schedule, error))?;

@@ -82,7 +82,12 @@ impl Verger {
         })
     }
 
-    fn built_in<T>(&self, worker: &str, args: Json, read: impl FnOnce(&dyn Fn(&str) -> Option<u64>) -> Option<T>) -> Result<T, PerformError> {
+    fn built_in<T>(
+        &self,
+        worker: &str,
+        args: Json,
+        read: impl FnOnce(&dyn Fn(&str) -> Option<u64>) -> Option<T>,
+    ) -> Result<T, PerformError> {
         let performed = self.perform_now(worker, args)?;
         let field = |name: &str| performed.result().and_then(|result| result.get(name)).and_then(Json::as_u64);
         read(&field).ok_or_else(|| PerformError::Unexpected { worker: worker.to_string(), found: format!("{:?}", performed.outcome) })

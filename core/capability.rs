@@ -34,11 +34,7 @@ pub(crate) struct Capabilities {
 }
 
 impl Capabilities {
-    pub(crate) fn add(
-        &mut self,
-        name: String,
-        function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
-    ) {
+    pub(crate) fn add(&mut self, name: String, function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static) {
         self.functions.insert(name, Arc::new(function));
     }
 

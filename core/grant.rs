@@ -208,7 +208,8 @@ impl Effective {
         for ask in &manifest.tables {
             let table = ask.resolve(args).to_lowercase();
             for verb in &ask.verbs {
-                let columns = if grant.as_declared { Some(&None) } else { grant.tables.get(&table).and_then(|granted| granted.verbs.get(verb)) };
+                let columns =
+                    if grant.as_declared { Some(&None) } else { grant.tables.get(&table).and_then(|granted| granted.verbs.get(verb)) };
                 match columns {
                     Some(columns) => {
                         tables.entry(table.clone()).or_default().verbs.insert(*verb, columns.clone());
@@ -221,7 +222,15 @@ impl Effective {
         }
         let asked = manifest.capabilities.iter();
         let capabilities = asked.filter(|name| grant.as_declared || grant.capabilities.contains(*name)).cloned().collect();
-        Self { worker: format!("worker {}", manifest.name), tables, withheld, capabilities, tenant_column: grant.tenant_column.clone(), shared: grant.shared.clone(), limits: grant.limits.clone() }
+        Self {
+            worker: format!("worker {}", manifest.name),
+            tables,
+            withheld,
+            capabilities,
+            tenant_column: grant.tenant_column.clone(),
+            shared: grant.shared.clone(),
+            limits: grant.limits.clone(),
+        }
     }
 
     /// The tables it covers in any way, in lower case.
@@ -255,7 +264,11 @@ impl Effective {
                     return Ok(());
                 }
                 let columns: Vec<_> = columns.iter().map(String::as_str).collect();
-                return Err(format!("{verb} denied: column {table}.{column} ({} is granted {verb} on its columns {})", self.worker, columns.join(", ")));
+                return Err(format!(
+                    "{verb} denied: column {table}.{column} ({} is granted {verb} on its columns {})",
+                    self.worker,
+                    columns.join(", ")
+                ));
             }
             None => {}
         }

@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-
 // Data flows one way: clock → schedule → queue → worker → sandbox → run → store → audit. A module never reaches back up.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise"))]
 

@@ -99,6 +99,10 @@ fn a_common_table_expression_opens_no_table_that_is_not_granted() {
         "WITH sqlite_schema AS (SELECT 1) SELECT * FROM main.sqlite_schema",
         "WITH v AS (SELECT * FROM verger_jobs) SELECT * FROM v",
         "SELECT * FROM pragma_table_info('orders')",
+        "WITH x AS (SELECT 1) SELECT count(*) FROM pragma_table_info('orders')",
+        "WITH x AS (SELECT 1) SELECT count(*) FROM dbstat",
+        "WITH x AS (SELECT 1) SELECT count(*) FROM secrets",
+        "WITH secrets AS MATERIALIZED (SELECT 1) SELECT count(*) FROM secrets, main.secrets",
         "EXPLAIN QUERY PLAN SELECT * FROM orders",
     ] {
         let denied = run(&verger, Json::Null, sql, false).unwrap_err();
@@ -108,6 +112,8 @@ fn a_common_table_expression_opens_no_table_that_is_not_granted() {
         ("SELECT id FROM open_orders ORDER BY id", json!([[1], [3], [4]])),
         ("WITH mine AS (SELECT id FROM orders WHERE total > 15) SELECT count(id) FROM mine", json!([[3]])),
         ("SELECT value FROM json_each('[1,2]')", json!([[1], [2]])),
+        ("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 9) SELECT count(*) FROM n", json!([[9]])),
+        ("WITH m AS MATERIALIZED (SELECT id FROM orders) SELECT count(*) FROM m", json!([[4]])),
     ] {
         assert_eq!(run(&verger, Json::Null, sql, false).unwrap(), rows, "{sql}");
     }
@@ -244,12 +250,17 @@ fn a_write_to_a_view_opens_no_table_that_is_not_granted() {
         assert!(denied.contains("denied"), "{sql}: {denied}");
     }
     let app = verger.connect().unwrap();
-    let left: String = app.query_row("SELECT group_concat(id || organization_id || total || state || card, ' ') FROM orders", [], |row| row.get(0)).unwrap();
+    let left: String = app
+        .query_row("SELECT group_concat(id || organization_id || total || state || card, ' ') FROM orders", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(left, "1a10openx 2a20paidx 3b30openy 4b40openy");
     for (sql, rows) in [
         ("SELECT o.id, v.total FROM orders o JOIN open_orders v ON v.id = o.id", json!([[1, 10]])),
         ("UPDATE orders SET total = total + 1 WHERE id = 1 RETURNING total", json!([[11]])),
-        ("WITH big AS (SELECT id FROM orders WHERE total < 15) SELECT v.id FROM (SELECT id FROM orders) v WHERE v.id NOT IN (SELECT id FROM big)", json!([[2]])),
+        (
+            "WITH big AS (SELECT id FROM orders WHERE total < 15) SELECT v.id FROM (SELECT id FROM orders) v WHERE v.id NOT IN (SELECT id FROM big)",
+            json!([[2]]),
+        ),
     ] {
         assert_eq!(query(&verger, sql), Ok(rows), "{sql}");
     }
@@ -279,7 +290,11 @@ fn a_write_to_a_view_of_the_app_opens_no_table_beneath_it() {
     }
     let oracle = "SELECT * FROM open_orders WHERE total > (SELECT count(*) FROM secrets)";
     assert!(run(&verger, Json::Null, oracle, false).unwrap_err().contains("denied"));
-    assert_eq!(run(&verger, Json::Null, "UPDATE open_orders SET total = total + 1 WHERE id = 3", true), Ok(json!(2)), "with the trigger's own row");
+    assert_eq!(
+        run(&verger, Json::Null, "UPDATE open_orders SET total = total + 1 WHERE id = 3", true),
+        Ok(json!(2)),
+        "with the trigger's own row"
+    );
     // A trigger of the app's may call what its worker may not.
     assert_eq!(run(&verger, Json::Null, "INSERT INTO notes (text) VALUES ('x')", true), Ok(json!(1)));
     assert!(run(&verger, Json::Null, "SELECT CURRENT_TIMESTAMP", false).unwrap_err().contains("denied"));
@@ -296,7 +311,12 @@ fn a_view_that_is_not_granted_is_not_even_counted() {
         verger.connect().unwrap().execute_batch(views).unwrap();
     }
     for view in ["words", "main.words", "both", "main.both", "over_words", "[BOTH]"] {
-        for sql in ["SELECT count(*) FROM v", "SELECT 1 FROM v", "SELECT id FROM orders WHERE EXISTS (SELECT 1 FROM v)", "SELECT count(*) FROM orders, v"] {
+        for sql in [
+            "SELECT count(*) FROM v",
+            "SELECT 1 FROM v",
+            "SELECT id FROM orders WHERE EXISTS (SELECT 1 FROM v)",
+            "SELECT count(*) FROM orders, v",
+        ] {
             let sql = sql.replace('v', view);
             for (verger, organization) in [(&free, Json::Null), (&confined, json!("a"))] {
                 let denied = run(verger, organization, &sql, false).unwrap_err();
@@ -313,7 +333,13 @@ fn a_view_that_is_not_granted_is_not_even_counted() {
 
 #[test]
 fn columns_that_are_not_granted_stay_closed_in_a_confined_write() {
-    let verger = open(Grant::new().read_columns("orders", ["id", "state"]).update_columns("orders", ["state"]).delete("orders").tenant_column("organization_id"));
+    let verger = open(
+        Grant::new()
+            .read_columns("orders", ["id", "state"])
+            .update_columns("orders", ["state"])
+            .delete("orders")
+            .tenant_column("organization_id"),
+    );
     assert_eq!(execute(&verger, "UPDATE orders SET state = 'new' WHERE id = 1"), Ok(json!(1)));
     for sql in [
         "UPDATE orders SET state = 'x' WHERE card = 'x'",
@@ -343,9 +369,12 @@ fn a_full_text_index_that_the_apps_triggers_keep_does_not_stop_a_worker() {
             )
             .unwrap();
         assert_eq!(run(&verger, organization.clone(), "UPDATE orders SET state = 'sent' WHERE id = 1", true), Ok(json!(1)));
-        let count: i64 = verger.connect().unwrap().query_row("SELECT count(*) FROM found WHERE found MATCH 'sent'", [], |row| row.get(0)).unwrap();
+        let count: i64 =
+            verger.connect().unwrap().query_row("SELECT count(*) FROM found WHERE found MATCH 'sent'", [], |row| row.get(0)).unwrap();
         assert_eq!(count, 1);
-        for sql in ["SELECT c0 FROM found_content", "SELECT count(*) FROM found_content", "SELECT state FROM found", "SELECT count(*) FROM found"] {
+        for sql in
+            ["SELECT c0 FROM found_content", "SELECT count(*) FROM found_content", "SELECT state FROM found", "SELECT count(*) FROM found"]
+        {
             assert!(run(&verger, organization.clone(), sql, false).unwrap_err().contains("denied"), "{sql}");
         }
     }
@@ -362,7 +391,11 @@ fn a_change_of_the_schema_reaches_the_next_confined_run() {
 #[test]
 fn no_error_tells_a_confined_worker_the_names_of_its_walls() {
     let verger = confined();
-    for sql in ["SELECT nothing FROM orders", "INSERT INTO orders (id, total, organization_id) VALUES (1, NULL, 'a')", "SELECT * FROM orders, orders o WHERE id = 1"] {
+    for sql in [
+        "SELECT nothing FROM orders",
+        "INSERT INTO orders (id, total, organization_id) VALUES (1, NULL, 'a')",
+        "SELECT * FROM orders, orders o WHERE id = 1",
+    ] {
         let said = query(&verger, sql).and_then(|_| execute(&verger, sql)).unwrap_err();
         assert!(!said.contains("verger_"), "{sql}: {said}");
     }

@@ -3,6 +3,7 @@
 //! Statements are made at random from a grammar that knows the names worth shadowing. Each runs confined among three tenants and
 //! unconfined on a database that holds tenant `a` alone. 2,000 statements; `VERGER_LONG=1` makes it 100,000. A failure prints the seed
 //! and the statement; `VERGER_SEED=…` replays a run.
+#![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod grammar;
@@ -11,8 +12,8 @@ use std::collections::BTreeMap;
 
 use grammar::{Grammar, Statement};
 use serde_json::{Value as Json, json};
-use verger::verger_worker::prelude::*;
 use verger::rusqlite::Connection;
+use verger::verger_worker::prelude::*;
 use verger::{Grant, PerformError, Verger};
 
 /// Sends the SQL of its args; answers with the rows, or with the number of rows changed.
@@ -70,7 +71,8 @@ struct World {
 
 impl World {
     fn open(organization: Json, tenants: &'static [&'static str], default: &str) -> Self {
-        let grant = GRANTED[..7].iter().copied().fold(Grant::new(), Grant::write).read("rates").shared("rates").tenant_column("organization_id");
+        let grant =
+            GRANTED[..7].iter().copied().fold(Grant::new(), Grant::write).read("rates").shared("rates").tenant_column("organization_id");
         let grant = grant.time_limit(std::time::Duration::from_secs(5));
         let verger = Verger::in_memory().without_built_ins().worker(Sql).grant("sql", grant).open().unwrap();
         let app = verger.connect().unwrap();
@@ -95,7 +97,10 @@ impl World {
             };
             for n in 1..=7 {
                 let (id, state) = (base + n, ["open", "paid", "void"][n % 3]);
-                sql.push_str(&format!("INSERT INTO orders (id, organization_id, total, state) VALUES ({id}, '{tenant}', {}, '{state}'); ", n * 10));
+                sql.push_str(&format!(
+                    "INSERT INTO orders (id, organization_id, total, state) VALUES ({id}, '{tenant}', {}, '{state}'); ",
+                    n * 10
+                ));
                 sql.push_str(&format!("INSERT INTO lines VALUES ({id}, 1, '{tenant}', '{state}'), ({id}, 2, '{tenant}', NULL); "));
                 sql.push_str(&format!("INSERT INTO members VALUES ('{tenant}', {n}, {}, '{}'); ", n % 4, ["Open", "PAID", "void"][n % 3]));
                 sql.push_str(&format!("INSERT INTO notes VALUES ('{tenant}', {n}, '{state}'); "));
@@ -177,12 +182,23 @@ fn random_sql_confined_among_many_tenants_answers_as_if_its_tenant_were_alone() 
             (Err(reason), Ok(_)) => {
                 // Only for what it is told a confined worker cannot have, never by a fault.
                 // SQLite forgets an alias, or a WITH inside, in an UPDATE of a view. No view stands before one without a tenant.
-                let known = ["denied]", "no such column", "no such table", "another organization", "without a primary key", "UPSERT", "UNIQUE", "because it is a view"];
+                let known = [
+                    "denied]",
+                    "no such column",
+                    "no such table",
+                    "another organization",
+                    "without a primary key",
+                    "UPSERT",
+                    "UNIQUE",
+                    "because it is a view",
+                ];
                 assert!(known.iter().any(|known| reason.contains(known)), "refused for no good reason\n{}", about());
                 "refused confined"
             }
             // With a trigger in place SQLite asks only of a row whether it can be changed.
-            (Ok(changed), Err(reason)) if reason.contains("because it is a view") && (*changed == json!(0) || *changed == json!([])) => "an error either way",
+            (Ok(changed), Err(reason)) if reason.contains("because it is a view") && (*changed == json!(0) || *changed == json!([])) => {
+                "an error either way"
+            }
             (Ok(_), Err(_)) => panic!("refused alone only\n{}", about()),
         };
         *tally.entry(kind).or_default() += 1;

@@ -1,5 +1,6 @@
 //! One deadline over everything a worker does: a run granted 200 ms ends within 250 ms, whatever it is at; so does one that is cancelled,
 //! and one whose loop is stopped.
+#![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;
@@ -54,16 +55,31 @@ fn endless() -> Vec<(&'static str, Json)> {
         ("recursive query without end", query("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n")),
         ("sorts a cross join of a million rows", query("SELECT a.id FROM things a, things b ORDER BY a.value * b.value, b.id DESC")),
         ("groups a cross join of a billion rows", query("SELECT a.value + b.value, count(*) FROM things a, things b, things c GROUP BY 1")),
-        ("counts a cross join of a billion rows", query("SELECT count(*) FROM things a, things b, things c WHERE a.value < b.value + c.value")),
+        (
+            "counts a cross join of a billion rows",
+            query("SELECT count(*) FROM things a, things b, things c WHERE a.value < b.value + c.value"),
+        ),
         ("distinct of a cross join", query("SELECT DISTINCT a.id, b.id, c.id FROM things a, things b, things c")),
         ("writes without end", json!([["execute", "INSERT INTO things (name) SELECT 'x' FROM things a, things b, things c", []]])),
         ("statement after statement", json!([["until-refused", ["execute", "UPDATE things SET value = value + 1 WHERE id = 3", []]]])),
         ("checkpoint after checkpoint", json!([["until-refused", ["checkpoint"]]])),
         ("savepoint, released, without end", json!([["until-refused", ["query", "SELECT 1", []]]])),
-        ("LIKE that tries every place", query(&format!("SELECT count(*) FROM things WHERE {long} LIKE '%' || substr({long}, 1, 9000) || '1'"))),
-        ("GLOB that tries every place", query(&format!("SELECT count(*) FROM things WHERE {long} GLOB '*' || substr({long}, 1, 9000) || '[1-3]'"))),
-        ("instr of a long text in a longer one", query(&format!("SELECT sum(instr({long} || id, substr({long}, 1, 4000000) || '1')) FROM things, (SELECT 1 FROM things)"))),
-        ("replace of a long text in a longer one", query(&format!("SELECT sum(length(replace({long} || id, substr({long}, 1, 4000000) || '1', ''))) FROM things"))),
+        (
+            "LIKE that tries every place",
+            query(&format!("SELECT count(*) FROM things WHERE {long} LIKE '%' || substr({long}, 1, 9000) || '1'")),
+        ),
+        (
+            "GLOB that tries every place",
+            query(&format!("SELECT count(*) FROM things WHERE {long} GLOB '*' || substr({long}, 1, 9000) || '[1-3]'")),
+        ),
+        (
+            "instr of a long text in a longer one",
+            query(&format!("SELECT sum(instr({long} || id, substr({long}, 1, 4000000) || '1')) FROM things, (SELECT 1 FROM things)")),
+        ),
+        (
+            "replace of a long text in a longer one",
+            query(&format!("SELECT sum(length(replace({long} || id, substr({long}, 1, 4000000) || '1', ''))) FROM things")),
+        ),
         ("trim by a large set", query(&format!("SELECT sum(length(trim({long} || id, {long} || 'x'))) FROM things"))),
         ("randomblob again and again", query("SELECT sum(length(randomblob(16000000))) FROM things")),
         ("printf of a long text", query("SELECT sum(length(printf('%.*c', 16000000, 'x'))) FROM things")),

@@ -5,9 +5,9 @@ mod read;
 mod record;
 mod retention;
 
-pub use chain::{ChainError, Verified};
 pub(crate) use chain::verify;
-pub use read::{AuditFilter, AuditRow};
+pub use chain::{ChainError, Verified};
 pub(crate) use read::list;
+pub use read::{AuditFilter, AuditRow};
 pub(crate) use record::{Log, Stamp, Who};
 pub(crate) use retention::{PRUNE, PRUNER, prune};

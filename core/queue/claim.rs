@@ -53,11 +53,12 @@ pub(crate) fn claim(
             continue;
         }
         let (mut room, mut priority) = (limit(&queue), -1);
-        while room > 0 && let Some(next) = next_priority(connection, &queue, priority)? {
+        while room > 0
+            && let Some(next) = next_priority(connection, &queue, priority)?
+        {
             priority = next;
             let room_now = i64::try_from(room).unwrap_or(i64::MAX);
-            let rows =
-                update.query_map((&lease.holder, lease.until.as_millis(), now.as_millis(), &queue, priority, room_now), from_row)?;
+            let rows = update.query_map((&lease.holder, lease.until.as_millis(), now.as_millis(), &queue, priority, room_now), from_row)?;
             for row in rows {
                 claimed.push(row?);
                 room -= 1;

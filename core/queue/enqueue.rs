@@ -252,7 +252,9 @@ pub(crate) fn insert(connection: &Connection, job: &Ready, now: Timestamp) -> Re
     if job.unique_key.is_some() {
         // A finished job keeps its key for a period; nobody takes it away when that is over.
         connection
-            .prepare_cached("UPDATE verger_jobs SET unique_key = NULL WHERE unique_key = ?1 AND finished_at IS NOT NULL AND unique_until <= ?2")
+            .prepare_cached(
+                "UPDATE verger_jobs SET unique_key = NULL WHERE unique_key = ?1 AND finished_at IS NOT NULL AND unique_until <= ?2",
+            )
             .and_then(|mut update| update.execute((&job.unique_key, now.as_millis())))
             .doing(inserting)?;
     }

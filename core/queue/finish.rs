@@ -36,11 +36,17 @@ const SNOOZE: &str = "UPDATE verger_jobs SET state = 'scheduled', due_at = ?4, a
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3";
 
 /// Appends the error bound to ?5, keeping the last 20.
-pub(super) const WITH_ERROR: &str =
-    "errors = json_insert(CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE coalesce(errors, '[]') END, '$[#]', json(?5))";
+pub(super) const WITH_ERROR: &str = "errors = json_insert(CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE coalesce(errors, '[]') END, '$[#]', json(?5))";
 
 /// Records where the job goes. False when the claim is stale: then nothing was changed.
-pub(crate) fn transition(connection: &Connection, id: JobId, token: i64, attempt: u32, now: Timestamp, to: &Transition) -> rusqlite::Result<bool> {
+pub(crate) fn transition(
+    connection: &Connection,
+    id: JobId,
+    token: i64,
+    attempt: u32,
+    now: Timestamp,
+    to: &Transition,
+) -> rusqlite::Result<bool> {
     let now_ms = now.as_millis();
     let changed = match to {
         Transition::Complete(result) => connection.prepare_cached(COMPLETE)?.execute((id.0, token, now_ms, result))?,

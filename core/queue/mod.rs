@@ -12,8 +12,8 @@ mod rescue;
 
 pub use backoff::Backoff;
 pub(crate) use claim::{Claimed, claim, next_due, next_due_in};
-pub(crate) use enqueue::{Ready, insert};
 pub use enqueue::{EnqueueError, Enqueued, NewJob};
+pub(crate) use enqueue::{Ready, insert};
 pub(crate) use finish::{Lease, Transition, record_failure, release, renew, transition};
 pub use job::{Attempted, Job, JobFilter, JobId, JobState};
 pub(crate) use operate::{Cancelled, cancel, pause_queue, paused_queues, retry};

@@ -24,7 +24,9 @@ pub(crate) enum Lost {
 /// When the next lease runs out.
 pub(crate) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     connection
-        .prepare_cached("SELECT lease_until FROM verger_jobs WHERE lease_until IS NOT NULL AND state = 'executing' ORDER BY lease_until LIMIT 1")?
+        .prepare_cached(
+            "SELECT lease_until FROM verger_jobs WHERE lease_until IS NOT NULL AND state = 'executing' ORDER BY lease_until LIMIT 1",
+        )?
         .query_row([], |row| Ok(Timestamp::from_millis(row.get(0)?)))
         .optional()
 }
@@ -59,9 +61,7 @@ pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backof
              unique_key = CASE WHEN NOT ?2 OR unique_until > ?4 THEN unique_key END, lease_until = NULL, {WITH_ERROR} \
              WHERE id = ?1"
         );
-        connection
-            .prepare_cached(&sql)?
-            .execute((id.0, attempt >= max_attempts, (now + wait).as_millis(), now.as_millis(), error))?;
+        connection.prepare_cached(&sql)?.execute((id.0, attempt >= max_attempts, (now + wait).as_millis(), now.as_millis(), error))?;
     }
     Ok(held.len())
 }

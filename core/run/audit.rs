@@ -2,8 +2,8 @@
 
 use verger_worker::{AuditEvent, HostError, code};
 
-use super::error::from_store;
 use super::Run;
+use super::error::from_store;
 
 impl Run {
     pub(crate) fn log_events(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {

@@ -68,7 +68,10 @@ impl Run {
             return self.prune_audit(request);
         }
         let Some(function) = self.surroundings.capabilities.get(name) else {
-            return Err(HostError::new(code::CAPABILITY, format!("capability `{name}` is granted but the app registered no function for it")));
+            return Err(HostError::new(
+                code::CAPABILITY,
+                format!("capability `{name}` is granted but the app registered no function for it"),
+            ));
         };
         let request = serde_json::from_str(request)
             .map_err(|error| HostError::new(code::INVALID, format!("the request to capability `{name}` is no JSON: {error}")))?;
@@ -90,7 +93,10 @@ impl Run {
     fn prune_audit(&self, request: &str) -> Result<String, HostError> {
         let worker = self.task.worker.as_str();
         if worker != audit::PRUNER {
-            return Err(HostError::new(code::DENIED, format!("call denied: `{}` is for `{}` alone (worker {worker})", audit::PRUNE, audit::PRUNER)));
+            return Err(HostError::new(
+                code::DENIED,
+                format!("call denied: `{}` is for `{}` alone (worker {worker})", audit::PRUNE, audit::PRUNER),
+            ));
         }
         let request: PruneAudit = serde_json::from_str(request).map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
         self.begin()?;

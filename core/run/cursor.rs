@@ -75,7 +75,10 @@ impl Run {
             let before = self.connection.changed_by_triggers();
             let (rows, ended) = self.read(&mut statement, columns.len(), u32::MAX)?;
             if !ended {
-                return Err(HostError::new(code::LIMIT, "the statement returns more bytes than one chunk may have: change fewer rows at a time"));
+                return Err(HostError::new(
+                    code::LIMIT,
+                    "the statement returns more bytes than one chunk may have: change fewer rows at a time",
+                ));
             }
             let changed = match self.connection.raw().changes() {
                 0 => self.connection.changed_by_triggers() - before,

@@ -47,7 +47,9 @@ pub(super) fn from_statement(error: &rusqlite::Error, denied: Option<String>) ->
         rusqlite::Error::ExecuteReturnedResults => {
             return HostError::new(code::INVALID, "the statement returns rows: use query, not execute");
         }
-        rusqlite::Error::MultipleStatement => return HostError::new(code::SQL, "more than one statement in one text: send them one by one"),
+        rusqlite::Error::MultipleStatement => {
+            return HostError::new(code::SQL, "more than one statement in one text: send them one by one");
+        }
         _ => {}
     }
     // A refused function arrives as a plain SQL error.

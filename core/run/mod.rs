@@ -31,9 +31,9 @@ use crate::store::{Leash, WorkConnection};
 pub(crate) use cursor::CursorId;
 pub use error::AttemptError;
 pub(crate) use interrupt::{Interrupt, Interrupted};
+pub(crate) use transaction::LEASE_MARGIN;
 #[cfg(feature = "wasm")]
 pub(crate) use transaction::SavepointId;
-pub(crate) use transaction::LEASE_MARGIN;
 
 /// The claim a run works under.
 #[derive(Debug, Clone, Copy)]

@@ -69,9 +69,8 @@ impl Run {
         }
         let grant = &self.task.grant;
         let text: Arc<str> = sql.to_ascii_lowercase().into();
-        let owned = Owned::try_new(Rc::clone(&self.connection), |connection| {
-            connection.worker(grant, &text, |connection| connection.prepare(sql))
-        });
+        let owned =
+            Owned::try_new(Rc::clone(&self.connection), |connection| connection.worker(grant, &text, |connection| connection.prepare(sql)));
         let owned = owned.map_err(|error| self.explain(&error))?;
         let mut prepared = Prepared { owned, text, write: self.connection.take_write().map(|(verb, table)| (verb, table.into())) };
         if prepared.with(|_, statement| statement.is_explain() != 0) {
@@ -90,7 +89,10 @@ impl Run {
         self.statements_run.set(count);
         let bytes: usize = sets.iter().flat_map(|set| set.iter()).map(size).sum();
         if bytes > limits.chunk_bytes {
-            return Err(HostError::new(code::LIMIT, format!("the parameters have {bytes} bytes, more than the {} of one call", limits.chunk_bytes)));
+            return Err(HostError::new(
+                code::LIMIT,
+                format!("the parameters have {bytes} bytes, more than the {} of one call", limits.chunk_bytes),
+            ));
         }
         Ok(())
     }
@@ -147,7 +149,10 @@ impl Run {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
             return match self.connection.take_overdrawn() {
                 // The statement is undone; what it held is free again.
-                Some(most) => HostError::new(code::LIMIT, format!("the statements of this run take more than the {} MiB of memory they are granted", most >> 20)),
+                Some(most) => HostError::new(
+                    code::LIMIT,
+                    format!("the statements of this run take more than the {} MiB of memory they are granted", most >> 20),
+                ),
                 None => self.over(),
             };
         }

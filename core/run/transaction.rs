@@ -84,9 +84,9 @@ impl Run {
     }
 
     fn engine_step(&self, sql: &str) -> Result<(), HostError> {
-        self.connection.engine(|connection| step(connection, sql)).map_err(|error| {
-            if self.task.leash.is_over() { self.over() } else { from_store(&error) }
-        })
+        self.connection
+            .engine(|connection| step(connection, sql))
+            .map_err(|error| if self.task.leash.is_over() { self.over() } else { from_store(&error) })
     }
 
     /// After a failed statement: some failures (a full disk, a trigger that says ROLLBACK) end the transaction.
@@ -190,7 +190,10 @@ impl Run {
             .map_err(|error| from_store(&error))?;
         renewed.ok_or_else(|| {
             self.rollback();
-            let error = HostError::new(code::LEASE_LOST, "the lease of this attempt ran out and the job was taken over; nothing since the last checkpoint was kept");
+            let error = HostError::new(
+                code::LEASE_LOST,
+                "the lease of this attempt ran out and the job was taken over; nothing since the last checkpoint was kept",
+            );
             self.lose(error.clone().into());
             error
         })
@@ -246,7 +249,10 @@ impl Run {
         if live {
             return Ok(());
         }
-        Err(AttemptError::new(code::LEASE_LOST, "the lease of this attempt ran out before it ended; nothing since the last checkpoint was kept"))
+        Err(AttemptError::new(
+            code::LEASE_LOST,
+            "the lease of this attempt ran out before it ended; nothing since the last checkpoint was kept",
+        ))
     }
 
     pub(crate) fn open_savepoint(&self) -> Result<SavepointId, HostError> {

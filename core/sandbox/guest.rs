@@ -150,7 +150,9 @@ fn trap_message(error: &wasmtime::Error) -> String {
         Some(Trap::StackOverflow) => "the worker used up its stack (wasm trap: call stack exhausted)".to_string(),
         Some(trap) => format!("the worker trapped ({trap})"),
         None => match format!("{error:#}") {
-            text if text.contains("hostcalls has been exhausted") => "the worker sent more in one call than it is granted (hostcalls has been exhausted)".to_string(),
+            text if text.contains("hostcalls has been exhausted") => {
+                "the worker sent more in one call than it is granted (hostcalls has been exhausted)".to_string()
+            }
             text => text,
         },
     }

@@ -8,8 +8,8 @@ mod slots;
 mod stored;
 
 pub use definition::{Missed, Overlap, Schedule, ScheduleError};
-pub use expression::{ClockChange, Expression, ExpressionError, FieldName, Upcoming, ZoneError, parse_zone, upcoming};
 pub(crate) use explain::explain;
+pub use expression::{ClockChange, Expression, ExpressionError, FieldName, Upcoming, ZoneError, parse_zone, upcoming};
 pub(crate) use fire::{Checked, Prepared, fire, fire_at_start, new_job, run_now};
 pub use fire::{FireOutcome, Fired};
 pub use stored::{FireRow, ScheduleRow};

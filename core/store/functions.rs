@@ -67,7 +67,12 @@ pub(super) fn install(connection: &Connection, most: usize, over: &Over) -> rusq
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function("instr", 2, flags, instr)?;
     let stop = Arc::clone(over);
-    connection.create_scalar_function("replace", 3, flags, move |context| if stop() { Err(interrupted()) } else { replace(context, most) })?;
+    connection.create_scalar_function(
+        "replace",
+        3,
+        flags,
+        move |context| if stop() { Err(interrupted()) } else { replace(context, most) },
+    )?;
     connection.create_scalar_function("trim", 2, flags, |context| trim(context, true, true))?;
     connection.create_scalar_function("ltrim", 2, flags, |context| trim(context, true, false))?;
     connection.create_scalar_function("rtrim", 2, flags, |context| trim(context, false, true))?;

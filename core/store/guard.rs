@@ -4,14 +4,15 @@
 //! state: installing an authorizer again would expire every prepared statement. Between runs that state denies everything.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
-use rusqlite::Connection;
 use verger_worker::Verb;
 
 use super::confine::Confinement;
@@ -184,7 +185,8 @@ impl WorkConnection {
         ] {
             connection.set_limit(limit, value)?;
         }
-        let guard = Arc::new(Guard { state: Mutex::new(State {
+        let guard = Arc::new(Guard {
+            state: Mutex::new(State {
                 holder: Holder::Nobody,
                 around: Circumstances::default(),
                 leash: None,
@@ -192,7 +194,8 @@ impl WorkConnection {
                 write: None,
                 memory: 0,
                 overdrawn: None,
-            }) });
+            }),
+        });
         let shared = Arc::clone(&guard);
         functions::install(&connection, usize::try_from(VALUE_MAX_BYTES).unwrap_or_default(), &(Arc::new(move || shared.is_over()) as _))?;
         let shared = Arc::clone(&guard);
@@ -237,11 +240,14 @@ impl WorkConnection {
             if version == self.schema.get() {
                 return Ok(());
             }
-            let views = connection
-                .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'view'")?
-                .query_map([], |row| row.get::<_, String>(0).map(|name| name.to_ascii_lowercase()))?
-                .collect::<rusqlite::Result<_>>()?;
-            self.guard.state().around.views = views;
+            let names = |sql: &str| -> rusqlite::Result<BTreeSet<String>> {
+                connection.prepare(sql)?.query_map([], |row| row.get::<_, String>(0).map(|name| name.to_ascii_lowercase()))?.collect()
+            };
+            let views = names("SELECT name FROM main.sqlite_schema WHERE type = 'view'")?;
+            let tables = names("SELECT name FROM main.sqlite_schema WHERE type = 'table' UNION ALL SELECT name FROM pragma_module_list")?;
+            let mut state = self.guard.state();
+            (state.around.views, state.around.tables) = (views, tables);
+            drop(state);
             self.schema.set(version);
             Ok(())
         })

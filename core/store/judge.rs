@@ -25,6 +25,8 @@ pub(super) struct Circumstances {
     pub(super) target: Option<String>,
     /// The app's views, in lower case.
     pub(super) views: BTreeSet<String>,
+    /// What else a name in a FROM may stand for beside common table expressions, in lower case: tables and modules.
+    pub(super) tables: BTreeSet<String>,
     /// The view that closes indirect ways to this statement, once that was asked.
     pub(super) closed: OnceCell<Option<String>>,
     /// The connection confines its workers to one tenant.
@@ -49,6 +51,12 @@ impl Circumstances {
         let may_be_a_with = self.mentions("with") && self.mentions(accessor);
         // Only the look at a table as a whole is judged after terms were pushed into views.
         !may_be_a_with && !self.is_target(accessor) && column.is_some()
+    }
+
+    /// Whether a name can only be that of a common table expression.
+    fn is_a_with(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        self.mentions("with") && !self.views.contains(&name) && !self.tables.contains(&name) && !name.starts_with("pragma_")
     }
 
     fn is_target(&self, name: &str) -> bool {
@@ -90,11 +98,15 @@ impl Circumstances {
             return Ok(());
         }
         if self.may_replace() {
-            return Err(format!("REPLACE denied: on table {table} it could delete a row of another organization; use UPDATE, or INSERT OR IGNORE"));
+            return Err(format!(
+                "REPLACE denied: on table {table} it could delete a row of another organization; use UPDATE, or INSERT OR IGNORE"
+            ));
         }
         // SQLite returns the row as it was proposed: without its id and its defaults, and also when it was ignored.
         if self.mentions("returning") && (verb == Verb::Insert || verb == Verb::Update && self.mentions("ignore")) {
-            return Err(format!("RETURNING denied: on table {table} it would return what was proposed, not the row; choose the key, and query"));
+            return Err(format!(
+                "RETURNING denied: on table {table} it would return what was proposed, not the row; choose the key, and query"
+            ));
         }
         Ok(())
     }
@@ -120,7 +132,11 @@ pub(super) fn judge(grant: &Effective, around: &Circumstances, context: &AuthCon
         AuthAction::Insert { table_name } => access.touch(Verb::Insert, table_name, None),
         AuthAction::Update { table_name, column_name } => access.touch(Verb::Update, table_name, Some(column_name)),
         AuthAction::Delete { table_name } => access.touch(Verb::Delete, table_name, None),
-        AuthAction::Function { function_name } if is_allowed_function(function_name) && !(around.confined.is_some() && counts(function_name)) => Ok(()),
+        AuthAction::Function { function_name }
+            if is_allowed_function(function_name) && !(around.confined.is_some() && counts(function_name)) =>
+        {
+            Ok(())
+        }
         // Called by a view or a trigger.
         AuthAction::Function { function_name } if !around.mentions(function_name) => Ok(()),
         AuthAction::Function { function_name } => Err(format!("call denied: SQL function {function_name} ({})", grant.worker())),
@@ -143,9 +159,10 @@ impl Access<'_> {
         let Self { grant, around, .. } = self;
         let closed = |view: &str| {
             let granted = around.is_target(view) || grant.check(Verb::Read, view, None).is_ok();
-            let whole = around.confined.as_ref().is_some_and(|shadows| {
-                !grant.is_shared(view) && (!shadows.tables.contains(view) || around.mentions("main"))
-            });
+            let whole = around
+                .confined
+                .as_ref()
+                .is_some_and(|shadows| !grant.is_shared(view) && (!shadows.tables.contains(view) || around.mentions("main")));
             !granted || whole
         };
         around.views.iter().find(|view| around.mentions(view) && closed(view)).cloned()
@@ -179,6 +196,10 @@ impl Access<'_> {
             return Ok(());
         }
         let column = column.filter(|column| !column.is_empty());
+        // Asked of a common table expression too, when none of its columns is read.
+        if verb == Verb::Read && column.is_none() && context.database_name.is_none() && around.is_a_with(table) {
+            return Ok(());
+        }
         if around.is_the_apps(accessor, table, column) && context.database_name.is_none_or(|database| database == "main") {
             return match around.closed.get_or_init(|| self.closed_view()) {
                 None => Ok(()),
@@ -192,7 +213,9 @@ impl Access<'_> {
         let checked = match (context.database_name, &around.confined) {
             // The view that stands before a table.
             (None | Some("temp"), Some(shadows)) if shadows.tables.contains(&table.to_ascii_lowercase()) => {
-                around.check_write(verb, table).map_err(|reason| format!("{reason} ({} is confined to the job's organization)", grant.worker()))?;
+                around
+                    .check_write(verb, table)
+                    .map_err(|reason| format!("{reason} ({} is confined to the job's organization)", grant.worker()))?;
                 match column {
                     Some(column) if verb == Verb::Read && around.is_only_materialized(table, column) => Ok(()),
                     _ => grant.check(verb, table, column),
@@ -205,7 +228,9 @@ impl Access<'_> {
             (Some(_), _) => Err(format!("{verb} denied: {table} is not in the main database ({})", grant.worker())),
         };
         checked.map_err(|reason| match accessor {
-            Some(name) => format!("{reason}; it is reached through `{name}`, which does not count where the statement itself names {table}"),
+            Some(name) => {
+                format!("{reason}; it is reached through `{name}`, which does not count where the statement itself names {table}")
+            }
             None => reason,
         })
     }
@@ -254,7 +279,9 @@ fn name(action: &AuthAction<'_>) -> String {
         AuthAction::Pragma { pragma_name, .. } => format!("PRAGMA {pragma_name} denied"),
         // VACUUM arrives as an ATTACH of nothing.
         AuthAction::Attach { .. } => "ATTACH or VACUUM denied".to_string(),
-        AuthAction::Transaction { .. } => "BEGIN, COMMIT and ROLLBACK denied: the run is one transaction, `checkpoint` commits it".to_string(),
+        AuthAction::Transaction { .. } => {
+            "BEGIN, COMMIT and ROLLBACK denied: the run is one transaction, `checkpoint` commits it".to_string()
+        }
         AuthAction::Savepoint { .. } => "SAVEPOINT denied: use begin-savepoint".to_string(),
         AuthAction::CreateTable { table_name } | AuthAction::CreateTempTable { table_name } => format!("CREATE TABLE {table_name} denied"),
         AuthAction::DropTable { table_name } | AuthAction::DropTempTable { table_name } => format!("DROP TABLE {table_name} denied"),

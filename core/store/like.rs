@@ -19,7 +19,10 @@ enum Part {
     Any,
     One,
     Character(char),
-    Set { invert: bool, ranges: Vec<(char, char)> },
+    Set {
+        invert: bool,
+        ranges: Vec<(char, char)>,
+    },
     /// An escape or a `[` that has no end.
     Never,
 }
@@ -35,7 +38,9 @@ impl Pattern {
         while let Some(character) = characters.next() {
             parts.push(match (style, character) {
                 // It may be `%` or `_`: then it is no wildcard.
-                (Style::Like, _) if Some(character) == escape => characters.next().map_or(Part::Never, |next| Part::Character(fold(next, style))),
+                (Style::Like, _) if Some(character) == escape => {
+                    characters.next().map_or(Part::Never, |next| Part::Character(fold(next, style)))
+                }
                 (Style::Like, '%') | (Style::Glob, '*') => {
                     if matches!(parts.last(), Some(Part::Any)) {
                         continue;
@@ -158,14 +163,31 @@ mod tests {
         let (own, theirs) = (Connection::open_in_memory().unwrap(), Connection::open_in_memory().unwrap());
         install(&own, 1 << 20, &(Arc::new(|| false) as _)).unwrap();
         let words = [
-            "", "a", "A", "ab", "aab", "abab", "%", "a%", "%a", "%a%b", "_", "a_", "_%_", "a!%", "a!", "!_", "*", "a*", "*a", "*a*b*", "?", "[a-c]",
-            "[^a]", "[a", "[]]", "[a-]x", "[-a]", "[a-]*", "[]-a]", "ä", "Ä", "äb", "🙂", "%🙂", "a\0b", "a%b", "ABAB", "*[0-9]", "12", "x-", "  a ", " ", "ba", "[^]]", "%%", "%_%", "**a",
+            "", "a", "A", "ab", "aab", "abab", "%", "a%", "%a", "%a%b", "_", "a_", "_%_", "a!%", "a!", "!_", "*", "a*", "*a", "*a*b*", "?",
+            "[a-c]", "[^a]", "[a", "[]]", "[a-]x", "[-a]", "[a-]*", "[]-a]", "ä", "Ä", "äb", "🙂", "%🙂", "a\0b", "a%b", "ABAB", "*[0-9]",
+            "12", "x-", "  a ", " ", "ba", "[^]]", "%%", "%_%", "**a",
         ];
         let mut values: Vec<Value> = words.iter().map(|word| Value::Text((*word).to_string())).collect();
-        values.extend([Value::Null, Value::Integer(12), Value::Real(1.5), Value::Real(1e20), Value::Blob(b"ab".to_vec()), Value::Blob("äb".into())]);
+        values.extend([
+            Value::Null,
+            Value::Integer(12),
+            Value::Real(1.5),
+            Value::Real(1e20),
+            Value::Blob(b"ab".to_vec()),
+            Value::Blob("äb".into()),
+        ]);
         let calls = [
-            "?1 LIKE ?2", "?1 GLOB ?2", "?1 LIKE ?2 ESCAPE '!'", "instr(?1, ?2)", "trim(?1, ?2)", "ltrim(?1, ?2)", "rtrim(?1, ?2)", "replace(?1, ?2, 'xy')",
-            "replace(?1, ?2, '')", "replace(?1, ?2, NULL)", "replace('abcab', ?1, ?2)",
+            "?1 LIKE ?2",
+            "?1 GLOB ?2",
+            "?1 LIKE ?2 ESCAPE '!'",
+            "instr(?1, ?2)",
+            "trim(?1, ?2)",
+            "ltrim(?1, ?2)",
+            "rtrim(?1, ?2)",
+            "replace(?1, ?2, 'xy')",
+            "replace(?1, ?2, '')",
+            "replace(?1, ?2, NULL)",
+            "replace('abcab', ?1, ?2)",
         ];
         for call in calls {
             let sql = format!("SELECT {call}");
@@ -178,7 +200,11 @@ mod tests {
                 }
             }
         }
-        for sql in ["SELECT 'a' LIKE 'a' ESCAPE 'xx'", "SELECT 'a' LIKE 'a' ESCAPE ''", "SELECT replace(hex(zeroblob(2000)), '0', hex(zeroblob(2000)))"] {
+        for sql in [
+            "SELECT 'a' LIKE 'a' ESCAPE 'xx'",
+            "SELECT 'a' LIKE 'a' ESCAPE ''",
+            "SELECT replace(hex(zeroblob(2000)), '0', hex(zeroblob(2000)))",
+        ] {
             assert!(own.query_row(sql, [], |_| Ok(())).is_err(), "{sql}");
         }
     }

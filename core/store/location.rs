@@ -59,9 +59,7 @@ impl Location {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = match self {
             Self::File(path) => Connection::open_with_flags(path, flags)?,
-            Self::ReadOnly(path) => {
-                Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
-            }
+            Self::ReadOnly(path) => Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?,
             Self::Memory(name) => Connection::open_with_flags_and_vfs(name, flags, c"memdb")?,
         };
         let mut waiting = Waiting::on(self);

@@ -36,7 +36,9 @@ pub enum MigrationError {
         known: i64,
     },
     /// The tables are missing or older than this build needs, and the database was opened to be read only.
-    #[error("the {set} tables are at version {found}, this build needs {known}: open the file once for writing, that brings them up to date")]
+    #[error(
+        "the {set} tables are at version {found}, this build needs {known}: open the file once for writing, that brings them up to date"
+    )]
     Older {
         /// Which set of tables.
         set: &'static str,

@@ -12,12 +12,12 @@ mod place;
 mod presence;
 mod turn;
 
-pub use error::{StoreError, StoreErrorKind};
 pub(crate) use error::{Doing, advice, kind_of};
+pub use error::{StoreError, StoreErrorKind};
 pub(crate) use guard::{Leash, WorkConnection};
 pub use location::Durability;
 pub(crate) use location::{ConnectionSetup, Location};
-pub(crate) use migrate::{MigrationSet, check, migrate};
 pub use migrate::MigrationError;
+pub(crate) use migrate::{MigrationSet, check, migrate};
 pub(crate) use place::Place;
 pub(crate) use presence::Presence;

@@ -233,7 +233,9 @@ fn record(
         Ok(true) => outcome,
         Ok(false) => AttemptOutcome::Lost(error),
         // The next tick tries to record it; if that never succeeds, the job is tried again when its lease ends.
-        Err(store) => AttemptOutcome::Lost(AttemptError::new(code::STORE, format!("{error}; and the failure could not be recorded: {store}"))),
+        Err(store) => {
+            AttemptOutcome::Lost(AttemptError::new(code::STORE, format!("{error}; and the failure could not be recorded: {store}")))
+        }
     }
 }
 

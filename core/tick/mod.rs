@@ -11,8 +11,8 @@ mod wake;
 
 pub(crate) use attempt::perform_directly;
 pub(crate) use executor::Executor;
-pub use looping::{LoopError, TickLoop};
 pub(crate) use looping::start;
+pub use looping::{LoopError, TickLoop};
 pub(crate) use owed::Owed;
 pub(crate) use pass::tick;
 pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};

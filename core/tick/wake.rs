@@ -60,8 +60,7 @@ impl Wake {
     /// Waits, at most this long, until it rings more often than was heard.
     pub(crate) fn wait_since(&self, heard: &mut u64, most: Duration) {
         let state = self.state();
-        let (state, _) =
-            self.bell.wait_timeout_while(state, most, |state| state.rings == *heard).unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self.bell.wait_timeout_while(state, most, |state| state.rings == *heard).unwrap_or_else(PoisonError::into_inner);
         *heard = state.rings;
     }
 

@@ -45,7 +45,9 @@ pub enum PluginError {
         most: u64,
     },
     /// It imports something that is not part of `verger:worker`.
-    #[error("{what} imports `{import}`, which Verger does not provide: a worker may import the interfaces of verger:worker@0.1.0 and nothing else")]
+    #[error(
+        "{what} imports `{import}`, which Verger does not provide: a worker may import the interfaces of verger:worker@0.1.0 and nothing else"
+    )]
     UnknownImport {
         /// Which plugin.
         what: String,

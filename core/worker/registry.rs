@@ -31,17 +31,18 @@ pub(crate) struct Registered {
 }
 
 enum Code {
-    Native { worker: Native, manifest: Box<Manifest> },
+    Native {
+        worker: Native,
+        manifest: Box<Manifest>,
+    },
     #[cfg(feature = "wasm")]
     Component(Box<Plugin>),
 }
 
 impl Registered {
     pub(crate) fn native(worker: Native, grant: Grant) -> Result<Self, PluginError> {
-        let manifest = catch_unwind(AssertUnwindSafe(|| worker.manifest())).map_err(|_| PluginError::Describe {
-            what: "a native worker".to_string(),
-            reason: "its manifest() panicked".to_string(),
-        })?;
+        let manifest = catch_unwind(AssertUnwindSafe(|| worker.manifest()))
+            .map_err(|_| PluginError::Describe { what: "a native worker".to_string(), reason: "its manifest() panicked".to_string() })?;
         manifest.check().map_err(|source| PluginError::Manifest { what: format!("the native worker `{}`", manifest.name), source })?;
         Ok(Self { grant, code: Code::Native { worker, manifest: Box::new(manifest) } })
     }

@@ -36,8 +36,22 @@ const TABLES: [(&str, &[&str]); 8] = [
 ];
 
 /// Names for aliases and common table expressions: most are those of something else.
-const NAMES: [&str; 14] =
-    ["x", "y", "orders", "ORDERS", "lines", "open_orders", "secrets", "rates", "log", "by_state", "orders_logged", "members", "sqlite_schema", "everything"];
+const NAMES: [&str; 14] = [
+    "x",
+    "y",
+    "orders",
+    "ORDERS",
+    "lines",
+    "open_orders",
+    "secrets",
+    "rates",
+    "log",
+    "by_state",
+    "orders_logged",
+    "members",
+    "sqlite_schema",
+    "everything",
+];
 
 /// Something rows come from: its name in the statement, and its columns.
 #[derive(Clone)]
@@ -102,7 +116,9 @@ impl Grammar {
         let mut recursive = false;
         for _ in 0..=self.below(2) {
             let name = self.pick(&NAMES);
-            if self.with.iter().any(|known| known.name.eq_ignore_ascii_case(name)) || parts.iter().any(|part: &String| part.starts_with(name)) {
+            if self.with.iter().any(|known| known.name.eq_ignore_ascii_case(name))
+                || parts.iter().any(|part: &String| part.starts_with(name))
+            {
                 continue;
             }
             let columns = vec!["id".to_string(), "total".to_string(), "state".to_string()];
@@ -111,7 +127,15 @@ impl Grammar {
             if self.chance(20) {
                 recursive = true;
                 let first = self.body(depth - 1, 3, &[]);
-                let first = if first.contains(" UNION") || first.contains(" EXCEPT") || first.contains(" INTERSECT") || first.contains("ORDER BY") { format!("SELECT * FROM ({first})") } else { first };
+                let first = if first.contains(" UNION")
+                    || first.contains(" EXCEPT")
+                    || first.contains(" INTERSECT")
+                    || first.contains("ORDER BY")
+                {
+                    format!("SELECT * FROM ({first})")
+                } else {
+                    first
+                };
                 parts.push(format!(
                     "{written}(id, total, state) AS ({first} UNION SELECT {0}.id + 1, {0}.total, {0}.state FROM {0} WHERE {0}.id < 9)",
                     self.quoted(name)
@@ -167,7 +191,9 @@ impl Grammar {
         let mut scope: Vec<Source> = from.into_iter().map(|(_, source)| source).collect();
         let own = scope.len();
         // Names of an outer query that are hidden here would mean something else.
-        scope.extend(outer.iter().filter(|source| !scope.iter().any(|own| own.name.eq_ignore_ascii_case(&source.name))).cloned().collect::<Vec<_>>());
+        scope.extend(
+            outer.iter().filter(|source| !scope.iter().any(|own| own.name.eq_ignore_ascii_case(&source.name))).cloned().collect::<Vec<_>>(),
+        );
         if self.chance(60) {
             let condition = self.condition(depth, &scope);
             sql.push_str(&format!(" WHERE {condition}"));
@@ -205,10 +231,7 @@ impl Grammar {
         if depth > 0 && self.chance(15) {
             let alias = self.pick(&NAMES);
             let body = self.query_inside(depth - 1);
-            return (
-                format!("({body}) AS {alias}"),
-                Source { name: alias.to_string(), columns: Vec::new() },
-            );
+            return (format!("({body}) AS {alias}"), Source { name: alias.to_string(), columns: Vec::new() });
         }
         if !self.with.is_empty() && self.chance(50) {
             let known = self.with.clone();
@@ -227,7 +250,7 @@ impl Grammar {
         };
         let (name, columns) = TABLES[place];
         if self.chance(1) {
-            return (format!("main.secrets"), Source { name: "secrets".to_string(), columns: vec!["total".to_string()] });
+            return ("main.secrets".to_string(), Source { name: "secrets".to_string(), columns: vec!["total".to_string()] });
         }
         let columns: Vec<String> = columns.iter().map(ToString::to_string).collect();
         // A common table expression of that name has other columns; it takes them.
@@ -373,7 +396,9 @@ impl Grammar {
             6 | 7 => ("lines", &["what"]),
             8 | 9 => ("members", &["rank", "name"]),
             10 => ("notes", &["text"]),
-            _ => self.pick(&[("open_orders", &["total", "state"] as &'static [&'static str]), ("rates", &["rate"]), ("secrets", &["total"])]),
+            _ => {
+                self.pick(&[("open_orders", &["total", "state"] as &'static [&'static str]), ("rates", &["rate"]), ("secrets", &["total"])])
+            }
         };
         let schema = match self.below(100) {
             0..=3 => "main.",
@@ -393,12 +418,25 @@ impl Grammar {
         let (written, table, columns) = self.target();
         let alias = if self.chance(20) { Some(self.pick(&["x", "lines", "secrets", "q"])) } else { None };
         let own = Source { name: alias.unwrap_or(table).to_string(), columns: Self::columns(table) };
-        let verb = self.pick(&["UPDATE", "UPDATE", "UPDATE", "UPDATE OR ABORT", "UPDATE OR FAIL", "UPDATE OR ROLLBACK", "UPDATE OR REPLACE", "UPDATE OR IGNORE"]);
+        let verb = self.pick(&[
+            "UPDATE",
+            "UPDATE",
+            "UPDATE",
+            "UPDATE OR ABORT",
+            "UPDATE OR FAIL",
+            "UPDATE OR ROLLBACK",
+            "UPDATE OR REPLACE",
+            "UPDATE OR IGNORE",
+        ]);
         let column = self.pick(columns);
         let value = match self.below(6) {
             0 if column == "total" || column == "rank" || column == "rate" => format!("{column} + 1"),
             // From another table than the one that is changed: otherwise the order of the rows counts.
-            1 => format!("(SELECT {} FROM rates WHERE rates.id < {})", self.pick(&["count(*)", "max(rates.rate)", "min(rates.name)"]), self.below(4)),
+            1 => format!(
+                "(SELECT {} FROM rates WHERE rates.id < {})",
+                self.pick(&["count(*)", "max(rates.rate)", "min(rates.name)"]),
+                self.below(4)
+            ),
             2 => format!("'{}'", self.pick(&["open", "paid", "b"])),
             3 => "NULL".to_string(),
             _ => self.below(90).to_string(),
@@ -438,7 +476,16 @@ impl Grammar {
     fn insert(&mut self) -> (String, bool) {
         let with = self.with_clause(2);
         let (written, table, columns) = self.target();
-        let verb = self.pick(&["INSERT", "INSERT", "INSERT", "INSERT OR IGNORE", "INSERT OR REPLACE", "REPLACE", "INSERT OR FAIL", "INSERT OR ROLLBACK"]);
+        let verb = self.pick(&[
+            "INSERT",
+            "INSERT",
+            "INSERT",
+            "INSERT OR IGNORE",
+            "INSERT OR REPLACE",
+            "REPLACE",
+            "INSERT OR FAIL",
+            "INSERT OR ROLLBACK",
+        ]);
         let mut names = vec![if table == "lines" { "order_id" } else { "id" }, columns[0]];
         if table == "lines" {
             names.push("place");
