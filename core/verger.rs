@@ -111,6 +111,13 @@ impl Inner {
         Executing { inner: self, id }
     }
 
+    /// Tells a job that this process performs to stop: whether there is one.
+    fn tell_to_stop(&self, job: JobId) -> bool {
+        let executing = lock(&self.executing);
+        let interrupt = executing.get(&job);
+        interrupt.inspect(|interrupt| interrupt.raise(Interrupted::Cancelled)).is_some()
+    }
+
     pub(crate) fn interrupt_all(&self, why: Interrupted) {
         lock(&self.executing).values().for_each(|interrupt| interrupt.raise(why));
     }
@@ -331,14 +338,14 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn cancel(&self, job: JobId) -> Result<bool, Error> {
+        // Told before it is written: the job may hold the write lock until it ends.
+        let told = self.inner.tell_to_stop(job);
         let now = self.inner.clock.now();
         let cancelled = self.inner.write("cancel the job", |connection| queue::cancel(connection, job, now))?;
-        if cancelled == Cancelled::Asked
-            && let Some(interrupt) = lock(&self.inner.executing).get(&job)
-        {
-            interrupt.raise(Interrupted::Cancelled);
+        if cancelled == Cancelled::Asked {
+            self.inner.tell_to_stop(job);
         }
-        Ok(cancelled != Cancelled::Nothing)
+        Ok(told || cancelled != Cancelled::Nothing)
     }
 
     /// Makes a job that failed, was cancelled or is completed due now, with at least one attempt left. False when it waits already, is

@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -185,4 +186,46 @@ fn a_job_that_kills_its_process_ends_discarded_and_the_others_go_on() {
     assert_eq!(job.state, JobState::Discarded);
     assert_eq!(job.errors.iter().map(|error| error.code.as_str()).collect::<Vec<_>>(), ["crashed"; 3]);
     settle(&verger, &app, &life.told);
+}
+
+#[test]
+fn the_books_notice_what_is_lost_doubled_or_half_done() {
+    let mut life = Life::begin(11);
+    let process = life.start(11, None);
+    assert!(process.hear("ready", Duration::from_secs(30)).is_some());
+    std::thread::sleep(Duration::from_millis(400));
+    let lines = process.kill();
+    life.heard(lines);
+    let (verger, app) = life.reopen();
+    settle(&verger, &app, &life.told);
+    drop(verger);
+    let plain = "(SELECT args ->> '$.tag' FROM verger_jobs WHERE state = 'completed' AND args ->> '$.tag' LIKE 'plain:%' LIMIT 1)";
+    let unguarded = "DROP TRIGGER verger_audit_no_delete; ";
+    for (what, sql) in [
+        ("an effect twice", format!("INSERT INTO things (name, value) SELECT {plain}, 0")),
+        ("an effect lost", format!("DELETE FROM things WHERE name = {plain}")),
+        ("an effect of a job that failed", "UPDATE verger_jobs SET state = 'discarded' WHERE args ->> '$.tag' LIKE 'plain:%'".into()),
+        ("an audit row lost", format!("{unguarded}DELETE FROM verger_audit WHERE subject_id = {plain}")),
+        (
+            "a job lost with its effect",
+            format!(
+                "{unguarded}DELETE FROM verger_audit WHERE subject_id = {plain}; DELETE FROM things WHERE name = {plain}; DELETE FROM verger_jobs WHERE args ->> '$.tag' = {plain}"
+            ),
+        ),
+        (
+            "a job twice",
+            format!(
+                "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at) SELECT worker, queue, priority, 'available', args, 0, 0, 1, 0 FROM verger_jobs WHERE args ->> '$.tag' = {plain}"
+            ),
+        ),
+        ("an order without its job", "INSERT INTO orders (tag) VALUES ('ordered-x')".into()),
+        ("a slot without its job", "UPDATE verger_fires SET job = 1000000 WHERE job IS NOT NULL".into()),
+    ] {
+        app.execute_batch("SAVEPOINT tampering").unwrap();
+        app.execute_batch(&sql).unwrap();
+        let noticed = catch_unwind(AssertUnwindSafe(|| check(&app, &life.told))).is_err();
+        app.execute_batch("ROLLBACK TO tampering; RELEASE tampering").unwrap();
+        assert!(noticed, "{what} was not noticed");
+    }
+    check(&app, &life.told);
 }

@@ -1,4 +1,4 @@
-//! Moves the engine's epoch while a component runs, so that none runs on unseen.
+//! Moves the engine's epoch while a component runs, so that none runs on unseen, and has its SQL look at the deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -71,6 +71,7 @@ fn watch(shared: &Shared, engine: &EngineWeak) {
             quiet = 0;
         }
         std::thread::sleep(PERIOD);
+        crate::store::tick_clock();
         match engine.upgrade() {
             Some(engine) => engine.increment_epoch(),
             None => return,

@@ -65,17 +65,21 @@ const NULL: ToSqlOutput<'static> = ToSqlOutput::Owned(Value::Null);
 /// Puts them in the place of SQLite's own. No text they make is longer than `most` bytes.
 pub(super) fn install(connection: &Connection, most: usize, over: &Over) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-    connection.create_scalar_function("instr", 2, flags, instr)?;
+    let stop = Arc::clone(over);
+    connection.create_scalar_function("instr", 2, flags, move |context| if stop() { Err(interrupted()) } else { instr(context) })?;
     let stop = Arc::clone(over);
     connection.create_scalar_function(
         "replace",
         3,
         flags,
-        move |context| if stop() { Err(interrupted()) } else { replace(context, most) },
+        move |context| {
+            if stop() { Err(interrupted()) } else { replace(context, most) }
+        },
     )?;
-    connection.create_scalar_function("trim", 2, flags, |context| trim(context, true, true))?;
-    connection.create_scalar_function("ltrim", 2, flags, |context| trim(context, true, false))?;
-    connection.create_scalar_function("rtrim", 2, flags, |context| trim(context, false, true))?;
+    for (name, left, right) in [("trim", true, true), ("ltrim", true, false), ("rtrim", false, true)] {
+        let stop = Arc::clone(over);
+        connection.create_scalar_function(name, 2, flags, move |context| trim(context, left, right, &stop))?;
+    }
     for (name, arguments, style) in [("like", 2, Style::Like), ("like", 3, Style::Like), ("glob", 2, Style::Glob)] {
         let stop = Arc::clone(over);
         connection.create_scalar_function(name, arguments, flags, move |context| matches(context, style, &stop))?;
@@ -108,7 +112,7 @@ fn replace(context: &Context<'_>, most: usize) -> rusqlite::Result<ToSqlOutput<'
         replaced.extend_from_slice(by);
         from = at + needle.len();
         if replaced.len() > most {
-            return Err(failure(ffi::SQLITE_TOOBIG, Some("string or blob too big")));
+            return Err(failure(ffi::SQLITE_TOOBIG, None));
         }
     }
     replaced.extend_from_slice(hay.get(from..).unwrap_or_default());
@@ -126,16 +130,31 @@ fn characters(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn trim(context: &Context<'_>, left: bool, right: bool) -> rusqlite::Result<ToSqlOutput<'static>> {
+fn trim(context: &Context<'_>, left: bool, right: bool, over: &Over) -> rusqlite::Result<ToSqlOutput<'static>> {
     let (text, set) = (self::text(context, 0)?, self::text(context, 1)?);
     let (Some(mut rest), Some(set)) = (text.bytes(), set.bytes()) else { return Ok(NULL) };
-    let set: HashSet<&[u8]> = characters(until_nul(set)).collect();
+    let mut steps = 0_u32;
+    let mut go_on = || {
+        steps += 1;
+        if steps % STEPS == 1 && over() { Err(interrupted()) } else { Ok(()) }
+    };
+    let mut known = HashSet::new();
+    for character in characters(until_nul(set)) {
+        go_on()?;
+        known.insert(character);
+    }
+    let set = known;
     if left {
-        let cut: usize = characters(rest).take_while(|character| set.contains(character)).map(<[u8]>::len).sum();
+        let mut cut = 0;
+        for character in characters(rest).take_while(|character| set.contains(character)) {
+            go_on()?;
+            cut += character.len();
+        }
         rest = rest.get(cut..).unwrap_or_default();
     }
     while right && !rest.is_empty() {
         // As SQLite does it: a character of the set that the text ends with, well-formed or not.
+        go_on()?;
         let ends = (1..=rest.len().min(4)).find(|length| set.contains(rest.get(rest.len() - length..).unwrap_or_default()));
         let Some(length) = ends else { break };
         rest = rest.get(..rest.len() - length).unwrap_or_default();
@@ -165,5 +184,8 @@ fn matches(context: &Context<'_>, style: Style, over: &Over) -> rusqlite::Result
     }
     Pattern::new(pattern, style, escape).matches(subject, || over()).map(Some).ok_or_else(interrupted)
 }
+
+/// Steps between two looks at the deadline.
+const STEPS: u32 = 1 << 14;
 
 const PATTERN_MAX_BYTES: usize = 50_000;

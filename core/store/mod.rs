@@ -14,6 +14,8 @@ mod turn;
 
 pub(crate) use error::{Doing, advice, kind_of};
 pub use error::{StoreError, StoreErrorKind};
+#[cfg(feature = "wasm")]
+pub(crate) use guard::tick_clock;
 pub(crate) use guard::{Leash, WorkConnection};
 pub use location::Durability;
 pub(crate) use location::{ConnectionSetup, Location};

@@ -1,0 +1,360 @@
+//! What a hostile worker tries, the wall that stops it, and the error it sees: a table. `cargo test --test hostile -- --nocapture`
+//! prints it. After each case the app's other rows are as they were, and an honest job is performed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Kind, job, row};
+use serde_json::{Value as Json, json};
+use verger::testing::TestVerger;
+use verger::{Grant, Limits, PerformError};
+
+/// A case: what is tried, the wall, the code of the error, and what its message has to name.
+struct Case {
+    tried: &'static str,
+    wall: &'static str,
+    steps: Json,
+    code: &'static str,
+    names: &'static str,
+}
+
+fn case(tried: &'static str, wall: &'static str, steps: Json, code: &'static str, names: &'static str) -> Case {
+    Case { tried, wall, steps, code, names }
+}
+
+fn query(tried: &'static str, wall: &'static str, sql: &str, code: &'static str, names: &'static str) -> Case {
+    case(tried, wall, json!([["query", sql, []]]), code, names)
+}
+
+fn execute(tried: &'static str, wall: &'static str, sql: &str, code: &'static str, names: &'static str) -> Case {
+    case(tried, wall, json!([["execute", sql, []]]), code, names)
+}
+
+const AUTHORIZER: &str = "authorizer";
+const DEADLINE: &str = "deadline";
+const LIMIT: &str = "SQL limit";
+const BOUND: &str = "bound of the call";
+
+fn sql_cases() -> Vec<Case> {
+    let deep = format!("SELECT {}1{}", "(1+".repeat(400), ")".repeat(400));
+    let compound = vec!["SELECT 1"; 80].join(" UNION ALL ");
+    let long = format!("SELECT '{}'", "x".repeat(70_000));
+    let joins = format!("SELECT 1 FROM {}", (0..70).map(|n| format!("things t{n}")).collect::<Vec<_>>().join(", "));
+    let columns = format!("SELECT {}", vec!["1"; 2_100].join(", "));
+    let variables = "SELECT ?99999";
+    let blobs = format!("SELECT {}", vec!["randomblob(6000000)"; 10].join(", "));
+    vec![
+        query("reads a table it did not ask for", AUTHORIZER, "SELECT * FROM secrets", "denied", "secrets"),
+        query("reads a table it asked for and was not granted", AUTHORIZER, "SELECT * FROM withheld", "denied", "grant"),
+        query("reads a column it was not granted", AUTHORIZER, "SELECT secret FROM other", "denied", "other.secret"),
+        query("reads all columns", AUTHORIZER, "SELECT * FROM other", "denied", "other.secret"),
+        query("joins another table", AUTHORIZER, "SELECT * FROM things t LEFT JOIN secrets s ON s.id = t.id", "denied", "secrets"),
+        query("a UNION into another table", AUTHORIZER, "SELECT name FROM things UNION ALL SELECT word FROM secrets", "denied", "secrets"),
+        query("a subquery", AUTHORIZER, "SELECT (SELECT word FROM secrets)", "denied", "secrets"),
+        query("an EXISTS", AUTHORIZER, "SELECT 1 WHERE EXISTS (SELECT 1 FROM secrets)", "denied", "secrets"),
+        query("counts", AUTHORIZER, "SELECT count(*) FROM secrets", "denied", "secrets"),
+        query("an IN with a table", AUTHORIZER, "SELECT 1 WHERE 'x' IN secret_words", "denied", "secret"),
+        query("counts a view it was not granted", AUTHORIZER, "SELECT count(*) FROM secret_words", "denied", "secret"),
+        query(
+            "a WITH named as a view",
+            AUTHORIZER,
+            "WITH secret_words AS (SELECT word FROM secrets) SELECT * FROM secret_words",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "a WITH named as the table",
+            AUTHORIZER,
+            "WITH secrets AS (SELECT * FROM main.secrets) SELECT * FROM secrets",
+            "denied",
+            "secrets",
+        ),
+        query("a quoted name", AUTHORIZER, "SELECT * FROM [SECRETS]", "denied", "secrets"),
+        query("a name behind a comment", AUTHORIZER, "SELECT * FROM/**/main/**/.\"secrets\"", "denied", "secrets"),
+        query(
+            "RETURNING another table",
+            AUTHORIZER,
+            "UPDATE things SET name = 'x' RETURNING (SELECT word FROM secrets)",
+            "denied",
+            "secrets",
+        ),
+        execute("UPDATE FROM another table", AUTHORIZER, "UPDATE things SET name = word FROM secrets", "denied", "secrets"),
+        execute("INSERT from another table", AUTHORIZER, "INSERT INTO things (name) SELECT word FROM secrets", "denied", "secrets"),
+        execute(
+            "an UPSERT that looks",
+            AUTHORIZER,
+            "INSERT INTO things (id) VALUES (1) ON CONFLICT DO UPDATE SET name = (SELECT word FROM secrets)",
+            "denied",
+            "secrets",
+        ),
+        execute("writes where it may read", AUTHORIZER, "UPDATE other SET secret = 'x'", "denied", "update denied"),
+        execute("deletes where it may read", AUTHORIZER, "DELETE FROM other", "denied", "delete denied"),
+        execute("inserts elsewhere", AUTHORIZER, "INSERT INTO secrets VALUES (9, 'x')", "denied", "insert denied"),
+        query("the engine's jobs", AUTHORIZER, "SELECT * FROM verger_jobs", "denied", "belongs to the engine"),
+        execute("a job for another worker", AUTHORIZER, "INSERT INTO verger_jobs (worker) VALUES ('x')", "denied", "belongs to the engine"),
+        execute("the audit log", AUTHORIZER, "DELETE FROM verger_audit", "denied", "belongs to the engine"),
+        query("sqlite_schema", AUTHORIZER, "SELECT sql FROM sqlite_schema", "denied", "belongs to the engine"),
+        query("sqlite_master of temp", AUTHORIZER, "SELECT * FROM temp.sqlite_master", "denied", "belongs to the engine"),
+        execute("writes sqlite_schema", AUTHORIZER, "UPDATE sqlite_schema SET sql = ''", "sql", "may not be modified"),
+        execute("writable_schema", AUTHORIZER, "PRAGMA writable_schema = ON", "denied", "PRAGMA writable_schema"),
+        execute("turns the journal off", AUTHORIZER, "PRAGMA journal_mode = OFF", "denied", "PRAGMA journal_mode"),
+        query("a PRAGMA as a table", AUTHORIZER, "SELECT * FROM pragma_table_info('secrets')", "denied", "pragma_table_info"),
+        query("dbstat", AUTHORIZER, "SELECT * FROM dbstat", "denied", "dbstat"),
+        execute("ATTACH", AUTHORIZER, "ATTACH 'x.db' AS x", "denied", "ATTACH"),
+        execute("VACUUM INTO", "transaction", "VACUUM INTO 'copy.db'", "sql", "VACUUM"),
+        execute("CREATE TABLE", AUTHORIZER, "CREATE TABLE mine (x)", "denied", "CREATE"),
+        execute("CREATE TEMP TABLE", AUTHORIZER, "CREATE TEMP TABLE mine (x)", "denied", "CREATE"),
+        execute("CREATE TEMP VIEW", AUTHORIZER, "CREATE TEMP VIEW mine AS SELECT * FROM secrets", "denied", "CREATE"),
+        execute(
+            "CREATE TRIGGER",
+            AUTHORIZER,
+            "CREATE TRIGGER t AFTER INSERT ON things BEGIN DELETE FROM secrets; END",
+            "denied",
+            "CreateTrigger",
+        ),
+        execute("CREATE VIRTUAL TABLE", AUTHORIZER, "CREATE VIRTUAL TABLE mine USING fts5(x)", "denied", "denied"),
+        execute("DROP TABLE", AUTHORIZER, "DROP TABLE things", "denied", "DROP"),
+        execute("ALTER TABLE", AUTHORIZER, "ALTER TABLE things ADD COLUMN x", "denied", "ALTER"),
+        execute("ANALYZE", AUTHORIZER, "ANALYZE", "denied", "denied"),
+        execute("REINDEX", AUTHORIZER, "REINDEX things", "denied", "denied"),
+        execute("COMMIT", AUTHORIZER, "COMMIT", "denied", "checkpoint"),
+        execute("BEGIN", AUTHORIZER, "BEGIN EXCLUSIVE", "denied", "checkpoint"),
+        execute("SAVEPOINT", AUTHORIZER, "SAVEPOINT x", "denied", "begin-savepoint"),
+        query("EXPLAIN", AUTHORIZER, "EXPLAIN SELECT * FROM things", "denied", "EXPLAIN"),
+        query("load_extension", AUTHORIZER, "SELECT load_extension('evil.so')", "denied", "load_extension"),
+        query("fts3_tokenizer", AUTHORIZER, "SELECT fts3_tokenizer('simple', x'00')", "denied", "fts3_tokenizer"),
+        query("the tables beneath a full-text index", AUTHORIZER, "SELECT * FROM found_content", "denied", "found_content"),
+        query("the system's clock", AUTHORIZER, "SELECT CURRENT_TIMESTAMP", "denied", "current_timestamp"),
+        query("a function of the engine", AUTHORIZER, "SELECT verger_tenant()", "sql", "no such function"),
+        query("json_patch, whose time is a product", AUTHORIZER, "SELECT json_patch('{}', '{}')", "denied", "json_patch"),
+        query("two statements in one text", "prepare", "SELECT 1; DELETE FROM things", "sql", "more than one"),
+        query("no statement", "prepare", " -- nothing", "invalid", "no rows"),
+        query(
+            "a recursive query without end",
+            DEADLINE,
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+            DEADLINE,
+            "250 ms",
+        ),
+        query(
+            "LIKE that tries every place",
+            DEADLINE,
+            "SELECT sum(a LIKE '%' || substr(a, 1, 9000) || '1') FROM (SELECT hex(zeroblob(2000000)) AS a FROM json_each('[1,2,3,4,5,6,7,8,9]'))",
+            DEADLINE,
+            "250 ms",
+        ),
+        query(
+            "instr of a long text in a longer one",
+            "linear function",
+            "SELECT instr(hex(zeroblob(2000000)), hex(zeroblob(1000000)) || '1')",
+            "ok",
+            "0",
+        ),
+        query(
+            "replace that swells",
+            LIMIT,
+            "SELECT length(replace(hex(zeroblob(100000)), '0', hex(zeroblob(100000))))",
+            "limit",
+            "too big",
+        ),
+        query("randomblob(1e9)", LIMIT, "SELECT randomblob(1000000000)", "limit", "too big"),
+        query("zeroblob(1e9)", LIMIT, "SELECT hex(zeroblob(1000000000))", "limit", "too big"),
+        query("printf('%.*c')", LIMIT, "SELECT length(printf('%.*c', 1000000000, 'x'))", "limit", "too big"),
+        query("a row of many long values", BOUND, &blobs, "limit", "a row has more"),
+        query(
+            "group_concat of everything",
+            LIMIT,
+            "SELECT length(group_concat(hex(zeroblob(500000)))) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')",
+            "limit",
+            "too big",
+        ),
+        query(
+            "a sort of everything",
+            "SQL memory",
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT hex(zeroblob(500000)) AS b FROM n ORDER BY b",
+            "limit",
+            "MiB of memory",
+        ),
+        query("deeply nested expressions", LIMIT, &deep, "sql", "depth"),
+        query("a compound of 80 SELECTs", LIMIT, &compound, "sql", "too many terms"),
+        query("a text of 70,000 bytes", LIMIT, &long, "limit", "too long"),
+        query("a join of 70 tables", LIMIT, &joins, "sql", "at most 64 tables"),
+        query("2,100 columns", LIMIT, &columns, "sql", "too many columns"),
+        query("a parameter of number 99999", LIMIT, variables, "sql", "variable number"),
+        execute(
+            "a trigger of the app that writes elsewhere fires all the same",
+            "(allowed)",
+            "INSERT INTO things (name) VALUES ('logged')",
+            "ok",
+            "1",
+        ),
+    ]
+}
+
+fn other_cases() -> Vec<Case> {
+    let step = |step: Json| json!([step]);
+    let event = |fields: Json| {
+        let mut event = json!({"action": "thing.done"});
+        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        json!([["audit", [event]]])
+    };
+    vec![
+        case("an infinite loop", DEADLINE, step(json!(["spin"])), DEADLINE, "250 ms"),
+        case("host calls for ever", DEADLINE, step(json!(["until-refused", ["now"]])), DEADLINE, "250 ms"),
+        case("log lines for ever", DEADLINE, step(json!(["until-refused", ["log", "info", "x"]])), DEADLINE, "250 ms"),
+        case("checkpoints for ever", DEADLINE, step(json!(["until-refused", ["checkpoint"]])), DEADLINE, "250 ms"),
+        case("recursion on the machine's stack", "wasm stack", step(json!(["recurse"])), "trap", "stack"),
+        case("recursion on its own stack", "wasm memory", step(json!(["recurse-in-memory"])), "trap", "memory"),
+        case("memory until it aborts", "memory limit", step(json!(["eat"])), "memory", "8192 KiB"),
+        case("memory.grow until it is refused", "memory limit", step(json!(["grow"])), "ok", ""),
+        case("a trap", "instance", step(json!(["trap"])), "trap", "unreachable"),
+        case("a result that is no JSON", BOUND, step(json!(["done-with", "{"])), "invalid-result", "JSON"),
+        case("a result of 1.1 MB", BOUND, step(json!(["done-with", {"x": 1_100_000}])), "invalid-result", "1048576"),
+        case("a snooze of no time", BOUND, step(json!(["snooze", 0])), "invalid-result", "1 second"),
+        case("a snooze for ever", "(its own job)", step(json!(["snooze", u64::MAX])), "ok", ""),
+        case("SQL of 3 MB", LIMIT, step(json!(["execute", {"x": 3_000_000}, []])), "limit", "too long"),
+        case("a message of 9 MB", "hostcall fuel", step(json!(["publish", "t", {"x": 5_000_000}])), "limit", ""),
+        case(
+            "parameters of 3 MB",
+            BOUND,
+            step(json!(["execute", "INSERT INTO things (value) VALUES (?1)", [{"x": 3_000_000}]])),
+            "limit",
+            "parameters",
+        ),
+        case(
+            "parameter sets without end",
+            BOUND,
+            step(json!(["many", "INSERT INTO things (value) VALUES (?1)"])),
+            "limit",
+            "2000 statements",
+        ),
+        case("one parameter too many", BOUND, step(json!(["execute", "SELECT ?1", [1, 2]])), "sql", "parameters"),
+        case(
+            "more statements than granted",
+            BOUND,
+            step(json!(["until-refused", ["execute", "DELETE FROM things WHERE id = 0", []]])),
+            "limit",
+            "2000 statements",
+        ),
+        case(
+            "a cursor after its checkpoint",
+            "handles",
+            json!([["open", "SELECT 1", []], ["checkpoint"], ["next", 0, 1]]),
+            "closed",
+            "closed",
+        ),
+        case(
+            "a cursor after its rollback",
+            "handles",
+            json!([["savepoint"], ["open", "SELECT 1", []], ["rollback", 0], ["next", 0, 1]]),
+            "closed",
+            "closed",
+        ),
+        case("a cursor that is not there", "handles", step(json!(["next", 7, 1])), "trap", "trap"),
+        case("a chunk of no rows", BOUND, json!([["open", "SELECT 1", []], ["next", 0, 0]]), "invalid", "at least 1"),
+        case("cursors without end", BOUND, step(json!(["until-refused", ["open", "SELECT 1", []]])), "limit", "64 cursors"),
+        case("savepoints without end", BOUND, step(json!(["until-refused", ["savepoint"]])), "limit", "32 savepoints"),
+        case("a savepoint released twice", "handles", json!([["savepoint"], ["release", 0], ["release", 0]]), "closed", "closed"),
+        case("messages without end", BOUND, step(json!(["until-refused", ["publish", "t", "1"]])), "limit", "100 messages"),
+        case("a message of 300 KB", BOUND, step(json!(["publish", "t", {"x": 300_000}])), "limit", "256 KiB"),
+        case("a message that is no JSON", BOUND, step(json!(["publish", "t", "{"])), "invalid", "JSON"),
+        case("a topic of 1 KB", BOUND, step(json!(["publish", {"x": 1_000}, "1"])), "invalid", "topic"),
+        case(
+            "audit rows without end",
+            BOUND,
+            step(json!(["until-refused", ["audit", [{"action": "thing.done"}]]])),
+            "limit",
+            "100 audit rows",
+        ),
+        case("an audit action with a line break", "audit rules", event(json!({"action": "thing.done\nadmin.made"})), "invalid", "action"),
+        case("audit metadata of 9 KB", "audit rules", event(json!({"metadata": {"x": 9_000}})), "invalid", "metadata"),
+        case(
+            "a secret in audit metadata",
+            "audit rules",
+            event(json!({"metadata": "{\"a\":{\"password\":\"x\"}}"})),
+            "invalid",
+            "password",
+        ),
+        case("a capability that is not granted", "grant", step(json!(["call", "mailer", "{}"])), "denied", "mailer"),
+        case("a capability with no JSON", BOUND, step(json!(["call", "echo", "{"])), "invalid", "JSON"),
+        case(
+            "a capability that panics",
+            "catch_unwind",
+            step(json!(["call", "broken", "{\"how\": \"panics\"}"])),
+            "capability",
+            "panicked",
+        ),
+    ]
+}
+
+/// `many` is spelled out: the puppet knows `execute-many`.
+fn spelled(steps: &Json) -> Json {
+    let steps = steps.as_array().unwrap().iter().map(|step| match step[0].as_str() {
+        Some("many") => {
+            let sets = vec![json!([1]); 100];
+            json!(["until-refused", ["execute-many", step[1], sets]])
+        }
+        _ => step.clone(),
+    });
+    steps.collect()
+}
+
+fn open() -> TestVerger {
+    let grant = Grant::new().write("things").read_columns("other", ["id"]).capability("echo").capability("broken");
+    let test = Kind::Component.open_with(grant.limits(Limits {
+        time: Duration::from_millis(250),
+        memory_bytes: 8 << 20,
+        sql_memory_bytes: 64 << 20,
+        chunk_bytes: 2 << 20,
+        statements: 2_000,
+        audit_rows: 100,
+        events: 100,
+        ..Limits::default()
+    }));
+    test.sql(
+        "CREATE TABLE secrets (id INTEGER PRIMARY KEY, word TEXT); INSERT INTO secrets VALUES (1, 'hidden');
+         CREATE VIEW secret_words AS SELECT word FROM secrets;
+         CREATE TABLE log (what TEXT);
+         CREATE TRIGGER things_logged AFTER INSERT ON things WHEN NEW.name = 'logged' BEGIN INSERT INTO log VALUES ('logged'); END;
+         CREATE VIRTUAL TABLE found USING fts5(word);
+         CREATE INDEX things_by_name ON things (name);",
+    );
+    test
+}
+
+#[test]
+fn each_misdeed_is_stopped_by_its_wall_and_named() {
+    let test = open();
+    let cases: Vec<Case> = sql_cases().into_iter().chain(other_cases()).collect();
+    assert!(cases.len() >= 60);
+    println!("{:55} {:16} {}", "tried", "wall", "what the worker is told");
+    let before = test.rows("SELECT * FROM secrets");
+    let mut wrong = Vec::new();
+    for Case { tried, wall, steps, code, names } in &cases {
+        let (got, message) = match test.perform_job("puppet", json!({ "do": spelled(steps) })) {
+            Ok(performed) => {
+                let answers = performed.result().cloned().unwrap_or_default();
+                let last = answers.as_array().and_then(|answers| answers.last().cloned()).unwrap_or_default();
+                match last["err"].as_str() {
+                    Some(code) => (code.to_string(), last["message"].as_str().unwrap_or_default().to_string()),
+                    None => ("ok".to_string(), last["ok"].to_string()),
+                }
+            }
+            Err(PerformError::Failed { source, .. }) => (source.code, source.message),
+            Err(other) => panic!("{tried}: {other}"),
+        };
+        println!("{tried:55} {wall:16} [{got}] {}", message.lines().next().unwrap_or_default());
+        if got != *code || !message.contains(names) {
+            wrong.push(format!("{tried}: not [{code}] {names:?}, but [{got}] {message}"));
+        }
+        assert!(!message.contains("hidden"), "{tried}: {message}");
+        assert_eq!(test.rows("SELECT * FROM secrets"), before, "{tried}");
+        let done = test.enqueue(job(json!([["query", "SELECT 1", []]]))).unwrap().id;
+        test.drain();
+        assert_eq!(row(&test, done).result, Some(json!([{"ok": [[1]]}])), "after: {tried}");
+    }
+    println!("{} cases", cases.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
