@@ -344,6 +344,9 @@ impl Builder {
     fn register_plugin(&self, registry: &mut Registry, plugin: Plugin) -> Result<(), PluginError> {
         let (what, name) = (plugin.what(), plugin.manifest()?.name.clone());
         let grant = self.grants.get(&name).cloned().unwrap_or_default();
+        if let Some(withheld) = grant.withholds(plugin.manifest()?) {
+            tracing::warn!(%withheld, "a plugin runs without what it asks for");
+        }
         registry.add(&name, &what, Registered::component(plugin, grant))
     }
 

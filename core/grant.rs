@@ -1,6 +1,7 @@
 //! What the app lets one worker touch. A pure value: policy is decided here, enforced elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use verger_worker::{Args, Manifest, Verb};
@@ -20,6 +21,7 @@ pub struct Grant {
     tenant_column: Option<String>,
     shared: BTreeSet<String>,
     as_declared: bool,
+    digest: Option<String>,
     limits: Limits,
 }
 
@@ -114,6 +116,36 @@ impl Grant {
         self
     }
 
+    /// Only for the component with this SHA-256, in hexadecimal digits, as `verger plugin inspect` prints it. Another file of the same
+    /// worker, a new version too, is refused until someone has looked at it.
+    #[must_use]
+    pub fn for_digest(mut self, sha256: impl Into<String>) -> Self {
+        self.digest = Some(sha256.into().trim().to_lowercase());
+        self
+    }
+
+    pub(crate) fn is_as_declared(&self) -> bool {
+        self.as_declared
+    }
+
+    pub(crate) fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    /// What a worker asks for and this does not give it. A table that an arg names is the one it names by default.
+    pub(crate) fn withholds(&self, manifest: &Manifest) -> Option<Withheld> {
+        if self.as_declared {
+            return None;
+        }
+        let effective = Effective::of(manifest, self, &Args::default());
+        let capabilities: Vec<String> = manifest.capabilities.iter().filter(|name| !self.capabilities.contains(*name)).cloned().collect();
+        let tables: Vec<(String, Vec<Verb>)> = effective.withheld.into_iter().map(|(table, verbs)| (table, verbs.into_iter().collect())).collect();
+        if tables.is_empty() && capabilities.is_empty() {
+            return None;
+        }
+        Some(Withheld { worker: manifest.name.clone(), tables, capabilities })
+    }
+
     /// How much of the machine it may use.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -147,6 +179,30 @@ impl Grant {
     #[must_use]
     pub fn limits_ref(&self) -> &Limits {
         &self.limits
+    }
+}
+
+/// What a worker asks for in its manifest and its grant does not give it: what a new version wants more than the one that was granted.
+/// It runs without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Withheld {
+    /// The worker.
+    pub worker: String,
+    /// The tables, each with the verbs that are missing.
+    pub tables: Vec<(String, Vec<Verb>)>,
+    /// The app's functions.
+    pub capabilities: Vec<String>,
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables = self.tables.iter().map(|(table, verbs)| {
+            let verbs: Vec<String> = verbs.iter().map(Verb::to_string).collect();
+            format!("{} on table {table}", verbs.join(", "))
+        });
+        let asked: Vec<String> = tables.chain(self.capabilities.iter().map(|name| format!("capability `{name}`"))).collect();
+        write!(f, "worker `{}` asks for what it is not granted: {}", self.worker, asked.join("; "))
     }
 }
 
@@ -341,6 +397,16 @@ mod tests {
         assert!(other.check(Verb::Read, "orders", None).is_err(), "the default is not in force when the arg names another");
         let declared = Effective::of(&manifest(), &Grant::as_declared(), &args(r#"{"table":"users"}"#));
         assert!(declared.check(Verb::Update, "users", Some("x")).is_ok());
+    }
+
+    #[test]
+    fn what_is_asked_and_not_granted_is_reported() {
+        assert_eq!(
+            Grant::new().read("orders").write("totals").withholds(&manifest()).unwrap().to_string(),
+            "worker `w` asks for what it is not granted: update on table orders; capability `mailer`"
+        );
+        assert_eq!(Grant::new().write("orders").write("totals").capability("mailer").withholds(&manifest()), None);
+        assert_eq!(Grant::as_declared().withholds(&manifest()), None);
     }
 
     #[test]

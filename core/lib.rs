@@ -34,7 +34,7 @@ pub use capability::CapabilityCall;
 pub use clock::{Clock, SystemClock};
 pub use error::{AuditError, Error, OpenError, PerformError};
 pub use event::{Event, Subscription};
-pub use grant::{Grant, Limits};
+pub use grant::{Grant, Limits, Withheld};
 pub use membership::normalized_membership_state;
 pub use queue::{Attempted, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, JobState, NewJob, Retention};
 pub use run::AttemptError;

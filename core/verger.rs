@@ -16,13 +16,14 @@ use crate::builder::{Builder, Settings};
 use crate::clock::Clock;
 use crate::error::{AuditError, Error, PerformError};
 use crate::event::Subscription;
+use crate::grant::Withheld;
 use crate::queue::{self, Backoff, Cancelled, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, Surroundings};
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
 use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Place, Presence, StoreError, WorkConnection};
 use crate::tick::{self, Executor, LoopError, Owed, TableChange, TickLoop, TickReport, Wake};
 use crate::time::Timestamp;
-use crate::worker::{Ended, PluginError, Registry};
+use crate::worker::{Ended, PluginError, Registered, Registry};
 
 /// A durable job queue with schedules, workers and an audit log, in one SQLite database.
 ///
@@ -503,6 +504,27 @@ impl Verger {
     /// [`EnqueueError::UnknownWorker`], or [`EnqueueError::Plugin`] when its component cannot be loaded.
     pub fn manifest(&self, worker: &str) -> Result<Manifest, EnqueueError> {
         self.inner.manifest(worker).cloned()
+    }
+
+    /// The SHA-256 of a worker's component, in hexadecimal digits: what [`Grant::for_digest`](crate::Grant::for_digest) takes. `None`
+    /// for one that is part of the app.
+    ///
+    /// # Errors
+    /// As [`manifest`](Self::manifest).
+    pub fn digest(&self, worker: &str) -> Result<Option<String>, EnqueueError> {
+        match self.inner.registry.get(worker) {
+            Some(registered) => Ok(registered.digest()?),
+            None => Err(EnqueueError::UnknownWorker { name: worker.to_string(), known: self.inner.registry.known() }),
+        }
+    }
+
+    /// What workers ask for and are not granted, one entry for each worker that lacks something: after an update of a plugin, what the
+    /// new version wants more.
+    #[must_use]
+    pub fn withheld(&self) -> Vec<Withheld> {
+        // The built-in workers are not loaded for it: they have what they declare.
+        let withheld = |registered: &Registered| registered.grant.withholds(registered.manifest().ok()?);
+        self.inner.registry.all().filter(|registered| !registered.grant.is_as_declared()).filter_map(withheld).collect()
     }
 
     /// The plugins that were found and refused when Verger was opened, each with the reason. The others work.

@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::{Kind, TABLES, job};
@@ -209,27 +208,4 @@ fn a_loop_stops_while_a_worker_runs_on_and_gives_its_attempt_back() {
         assert_eq!((job.state, job.attempt), (JobState::Available, 0), "{job:?}");
         took
     });
-}
-
-#[test]
-fn a_lock_that_is_waited_for_does_not_keep_the_loop_from_stopping() {
-    let app = open(Duration::from_secs(60));
-    let (said, heard) = mpsc::channel();
-    let subscription = app.verger.subscribe();
-    drop(subscription);
-    let id = app.verger.enqueue(job(json!([["call", "echo", "{}"]]))).unwrap().id;
-    let ticking = app.verger.start().unwrap();
-    let other = app.verger.connect().unwrap();
-    while app.verger.job(id).unwrap().unwrap().state != JobState::Executing {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    std::thread::spawn(move || {
-        let begun = Instant::now();
-        // It sits in a function of the app for 30 s: nothing can stop that one, and the loop says so.
-        let stopped = ticking.stop(Duration::ZERO);
-        said.send((begun.elapsed(), stopped.is_err())).unwrap();
-    });
-    let (took, still_running) = heard.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert!(still_running && took < Duration::from_secs(4), "{took:?}");
-    drop(other);
 }

@@ -358,3 +358,28 @@ fn each_misdeed_is_stopped_by_its_wall_and_named() {
     println!("{} cases", cases.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn a_grant_for_one_file_is_not_taken_by_another() {
+    let test = open();
+    let digest = test.digest("puppet").unwrap().unwrap();
+    assert_eq!(digest.len(), 64);
+    let with = |digest: &str, kind: Kind| {
+        TestVerger::open(kind.add(verger::Verger::in_memory(), common::grant().for_digest(digest)), &verger::testing::ManualClock::new())
+    };
+    assert!(with(&digest.to_uppercase(), Kind::Component).is_ok());
+    for (other, kind) in [("00".repeat(32), Kind::Component), (digest.clone(), Kind::Native)] {
+        let refused = with(&other, kind).unwrap_err().to_string();
+        assert!(refused.contains("SHA-256") && refused.contains(&other) && refused.contains("puppet"), "{refused}");
+    }
+}
+
+#[test]
+fn what_a_worker_wants_more_is_reported_and_not_taken() {
+    let test = common::puppet();
+    let withheld = test.withheld();
+    assert_eq!(withheld.len(), 1);
+    assert_eq!(withheld[0].to_string(), "worker `puppet` asks for what it is not granted: read on table withheld");
+    let answer = common::answers(&test, json!([["query", "SELECT * FROM withheld", []]]));
+    assert_eq!(answer[0]["err"], "denied");
+}

@@ -75,14 +75,15 @@ fn inspect(file: &Path, options: &Options) -> Result<()> {
     }
     let name = verger.workers().pop().ok_or_else(|| anyhow!("{} has no worker", file.display()))?;
     let manifest = verger.manifest(&name)?;
+    let sha256 = verger.digest(&name)?.unwrap_or_default();
     match options.json {
-        true => print_json(&json!({"file": file, "bytes": bytes, "manifest": manifest})),
-        false => Ok(print(&in_words(&manifest, bytes))?),
+        true => print_json(&json!({"file": file, "bytes": bytes, "sha256": sha256, "manifest": manifest})),
+        false => Ok(print(&in_words(&manifest, bytes, &sha256))?),
     }
 }
 
-fn in_words(manifest: &Manifest, bytes: u64) -> String {
-    let mut text = format!("{} {}, {} bytes\n", manifest.name, manifest.version, count(bytes));
+fn in_words(manifest: &Manifest, bytes: u64, sha256: &str) -> String {
+    let mut text = format!("{} {}, {} bytes\nSHA-256 {sha256}\n", manifest.name, manifest.version, count(bytes));
     if !manifest.description.is_empty() {
         text.push_str(&format!("{}\n", manifest.description));
     }

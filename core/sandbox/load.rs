@@ -20,6 +20,7 @@ const PACKAGE: &str = "verger:worker/";
 pub(super) struct Loaded {
     pub(super) pre: bindings::WorkerPre<Guest>,
     pub(super) manifest: Manifest,
+    pub(super) digest: [u8; 32],
     pub(super) sandbox: &'static Sandbox,
 }
 
@@ -28,7 +29,8 @@ pub(super) fn load(what: &str, bytes: &[u8], cache: &CompileCache) -> Result<Loa
     let engine_error = |reason: String| PluginError::Engine { what: what.to_string(), reason };
     check_form(what, bytes)?;
     let sandbox = sandbox().map_err(engine_error)?;
-    let component = compile(what, bytes, cache, &sandbox.engine)?;
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    let component = compile(what, bytes, &digest, cache, &sandbox.engine)?;
     for (import, _) in component.component_type().imports(&sandbox.engine) {
         let known = import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@'));
         if !known.is_some_and(|(interface, _)| INTERFACES.contains(&interface)) {
@@ -40,7 +42,7 @@ pub(super) fn load(what: &str, bytes: &[u8], cache: &CompileCache) -> Result<Loa
     let pre = bindings::WorkerPre::new(pre).map_err(mismatch)?;
     let json = super::guest::describe(sandbox, &pre).map_err(|reason| PluginError::Describe { what: what.to_string(), reason })?;
     let manifest = Manifest::parse(&json).map_err(|source| PluginError::Manifest { what: what.to_string(), source })?;
-    Ok(Loaded { pre, manifest, sandbox })
+    Ok(Loaded { pre, manifest, digest, sandbox })
 }
 
 const INTERFACES: [&str; 8] = ["types", "store", "audit", "clock", "events", "job", "log", "host"];
@@ -63,21 +65,19 @@ fn check_form(what: &str, bytes: &[u8]) -> Result<(), PluginError> {
 }
 
 #[cfg(feature = "compile")]
-fn compile(what: &str, bytes: &[u8], cache: &CompileCache, engine: &Engine) -> Result<Component, PluginError> {
-    let digest: [u8; 32] = Sha256::digest(bytes).into();
-    if let Some(component) = cache.load(engine, &digest) {
+fn compile(what: &str, bytes: &[u8], digest: &[u8; 32], cache: &CompileCache, engine: &Engine) -> Result<Component, PluginError> {
+    if let Some(component) = cache.load(engine, digest) {
         return Ok(component);
     }
     let component = Component::from_binary(engine, bytes)
         .map_err(|error| PluginError::NotAComponent { what: what.to_string(), reason: format!("{error:#}") })?;
-    cache.store(engine, &digest, &component);
+    cache.store(engine, digest, &component);
     Ok(component)
 }
 
 #[cfg(not(feature = "compile"))]
-fn compile(what: &str, bytes: &[u8], cache: &CompileCache, engine: &Engine) -> Result<Component, PluginError> {
-    let digest: [u8; 32] = Sha256::digest(bytes).into();
-    cache.load(engine, &digest).ok_or_else(|| PluginError::Engine {
+fn compile(what: &str, _: &[u8], digest: &[u8; 32], cache: &CompileCache, engine: &Engine) -> Result<Component, PluginError> {
+    cache.load(engine, digest).ok_or_else(|| PluginError::Engine {
         what: what.to_string(),
         reason: "this build has no compiler (feature `compile`) and the cache has no artefact for it".to_string(),
     })

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use sha2::{Digest, Sha256};
 use verger_worker::{Args, Manifest};
 
 use super::cache::CompileCache;
@@ -60,6 +61,16 @@ impl Plugin {
             }
         });
         loaded.as_ref().map_err(Clone::clone)
+    }
+
+    /// The SHA-256 of the bytes, in hexadecimal digits.
+    pub(crate) fn digest(&self) -> Result<String, PluginError> {
+        let digest = match &self.source {
+            // Needs not be loaded for it.
+            Source::Embedded { bytes, .. } => <[u8; 32]>::from(Sha256::digest(bytes)),
+            _ => self.loaded()?.digest,
+        };
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     pub(crate) fn manifest(&self) -> Result<&Manifest, PluginError> {

@@ -78,6 +78,18 @@ pub enum PluginError {
         /// What is wrong.
         source: ManifestError,
     },
+    /// Its grant is for another file.
+    #[error("{what}: the grant of worker `{name}` is for the component with SHA-256 {granted}, and this is {found}: look at it (`verger plugin inspect`), then grant it anew")]
+    OtherDigest {
+        /// Which plugin.
+        what: String,
+        /// The worker.
+        name: String,
+        /// The digest the grant names.
+        granted: String,
+        /// The digest of the file.
+        found: String,
+    },
     /// Another worker has the same name.
     #[error("{what} is named `{name}`, and so is another worker: names must differ")]
     Duplicate {

@@ -61,6 +61,25 @@ impl Registered {
         }
     }
 
+    /// The SHA-256 of a component, in hexadecimal digits; `None` for a worker that is part of the app.
+    pub(crate) fn digest(&self) -> Result<Option<String>, PluginError> {
+        match &self.code {
+            Code::Native { .. } => Ok(None),
+            #[cfg(feature = "wasm")]
+            Code::Component(plugin) => plugin.digest().map(Some),
+        }
+    }
+
+    /// Refuses code that its grant is not for.
+    fn check_digest(&self, name: &str, what: &str) -> Result<(), PluginError> {
+        let Some(granted) = self.grant.digest() else { return Ok(()) };
+        let found = self.digest()?.unwrap_or_else(|| "a part of the app".to_string());
+        if found == granted {
+            return Ok(());
+        }
+        Err(PluginError::OtherDigest { what: what.to_string(), name: name.to_string(), granted: granted.to_string(), found })
+    }
+
     /// Performs one attempt. The run comes back, unless a panic took it.
     pub(crate) fn perform(&self, run: Run, args: &Args) -> (Option<Run>, Result<Ended, AttemptError>) {
         match &self.code {
@@ -111,12 +130,17 @@ impl Registry {
         if self.workers.contains_key(name) {
             return Err(PluginError::Duplicate { what: what.to_string(), name: name.to_string() });
         }
+        worker.check_digest(name, what)?;
         self.workers.insert(name.to_string(), Arc::new(worker));
         Ok(())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Registered>> {
         self.workers.get(name)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Registered> {
+        self.workers.values().map(Arc::as_ref)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {

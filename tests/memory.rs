@@ -1,0 +1,80 @@
+//! Workers that take what they can get leave the process as large as it was. 300 runs; `VERGER_LONG=1` makes it 10,000.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Kind, job, row};
+use serde_json::{Value as Json, json};
+use verger::{Grant, JobState, Limits};
+
+/// Bytes of memory the process has.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Each ends within milliseconds, most at a limit.
+fn misdeeds() -> Vec<(Json, &'static str)> {
+    vec![
+        (json!([["eat"]]), "memory"),
+        (json!([["grow"], ["trap"]]), "memory"),
+        (json!([["recurse"]]), "trap"),
+        (json!([["recurse-in-memory"]]), "trap"),
+        (json!([["until-refused", ["publish", "t", {"x": 0}]], ["failed", "x"]]), "failed"),
+        (json!([["until-refused", ["publish", "t", "[1]"]], ["failed", "x"]]), "failed"),
+        (json!([["until-refused", ["audit", [{"action": "thing.done"}]]], ["trap"]]), "trap"),
+        (json!([["until-refused", ["open", "SELECT hex(zeroblob(200000))", []]], ["failed", "x"]]), "failed"),
+        (json!([["until-refused", ["savepoint"]], ["failed", "x"]]), "failed"),
+        (json!([["done-with", {"x": 1_500_000}]]), "invalid-result"),
+        (json!([["must", ["publish", "t", {"x": 3_000_000}]]]), "failed"),
+        (json!([["must", ["execute", {"x": 2_000_000}, []]]]), "failed"),
+        (json!([["must", ["query", "SELECT randomblob(3000000), randomblob(3000000)", []]]]), "failed"),
+        (json!([["must", ["query", "SELECT hex(randomblob(500000)) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')", []]], ["failed", "x"]]), "memory"),
+        (json!([["must", ["query", "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT hex(zeroblob(500000)) AS b FROM n ORDER BY b", []]]]), "failed"),
+        (json!([["execute", "INSERT INTO things (value) SELECT zeroblob(100000) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')", []], ["trap"]]), "trap"),
+        (json!([["log", "info", {"x": 100_000}], ["failed", {"x": 1_000_000}]]), "failed"),
+    ]
+}
+
+#[test]
+fn the_process_does_not_grow_over_hostile_runs() {
+    let runs = if std::env::var_os("VERGER_LONG").is_some() { 10_000 } else { 300 };
+    let limits = Limits {
+        time: Duration::from_secs(5),
+        memory_bytes: 8 << 20,
+        sql_memory_bytes: 32 << 20,
+        chunk_bytes: 4 << 20,
+        audit_rows: 50,
+        events: 50,
+        ..Limits::default()
+    };
+    let test = Kind::Component.open_with(Grant::new().write("things").limits(limits));
+    let misdeeds = misdeeds();
+    let (mut settled, mut most) = (0, 0);
+    for number in 0..runs {
+        let (steps, code) = &misdeeds[number % misdeeds.len()];
+        let id = test.enqueue(job(steps.clone()).max_attempts(1)).unwrap().id;
+        test.drain();
+        if number < misdeeds.len() {
+            let job = row(&test, id);
+            assert_eq!((job.state, job.errors[0].code.as_str()), (JobState::Discarded, *code), "{steps}: {:?}", job.errors);
+        }
+        // The job rows of the test itself live in memory too.
+        test.sql("DELETE FROM verger_jobs");
+        let now = resident();
+        if number == runs / 3 {
+            settled = now;
+        }
+        most = most.max(now);
+        if number % (runs / 10) == 0 {
+            println!("{number:6} runs: {} MiB", now >> 20);
+        }
+    }
+    let grown = resident().saturating_sub(settled);
+    println!("{runs} runs: {} MiB, at most {} MiB; {} KiB more than after a third of them", resident() >> 20, most >> 20, grown >> 10);
+    assert!(grown < 16 << 20, "it grew by {} KiB", grown >> 10);
+    assert!(most < 256 << 20, "at most {} MiB", most >> 20);
+}
