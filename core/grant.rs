@@ -139,7 +139,8 @@ impl Grant {
         }
         let effective = Effective::of(manifest, self, &Args::default());
         let capabilities: Vec<String> = manifest.capabilities.iter().filter(|name| !self.capabilities.contains(*name)).cloned().collect();
-        let tables: Vec<(String, Vec<Verb>)> = effective.withheld.into_iter().map(|(table, verbs)| (table, verbs.into_iter().collect())).collect();
+        let tables: Vec<(String, Vec<Verb>)> =
+            effective.withheld.into_iter().map(|(table, verbs)| (table, verbs.into_iter().collect())).collect();
         if tables.is_empty() && capabilities.is_empty() {
             return None;
         }

@@ -421,7 +421,7 @@ fn a_plugin_tells_what_it_asks_for_or_why_it_is_refused() {
     let said = text(&["plugin", "inspect", component.to_str().unwrap()]);
     assert!(said.contains("read, update on the table that the arg `table` names (memberships)"), "{said}");
     let manifest = object(&["plugin", "inspect", component.to_str().unwrap(), "--json"]);
-    assert_eq!(keys(&manifest), ["bytes", "file", "manifest"]);
+    assert_eq!(keys(&manifest), ["bytes", "file", "manifest", "sha256"]);
     assert_eq!(manifest["manifest"]["name"], "reconcile-memberships");
 
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! What a hostile worker tries, the wall that stops it, and the error it sees: a table. `cargo test --test hostile -- --nocapture`
 //! prints it. After each case the app's other rows are as they were, and an honest job is performed.
+#![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;
@@ -44,7 +45,7 @@ fn sql_cases() -> Vec<Case> {
     let joins = format!("SELECT 1 FROM {}", (0..70).map(|n| format!("things t{n}")).collect::<Vec<_>>().join(", "));
     let columns = format!("SELECT {}", vec!["1"; 2_100].join(", "));
     let variables = "SELECT ?99999";
-    let blobs = format!("SELECT {}", vec!["randomblob(6000000)"; 10].join(", "));
+    let blobs = format!("SELECT {}", ["randomblob(6000000)"; 10].join(", "));
     vec![
         query("reads a table it did not ask for", AUTHORIZER, "SELECT * FROM secrets", "denied", "secrets"),
         query("reads a table it asked for and was not granted", AUTHORIZER, "SELECT * FROM withheld", "denied", "grant"),
@@ -329,7 +330,7 @@ fn each_misdeed_is_stopped_by_its_wall_and_named() {
     let test = open();
     let cases: Vec<Case> = sql_cases().into_iter().chain(other_cases()).collect();
     assert!(cases.len() >= 60);
-    println!("{:55} {:16} {}", "tried", "wall", "what the worker is told");
+    println!("{:55} {:16} what the worker is told", "tried", "wall");
     let before = test.rows("SELECT * FROM secrets");
     let mut wrong = Vec::new();
     for Case { tried, wall, steps, code, names } in &cases {
@@ -365,7 +366,10 @@ fn a_grant_for_one_file_is_not_taken_by_another() {
     let digest = test.digest("puppet").unwrap().unwrap();
     assert_eq!(digest.len(), 64);
     let with = |digest: &str, kind: Kind| {
-        TestVerger::open(kind.add(verger::Verger::in_memory(), common::grant().for_digest(digest)), &verger::testing::ManualClock::new())
+        TestVerger::open(
+            kind.add(verger::Verger::in_memory(), common::grant().for_digest(digest)),
+            &verger::testing::ManualClock::at(TestVerger::START),
+        )
     };
     assert!(with(&digest.to_uppercase(), Kind::Component).is_ok());
     for (other, kind) in [("00".repeat(32), Kind::Component), (digest.clone(), Kind::Native)] {

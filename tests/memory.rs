@@ -1,5 +1,6 @@
 //! Workers that take what they can get leave the process as large as it was. 300 runs; `VERGER_LONG=1` makes it 10,000.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;
@@ -32,9 +33,28 @@ fn misdeeds() -> Vec<(Json, &'static str)> {
         (json!([["must", ["publish", "t", {"x": 3_000_000}]]]), "failed"),
         (json!([["must", ["execute", {"x": 2_000_000}, []]]]), "failed"),
         (json!([["must", ["query", "SELECT randomblob(3000000), randomblob(3000000)", []]]]), "failed"),
-        (json!([["must", ["query", "SELECT hex(randomblob(500000)) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')", []]], ["failed", "x"]]), "memory"),
-        (json!([["must", ["query", "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT hex(zeroblob(500000)) AS b FROM n ORDER BY b", []]]]), "failed"),
-        (json!([["execute", "INSERT INTO things (value) SELECT zeroblob(100000) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')", []], ["trap"]]), "trap"),
+        (
+            json!([["must", ["query", "SELECT hex(randomblob(500000)) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')", []]], ["failed", "x"]]),
+            "memory",
+        ),
+        (
+            json!([[
+                "must",
+                [
+                    "query",
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT hex(zeroblob(500000)) AS b FROM n ORDER BY b",
+                    []
+                ]
+            ]]),
+            "failed",
+        ),
+        (
+            json!([
+                ["execute", "INSERT INTO things (value) SELECT zeroblob(100000) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')", []],
+                ["trap"]
+            ]),
+            "trap",
+        ),
         (json!([["log", "info", {"x": 100_000}], ["failed", {"x": 1_000_000}]]), "failed"),
     ]
 }

@@ -180,3 +180,46 @@ fn quoted(name: &str) -> String {
 fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use verger_worker::{Args, Manifest, TableAsk};
+
+    use crate::grant::{Effective, Grant};
+    use crate::store::{Durability, Location, WorkConnection};
+
+    #[test]
+    fn a_confined_read_and_write_use_the_index_of_the_tenant() {
+        let location = Location::memory();
+        let app = location.connect(Durability::Normal).unwrap();
+        app.execute_batch(
+            "CREATE TABLE orders (id INTEGER PRIMARY KEY, organization_id TEXT, state TEXT, total INTEGER);
+             CREATE INDEX orders_of ON orders (organization_id, state);
+             CREATE TABLE members (organization_id TEXT, id INTEGER, PRIMARY KEY (organization_id, id)) WITHOUT ROWID;",
+        )
+        .unwrap();
+        let grant = Grant::new().write("orders").write("members").tenant_column("organization_id");
+        let ask = |table: &str| TableAsk::named(table).read().insert().update().delete();
+        let effective =
+            Arc::new(Effective::of(&Manifest::new("w", "1").table(ask("orders")).table(ask("members")), &grant, &Args::default()));
+        let mut connection = WorkConnection::open(&location, Durability::Normal, None).unwrap().confinable().unwrap();
+        connection.confine(&effective, "a").unwrap();
+        for (sql, uses) in [
+            ("SELECT total FROM orders", "orders USING INDEX orders_of (organization_id=?)"),
+            ("SELECT count(*) FROM orders WHERE state = 'open'", "orders USING COVERING INDEX orders_of (organization_id=? AND state=?)"),
+            ("SELECT o.id FROM orders o WHERE o.state IN ('open', 'paid')", "orders_of (organization_id=? AND state=?)"),
+            ("SELECT * FROM members WHERE id = 3", "members USING PRIMARY KEY (organization_id=? AND id=?)"),
+            ("SELECT * FROM orders WHERE id = 3", "orders USING INTEGER PRIMARY KEY (rowid=?)"),
+            ("UPDATE orders SET total = 1 WHERE state = 'open'", "orders_of (organization_id=? AND state=?)"),
+            ("DELETE FROM members WHERE id > 3", "members USING PRIMARY KEY (organization_id=? AND id>?)"),
+        ] {
+            let plan: Vec<String> = connection.engine(|connection| {
+                let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+                statement.query_map([], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap()
+            });
+            assert!(plan.iter().any(|line| line.contains(uses)), "{sql}: {plan:#?}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ use crate::grant::Effective;
 
 /// SQLite virtual-machine steps between two looks at the deadline: well under a microsecond for most, but one step may be a function
 /// that works on a long text.
-const STEPS_BETWEEN_LOOKS: i32 = 32;
+const STEPS_BETWEEN_LOOKS: i32 = 64;
 
 /// Looks, of which one reads the clock. The others only see whether it ticked: they cost next to nothing.
 const QUICK_LOOKS: u32 = 32;

@@ -79,7 +79,9 @@ pub enum PluginError {
         source: ManifestError,
     },
     /// Its grant is for another file.
-    #[error("{what}: the grant of worker `{name}` is for the component with SHA-256 {granted}, and this is {found}: look at it (`verger plugin inspect`), then grant it anew")]
+    #[error(
+        "{what}: the grant of worker `{name}` is for the component with SHA-256 {granted}, and this is {found}: look at it (`verger plugin inspect`), then grant it anew"
+    )]
     OtherDigest {
         /// Which plugin.
         what: String,

@@ -1,0 +1,129 @@
+//! What the walls cost: a confined read against the same read filtered by hand, and statements of a worker against the same ones on a
+//! connection without walls. `cargo bench --bench walls`
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench prints, and stops at the first surprise")]
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use verger::rusqlite::Connection;
+use verger::verger_worker::prelude::*;
+use verger::{Grant, Verger};
+
+const ROUNDS: usize = 9;
+
+/// Runs a query or a statement so many times; answers with the nanoseconds it took.
+struct Repeat;
+
+impl Worker for Repeat {
+    fn manifest(&self) -> Manifest {
+        Manifest::new("repeat", "1.0.0").tenant_aware().table(TableAsk::named("orders").read().insert().update().delete())
+    }
+
+    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+        let (sql, times): (String, i64) = (args.get("sql")?, args.get("times")?);
+        let writes = !sql.starts_with("SELECT");
+        // The transaction is begun, the statement is prepared.
+        let mut began = None;
+        for number in 0..=times {
+            if number == 1 {
+                began = Some(Instant::now());
+            }
+            if writes {
+                job.execute(&sql, params![number])?;
+            } else {
+                let mut rows = 0;
+                for row in job.query(&sql, params![number])?.rows() {
+                    row?;
+                    rows += 1;
+                }
+                std::hint::black_box(rows);
+            }
+        }
+        Ok(Outcome::DoneWith(json!(began.map_or(0, |began| u64::try_from(began.elapsed().as_nanos()).unwrap_or(0)))))
+    }
+}
+
+fn as_worker(verger: &Verger, organization: Option<&str>, sql: &str, times: i64) -> Duration {
+    let args = json!({"organization_id": organization, "actor_id": null, "sql": sql, "times": times});
+    Duration::from_nanos(verger.dry_run("repeat", args).unwrap().result().unwrap().as_u64().unwrap())
+}
+
+fn plainly(connection: &Connection, sql: &str, times: i64) -> Duration {
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut statement = connection.prepare(sql).unwrap();
+    let width = statement.column_count();
+    let mut began = Instant::now();
+    for number in 0..=times {
+        if number == 1 {
+            began = Instant::now();
+        }
+        if width == 0 {
+            statement.execute([number]).unwrap();
+        } else {
+            // As a worker gets them: values of its own.
+            let rows: Vec<Vec<verger::rusqlite::types::Value>> = statement
+                .query_map([number], |row| (0..width).map(|place| row.get(place)).collect())
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            std::hint::black_box(rows.len());
+        }
+    }
+    let took = began.elapsed();
+    drop(statement);
+    connection.execute_batch("ROLLBACK").unwrap();
+    took
+}
+
+fn main() {
+    let folder = tempfile::tempdir().unwrap();
+    let grant = Grant::new().write("orders").tenant_column("organization_id");
+    let verger = Verger::builder(folder.path().join("bench.db")).without_built_ins().worker(Repeat).grant("repeat", grant).open().unwrap();
+    let app = verger.connect().unwrap();
+    app.execute_batch(
+        "CREATE TABLE orders (id INTEGER PRIMARY KEY, organization_id TEXT NOT NULL, state TEXT, total INTEGER);
+         CREATE INDEX orders_of ON orders (organization_id, state);
+         WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 100000)
+         INSERT INTO orders SELECT n, 'org-' || (n % 100), CASE (n / 100) % 4 WHEN 0 THEN 'open' ELSE 'paid' END, n % 997 FROM n;",
+    )
+    .unwrap();
+    println!("{:52} {:>10} {:>10} {:>7}", "median of 9, side by side, for one", "without", "with", "ratio");
+    let reads = [
+        ("read: 250 rows of a tenant, by index", "SELECT id, total FROM orders WHERE state = 'open' AND total >= -?1", 200),
+        ("read: sum over a tenant's 1,000 rows", "SELECT sum(total) FROM orders WHERE total >= -?1", 200),
+        ("read: a tenant's row by its key", "SELECT total FROM orders WHERE id = 100 + ?1 * 0", 5_000),
+    ];
+    for (what, sql, times) in reads {
+        let by_hand = format!("{sql} AND organization_id = 'org-0'");
+        compare(
+            &format!("confined {what}"),
+            times,
+            || as_worker(&verger, None, &by_hand, times),
+            || as_worker(&verger, Some("org-0"), sql, times),
+        );
+    }
+    let update = "UPDATE orders SET total = total + 1 WHERE state = 'open' AND total >= -?1";
+    compare(
+        "confined write: 250 rows of a tenant",
+        20,
+        || as_worker(&verger, None, &format!("{update} AND organization_id = 'org-0'"), 20),
+        || as_worker(&verger, Some("org-0"), update, 20),
+    );
+    let statements = [
+        ("a sweep's read, 10,000 rows", "SELECT id, organization_id, total FROM orders WHERE total >= ?1 * 0 LIMIT 10000", 20),
+        ("a sweep's aggregate over 100,000 rows", "SELECT state, count(*), sum(total) FROM orders WHERE total >= -?1 GROUP BY state", 10),
+        ("a sweep's write, 10,000 rows", "UPDATE orders SET total = total + 1 WHERE id <= 10000 + ?1 * 0", 10),
+    ];
+    for (what, sql, times) in statements {
+        compare(&format!("not confined, {what}"), times, || plainly(&app, sql, times), || as_worker(&verger, None, sql, times));
+    }
+}
+
+fn compare(what: &str, times: i64, without: impl Fn() -> Duration, with: impl Fn() -> Duration) {
+    let (mut one, mut other): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (without(), with())).unzip();
+    one.sort_unstable();
+    other.sort_unstable();
+    let each = |taken: &[Duration]| taken[ROUNDS / 2].as_nanos() as f64 / times as f64 / 1e3;
+    let (one, other) = (each(&one), each(&other));
+    println!("{what:52} {one:8.1}µs {other:8.1}µs {:6.2}x", other / one);
+}
