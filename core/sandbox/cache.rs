@@ -5,7 +5,9 @@
 //! temporary file and renamed, and it carries its own digest: one that was cut short or damaged is compiled again.
 
 use std::fs;
+#[cfg(feature = "compile")]
 use std::hash::{Hash, Hasher};
+#[cfg(feature = "compile")]
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -39,17 +41,11 @@ impl CompileCache {
     /// The compiled form of a component, if a usable one is there.
     pub(super) fn load(&self, engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
         let folder = self.folder().filter(|folder| is_private(folder))?;
-        let entry = fs::read(folder.join(name(engine, digest))).ok()?;
-        let (stored, artefact) = entry.split_at_checked(DIGEST_BYTES)?;
-        if stored != Sha256::digest(artefact).as_slice() {
-            return None;
-        }
-        // SAFETY: the bytes are whole, by their digest, and were written by this user's own process, by the folder's permissions.
-        #[allow(unsafe_code, reason = "loading compiled code is what the cache is for; its conditions are checked above")]
-        unsafe { Component::deserialize(engine, artefact) }.ok()
+        entries(&folder, engine, digest).iter().find_map(|entry| read(entry, engine))
     }
 
     /// Keeps the compiled form. A cache that cannot be written is only slower.
+    #[cfg(feature = "compile")]
     pub(super) fn store(&self, engine: &Engine, digest: &[u8; 32], component: &Component) {
         let Some(folder) = self.folder() else { return };
         if let Err(error) = write(&folder, &name(engine, digest), component) {
@@ -58,6 +54,36 @@ impl CompileCache {
     }
 }
 
+fn read(entry: &Path, engine: &Engine) -> Option<Component> {
+    let entry = fs::read(entry).ok()?;
+    let (stored, artefact) = entry.split_at_checked(DIGEST_BYTES)?;
+    if stored != Sha256::digest(artefact).as_slice() {
+        return None;
+    }
+    // SAFETY: the bytes are whole, by their digest, and were written by this user's own process, by the folder's permissions.
+    #[allow(unsafe_code, reason = "loading compiled code is what the cache is for; its conditions are checked above")]
+    unsafe { Component::deserialize(engine, artefact) }.ok()
+}
+
+/// The one entry made by a compiler with this engine's settings.
+#[cfg(feature = "compile")]
+fn entries(folder: &Path, engine: &Engine, digest: &[u8; 32]) -> Vec<PathBuf> {
+    vec![folder.join(name(engine, digest))]
+}
+
+/// Without a compiler its settings have no hash: every entry of the component may be the one. The engine refuses those that do not fit.
+#[cfg(not(feature = "compile"))]
+fn entries(folder: &Path, _: &Engine, digest: &[u8; 32]) -> Vec<PathBuf> {
+    let prefix = hex(digest);
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    names.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))).collect()
+}
+
+fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(feature = "compile")]
 fn write(folder: &Path, name: &str, component: &Component) -> std::io::Result<()> {
     make_private(folder)?;
     if !is_private(folder) {
@@ -72,16 +98,18 @@ fn write(folder: &Path, name: &str, component: &Component) -> std::io::Result<()
 }
 
 /// Names everything the artefact depends on: the component, the compiler's settings and version, the machine's features.
+#[cfg(feature = "compile")]
 fn name(engine: &Engine, digest: &[u8; 32]) -> String {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{digest}-{:016x}.cwasm", hasher.finish())
+    format!("{}-{:016x}.cwasm", hex(digest), hasher.finish())
 }
 
 /// FNV-1a: the same in every process, which the standard library's hasher does not promise.
+#[cfg(feature = "compile")]
 struct Fnv(u64);
 
+#[cfg(feature = "compile")]
 impl Hasher for Fnv {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -94,7 +122,7 @@ impl Hasher for Fnv {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "compile"))]
 fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     if folder.exists() {
@@ -103,7 +131,7 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-#[cfg(not(unix))]
+#[cfg(all(not(unix), feature = "compile"))]
 fn make_private(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)
 }
