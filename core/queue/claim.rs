@@ -45,26 +45,21 @@ pub(crate) fn claim(
     );
     let mut update = connection.prepare_cached(&sql)?;
     let mut claimed: Vec<Claimed> = Vec::new();
-    let paused = paused_queues(connection)?;
-    let mut queue = String::new();
-    while let Some(next) = next_queue(connection, &queue)? {
-        queue = next;
-        if paused.contains(&queue) {
-            continue;
-        }
-        let (mut room, mut priority) = (limit(&queue), -1);
+    each_queue(connection, |queue| {
+        let (mut room, mut priority) = (limit(queue), -1);
         while room > 0
-            && let Some(next) = next_priority(connection, &queue, priority)?
+            && let Some(next) = next_priority(connection, queue, priority)?
         {
             priority = next;
             let room_now = i64::try_from(room).unwrap_or(i64::MAX);
-            let rows = update.query_map((&lease.holder, lease.until.as_millis(), now.as_millis(), &queue, priority, room_now), from_row)?;
+            let rows = update.query_map((&lease.holder, lease.until.as_millis(), now.as_millis(), queue, priority, room_now), from_row)?;
             for row in rows {
                 claimed.push(row?);
                 room -= 1;
             }
         }
-    }
+        Ok(())
+    })?;
     claimed.sort_unstable_by_key(|job| job.order);
     Ok(claimed)
 }
@@ -72,15 +67,10 @@ pub(crate) fn claim(
 /// When the next waiting job is due, if there is one.
 pub(crate) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let mut earliest = None;
-    let paused = paused_queues(connection)?;
-    let mut queue = String::new();
-    while let Some(next) = next_queue(connection, &queue)? {
-        queue = next;
-        if paused.contains(&queue) {
-            continue;
-        }
-        earliest = earlier(earliest, due_in(connection, &queue)?);
-    }
+    each_queue(connection, |queue| {
+        earliest = earlier(earliest, due_in(connection, queue)?);
+        Ok(())
+    })?;
     Ok(earliest)
 }
 
@@ -102,10 +92,20 @@ fn due_in(connection: &Connection, queue: &str) -> rusqlite::Result<Option<Times
 }
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+    a.into_iter().chain(b).min()
+}
+
+/// Visits the queues that have jobs waiting and are not paused, by name.
+fn each_queue(connection: &Connection, mut visit: impl FnMut(&str) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+    let paused = paused_queues(connection)?;
+    let mut queue = String::new();
+    while let Some(next) = next_queue(connection, &queue)? {
+        queue = next;
+        if !paused.contains(&queue) {
+            visit(&queue)?;
+        }
     }
+    Ok(())
 }
 
 fn next_queue(connection: &Connection, after: &str) -> rusqlite::Result<Option<String>> {
