@@ -20,7 +20,9 @@ use crate::run::Surroundings;
 #[cfg(feature = "wasm")]
 use crate::sandbox::{CompileCache, Plugin, Source};
 use crate::schedule::{self, Schedule, ScheduleError};
-use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Place, Presence, StoreError};
+use crate::store::{
+    self, ConnectionSetup, Doing, Durability, Location, MigrationError, MigrationSet, Place, Presence, StoreError, StoreErrorKind,
+};
 use crate::tick::{Owed, Wake};
 use crate::verger::{Inner, Verger};
 use crate::worker::{PluginError, Registered, Registry};
@@ -174,6 +176,10 @@ impl Builder {
     }
 
     /// Sets up every connection workers use: register here the SQL functions and collations that the app's tables depend on.
+    ///
+    /// A worker may call those functions that are registered as [innocuous](https://www.sqlite.org/c3ref/c_deterministic.html#sqliteinnocuous):
+    /// ones that only compute. The others are denied in its statements; SQLite allows them in no view or trigger either, for these
+    /// connections do not trust the schema.
     pub fn connection_setup(mut self, setup: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static) -> Self {
         self.setup = Some(Arc::new(setup));
         self
@@ -185,9 +191,10 @@ impl Builder {
         self
     }
 
-    /// How many jobs of this queue may be performed at a time in this process, 1 to 32. Default 1. More than one has threads of its own,
-    /// while the loop runs: see [`Verger::start`]. Since SQLite lets one transaction write at a time, that pays for workers that wait for
-    /// something else before their first statement, or between two checkpoints.
+    /// How many jobs of this queue may be performed at a time in this process, 1 to 32. Default 1. It counts in each process by itself:
+    /// another one on the same file performs its own beside them. More than one has threads of its own, while the loop runs: see
+    /// [`Verger::start`]. Since SQLite lets one transaction write at a time, that pays for workers that wait for something else before
+    /// their first statement, or between two checkpoints.
     pub fn queue(mut self, name: impl Into<String>, concurrency: usize) -> Self {
         self.settings.concurrency.insert(name.into(), concurrency.clamp(1, CONCURRENCY_MAX));
         self
@@ -242,18 +249,25 @@ impl Builder {
     /// not usable. The file is as it was then, up to migrations that were due.
     pub fn open(mut self) -> Result<Verger, OpenError> {
         let path = self.location.file().map(std::path::Path::to_path_buf).unwrap_or_default();
-        let database = |source: StoreError| OpenError::Database { path: path.clone(), source };
+        let looking = self.location.is_read_only();
+        let database = |source: StoreError| match source.kind() {
+            StoreErrorKind::ReadOnly if !looking => OpenError::ReadOnly { path: path.clone() },
+            _ => OpenError::Database { path: path.clone(), source },
+        };
         let mut front = self.location.connect(self.durability).doing("open the database").map_err(database)?;
         let now = self.clock.now();
         let mut presence = None;
-        if self.location.is_read_only() {
+        if looking {
             store::check(&front, &MigrationSet::ENGINE).map_err(|source| OpenError::Migration { path: path.clone(), source })?;
         } else {
             self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
             if front.is_readonly(c"main").doing("look at the database").map_err(database)? {
                 return Err(OpenError::ReadOnly { path });
             }
-            store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(|source| OpenError::Migration { path: path.clone(), source })?;
+            store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(|source| match source {
+                MigrationError::Store(source) => database(source),
+                source => OpenError::Migration { path: path.clone(), source },
+            })?;
             let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
             presence = self.location.file().map(Presence::announce).transpose().map_err(lock)?;
             if presence.as_ref().is_none_or(Presence::is_alone) {

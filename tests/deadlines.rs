@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{Kind, TABLES, job};
@@ -14,7 +15,10 @@ use verger::{Grant, JobState, PerformError, Verger};
 const GRANTED: Duration = Duration::from_millis(200);
 const MARGIN: Duration = Duration::from_millis(50);
 /// A loaded machine may take a processor away for longer than the margin: the best of so many counts.
-const TRIES: usize = 5;
+const TRIES: usize = 10;
+
+/// One at a time: what is measured must not share its processor with another measurement.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct App {
     verger: Verger,
@@ -44,6 +48,13 @@ fn open(time: Duration) -> App {
 
 fn query(sql: &str) -> Json {
     json!([["query", sql, []]])
+}
+
+/// A statement that never jumps, as long as may be sent: SQLite does not look at the deadline before its one row is there.
+fn straight(expression: &str) -> Json {
+    let chain = vec![expression; 100].join(" + ");
+    let columns = vec![chain.as_str(); (60_000 / chain.len()).max(1)].join(", ");
+    json!([["query", format!("SELECT {columns}"), [{ "x": 4_000_000 }]]])
 }
 
 /// What never ends by itself, or not in time.
@@ -82,6 +93,10 @@ fn endless() -> Vec<(&'static str, Json)> {
         ("trim by a large set", query(&format!("SELECT sum(length(trim({long} || id, {long} || 'x'))) FROM things"))),
         ("randomblob again and again", query("SELECT sum(length(randomblob(4000000))) FROM things")),
         ("printf of a long text", query("SELECT sum(length(printf('%.*c', 7990000 + id, 'x'))) FROM things")),
+        ("calls of long texts, one after the other", straight("length(hex(?1))")),
+        ("long texts put together, again and again", straight("length(?1 || ?1)")),
+        ("long texts compared", straight("(?1 = ?1)")),
+        ("long texts taken for numbers", straight("?1")),
         ("group_concat of everything", query("SELECT length(group_concat(a.name || b.name)) FROM things a, things b, things c")),
         ("JSON of everything", query("SELECT length(json_group_array(a.name || b.name)) FROM things a, things b, things c")),
         ("sits in a function of the app", json!([["call", "echo", "{}"]])),
@@ -120,6 +135,7 @@ fn what_the_looks_cost() {
 
 #[test]
 fn a_run_ends_with_its_deadline_whatever_it_is_at() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let app = open(GRANTED);
     // Compiled before anything is measured.
     app.verger.perform_now("puppet", json!({})).unwrap();
@@ -138,9 +154,7 @@ fn a_run_ends_with_its_deadline_whatever_it_is_at() {
         }
         let best = took.iter().min().unwrap();
         println!("{case:45} {took:?}");
-        // What was gathered in memory has to be freed, too: some 50 ms for 100 MiB.
-        let freed = if case.contains("group") { MARGIN } else { Duration::ZERO };
-        if *best > GRANTED + MARGIN + freed {
+        if *best > GRANTED + MARGIN {
             late.push(format!("{case}: {took:?}"));
         }
     };
@@ -160,6 +174,7 @@ fn a_run_ends_with_its_deadline_whatever_it_is_at() {
 
 /// Runs each of them as a job on the loop, does something, and measures until the job or the loop is at its end.
 fn interrupt(margin: Duration, cases: &[&str], mut end: impl FnMut(&Verger, verger::JobId, verger::TickLoop) -> Duration) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for (case, steps) in endless() {
         if !cases.iter().any(|wanted| case.contains(wanted)) {
             continue;
@@ -177,7 +192,7 @@ fn interrupt(margin: Duration, cases: &[&str], mut end: impl FnMut(&Verger, verg
             println!("{case:45} {took:?}");
             took
         });
-        assert!(best.into_iter().any(|took| took <= margin), "{case} went on");
+        assert!({ best }.any(|took| took <= margin), "{case} went on");
     }
 }
 

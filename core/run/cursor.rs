@@ -149,7 +149,7 @@ impl Run {
             std::mem::forget(rows);
             Ok(false)
         });
-        Ok((chunk, ended.map_err(|error: rusqlite::Error| self.failed(&error))?))
+        Ok((chunk, ended.map_err(|error| self.failed(statement, &error))?))
     }
 }
 

@@ -101,7 +101,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(connection: WorkConnection, surroundings: Arc<Surroundings>, clock: Arc<dyn Clock>, task: Task, dry: bool) -> Self {
-        connection.leash(Some(task.leash.clone()));
+        connection.run_begins(task.leash.clone(), Arc::clone(&clock));
         Self {
             connection: Rc::new(connection),
             surroundings,
@@ -175,7 +175,7 @@ impl Run {
         let Self { connection, statements, cursors, .. } = self;
         drop((statements, cursors));
         let connection = Rc::try_unwrap(connection).ok()?;
-        connection.leash(None);
-        connection.raw().is_autocommit().then_some(connection)
+        let ended = connection.run_ends();
+        (ended.is_ok() && connection.raw().is_autocommit()).then_some(connection)
     }
 }

@@ -11,7 +11,9 @@ use verger_worker::{HostError, Value, Verb, code};
 
 use super::Run;
 use super::error::from_statement;
-use crate::store::WorkConnection;
+use crate::store::{Program, WorkConnection};
+
+const EMPTY: &str = "the statement is empty";
 
 /// Idle statements kept for the next call with the same text.
 const IDLE_MAX: usize = 32;
@@ -30,6 +32,7 @@ pub(super) struct Prepared {
     owned: Owned,
     /// Its text in lower case, for the authorizer: SQLite may prepare it anew when it is stepped.
     text: Arc<str>,
+    program: Program,
     /// The verb and the table, for a statement that writes.
     write: Option<(Verb, Rc<str>)>,
 }
@@ -62,21 +65,28 @@ impl Run {
     /// Prepares a statement whose parameters are bound later.
     pub(super) fn take(&self, sql: &str) -> Result<Prepared, HostError> {
         if sql.trim().is_empty() {
-            return Err(HostError::new(code::SQL, "the statement is empty"));
+            return Err(HostError::new(code::SQL, EMPTY));
         }
         if let Some(idle) = self.statements.borrow_mut().0.remove(sql) {
             return Ok(idle);
         }
         let grant = &self.task.grant;
+        tracing::trace!(target: "verger::sql", worker = %self.task.worker, "{sql}");
         let text: Arc<str> = sql.to_ascii_lowercase().into();
         let owned =
             Owned::try_new(Rc::clone(&self.connection), |connection| connection.worker(grant, &text, |connection| connection.prepare(sql)));
-        let owned = owned.map_err(|error| self.explain(&error))?;
-        let mut prepared = Prepared { owned, text, write: self.connection.take_write().map(|(verb, table)| (verb, table.into())) };
-        if prepared.with(|_, statement| statement.is_explain() != 0) {
+        let mut owned = owned.map_err(|error| self.explain(&error))?;
+        let write = self.connection.take_write().map(|(verb, table)| (verb, table.into()));
+        if owned.with_dependent_mut(|_, statement| statement.is_explain() != 0) {
             return Err(HostError::new(code::DENIED, format!("EXPLAIN denied ({})", grant.worker())));
         }
-        Ok(prepared)
+        // Nothing but a comment is a statement that cannot be explained.
+        let program =
+            self.connection.program(sql).map_err(|error| match owned.with_dependent(|_, statement| statement.expanded_sql()) {
+                Some(_) => self.explain(&error),
+                None => HostError::new(code::SQL, EMPTY),
+            })?;
+        Ok(Prepared { owned, text, program, write })
     }
 
     /// Counts statements, and bounds what is sent with them.
@@ -98,9 +108,13 @@ impl Run {
     }
 
     /// Steps in the worker's name.
-    pub(super) fn turn<T>(&self, statement: &mut Prepared, work: impl FnOnce(&mut Statement<'_>) -> T) -> T {
-        let text = Arc::clone(&statement.text);
-        statement.with(|connection, statement| connection.worker(&self.task.grant, &text, |_| work(statement)))
+    pub(super) fn turn<T>(
+        &self,
+        statement: &mut Prepared,
+        work: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let (text, program) = (Arc::clone(&statement.text), statement.program);
+        statement.with(|connection, statement| connection.step(&self.task.grant, &text, program, |_| work(statement))?)
     }
 
     /// Puts a statement that has ended away for its next use.
@@ -122,7 +136,7 @@ impl Run {
                 self.changed(statement, changed);
                 Ok(changed)
             }
-            Err(error) => Err(self.failed(&error)),
+            Err(error) => Err(self.failed(statement, &error)),
         }
     }
 
@@ -145,7 +159,7 @@ impl Run {
     }
 
     /// Tells the worker why its statement failed, and notices when the failure took the whole transaction with it.
-    pub(super) fn failed(&self, error: &rusqlite::Error) -> HostError {
+    pub(super) fn failed(&self, statement: &Prepared, error: &rusqlite::Error) -> HostError {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
             return match self.connection.take_overdrawn() {
                 // The statement is undone; what it held is free again.
@@ -156,7 +170,11 @@ impl Run {
                 None => self.over(),
             };
         }
-        let error = self.explain(error);
+        let too_big = error.sqlite_error_code() == Some(rusqlite::ErrorCode::TooBig);
+        let mut error = self.explain(error);
+        if let Some(why) = statement.program.why_not_longer().filter(|_| too_big) {
+            error.message = format!("{}: {why}", error.message);
+        }
         self.notice_lost_transaction(&error);
         error
     }
@@ -164,7 +182,16 @@ impl Run {
     fn explain(&self, error: &rusqlite::Error) -> HostError {
         let mut error = from_statement(error, self.connection.take_denied());
         error.message = self.connection.redact(error.message);
+        if error.code == code::DENIED {
+            return self.denied(error.message);
+        }
         error
+    }
+
+    /// Refuses a worker something that it is not granted. The log has it too: the worker may keep it to itself.
+    pub(super) fn denied(&self, reason: String) -> HostError {
+        tracing::debug!(target: "verger::denied", worker = %self.task.worker, "{reason}");
+        HostError::new(code::DENIED, reason)
     }
 }
 

@@ -4,7 +4,7 @@
 //! give the same answers in linear time, or look at the deadline themselves. The price: `LIKE` and `GLOB` in a worker's statement are
 //! not turned into a range of an index.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use memchr::memmem;
@@ -61,6 +61,14 @@ fn answer(bytes: Vec<u8>) -> ToSqlOutput<'static> {
 }
 
 const NULL: ToSqlOutput<'static> = ToSqlOutput::Owned(Value::Null);
+
+/// The functions of a connection: in lower case, each with whether it is marked as one that only computes.
+pub(super) fn known(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, bool)>> {
+    connection
+        .prepare("SELECT lower(name), flags & ?1 <> 0 FROM pragma_function_list")?
+        .query_map([ffi::SQLITE_INNOCUOUS], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
 
 /// Puts them in the place of SQLite's own. No text they make is longer than `most` bytes.
 pub(super) fn install(connection: &Connection, most: usize, over: &Over) -> rusqlite::Result<()> {

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -15,16 +16,22 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use verger_worker::Verb;
 
+use super::cache::Cache;
 use super::confine::Confinement;
 use super::functions;
 use super::judge::{Circumstances, judge};
 use super::location::{ConnectionSetup, Durability, Location};
+use super::program::{Program, Programs, VALUE_MAX_BYTES};
+use super::scratch::Scratch;
 use super::turn::{Holding, Waiting};
+use crate::clock::Clock;
 use crate::grant::Effective;
 
-/// SQLite virtual-machine steps between two looks at the deadline: well under a microsecond for most, but one step may be a function
-/// that works on a long text.
+/// SQLite virtual-machine steps between two looks at the deadline: well under a microsecond.
 const STEPS_BETWEEN_LOOKS: i32 = 64;
+
+/// The same for a program that calls functions: one may work for milliseconds on a long text. Some two per cent slower.
+const STEPS_BETWEEN_LOOKS_AT_CALLS: i32 = 8;
 
 /// Looks, of which one reads the clock. The others only see whether it ticked: they cost next to nothing.
 const QUICK_LOOKS: u32 = 32;
@@ -37,10 +44,6 @@ static TICKS: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn tick_clock() {
     TICKS.fetch_add(1, Ordering::Relaxed);
 }
-
-/// The longest text or blob on a connection of workers: each step and each function that cannot be interrupted takes a time that grows
-/// with it, and a statement may hold many at once.
-const VALUE_MAX_BYTES: i32 = 8 << 20;
 
 /// Who the statements being prepared belong to.
 enum Holder {
@@ -78,6 +81,7 @@ struct State {
     /// The statement at hand, and whether the connection confines.
     around: Circumstances,
     leash: Option<Leash>,
+    scratch: Option<Arc<Scratch>>,
     denied: Option<String>,
     /// The first write of the statement being prepared, triggers apart.
     write: Option<(Verb, String)>,
@@ -138,8 +142,9 @@ impl Guard {
         let mut state = self.state();
         let Holder::Worker(grant) = &state.holder else { return false };
         let most = grant.limits.sql_memory_bytes;
-        let grown = memory_used().saturating_sub(state.memory);
-        let too_much = u64::try_from(grown).unwrap_or_default() > most as u64;
+        let grown = usize::try_from(memory_used().saturating_sub(state.memory)).unwrap_or_default();
+        let held = state.scratch.as_ref().map_or(0, |scratch| scratch.held());
+        let too_much = grown.saturating_add(held) > most;
         if too_much {
             state.overdrawn = Some(most);
         }
@@ -150,6 +155,13 @@ impl Guard {
     fn may_wait(&self) -> bool {
         !self.state().leash.as_ref().is_some_and(Leash::is_over)
     }
+}
+
+/// The progress handler.
+#[allow(unsafe_code, reason = "SQLite calls it through a pointer")]
+unsafe extern "C" fn look(guard: *mut c_void) -> c_int {
+    // SAFETY: it is the pointer that was installed, to the guard of the connection that calls.
+    c_int::from(unsafe { &*guard.cast::<Guard>() }.is_to_end())
 }
 
 fn memory_used() -> i64 {
@@ -175,6 +187,10 @@ pub(crate) struct WorkConnection {
     guard: Arc<Guard>,
     confinement: Option<Confinement>,
     holding: Holding,
+    /// Steps between two looks, as set now.
+    looks_every: Cell<i32>,
+    programs: Programs,
+    cache: Cache,
     /// The version of the schema whose views the guard knows.
     schema: Cell<i64>,
 }
@@ -191,11 +207,17 @@ impl Drop for Turn<'_> {
 impl WorkConnection {
     /// Opens a connection with every wall in place.
     pub(crate) fn open(location: &Location, durability: Durability, setup: Option<&ConnectionSetup>) -> rusqlite::Result<Self> {
-        let mut connection = location.connect(durability)?;
+        let mut connection = location.connect_for_workers(durability)?;
+        let mut around = Circumstances::default();
         if let Some(setup) = setup {
+            let before = functions::known(&connection)?;
             setup(&connection)?;
+            let now = functions::known(&connection)?;
+            around.closed_functions = now.difference(&before).filter(|(_, innocuous)| !innocuous).map(|(name, _)| name.clone()).collect();
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        // Plans do not depend on the values that are bound: one look at a plan holds for all its runs.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // Generous enough for honest workers; the deadline bounds the rest.
         for (limit, value) in [
             (Limit::SQLITE_LIMIT_ATTACHED, 0),
@@ -211,8 +233,9 @@ impl WorkConnection {
         let guard = Arc::new(Guard {
             state: Mutex::new(State {
                 holder: Holder::Nobody,
-                around: Circumstances::default(),
+                around,
                 leash: None,
+                scratch: None,
                 denied: None,
                 write: None,
                 memory: 0,
@@ -229,11 +252,18 @@ impl WorkConnection {
             false => Authorization::Deny,
         }))?;
         let shared = Arc::clone(&guard);
-        connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || shared.is_to_end()))?;
-        let shared = Arc::clone(&guard);
         let mut waiting = Waiting::on(location);
         connection.busy_handler(Some(move |tries| shared.may_wait() && waiting.wait(tries)))?;
-        Ok(Self { connection, guard, confinement: None, holding: Holding::of(location), schema: Cell::new(-1) })
+        Ok(Self {
+            connection,
+            guard,
+            confinement: None,
+            holding: Holding::of(location),
+            looks_every: Cell::new(0),
+            programs: Programs::default(),
+            cache: Cache::default(),
+            schema: Cell::new(-1),
+        })
     }
 
     /// Does something as the engine.
@@ -241,6 +271,35 @@ impl WorkConnection {
         self.guard.state().holder = Holder::Engine;
         let _turn = Turn(&self.guard);
         work(&self.connection)
+    }
+
+    /// Installs the progress handler, unless it looks that often already.
+    #[allow(unsafe_code, reason = "rusqlite sets a handler only where nothing else holds the connection; statements do")]
+    fn look_every(&self, steps: i32) {
+        if self.looks_every.replace(steps) != steps {
+            // SAFETY: the guard lives as long as this connection, which is used from one thread at a time, as is the handle.
+            unsafe { rusqlite::ffi::sqlite3_progress_handler(self.connection.handle(), steps, Some(look), Arc::as_ptr(&self.guard) as _) };
+        }
+    }
+
+    /// Steps a statement as a worker with this grant.
+    pub(crate) fn step<'c, T>(
+        &'c self,
+        grant: &Arc<Effective>,
+        text: &Arc<str>,
+        program: Program,
+        work: impl FnOnce(&'c Connection) -> T,
+    ) -> rusqlite::Result<T> {
+        self.look_every(if program.calls { STEPS_BETWEEN_LOOKS_AT_CALLS } else { STEPS_BETWEEN_LOOKS });
+        let limited = program.value_max_bytes() < VALUE_MAX_BYTES;
+        if limited {
+            self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, program.value_max_bytes())?;
+        }
+        let done = self.worker(grant, text, work);
+        if limited {
+            self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES)?;
+        }
+        Ok(done)
     }
 
     /// Does something as a worker with this grant, for the statement with this text.
@@ -253,7 +312,9 @@ impl WorkConnection {
         state.denied = None;
         state.write = None;
         state.overdrawn = None;
+        let scratch = state.scratch.clone();
         drop(state);
+        let _entered = scratch.map(Scratch::enter);
         let _turn = Turn(&self.guard);
         work(&self.connection)
     }
@@ -273,6 +334,7 @@ impl WorkConnection {
             let mut state = self.guard.state();
             (state.around.views, state.around.tables) = (views, tables);
             drop(state);
+            self.programs.forget();
             self.schema.set(version);
             Ok(())
         })
@@ -313,11 +375,30 @@ impl WorkConnection {
         }
     }
 
-    /// Sets until when waiting and stepping may last, for the run that begins.
-    pub(crate) fn leash(&self, leash: Option<Leash>) {
+    /// A run begins: until when waiting and stepping may last, and the clock its SQL reads.
+    pub(crate) fn run_begins(&self, leash: Leash, clock: Arc<dyn Clock>) {
         let mut state = self.guard.state();
-        state.leash = leash;
+        state.leash = Some(leash);
+        state.scratch = Some(Scratch::new(clock));
         state.memory = memory_used();
+    }
+
+    /// Looks at a worker's statement before it is stepped. If it sorts, the rest of the run sorts in small steps.
+    pub(crate) fn program(&self, sql: &str) -> rusqlite::Result<Program> {
+        self.engine(|connection| {
+            let program = self.programs.of(connection, sql)?;
+            if program.sorts {
+                self.cache.make_small(connection)?;
+            }
+            Ok(program)
+        })
+    }
+
+    pub(crate) fn run_ends(&self) -> rusqlite::Result<()> {
+        let mut state = self.guard.state();
+        (state.leash, state.scratch) = (None, None);
+        drop(state);
+        self.engine(|connection| self.cache.restore(connection))
     }
 
     /// What the last refused statement of a worker was refused for.

@@ -27,6 +27,8 @@ pub(super) struct Circumstances {
     pub(super) views: BTreeSet<String>,
     /// What else a name in a FROM may stand for beside common table expressions, in lower case: tables and modules.
     pub(super) tables: BTreeSet<String>,
+    /// The functions that the app added and did not mark as innocuous, in lower case.
+    pub(super) closed_functions: BTreeSet<String>,
     /// The view that closes indirect ways to this statement, once that was asked.
     pub(super) closed: OnceCell<Option<String>>,
     /// The connection confines its workers to one tenant.
@@ -133,13 +135,22 @@ pub(super) fn judge(grant: &Effective, around: &Circumstances, context: &AuthCon
         AuthAction::Update { table_name, column_name } => access.touch(Verb::Update, table_name, Some(column_name)),
         AuthAction::Delete { table_name } => access.touch(Verb::Delete, table_name, None),
         AuthAction::Function { function_name }
-            if is_allowed_function(function_name) && !(around.confined.is_some() && counts(function_name)) =>
+            if is_allowed_function(function_name)
+                && !(around.confined.is_some() && counts(function_name))
+                && !around.closed_functions.contains(&function_name.to_ascii_lowercase()) =>
         {
             Ok(())
         }
         // Called by a view or a trigger.
         AuthAction::Function { function_name } if !around.mentions(function_name) => Ok(()),
-        AuthAction::Function { function_name } => Err(format!("call denied: SQL function {function_name} ({})", grant.worker())),
+        AuthAction::Function { function_name } => {
+            let why = if around.closed_functions.contains(&function_name.to_ascii_lowercase()) {
+                "; the app registered it without SQLITE_INNOCUOUS"
+            } else {
+                ""
+            };
+            Err(format!("call denied: SQL function {function_name} ({}{why})", grant.worker()))
+        }
         // FTS5 asks this on its own behalf.
         AuthAction::Pragma { pragma_name: "data_version", pragma_value: None } if !around.mentions("pragma") => Ok(()),
         ref other => Err(format!("{} ({}); workers run single SELECT, INSERT, UPDATE and DELETE statements", name(other), grant.worker())),
@@ -237,10 +248,10 @@ impl Access<'_> {
 }
 
 /// The functions a worker may call: all that only compute. Not those that touch files, the schema, other tables or SQLite's own
-/// inner state, not those that read the system's clock or
-/// belong to the engine, and not those whose time grows with the square of their arguments.
+/// inner state, not those that belong to the engine, and not those whose time grows with the square of their arguments. The time they
+/// tell is that of the run's clock.
 fn is_allowed_function(name: &str) -> bool {
-    const DENIED: [&str; 16] = [
+    const DENIED: [&str; 13] = [
         "json_patch",
         "jsonb_patch",
         "load_extension",
@@ -252,9 +263,6 @@ fn is_allowed_function(name: &str) -> bool {
         "sqlite_compileoption_get",
         "sqlite_compileoption_used",
         "sqlite_offset",
-        "current_time",
-        "current_date",
-        "current_timestamp",
         "rtreecheck",
         "sqlite_source_id",
     ];

@@ -1,5 +1,6 @@
 //! Where the database is, and how a connection to it is set up.
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,9 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::cache::CACHE_KIB;
 use super::turn::Waiting;
+use super::vfs;
 
 /// How long a connection of the engine waits for a lock.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,13 +19,23 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The app's own set-up of a connection: its SQL functions and collations.
 pub(crate) type ConnectionSetup = Arc<dyn Fn(&Connection) -> rusqlite::Result<()> + Send + Sync>;
 
-/// What a commit survives. A process that is killed loses nothing in either case.
+/// What a commit survives.
+///
+/// A process that is killed loses nothing in either case, and after a power cut the file is whole in either case. `tests/faults.rs` cuts the
+/// power of a simulated disk, which then has what was synced and, of the writes since, each with a chance of one half. Over 400 cuts of a
+/// life of some 4,800 jobs each (`VERGER_LONG=1 cargo test --test faults power_cut -- --nocapture`), every file left was whole and its jobs,
+/// their effects and the audit log agreed; `Full` was never missing a job whose enqueue had returned; `Normal` was missing some after 363
+/// of the 400 cuts, 11 on average and at most 49, with the log folded back every 50 pages.
+///
+/// It goes for Verger's own connections: a job enqueued by [`enqueue_in`](crate::Verger::enqueue_in) commits as the app's connection does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// `synchronous=NORMAL`: after a power cut the last commits may be gone, the file is whole.
+    /// `synchronous=NORMAL`: after a power cut the last commits may be gone, up to all since SQLite last folded its write-ahead log back into
+    /// the file (at 4,000 pages, and when the file is closed) that the operating system had not written out by itself. A commit goes with
+    /// all that is in it: a job whose end is lost runs again as if for the first time, and does twice what it did outside the database.
     #[default]
     Normal,
-    /// `synchronous=FULL`: a commit survives a power cut, at the price of an fsync each.
+    /// `synchronous=FULL`: a commit survives a power cut, as far as the disk keeps what it says it has, at the price of an fsync each.
     Full,
 }
 
@@ -55,13 +68,43 @@ impl Location {
 
     /// Opens a connection with the engine's settings. All of them belong to the connection, none to the file.
     pub(crate) fn connect(&self, durability: Durability) -> rusqlite::Result<Connection> {
-        // Not URI, whatever SQLite was compiled with: a path is a path.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = match self {
-            Self::File(path) => Connection::open_with_flags(path, flags)?,
-            Self::ReadOnly(path) => Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?,
-            Self::Memory(name) => Connection::open_with_flags_and_vfs(name, flags, c"memdb")?,
+        let connection = match self.vfs() {
+            Some(vfs) => Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs),
+            None => Connection::open_with_flags(self.name(), self.flags()),
+        }?;
+        // What a savepoint remembers is a temporary file otherwise.
+        connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+        self.set_up(connection, durability)
+    }
+
+    /// Opens one that workers use, too: its temporary files are counted, its clock is theirs, and it sorts in small steps.
+    pub(super) fn connect_for_workers(&self, durability: Durability) -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs::over(self.vfs())?)?;
+        connection.execute_batch("PRAGMA temp_store = FILE")?;
+        self.set_up(connection, durability)
+    }
+
+    fn name(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::ReadOnly(path) => path,
+            Self::Memory(name) => Path::new(name),
+        }
+    }
+
+    fn vfs(&self) -> Option<&'static CStr> {
+        matches!(self, Self::Memory(_)).then_some(c"memdb")
+    }
+
+    /// Not URI, whatever SQLite was compiled with: a path is a path.
+    fn flags(&self) -> OpenFlags {
+        let access = match self {
+            Self::ReadOnly(_) => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            _ => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
+        access | OpenFlags::SQLITE_OPEN_NO_MUTEX
+    }
+
+    fn set_up(&self, mut connection: Connection, durability: Durability) -> rusqlite::Result<Connection> {
         let mut waiting = Waiting::on(self);
         connection.busy_handler(Some(move |tries| waiting.wait(tries)))?;
         connection.set_prepared_statement_cache_capacity(64);
@@ -70,9 +113,8 @@ impl Location {
             Durability::Normal => "NORMAL",
             Durability::Full => "FULL",
         };
-        // temp_store: a savepoint's sub-journal is a temp file otherwise. The rest is what batched sweeps live on.
         connection.execute_batch(&format!(
-            "PRAGMA synchronous = {synchronous}; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 4000;"
+            "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA wal_autocheckpoint = 4000"
         ))?;
         Ok(connection)
     }

@@ -1,5 +1,6 @@
 //! The SQLite file: how it is opened, what its schema is, who may do what on a connection.
 
+mod cache;
 mod confine;
 mod error;
 mod functions;
@@ -10,7 +11,10 @@ mod location;
 mod migrate;
 mod place;
 mod presence;
+mod program;
+mod scratch;
 mod turn;
+mod vfs;
 
 pub(crate) use error::{Doing, advice, kind_of};
 pub use error::{StoreError, StoreErrorKind};
@@ -23,3 +27,4 @@ pub use migrate::MigrationError;
 pub(crate) use migrate::{MigrationSet, check, migrate};
 pub(crate) use place::Place;
 pub(crate) use presence::Presence;
+pub(crate) use program::Program;
