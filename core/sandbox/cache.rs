@@ -2,7 +2,8 @@
 //!
 //! Loading a compiled artefact runs it: whoever can write one can run code in the app. So the cache is a folder only its owner can
 //! write, an entry is named by the digest of the component and of everything the compiler depends on, it is written to a
-//! temporary file and renamed, and it carries its own digest: one that was cut short or damaged is compiled again.
+//! temporary file and renamed, and it carries a digest of the component and of itself: one that was cut short or damaged, or lies in
+//! the place of another, is compiled again.
 
 use std::fs;
 #[cfg(feature = "compile")]
@@ -41,28 +42,33 @@ impl CompileCache {
     /// The compiled form of a component, if a usable one is there.
     pub(super) fn load(&self, engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
         let folder = self.folder().filter(|folder| is_private(folder))?;
-        entries(&folder, engine, digest).iter().find_map(|entry| read(entry, engine))
+        entries(&folder, engine, digest).iter().find_map(|entry| read(entry, engine, digest))
     }
 
     /// Keeps the compiled form. A cache that cannot be written is only slower.
     #[cfg(feature = "compile")]
     pub(super) fn store(&self, engine: &Engine, digest: &[u8; 32], component: &Component) {
         let Some(folder) = self.folder() else { return };
-        if let Err(error) = write(&folder, &name(engine, digest), component) {
+        if let Err(error) = write(&folder, &name(engine, digest), digest, component) {
             tracing::warn!(folder = %folder.display(), %error, "the compiled component was not cached; the next start compiles it again");
         }
     }
 }
 
-fn read(entry: &Path, engine: &Engine) -> Option<Component> {
+fn read(entry: &Path, engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
     let entry = fs::read(entry).ok()?;
     let (stored, artefact) = entry.split_at_checked(DIGEST_BYTES)?;
-    if stored != Sha256::digest(artefact).as_slice() {
+    if stored != seal(digest, artefact) {
         return None;
     }
     // SAFETY: the bytes are whole, by their digest, and were written by this user's own process, by the folder's permissions.
     #[allow(unsafe_code, reason = "loading compiled code is what the cache is for; its conditions are checked above")]
     unsafe { Component::deserialize(engine, artefact) }.ok()
+}
+
+/// Over both, for an entry that lies in the place of another is whole by itself, and another worker.
+fn seal(digest: &[u8; 32], artefact: &[u8]) -> [u8; DIGEST_BYTES] {
+    Sha256::new().chain_update(digest).chain_update(artefact).finalize().into()
 }
 
 /// The one entry made by a compiler with this engine's settings.
@@ -84,14 +90,14 @@ fn hex(digest: &[u8; 32]) -> String {
 }
 
 #[cfg(feature = "compile")]
-fn write(folder: &Path, name: &str, component: &Component) -> std::io::Result<()> {
+fn write(folder: &Path, name: &str, digest: &[u8; 32], component: &Component) -> std::io::Result<()> {
     make_private(folder)?;
     if !is_private(folder) {
         return Err(std::io::Error::other("the folder can be written by others"));
     }
     let artefact = component.serialize().map_err(std::io::Error::other)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&Sha256::digest(&artefact))?;
+    file.write_all(&seal(digest, &artefact))?;
     file.write_all(&artefact)?;
     file.persist(folder.join(name)).map_err(|error| error.error)?;
     Ok(())

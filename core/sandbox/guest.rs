@@ -9,9 +9,11 @@ use verger_worker::{Args, AuditEvent, EventOutcome, Host, HostError, LogLevel, V
 use wasmtime::component::Resource;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
+use super::console::Stream;
 use super::engine::Sandbox;
 use super::limiter::Limiter;
 use super::load::Loaded;
+use super::wasi::Wasi;
 use crate::run::{AttemptError, CursorId, Run, SavepointId};
 use crate::store::Leash;
 use crate::worker::Ended;
@@ -58,6 +60,7 @@ pub(super) struct Guest {
     run: Option<Run>,
     limiter: Limiter,
     leash: Leash,
+    pub(super) wasi: Wasi,
 }
 
 /// `sent` is how many bytes the host may take up for what the guest sends in one call: lists count by their elements.
@@ -76,13 +79,17 @@ fn store(sandbox: &Sandbox, guest: Guest, sent: usize) -> Store<Guest> {
 
 /// Asks a component for its manifest.
 pub(super) fn describe(sandbox: &Sandbox, pre: &bindings::WorkerPre<Guest>) -> Result<String, String> {
-    let leash = Leash { deadline: Instant::now() + DESCRIBE_TIME, cancelled: Arc::new(AtomicBool::new(false)) };
-    let mut store = store(sandbox, Guest { run: None, limiter: Limiter::new(DESCRIBE_MEMORY_BYTES), leash }, MANIFEST_MAX_BYTES);
+    let begun = Instant::now();
+    let leash = Leash { deadline: begun + DESCRIBE_TIME, cancelled: Arc::new(AtomicBool::new(false)) };
+    let mut store =
+        store(sandbox, Guest { run: None, limiter: Limiter::new(DESCRIBE_MEMORY_BYTES), leash, wasi: Wasi::new(0) }, MANIFEST_MAX_BYTES);
     let _watched = sandbox.watchdog.watch();
     let described = pre.instantiate(&mut store).and_then(|worker| worker.call_describe(&mut store));
+    let elapsed_us = begun.elapsed().as_micros() as u64;
+    tracing::debug!(target: "verger::sandbox", elapsed_us, memory_bytes = store.data().limiter.taken(), "described");
     described.map_err(|error| match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("it did not end within {} s", DESCRIBE_TIME.as_secs()),
-        _ => trap_message(&error),
+        _ => with_last_words(trap_message(&error), &store.data().wasi),
     })
 }
 
@@ -95,17 +102,23 @@ pub(super) fn perform(loaded: &Loaded, run: Run, args: &Args) -> (Option<Run>, R
     });
     let args = args.to_string();
     let sent = run.task().grant.limits.chunk_bytes.saturating_mul(ROOM).max(SENT_MIN_BYTES);
-    let guest = Guest { limiter: Limiter::new(run.task().grant.limits.memory_bytes), leash: run.task().leash.clone(), run: Some(run) };
+    let info = &run.task().info;
+    let wasi = Wasi::new(info.id.unwrap_or_default() << 16 | u64::from(info.attempt));
+    let guest =
+        Guest { limiter: Limiter::new(run.task().grant.limits.memory_bytes), leash: run.task().leash.clone(), run: Some(run), wasi };
     let mut store = store(loaded.sandbox, guest, sent);
     let watched = loaded.sandbox.watchdog.watch();
     let called = catch_unwind(AssertUnwindSafe(|| {
         loaded.pre.instantiate(&mut store).and_then(|worker| worker.call_perform(&mut store, scope.as_ref(), &args))
     }));
     drop(watched);
-    let Guest { run, limiter, .. } = store.into_data();
+    let mut guest = store.into_data();
+    guest.finish_lines();
+    let Guest { run, limiter, wasi, .. } = guest;
+    tracing::debug!(target: "verger::sandbox", memory_bytes = limiter.taken(), "performed");
     let ended = match called {
         Ok(Ok(outcome)) => read_outcome(outcome),
-        Ok(Err(error)) => Err(explain(&error, &limiter, run.as_ref())),
+        Ok(Err(error)) => Err(explain(&error, &limiter, &wasi, run.as_ref())),
         Err(_) => Err(AttemptError::new("panic", "a host function panicked while the worker called it")),
     };
     (run, ended)
@@ -129,7 +142,7 @@ fn read_outcome(outcome: bindings::Outcome) -> Result<Ended, AttemptError> {
 }
 
 /// What stopped a component, in words.
-fn explain(error: &wasmtime::Error, limiter: &Limiter, run: Option<&Run>) -> AttemptError {
+fn explain(error: &wasmtime::Error, limiter: &Limiter, wasi: &Wasi, run: Option<&Run>) -> AttemptError {
     let trap = error.downcast_ref::<Trap>();
     if trap == Some(&Trap::Interrupt)
         && let Some(run) = run
@@ -141,7 +154,15 @@ fn explain(error: &wasmtime::Error, limiter: &Limiter, run: Option<&Run>) -> Att
     }
     let message = trap_message(error);
     let code = if message.contains("hostcalls has been exhausted") { code::LIMIT } else { "trap" };
-    AttemptError::new(code, message)
+    AttemptError::new(code, with_last_words(message, wasi))
+}
+
+/// A trap says little; what was written just before says why.
+fn with_last_words(message: String, wasi: &Wasi) -> String {
+    match wasi.console.last_words() {
+        Some(words) => format!("{message}; it last wrote: {words}"),
+        None => message,
+    }
 }
 
 fn trap_message(error: &wasmtime::Error) -> String {
@@ -164,6 +185,30 @@ impl Guest {
             code: code::DENIED.to_string(),
             message: "a worker has no database, audit log, events or app while it describes itself".to_string(),
         })
+    }
+}
+
+impl Guest {
+    /// The time by the host's clock.
+    pub(super) fn now_millis(&self) -> i64 {
+        self.run().map_or(0, Host::now)
+    }
+
+    /// Takes up what it writes to a standard stream.
+    pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        let lines = self.wasi.console.write(stream, bytes);
+        self.log_lines(lines);
+    }
+
+    fn finish_lines(&mut self) {
+        let lines = self.wasi.console.finish();
+        self.log_lines(lines);
+    }
+
+    fn log_lines(&self, lines: Vec<(LogLevel, String)>) {
+        if let Some(run) = &self.run {
+            lines.iter().for_each(|(level, line)| run.log_line(*level, line));
+        }
     }
 }
 
@@ -293,7 +338,7 @@ fn to_event(event: wit::audit::Event) -> AuditEvent {
 
 impl wit::clock::Host for Guest {
     fn now(&mut self) -> wasmtime::Result<i64> {
-        Ok(self.run().map_or(0, Host::now))
+        Ok(self.now_millis())
     }
 }
 

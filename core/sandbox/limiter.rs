@@ -22,6 +22,11 @@ impl Limiter {
         self.refused.then_some(self.most)
     }
 
+    /// The most bytes it took. What is given back is not: memories only grow.
+    pub(super) fn taken(&self) -> usize {
+        self.most - self.left
+    }
+
     fn take(&mut self, bytes: usize) -> bool {
         match self.left.checked_sub(bytes) {
             Some(left) => {

@@ -8,6 +8,7 @@ use wasmtime::component::Component;
 use super::cache::CompileCache;
 use super::engine::{Sandbox, sandbox};
 use super::guest::{Guest, bindings};
+use super::wasi;
 use crate::worker::PluginError;
 
 /// The most bytes a plugin may have.
@@ -31,14 +32,22 @@ pub(super) fn load(what: &str, bytes: &[u8], cache: &CompileCache) -> Result<Loa
     let sandbox = sandbox().map_err(engine_error)?;
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     let component = compile(what, bytes, &digest, cache, &sandbox.engine)?;
+    let mut has_wasi = false;
     for (import, _) in component.component_type().imports(&sandbox.engine) {
         let known = import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@'));
-        if !known.is_some_and(|(interface, _)| INTERFACES.contains(&interface)) {
+        has_wasi |= wasi::is_wasi(import);
+        if !known.is_some_and(|(interface, _)| INTERFACES.contains(&interface)) && !wasi::is_wasi(import) {
             return Err(PluginError::UnknownImport { what: what.to_string(), import: import.to_string() });
         }
     }
     let mismatch = |error: wasmtime::Error| PluginError::Mismatch { what: what.to_string(), reason: format!("{error:#}") };
-    let pre = sandbox.linker.instantiate_pre(&component).map_err(mismatch)?;
+    let pre = if has_wasi {
+        let mut linker = sandbox.linker.clone();
+        wasi::link(&mut linker, &component).and_then(|()| linker.instantiate_pre(&component))
+    } else {
+        sandbox.linker.instantiate_pre(&component)
+    };
+    let pre = pre.map_err(mismatch)?;
     let pre = bindings::WorkerPre::new(pre).map_err(mismatch)?;
     let json = super::guest::describe(sandbox, &pre).map_err(|reason| PluginError::Describe { what: what.to_string(), reason })?;
     let manifest = Manifest::parse(&json).map_err(|source| PluginError::Manifest { what: what.to_string(), source })?;

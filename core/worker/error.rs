@@ -46,7 +46,7 @@ pub enum PluginError {
     },
     /// It imports something that is not part of `verger:worker`.
     #[error(
-        "{what} imports `{import}`, which Verger does not provide: a worker may import the interfaces of verger:worker@0.1.0 and nothing else"
+        "{what} imports `{import}`, which Verger does not provide: a worker may import the interfaces of verger:worker@0.1.0, and WASI 0.2"
     )]
     UnknownImport {
         /// Which plugin.

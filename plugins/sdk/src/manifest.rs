@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json, json};
 
 use crate::args::Args;
 use crate::ident::Ident;
@@ -102,7 +102,8 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError::Unreadable`] with the place and the reason, or [`ManifestError::Invalid`].
     pub fn parse(json: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = serde_json::from_str(json).map_err(|error| ManifestError::Unreadable(error.to_string()))?;
+        let unreadable = |error: serde_json::Error| ManifestError::Unreadable(wrong_part(json).unwrap_or_else(|| error.to_string()));
+        let manifest: Self = serde_json::from_str(json).map_err(unreadable)?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -164,6 +165,25 @@ impl Manifest {
         }
         Ok(complete)
     }
+}
+
+/// The part that keeps a JSON object from being a manifest, and why: what the parser says of the whole names none.
+fn wrong_part(json: &str) -> Option<String> {
+    let fields: Map<String, Json> = serde_json::from_str(json).ok()?;
+    fields.iter().find_map(|(field, value)| {
+        let mut parts: Vec<(String, Json)> = match value {
+            Json::Array(items) => items.iter().enumerate().map(|(place, item)| (format!("{field}[{place}]"), json!([item]))).collect(),
+            Json::Object(parts) => parts.iter().map(|(key, part)| (format!("{field}.{key}"), json!({ key: part }))).collect(),
+            _ => Vec::new(),
+        };
+        parts.push((field.clone(), value.clone()));
+        parts.into_iter().find_map(|(place, part)| {
+            let mut alone = Map::from_iter([("name".to_string(), json!("")), ("version".to_string(), json!(""))]);
+            alone.insert(field.clone(), part);
+            let error = Manifest::deserialize(Json::Object(alone)).err()?;
+            Some(format!("`{place}`: {error}"))
+        })
+    })
 }
 
 /// One arg a worker takes.
@@ -244,7 +264,7 @@ pub struct TableAsk {
 
 /// How a manifest names a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a table is named by `table`, or by `arg` and `default`")]
 pub enum TableName {
     /// This one.
     Named {

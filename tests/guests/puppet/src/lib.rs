@@ -10,30 +10,30 @@ mod values;
 
 wit_bindgen::generate!({ path: "../../../wit/0.1.0", world: "worker" });
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 struct Puppet;
 export!(Puppet);
 
-/// It asks for more than a test grants by default, so that there is something to deny.
-fn manifest() -> Json {
-    json!({
-        "name": "puppet",
-        "version": "0.1.0",
-        "description": "Does what its args tell it.",
-        "args": {"do": {"default": []}},
-        "tables": [
-            {"table": "things", "verbs": ["read", "insert", "update", "delete"]},
-            {"table": "other", "verbs": ["read"]},
-            {"table": "withheld", "verbs": ["read"]},
-        ],
-        "capabilities": ["echo", "broken", "absent"],
-    })
-}
+/// It asks for more than a test grants by default, so that there is something to deny. As a text it stands in the component byte for
+/// byte: a test that wants it tenant-aware writes `true ` over `false`.
+const MANIFEST: &str = r#"{
+    "name": "puppet",
+    "version": "0.1.0",
+    "description": "Does what its args tell it.",
+    "tenant_aware": false,
+    "args": {"do": {"default": []}},
+    "tables": [
+        {"table": "things", "verbs": ["read", "insert", "update", "delete"]},
+        {"table": "other", "verbs": ["read"]},
+        {"table": "withheld", "verbs": ["read"]}
+    ],
+    "capabilities": ["echo", "broken", "absent"]
+}"#;
 
 impl Guest for Puppet {
     fn describe() -> String {
-        manifest().to_string()
+        MANIFEST.to_string()
     }
 
     fn perform(scope: Option<Scope>, args: String) -> Outcome {

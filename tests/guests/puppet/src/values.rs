@@ -1,4 +1,5 @@
-//! Values in JSON: a blob is `{"blob": [1, 2]}`, a long text `{"x": 1000000}`, the other classes are themselves.
+//! Values in JSON: a blob is `{"blob": [1, 2]}`, a long text `{"x": 1000000}`, a number JSON does not have `{"real": "-inf"}`, the other
+//! classes are themselves.
 
 use serde_json::{Value as Json, json};
 
@@ -23,10 +24,20 @@ fn value(json: &Json) -> Value {
         Json::Bool(yes) => Value::Integer((*yes).into()),
         Json::Number(number) => number.as_i64().map_or_else(|| Value::Real(number.as_f64().unwrap_or(f64::NAN)), Value::Integer),
         Json::String(text) => Value::Text(text.clone()),
-        other => match other["blob"].as_array() {
-            Some(bytes) => Value::Blob(bytes.iter().map(|byte| byte.as_u64().unwrap_or(0) as u8).collect()),
-            None => Value::Text(text(other)),
+        other => match (other["blob"].as_array(), other["real"].as_str()) {
+            (Some(bytes), _) => Value::Blob(bytes.iter().map(|byte| byte.as_u64().unwrap_or(0) as u8).collect()),
+            (None, Some(real)) => Value::Real(beyond(real)),
+            (None, None) => Value::Text(text(other)),
         },
+    }
+}
+
+/// The numbers that JSON does not have.
+fn beyond(name: &str) -> f64 {
+    match name {
+        "inf" => f64::INFINITY,
+        "-inf" => f64::NEG_INFINITY,
+        _ => f64::NAN,
     }
 }
 
