@@ -7,6 +7,7 @@ use clap::Args;
 use verger::{Builder, Clock, Grant, Timestamp, Verger};
 
 use crate::clock::{CommandClock, Held};
+use crate::grants::{self, Grants};
 use crate::input;
 
 /// The options that go with every verb.
@@ -24,9 +25,27 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugins: Vec<PathBuf>,
 
-    /// Grant the workers of --plugins all that their manifests ask for (see `plugin inspect`); without it they may touch nothing
-    #[arg(long, global = true, requires = "plugins")]
+    /// Grant dropped-in workers all that their manifests ask for (see `plugin inspect`); without it, and --grant, they may touch nothing
+    #[arg(long, global = true)]
     pub(crate) trust: bool,
+
+    /// Grant workers what they may touch: a JSON object, or the file that holds it; may be given several times
+    ///
+    /// One entry for each worker, by its name; every field may be left out:
+    ///
+    ///   {"acme-rollup": {
+    ///     "read": ["orders", "users:id,name"], "update": ["orders:state"],
+    ///     "insert": ["log"], "delete": ["log"], "write": ["order_totals"],
+    ///     "tenant_column": "organization_id", "shared": ["log"],
+    ///     "capabilities": ["mailer"], "sha256": "…", "limits": {"time_ms": 2000}}}
+    ///
+    /// TABLE:COLUMN,COLUMN is these columns and no others, to read and to update. "write" is all four verbs. With a
+    /// tenant column a job of one organization reaches that organization's rows alone; "shared" tables belong to none.
+    /// "sha256" grants it to that very file only. The limits are time_ms, memory_bytes, sql_memory_bytes, chunk_bytes,
+    /// statements, audit_rows, events and log_lines. A worker gets what it asks for and is granted, never more; for a
+    /// built-in worker this takes the place of all it asks for. `plugin inspect` prints what gives a worker everything.
+    #[arg(long, global = true, value_name = "JSON|FILE", value_parser = grants::parse, verbatim_doc_comment)]
+    pub(crate) grant: Vec<Grants>,
 }
 
 /// The database a verb works on.
@@ -56,6 +75,10 @@ impl Options {
         for refusal in verger.refused_plugins() {
             eprintln!("verger: a plugin was refused: {refusal}");
         }
+        let workers = verger.workers();
+        for (unknown, _) in self.grants()?.iter().filter(|(worker, _)| !workers.contains(worker)) {
+            eprintln!("verger: --grant names `{unknown}`, and no worker has that name: known are {}", workers.join(", "));
+        }
         Ok(verger)
     }
 
@@ -70,6 +93,7 @@ impl Options {
             builder = builder.plugins(folder);
         }
         if self.trust {
+            ensure!(!self.plugins.is_empty(), "--trust is for the workers of --plugins: name their folder too");
             // A grant goes by the name of the worker, which only its component tells.
             let mut looking = Verger::in_memory().without_built_ins();
             for folder in &self.plugins {
@@ -79,7 +103,15 @@ impl Options {
                 builder = builder.grant(worker, Grant::as_declared());
             }
         }
+        for (worker, given) in self.grants()?.iter() {
+            builder = builder.grant(worker, given.to_grant());
+        }
         Ok(builder)
+    }
+
+    /// What --grant says.
+    pub(crate) fn grants(&self) -> Result<Grants> {
+        Grants::merged(&self.grant)
     }
 }
 

@@ -77,6 +77,36 @@ pub(crate) fn plain(value: &Json) -> String {
     }
 }
 
+/// The longest text of a stranger that is shown, in characters.
+const SHOWN_MAX: usize = 1_000;
+
+/// A stranger's text as one line that a terminal shows as it is, cut where it is far too long.
+pub(crate) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => escaped(text.get(..end).unwrap_or(text)) + "…",
+        None => escaped(text),
+    }
+}
+
+/// A stranger's text with nothing in it that moves the cursor, sets colours, or turns the direction of writing. What would is written as
+/// JSON escapes it: a JSON text means the same as before.
+fn escaped(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        let hidden = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+        match c.is_control() || hidden {
+            true => shown.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// A JSON text as one word for a shell, whatever is in it.
+pub(crate) fn to_paste(json: &str) -> String {
+    format!("'{}'", escaped(json).replace('\'', r"'\''"))
+}
+
 /// A count with its thousands apart: 12,345.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -159,6 +189,18 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(count(number), text);
         }
+    }
+
+    #[test]
+    fn what_a_stranger_wrote_does_not_reach_the_terminal_as_a_command() {
+        assert_eq!(shown("Grüße, 世界"), "Grüße, 世界");
+        assert_eq!(shown("a\n\u{1b}[2Jb\u{202e}c\u{e0041}"), "a\\u000a\\u001b[2Jb\\u202ec\\udb40\\udc41");
+        assert_eq!(shown(&"x".repeat(5_000)).chars().count(), 1_001);
+    }
+
+    #[test]
+    fn what_is_to_be_pasted_is_one_word() {
+        assert_eq!(to_paste("a 'b'; rm -rf \u{202e}x"), r"'a '\''b'\''; rm -rf \u202ex'");
     }
 
     #[test]

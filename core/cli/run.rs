@@ -10,7 +10,7 @@ use verger::{Outcome, PerformError, TableChange};
 use crate::failure::{self, WORK_FAILED};
 use crate::input;
 use crate::options::{Database, Options};
-use crate::output::{Side, Table, brief, count, print, print_json};
+use crate::output::{Side, Table, brief, count, counted, print, print_json};
 
 #[derive(Args)]
 pub(crate) struct Run {
@@ -72,7 +72,11 @@ impl Run {
             if self.dry_run {
                 print(&would_have_changed(&performed.changes, performed.audited))?;
             } else {
-                print(&format!("{} rows changed, {} audit rows written\n", count(performed.rows_changed), count(performed.audited)))?;
+                print(&format!(
+                    "{} changed, {} written\n",
+                    counted(performed.rows_changed, "row"),
+                    counted(performed.audited, "audit row")
+                ))?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -80,7 +84,7 @@ impl Run {
 }
 
 fn would_have_changed(changes: &[TableChange], audited: u64) -> String {
-    let audit = format!("It would have written {} audit rows.\n", count(audited));
+    let audit = format!("It would have written {}.\n", counted(audited, "audit row"));
     if changes.is_empty() {
         return format!("Dry run: everything was rolled back. It would have changed no table. {audit}");
     }

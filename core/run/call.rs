@@ -63,7 +63,7 @@ impl Run {
 
     pub(crate) fn call_capability(&self, name: &str, request: &str) -> Result<String, HostError> {
         self.alive()?;
-        self.task.grant.check_capability(name).map_err(|reason| HostError::new(code::DENIED, reason))?;
+        self.task.grant.check_capability(name).map_err(|reason| self.denied(reason))?;
         if name == audit::PRUNE {
             return self.prune_audit(request);
         }

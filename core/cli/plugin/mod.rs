@@ -1,0 +1,68 @@
+//! `verger plugin`: make workers, and look at those of others before they are dropped in.
+
+mod asks;
+mod check;
+mod component;
+mod inspect;
+mod pack;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Subcommand;
+use verger::verger_worker::Suggested;
+use verger::{Expression, ExpressionError};
+
+use crate::options::Options;
+use check::Check;
+
+/// The args that make a job's scope: a tenant-aware worker's jobs must name them.
+const TENANT_KEYS: [&str; 2] = ["organization_id", "actor_id"];
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Wrap a core module, as cargo builds it for wasm32-unknown-unknown, into a component
+    Pack {
+        /// The core module: target/wasm32-unknown-unknown/release/NAME.wasm
+        module: PathBuf,
+        /// Where to write the component
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+    /// What may this .wasm do: what it imports, what it asks for, and what of that a grant gives it
+    ///
+    /// For a person who decides whether to drop it in. Of the component only its description of itself is run, in the sandbox and with
+    /// access to nothing. Give --grant to see what that leaves closed, or --trust. Exit status 2 when Verger would refuse the file.
+    Inspect {
+        /// The component
+        file: PathBuf,
+    },
+    /// Does this .wasm load and behave, and what should a person fix
+    ///
+    /// Loads it as an app would and performs it twice in an empty world: a database in memory that has the tables it asks for, and no rows.
+    /// It is granted what it asks for and nothing else (or what --grant gives it), so that access it forgot to ask for shows. The columns
+    /// of tables that Verger does not know are learned from the worker's own statements; --sql says them, and can give rows too.
+    /// Functions of the app answer null. Exit status 0 when nothing must be fixed, 1 otherwise, 2 for bad input.
+    Check(Check),
+}
+
+impl Command {
+    pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
+        match self {
+            Self::Pack { module, output } => pack::pack(module, output, options)?,
+            Self::Inspect { file } => inspect::inspect(file, options)?,
+            Self::Check(check) => return check.run(options),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// When a worker suggests to run.
+fn expression(suggested: &Suggested) -> Result<Expression, ExpressionError> {
+    match suggested {
+        Suggested::Cron(text) => Expression::cron(text),
+        Suggested::EveryMs(millis) => Expression::every(Duration::from_millis(*millis)),
+    }
+}
