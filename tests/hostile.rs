@@ -1,16 +1,18 @@
 //! What a hostile worker tries, the wall that stops it, and the error it sees: a table. `cargo test --test hostile -- --nocapture`
-//! prints it. After each case the app's other rows are as they were, and an honest job is performed.
+//! prints it, and another of the components that no compiler makes. After each case the app's other rows are as they were, and an honest
+//! job is performed.
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;
+mod handmade;
 
 use std::time::Duration;
 
 use common::{Kind, job, row};
 use serde_json::{Value as Json, json};
-use verger::testing::TestVerger;
-use verger::{Grant, Limits, PerformError};
+use verger::testing::{ManualClock, TestVerger};
+use verger::{Grant, Limits, OpenError, PerformError};
 
 /// A case: what is tried, the wall, the code of the error, and what its message has to name.
 struct Case {
@@ -19,6 +21,31 @@ struct Case {
     steps: Json,
     code: &'static str,
     names: &'static str,
+}
+
+/// The cases as they ended, printed at once: tests run side by side.
+struct Table {
+    lines: Vec<String>,
+    wrong: Vec<String>,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self { lines: vec![format!("{:55} {:18} what is said", "tried", "wall")], wrong: Vec::new() }
+    }
+
+    /// `expected` is a code, and what the message has to name.
+    fn row(&mut self, tried: &str, wall: &str, expected: (&str, &str), code: &str, message: &str) {
+        self.lines.push(format!("{tried:55} {wall:18} [{code}] {}", message.lines().next().unwrap_or_default()));
+        if code != expected.0 || !message.contains(expected.1) {
+            self.wrong.push(format!("{tried}: not {expected:?}, but [{code}] {message}"));
+        }
+    }
+
+    fn close(self) {
+        println!("{}\n{} cases", self.lines.join("\n"), self.lines.len() - 1);
+        assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n"));
+    }
 }
 
 fn case(tried: &'static str, wall: &'static str, steps: Json, code: &'static str, names: &'static str) -> Case {
@@ -45,7 +72,7 @@ fn sql_cases() -> Vec<Case> {
     let joins = format!("SELECT 1 FROM {}", (0..70).map(|n| format!("things t{n}")).collect::<Vec<_>>().join(", "));
     let columns = format!("SELECT {}", vec!["1"; 2_100].join(", "));
     let variables = "SELECT ?99999";
-    let blobs = format!("SELECT {}", ["randomblob(6000000)"; 10].join(", "));
+    let blobs = format!("SELECT {}", ["zeroblob(600000)"; 10].join(", "));
     vec![
         query("reads a table it did not ask for", AUTHORIZER, "SELECT * FROM secrets", "denied", "secrets"),
         query("reads a table it asked for and was not granted", AUTHORIZER, "SELECT * FROM withheld", "denied", "grant"),
@@ -127,11 +154,10 @@ fn sql_cases() -> Vec<Case> {
         query("load_extension", AUTHORIZER, "SELECT load_extension('evil.so')", "denied", "load_extension"),
         query("fts3_tokenizer", AUTHORIZER, "SELECT fts3_tokenizer('simple', x'00')", "denied", "fts3_tokenizer"),
         query("the tables beneath a full-text index", AUTHORIZER, "SELECT * FROM found_content", "denied", "found_content"),
-        query("the system's clock", AUTHORIZER, "SELECT CURRENT_TIMESTAMP", "denied", "current_timestamp"),
         query("a function of the engine", AUTHORIZER, "SELECT verger_tenant()", "sql", "no such function"),
         query("json_patch, whose time is a product", AUTHORIZER, "SELECT json_patch('{}', '{}')", "denied", "json_patch"),
         query("two statements in one text", "prepare", "SELECT 1; DELETE FROM things", "sql", "more than one"),
-        query("no statement", "prepare", " -- nothing", "invalid", "no rows"),
+        query("no statement", "prepare", " -- nothing", "sql", "empty"),
         query(
             "a recursive query without end",
             DEADLINE,
@@ -330,9 +356,8 @@ fn each_misdeed_is_stopped_by_its_wall_and_named() {
     let test = open();
     let cases: Vec<Case> = sql_cases().into_iter().chain(other_cases()).collect();
     assert!(cases.len() >= 60);
-    println!("{:55} {:16} what the worker is told", "tried", "wall");
     let before = test.rows("SELECT * FROM secrets");
-    let mut wrong = Vec::new();
+    let mut table = Table::new();
     for Case { tried, wall, steps, code, names } in &cases {
         let (got, message) = match test.perform_job("puppet", json!({ "do": spelled(steps) })) {
             Ok(performed) => {
@@ -346,18 +371,39 @@ fn each_misdeed_is_stopped_by_its_wall_and_named() {
             Err(PerformError::Failed { source, .. }) => (source.code, source.message),
             Err(other) => panic!("{tried}: {other}"),
         };
-        println!("{tried:55} {wall:16} [{got}] {}", message.lines().next().unwrap_or_default());
-        if got != *code || !message.contains(names) {
-            wrong.push(format!("{tried}: not [{code}] {names:?}, but [{got}] {message}"));
-        }
+        table.row(tried, wall, (code, names), &got, &message);
         assert!(!message.contains("hidden"), "{tried}: {message}");
         assert_eq!(test.rows("SELECT * FROM secrets"), before, "{tried}");
         let done = test.enqueue(job(json!([["query", "SELECT 1", []]]))).unwrap().id;
         test.drain();
         assert_eq!(row(&test, done).result, Some(json!([{"ok": [[1]]}])), "after: {tried}");
     }
-    println!("{} cases", cases.len());
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    table.close();
+}
+
+#[test]
+fn each_component_that_breaks_the_rules_is_refused_or_stopped() {
+    let mut table = Table::new();
+    for handmade::cases::Case { tried, wall, component, code, names } in handmade::cases::all() {
+        let limits = Limits { time: Duration::from_millis(250), memory_bytes: 8 << 20, ..Limits::default() };
+        let builder = verger::Verger::in_memory().component("handmade.wasm", component).grant("handmade", Grant::new().limits(limits));
+        let (got, message) = match TestVerger::open(Kind::Native.add(builder, common::grant()), &ManualClock::at(TestVerger::START)) {
+            Err(OpenError::Worker(reason)) => ("refused".to_string(), reason.to_string()),
+            Err(other) => panic!("{tried}: {other}"),
+            Ok(test) => {
+                test.sql(common::TABLES);
+                let ended = match test.perform_now("handmade", json!({})) {
+                    Ok(_) => ("ok".to_string(), String::new()),
+                    Err(PerformError::Failed { source, .. }) => (source.code, source.message),
+                    Err(other) => panic!("{tried}: {other}"),
+                };
+                common::goes_on(&test);
+                ended
+            }
+        };
+        table.row(tried, wall, (code, names), &got, &message);
+    }
+    table.close();
 }
 
 #[test]

@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;
+mod handmade;
 
 use std::time::Duration;
 
 use common::{Kind, job, row};
 use serde_json::{Value as Json, json};
-use verger::{Grant, JobState, Limits};
+use verger::{CompileCache, Grant, JobState, Limits, Verger};
 
 /// Bytes of memory the process has.
 fn resident() -> usize {
@@ -59,6 +60,22 @@ fn misdeeds() -> Vec<(Json, &'static str)> {
     ]
 }
 
+/// What is written by hand and gets past the compiler, without what takes all its time.
+fn handmade() -> Vec<Vec<u8>> {
+    let cases = handmade::cases::all().into_iter();
+    cases.filter(|case| !["deadline", "validation", "pool"].contains(&case.wall)).map(|case| case.component).collect()
+}
+
+/// Opens it, and performs it if it is a worker.
+fn open_and_perform(component: &[u8]) {
+    let limits = Limits { memory_bytes: 8 << 20, ..Limits::default() };
+    let builder =
+        Verger::in_memory().without_built_ins().component("handmade.wasm", component).grant("handmade", Grant::new().limits(limits));
+    if let Ok(verger) = builder.compile_cache(CompileCache::Off).open() {
+        let _ = verger.perform_now("handmade", json!({}));
+    }
+}
+
 #[test]
 fn the_process_does_not_grow_over_hostile_runs() {
     let runs = if std::env::var_os("VERGER_LONG").is_some() { 10_000 } else { 300 };
@@ -73,6 +90,7 @@ fn the_process_does_not_grow_over_hostile_runs() {
     };
     let test = Kind::Component.open_with(Grant::new().write("things").limits(limits));
     let misdeeds = misdeeds();
+    let handmade = handmade();
     let (mut settled, mut most) = (0, 0);
     for number in 0..runs {
         let (steps, code) = &misdeeds[number % misdeeds.len()];
@@ -82,6 +100,7 @@ fn the_process_does_not_grow_over_hostile_runs() {
             let job = row(&test, id);
             assert_eq!((job.state, job.errors[0].code.as_str()), (JobState::Discarded, *code), "{steps}: {:?}", job.errors);
         }
+        open_and_perform(&handmade[number % handmade.len()]);
         // The job rows of the test itself live in memory too.
         test.sql("DELETE FROM verger_jobs");
         let now = resident();

@@ -171,10 +171,20 @@ fn value(json: &Json) -> Value {
         Json::Bool(yes) => Value::from(*yes),
         Json::Number(number) => number.as_i64().map_or_else(|| Value::from(number.as_f64().unwrap()), Value::from),
         Json::String(text) => Value::from(text),
-        other => match other["blob"].as_array() {
-            Some(bytes) => Value::from(bytes.iter().map(|byte| byte.as_u64().unwrap() as u8).collect::<Vec<_>>()),
-            None => Value::from(text(other)),
+        other => match (other["blob"].as_array(), other["real"].as_str()) {
+            (Some(bytes), _) => Value::from(bytes.iter().map(|byte| byte.as_u64().unwrap() as u8).collect::<Vec<_>>()),
+            (None, Some(real)) => Value::from(beyond(real)),
+            (None, None) => Value::from(text(other)),
         },
+    }
+}
+
+/// The numbers that JSON does not have.
+fn beyond(name: &str) -> f64 {
+    match name {
+        "inf" => f64::INFINITY,
+        "-inf" => f64::NEG_INFINITY,
+        _ => f64::NAN,
     }
 }
 
