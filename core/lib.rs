@@ -36,7 +36,7 @@ pub use error::{AuditError, Error, OpenError, PerformError};
 pub use event::{Event, Subscription};
 pub use grant::{Grant, Limits, Withheld};
 pub use membership::normalized_membership_state;
-pub use queue::{Attempted, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, JobState, NewJob, Retention};
+pub use queue::{Attempted, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, JobState, NewJob, QueueRow, Retention};
 pub use run::AttemptError;
 #[cfg(feature = "wasm")]
 pub use sandbox::CompileCache;

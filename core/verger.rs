@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::error::{AuditError, Error, PerformError};
 use crate::event::Subscription;
 use crate::grant::Withheld;
-use crate::queue::{self, Backoff, Cancelled, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, Ready};
+use crate::queue::{self, Backoff, Cancelled, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, QueueRow, Ready};
 use crate::run::{Interrupt, Interrupted, Surroundings};
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
 use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Place, Presence, StoreError, WorkConnection};
@@ -131,6 +131,11 @@ impl Inner {
             self.pruned_at.store(now.as_millis(), Ordering::Relaxed);
         }
         due
+    }
+
+    /// Has the next tick look through finished jobs again.
+    pub(crate) fn prune_soon(&self) {
+        self.pruned_at.store(i64::MIN, Ordering::Relaxed);
     }
 
     /// Gives memory back that big sweeps left in the page caches.
@@ -334,7 +339,8 @@ impl Verger {
     }
 
     /// Cancels a job: at once when it waits; one that is being performed is told to stop, here at once, in another process at its next
-    /// checkpoint. False when there is no such job or it has come to its end.
+    /// checkpoint. An attempt that ends before it was told, in whatever way but completing the job, is the last. False when there is no
+    /// such job or it has come to its end.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
@@ -379,6 +385,14 @@ impl Verger {
         self.inner.write("resume the queue", |connection| queue::pause_queue(connection, name, false, now))?;
         self.inner.wake.ring();
         Ok(())
+    }
+
+    /// The queues in which a job waits or is being performed, and those that were ever paused, by name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn queues(&self) -> Result<Vec<QueueRow>, Error> {
+        Ok(queue::queues(&self.inner.front())?)
     }
 
     /// The names of the queues that are paused.
@@ -466,7 +480,11 @@ impl Verger {
     pub fn audit(&self, event: &AuditEvent) -> Result<i64, AuditError> {
         event.check()?;
         let now = self.inner.clock.now();
-        let append = |connection: &Connection| Log::default().append(connection, now, &Stamp::default(), event);
+        let append = |connection: &Connection| {
+            let mut log = Log::default();
+            let id = log.append(connection, now, &Stamp::default(), event)?;
+            log.seal(connection).map(|()| id)
+        };
         Ok(self.inner.write("write to the audit log", append)?)
     }
 
@@ -478,10 +496,23 @@ impl Verger {
         Ok(audit::list(&self.inner.front(), filter, limit)?)
     }
 
-    /// Reads the whole audit log and checks its hash chain.
+    /// The rows of the audit log behind this id, oldest first, at most `limit`: to keep a copy of them elsewhere, go on behind the last
+    /// one that is there.
     ///
     /// # Errors
-    /// [`ChainError::Broken`] naming the first row that does not fit.
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn audit_log_after(&self, id: i64, limit: u32) -> Result<Vec<AuditRow>, Error> {
+        Ok(audit::list_after(&self.inner.front(), id, limit)?)
+    }
+
+    /// Reads the whole audit log and checks its hash chain, from what retention left to the newest row there ever was.
+    ///
+    /// It shows what was edited by hand. It has no key: someone who may write to the file and knows this code can make a log anew that
+    /// verifies. Against that, keep copies elsewhere.
+    ///
+    /// # Errors
+    /// [`ChainError::Broken`] naming the first row that does not fit, [`ChainError::Missing`] when the newest rows are gone, or
+    /// [`ChainError::Store`] when the log cannot be read.
     pub fn verify_audit(&self) -> Result<Verified, ChainError> {
         audit::verify(&self.inner.front())
     }

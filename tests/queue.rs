@@ -369,8 +369,104 @@ fn a_job_being_performed_notices_a_cancellation_at_its_next_host_call() {
         meanwhile.set(Verger::clone(&test)).unwrap();
         let cancelled = run(&test, job(json!([["call", "absent", "{}"], call, insert("row"), ["done"]])));
         assert_eq!((cancelled.state, cancelled.attempt), (JobState::Cancelled, 1), "{kind:?} {call}");
-        assert_eq!(last_error(&cancelled), ("cancelled", "the job was cancelled"));
+        assert_eq!(last_error(&cancelled), ("cancelled", "cancelled by an operator"));
         assert_eq!(names(&test), "");
+    }
+}
+
+/// Two Vergers on one file, as two processes are: the first performs, and what the second does is news to it at its next look only.
+fn two_on_a_file(folder: &Path, set_up: impl Fn(verger::Builder) -> verger::Builder) -> [TestVerger; 2] {
+    let (file, clock) = (folder.join("app.db"), ManualClock::at(START));
+    let open = || TestVerger::open(set_up(Kind::Component.add(Verger::builder(&file), grant())), &clock).unwrap();
+    let both = [open(), open()];
+    both[0].sql(TABLES);
+    both
+}
+
+#[test]
+fn a_job_that_someone_cancelled_meanwhile_runs_no_second_time_however_its_attempt_ends() {
+    let on_request = "cancelled by an operator";
+    let after_failure = |error: &str| format!("{on_request}; the attempt failed: {error}");
+    let failed = after_failure("no network [failed]");
+    let cases = [
+        (json!(["failed", "no network"]), 20, JobState::Cancelled, failed.as_str(), ""),
+        (json!(["failed", "no network"]), 1, JobState::Cancelled, &failed, ""),
+        (json!(["snooze", 60]), 20, JobState::Cancelled, on_request, "row"),
+        (json!(["cancel", "its own reason"]), 20, JobState::Cancelled, "its own reason", "row"),
+        (json!(["checkpoint"]), 20, JobState::Cancelled, on_request, "row"),
+        (json!(["done"]), 20, JobState::Completed, "", "row"),
+    ];
+    for (end, attempts, state, reason, left) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let other: Arc<OnceLock<Verger>> = Arc::default();
+        let [test, second] = two_on_a_file(folder.path(), |builder| {
+            let other = Arc::clone(&other);
+            builder.capability("absent", move |call| Ok(json!(other.get().unwrap().cancel(call.job.unwrap()).unwrap())))
+        });
+        other.set(Verger::clone(&second)).unwrap();
+        let steps = json!([["call", "absent", "{}"], insert("row"), end]);
+        let id = test.enqueue(job(steps.clone()).max_attempts(attempts).unique()).unwrap().id;
+        let report = test.drain();
+        let ended = row(&test, id);
+        assert_eq!((ended.state, names(&test).as_str()), (state, left), "{end}: {ended:?}");
+        assert_eq!(ended.finished_at, Some(START.as_millis()), "{end}");
+        assert_eq!(ended.errors.last().map_or("", |error| &error.message), reason, "{end}");
+        assert!(ended.errors.iter().all(|error| error.code == "cancelled"), "{end}: {ended:?}");
+        match &report.attempts[0].outcome {
+            AttemptOutcome::Completed(_) => assert_eq!(state, JobState::Completed, "{end}"),
+            AttemptOutcome::Cancelled(told) => assert!(reason.starts_with(told), "{end}: {told}"),
+            other => panic!("{end}: {other:?}"),
+        }
+        assert!(!test.enqueue(job(steps).unique()).unwrap().existing, "it holds no other back: {end}");
+        assert!(test.run_for(MINUTE * 60 * 24).attempts.iter().all(|attempt| attempt.job != id), "{end}");
+    }
+}
+
+#[test]
+fn a_job_cancelled_while_its_executor_was_dead_is_not_begun_again() {
+    for reopened in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("app.db");
+        let clock = ManualClock::at(START);
+        let test = on_file(&file, &clock);
+        test.sql(TABLES);
+        let [begun, waiting, other] = ["begun", "waiting", "other"].map(|name| test.enqueue(named(name)).unwrap().id);
+        abandon(&test, &[begun, waiting, other].map(|id| id.number()), START + MINUTE);
+        assert!(test.cancel(begun).unwrap() && test.cancel(waiting).unwrap());
+        assert_eq!(row(&test, begun).state, JobState::Executing, "for all anyone knows");
+        let test = if reopened {
+            drop(test);
+            on_file(&file, &clock)
+        } else {
+            test
+        };
+        test.run_for(MINUTE * 5);
+        assert_eq!([begun, waiting, other].map(|id| row(&test, id).state), {
+            use JobState::{Cancelled, Completed};
+            [Cancelled, Cancelled, Completed]
+        });
+        assert!(last_error(&row(&test, begun)).1.contains("[crashed]"), "{:?}", row(&test, begun));
+        assert_eq!(last_error(&row(&test, waiting)), ("cancelled", "cancelled by an operator"));
+        assert_eq!(names(&test), "other");
+        assert!(test.retry(waiting).unwrap());
+        test.drain();
+        assert_eq!((row(&test, waiting).state, names(&test).as_str()), (JobState::Completed, "other waiting"));
+    }
+}
+
+#[test]
+fn a_loop_that_is_stopped_gives_no_job_back_that_was_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let [test, second] = two_on_a_file(folder.path(), |builder| builder);
+    let events = test.subscribe();
+    for elsewhere in [false, true] {
+        let ticking = test.start().unwrap();
+        let id = test.enqueue(job(json!([["publish", "begun", "1"], ["checkpoint"], ["spin"]]))).unwrap().id;
+        assert!(events.next_within(Duration::from_secs(5)).is_some());
+        assert!(if elsewhere { second.cancel(id) } else { test.cancel(id) }.unwrap());
+        ticking.stop(Duration::ZERO).unwrap();
+        let cancelled = row(&test, id);
+        assert_eq!((cancelled.state, last_error(&cancelled)), (JobState::Cancelled, ("cancelled", "cancelled by an operator")));
     }
 }
 
@@ -436,6 +532,27 @@ fn finished_jobs_go_when_their_time_is_over_and_ids_are_not_used_again() {
     test.clock().advance(Duration::from_secs(366 * 86_400));
     test.drain();
     assert_eq!(left(&test), [true, false, false, false]);
+}
+
+#[test]
+fn however_many_finished_at_once_go_batch_by_batch_without_a_pause() {
+    let test = puppet();
+    let now = START.as_millis();
+    let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3500)";
+    test.sql(&format!(
+        "{numbers} INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at, finished_at)
+            SELECT 'puppet', 'q', 5, 'completed', '{{}}', 0, {now}, 1, {now}, {now} FROM n;
+         {numbers} INSERT INTO verger_fires (schedule, slot, fired_at, outcome) SELECT 'gone', {now} - i, {now}, 'skipped' FROM n"
+    ));
+    let last = run(&test, job(json!([]))).id;
+    test.clock().advance(Duration::from_secs(8 * 86_400));
+    let report = test.tick(test.now()).unwrap();
+    assert_eq!((report.pruned, report.next_wake_at), (1_000, Some(test.now())));
+    assert_eq!(test.drain().pruned, 2_500);
+    assert_eq!(test.jobs(&JobFilter::default(), 10).unwrap().iter().map(|job| job.id).collect::<Vec<_>>(), [last]);
+    test.clock().advance(Duration::from_secs(90 * 86_400));
+    let report = test.drain();
+    assert_eq!((report.pruned, report.next_wake_at), (3_500, None));
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use cleanup_audit::CleanupAudit;
 use serde_json::json;
-use verger::testing::TestVerger;
+use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
-use verger::{AuditFilter, ChainError, Grant, PerformError, Schedule, assert_audited, refute_audited};
+use verger::{AuditFilter, ChainError, Grant, PerformError, Schedule, Verger, assert_audited, refute_audited};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -76,7 +76,8 @@ fn ten_thousand_go_at_a_time() {
     test.sql(
         "INSERT INTO verger_audit (id, occurred_at, action, outcome, hash)
          SELECT 25 + value, (SELECT max(occurred_at) FROM verger_audit), 'a.b', 'success', zeroblob(32)
-         FROM (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 24975) SELECT value FROM n)",
+         FROM (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 24975) SELECT value FROM n);
+         UPDATE verger_audit_head SET id = 25000, hash = zeroblob(32)",
     );
     test.clock().advance(DAY * 31);
     assert_eq!(test.cleanup_audit(Some(30)).unwrap(), 25_000);
@@ -179,6 +180,7 @@ fn the_door_of_retention_opens_for_nothing_else() {
         "UPDATE verger_audit_anchor SET id = 99, hash = zeroblob(32)",
         "INSERT INTO verger_audit_anchor (one, id, hash) VALUES (1, 0, zeroblob(32))",
         "INSERT OR REPLACE INTO verger_audit_anchor (one, id, hash) VALUES (1, 9, zeroblob(32))",
+        "UPDATE verger_audit_head SET id = 7, hash = (SELECT hash FROM verger_audit WHERE id = 7)",
     ] {
         let error = test.connection().execute(sql, []).unwrap_err().to_string();
         assert!(error.contains("verger_audit_append_only"), "{sql}: {error}");
@@ -205,6 +207,46 @@ fn a_row_put_back_or_taken_from_the_beginning_shows() {
             other => panic!("{sql}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn newest_rows_removed_behind_what_retention_took_are_missed() {
+    for (kept, gone) in [(8, 9), (6, 7)] {
+        let test = TestVerger::new();
+        days(&test, 10);
+        test.cleanup_audit(Some(4)).unwrap();
+        test.sql(&format!("DROP TRIGGER verger_audit_no_delete; DELETE FROM verger_audit WHERE id >= {gone}"));
+        match test.verify_audit() {
+            Err(ChainError::Missing { kept: found, last: 11 }) => assert_eq!(found, kept),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Prunes everything, a while after it wrote a row itself.
+struct Hasty(ManualClock);
+
+impl Worker for Hasty {
+    fn manifest(&self) -> Manifest {
+        Manifest::new("cleanup-audit", "1.0.0").capability("verger.prune-audit")
+    }
+
+    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+        job.audit(AuditEvent::success("a.b"))?;
+        self.0.advance(DAY);
+        Ok(Outcome::DoneWith(job.call("verger.prune-audit", &json!({"before": i64::MAX, "limit": 1_000}))?))
+    }
+}
+
+#[test]
+fn what_a_run_writes_itself_is_not_old_whatever_the_clock_does() {
+    let clock = ManualClock::at(TestVerger::START);
+    let builder = Verger::in_memory().without_built_ins().worker(Hasty(clock.clone())).keep_audit(Duration::ZERO);
+    let test = TestVerger::open(builder, &clock).unwrap();
+    assert_eq!(test.perform_now("cleanup-audit", json!({})).unwrap().result(), Some(&json!({"deleted": 0})));
+    assert_eq!((ids(&test), test.verify_audit().unwrap().rows), (vec![1], 1));
+    assert_eq!(test.perform_now("cleanup-audit", json!({})).unwrap().result(), Some(&json!({"deleted": 1})));
+    assert_eq!((ids(&test), test.verify_audit().unwrap().rows), (vec![2], 1));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The hash chain: SHA-256 over the hash of the row before and every column of this one.
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
 use crate::store::{Doing, StoreError};
@@ -62,19 +62,37 @@ impl Chained {
     }
 }
 
-/// The id and the hash of the last row.
+/// The id and the hash of the newest row there ever was, for the next one to follow: the log goes on behind rows that were taken away, so
+/// that their place stays empty.
 pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
-    let mut statement = connection.prepare_cached("SELECT id, hash FROM verger_audit ORDER BY id DESC LIMIT 1")?;
-    let mut rows = statement.query([])?;
-    match rows.next()? {
-        Some(row) => Ok((row.get(0)?, row.get(1)?)),
-        None => anchor(connection),
+    let head = connection
+        .prepare_cached("SELECT id, hash, EXISTS (SELECT 1 FROM verger_audit a WHERE a.id > h.id) FROM verger_audit_head h")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    match head {
+        Some((id, hash, false)) => Ok((id, hash)),
+        // Rows of this transaction, or of someone who knows nothing of the head.
+        _ => {
+            let mut last = connection.prepare_cached("SELECT id, hash FROM verger_audit ORDER BY id DESC LIMIT 1")?;
+            Ok(last.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?.unwrap_or_default())
+        }
     }
+}
+
+/// Remembers the newest row, so that it is missed when it is taken away.
+pub(super) fn set_head(connection: &Connection, (id, hash): (i64, Hash)) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE verger_audit_head SET id = ?1, hash = ?2")?.execute((id, hash)).map(drop)
 }
 
 /// What stands before the first row: the id and the hash of the last one that retention took out, or 0 and zeros.
 fn anchor(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
-    connection.prepare_cached("SELECT id, hash FROM verger_audit_anchor")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+    connection.query_row("SELECT id, hash FROM verger_audit_anchor", [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// What the newest row is to be. A log without that memory is one whose every row is unaccounted for.
+fn head(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
+    let head = connection.query_row("SELECT id, hash FROM verger_audit_head", [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    Ok(head.unwrap_or_default())
 }
 
 /// The log is whole.
@@ -82,7 +100,7 @@ fn anchor(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
 pub struct Verified {
     /// How many rows were read.
     pub rows: u64,
-    /// How many rows retention took out before them.
+    /// How many rows retention took out before them: the id of the last of those.
     pub pruned: u64,
 }
 
@@ -96,9 +114,24 @@ pub enum ChainError {
         /// The id of the first row that does not fit.
         id: i64,
     },
+    /// The newest rows were taken away; those before them are as they were written.
+    #[error("{}", missing(*kept, *last))]
+    Missing {
+        /// The id of the newest row that is there; of the last one that retention took out, or 0, when there is none.
+        kept: i64,
+        /// The id of the newest row that was written.
+        last: i64,
+    },
     /// The log could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn missing(kept: i64, last: i64) -> String {
+    match last - kept {
+        1 => format!("the newest row of the audit log is missing: row {last} was written, and removed"),
+        rows => format!("the newest {rows} rows of the audit log are missing: rows {} to {last} were written, and removed", kept + 1),
+    }
 }
 
 /// Reads the whole log and checks every link.
@@ -107,6 +140,7 @@ pub(crate) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
     // One transaction: retention may run meanwhile.
     let transaction = connection.unchecked_transaction().doing(reading)?;
     let (pruned, mut previous) = anchor(&transaction).doing(reading)?;
+    let (newest, newest_hash) = head(&transaction).doing(reading)?;
     let sql = format!("SELECT {COLUMNS}, hash FROM verger_audit ORDER BY id");
     let mut statement = connection.prepare(&sql).doing(reading)?;
     let columns = statement.column_count() - 1;
@@ -120,11 +154,14 @@ pub(crate) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
         }
         let stored = row.get_ref(columns).doing(reading)?;
         previous = chained.finish();
-        // The ids have no gap: a row taken from the middle shows, and so does one whose hash was made up.
-        if id != last + 1 || stored != ValueRef::Blob(&previous) {
+        // The ids have no gap: a row taken from the middle shows, and so does one whose hash was made up, or that nobody remembers.
+        if id != last + 1 || stored != ValueRef::Blob(&previous) || id > newest || (id == newest && previous != newest_hash) {
             return Err(ChainError::Broken { id });
         }
         (last, count) = (id, count + 1);
+    }
+    if last < newest {
+        return Err(ChainError::Missing { kept: last, last: newest });
     }
     Ok(Verified { rows: count, pruned: pruned.unsigned_abs() })
 }

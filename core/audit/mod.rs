@@ -1,4 +1,11 @@
 //! The audit log: rows that are only ever added, each chained to the one before.
+//!
+//! Three things account for the rows there are: each row's hash covers the row before it; the anchor holds the last row that retention took
+//! out; the head holds the newest row, written with it in one transaction. Triggers let both move forward only. So an edit by hand shows,
+//! wherever in the log it was made.
+//!
+//! There is no key. Whoever may write to the file, drops the triggers and computes the hashes as this code does can make a log that
+//! verifies, shorter or other than it was. Against that only a copy helps that is kept where they cannot write.
 
 mod chain;
 mod read;
@@ -7,7 +14,7 @@ mod retention;
 
 pub(crate) use chain::verify;
 pub use chain::{ChainError, Verified};
-pub(crate) use read::list;
 pub use read::{AuditFilter, AuditRow};
+pub(crate) use read::{list, list_after};
 pub(crate) use record::{Log, Stamp, Who};
 pub(crate) use retention::{PRUNE, PRUNER, prune};

@@ -43,6 +43,8 @@ pub struct AuditRow {
     pub after: Option<String>,
     /// Whatever else, as the text of a JSON object.
     pub metadata: Option<String>,
+    /// SHA-256 over the hash of the row before and this row, in hexadecimal digits.
+    pub hash: String,
 }
 
 /// Which rows of the audit log to read.
@@ -60,20 +62,30 @@ pub struct AuditFilter {
     pub before_id: Option<i64>,
 }
 
+const COLUMNS: &str = "id, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, worker_version, \
+     job, attempt, subject_type, subject_id, before, after, metadata, lower(hex(hash))";
+
 /// The newest rows that match, newest first.
 pub(crate) fn list(connection: &Connection, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
     let reading = "read the audit log";
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT id, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, worker_version, \
-             job, attempt, subject_type, subject_id, before, after, metadata FROM verger_audit \
-             WHERE (?1 IS NULL OR action = ?1) AND (?2 IS NULL OR organization_id = ?2) AND (?3 IS NULL OR worker = ?3) \
-             AND (?4 IS NULL OR job = ?4) AND id < coalesce(?5, 9223372036854775807) ORDER BY id DESC LIMIT ?6",
-        )
-        .doing(reading)?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM verger_audit \
+         WHERE (?1 IS NULL OR action = ?1) AND (?2 IS NULL OR organization_id = ?2) AND (?3 IS NULL OR worker = ?3) \
+         AND (?4 IS NULL OR job = ?4) AND id < coalesce(?5, 9223372036854775807) ORDER BY id DESC LIMIT ?6"
+    );
+    let mut statement = connection.prepare_cached(&sql).doing(reading)?;
     let rows = statement
         .query_map((&filter.action, &filter.organization_id, &filter.worker, filter.job, filter.before_id, limit), from_row)
         .doing(reading)?;
+    rows.collect::<Result<_, _>>().doing(reading)
+}
+
+/// The rows behind this id, oldest first.
+pub(crate) fn list_after(connection: &Connection, id: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+    let reading = "read the audit log";
+    let sql = format!("SELECT {COLUMNS} FROM verger_audit WHERE id > ?1 ORDER BY id LIMIT ?2");
+    let mut statement = connection.prepare_cached(&sql).doing(reading)?;
+    let rows = statement.query_map((id, limit), from_row).doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
 }
 
@@ -96,5 +108,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
         before: row.get(14)?,
         after: row.get(15)?,
         metadata: row.get(16)?,
+        hash: row.get(17)?,
     })
 }

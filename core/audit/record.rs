@@ -56,7 +56,13 @@ impl Log {
         self.end = None;
     }
 
-    /// Appends an event that was checked; the id of its row. Inside a write transaction.
+    /// Has the log remember its newest row. At the end of every transaction that appended any.
+    pub(crate) fn seal(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let end = self.end.map_or_else(|| chain::end(connection), Ok)?;
+        chain::set_head(connection, end)
+    }
+
+    /// Appends an event that was checked; the id of its row. Inside a write transaction, to be [sealed](Self::seal) before it commits.
     pub(crate) fn append(&mut self, connection: &Connection, now: Timestamp, stamp: &Stamp, event: &AuditEvent) -> rusqlite::Result<i64> {
         let (last, hash) = match self.end.take() {
             Some(end) => end,

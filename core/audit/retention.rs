@@ -15,7 +15,7 @@ pub(crate) const PRUNER: &str = "cleanup-audit";
 /// Rows deleted at once, at most.
 const BATCH_MAX: u32 = 10_000;
 
-/// Deletes the oldest rows that were written before this instant, inside a write transaction; how many.
+/// Deletes the oldest rows that were written before this instant, and before this transaction, inside a write transaction; how many.
 ///
 /// The first row that is not older ends it. A row that claims to be from the future, from when the clock was wrong, does not: it goes
 /// with those around it.
@@ -30,7 +30,10 @@ pub(crate) fn prune(connection: &Connection, before: Timestamp, now: Timestamp, 
         .query_row((anchor, most, before.as_millis(), now.as_millis()), |row| row.get(0))
         .optional()?;
     let last: Option<i64> = connection
-        .prepare_cached("SELECT id FROM verger_audit WHERE id > ?1 AND id < ?2 AND occurred_at < ?3 ORDER BY id DESC LIMIT 1")?
+        .prepare_cached(
+            "SELECT id FROM verger_audit WHERE id > ?1 AND id < ?2 AND id <= (SELECT id FROM verger_audit_head) AND occurred_at < ?3 \
+             ORDER BY id DESC LIMIT 1",
+        )?
         .query_row((anchor, young.unwrap_or(i64::MAX).min(anchor.saturating_add(most).saturating_add(1)), before.as_millis()), |row| {
             row.get(0)
         })

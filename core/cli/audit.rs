@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
-use verger::{AuditFilter, AuditRow, ChainError};
+use verger::{AuditFilter, AuditRow, ChainError, Verger, Verified};
 
 use crate::failure::WORK_FAILED;
 use crate::options::{Database, Options};
-use crate::output::{Side, Table, brief, count, plain, print, print_json, print_json_lines, row, time};
+use crate::output::{Side, Table, brief, counted, plain, print, print_json, print_json_lines, row, time};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -42,6 +42,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         database: Database,
     },
+    /// Print the whole log, oldest first, as one JSON object a line with all columns: a copy to keep elsewhere
+    ///
+    /// Kept where those who may write to the database cannot, it shows what no check of the file alone can: a log that someone made anew.
+    Export {
+        #[command(flatten)]
+        database: Database,
+        /// Only rows behind this id: to go on with a copy
+        #[arg(long, value_name = "ID", default_value_t = 0)]
+        after: i64,
+    },
 }
 
 impl Command {
@@ -59,25 +69,59 @@ impl Command {
                 Ok(ExitCode::SUCCESS)
             }
             Self::Verify { database } => verify(database, options),
+            Self::Export { database, after } => export(&options.open_to_read(database)?, *after),
         }
     }
 }
 
 fn verify(database: &Database, options: &Options) -> Result<ExitCode> {
-    match options.open_to_read(database)?.verify_audit() {
+    let told = |verified: Option<Verified>, broken_at: Option<i64>, missing: Option<i64>| {
+        print_json(&json!({
+            "verified": verified.is_some(),
+            "rows": verified.map(|verified| verified.rows),
+            "pruned": verified.map(|verified| verified.pruned),
+            "broken_at": broken_at,
+            "missing": missing,
+        }))
+    };
+    let error = match options.open_to_read(database)?.verify_audit() {
         Ok(verified) => {
             match options.json {
-                true => print_json(&json!({"verified": true, "rows": verified.rows, "broken_at": null}))?,
-                false => print(&format!("{} rows, the hash chain is whole\n", count(verified.rows)))?,
+                true => told(Some(verified), None, None)?,
+                false => print(&in_words(verified))?,
             }
-            Ok(ExitCode::SUCCESS)
+            return Ok(ExitCode::SUCCESS);
         }
-        Err(broken @ ChainError::Broken { id, .. }) if options.json => {
-            print_json(&json!({"verified": false, "rows": null, "broken_at": id}))?;
-            eprintln!("verger: {broken}");
-            Ok(ExitCode::from(WORK_FAILED))
+        Err(error) => error,
+    };
+    match error {
+        ChainError::Broken { id, .. } if options.json => told(None, Some(id), None)?,
+        ChainError::Missing { kept, last, .. } if options.json => told(None, Some(kept + 1), Some(last - kept))?,
+        error => return Err(error.into()),
+    }
+    eprintln!("verger: {error}");
+    Ok(ExitCode::from(WORK_FAILED))
+}
+
+fn in_words(verified: Verified) -> String {
+    let before = match verified.pruned {
+        0 => String::new(),
+        pruned => format!("; retention removed {} before them", counted(pruned, "row")),
+    };
+    format!("{}, the hash chain is whole{before}\n", counted(verified.rows, "row"))
+}
+
+/// Rows read at once.
+const PAGE: u32 = 1_000;
+
+fn export(verger: &Verger, mut after: i64) -> Result<ExitCode> {
+    loop {
+        let page = verger.audit_log_after(after, PAGE)?;
+        print_json_lines(page.iter().map(audit_json))?;
+        match page.last() {
+            Some(last) => after = last.id,
+            None => return Ok(ExitCode::SUCCESS),
         }
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let failed = error.chain().any(|cause| {
         let performed = matches!(cause.downcast_ref(), Some(PerformError::Failed { .. } | PerformError::Unexpected { .. }));
         let stored = cause.downcast_ref::<rusqlite::Error>().is_some_and(|error| !opening && !is_no_database(error));
-        let broken = matches!(cause.downcast_ref(), Some(ChainError::Broken { .. }));
+        let broken = matches!(cause.downcast_ref(), Some(ChainError::Broken { .. } | ChainError::Missing { .. }));
         performed || stored || broken || cause.is::<LoopError>()
     });
     ExitCode::from(if failed { WORK_FAILED } else { BAD_INPUT })

@@ -7,12 +7,14 @@ mod clock;
 mod demo;
 mod enqueue;
 mod failure;
+mod grants;
 mod input;
 mod jobs;
 mod migrate;
 mod options;
 mod output;
 mod plugin;
+mod queue;
 mod run;
 mod schedule;
 mod start;
@@ -59,6 +61,9 @@ enum Command {
     /// Look at jobs, retry or cancel one
     #[command(subcommand)]
     Jobs(jobs::Command),
+    /// Look at queues, pause or resume one
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Preview an expression, look at stored schedules, change them
     #[command(subcommand)]
     Schedule(schedule::Command),
@@ -81,6 +86,7 @@ impl Command {
             Self::Start(start) => start.run(options),
             Self::Enqueue(enqueue) => enqueue.run(options),
             Self::Jobs(command) => command.run(options),
+            Self::Queue(command) => command.run(options),
             Self::Schedule(command) => command.run(options),
             Self::Audit(command) => command.run(options),
             Self::Migrate(migrate) => migrate.run(options),

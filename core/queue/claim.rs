@@ -9,11 +9,12 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::finish::{Lease, TIDY};
 use super::job::JobId;
-use super::operate::paused_queues;
+use super::queues::paused_queues;
+use super::read::{count, text};
 use crate::time::Timestamp;
 
 /// The states a job can be claimed from. Word for word the condition of the index.
-const WAITING: &str = "(state = 'scheduled' OR state = 'available' OR state = 'retryable')";
+pub(super) const WAITING: &str = "(state = 'scheduled' OR state = 'available' OR state = 'retryable')";
 
 /// A job that was claimed, with what is needed to perform it.
 #[derive(Debug)]
@@ -122,14 +123,15 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
     let id = row.get(0)?;
     Ok(Claimed {
         id: JobId(id),
-        worker: row.get(1)?,
-        args: row.get(2)?,
-        attempt: row.get(3)?,
-        max_attempts: row.get(4)?,
+        worker: text(row, 1)?,
+        // What is no UTF-8, in a row made by hand, is no JSON either: this job fails, and the others go on.
+        args: row.get_ref(2)?.as_str().unwrap_or_default().to_string(),
+        attempt: count(row, 3)?,
+        max_attempts: count(row, 4)?,
         token: row.get(5)?,
         schedule: row.get(6)?,
         slot: row.get(7)?,
-        missed: row.get(8)?,
+        missed: count(row, 8)?,
         order: (row.get(9)?, row.get(10)?, id),
     })
 }

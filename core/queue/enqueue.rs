@@ -15,6 +15,9 @@ use crate::worker::PluginError;
 /// The name of the queue a job is in when it does not say.
 const DEFAULT_QUEUE: &str = "default";
 
+/// How deep args may nest: what nests deeper cannot be read again when the job is performed.
+const DEPTH_MAX: usize = 127;
+
 /// A job to be enqueued.
 ///
 /// ```
@@ -81,7 +84,8 @@ impl NewJob {
         self
     }
 
-    /// How often it may be tried, at least once.
+    /// How often it may be tried, at least once. An attempt that fails for trouble of the machine's, such as a full disk or a lock held for
+    /// too long, counts like any other, and so does one that a crash ended; a snooze, and one given back when the loop stops, do not.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
@@ -190,6 +194,9 @@ impl Ready {
         if job.queue.is_empty() || job.queue.len() > 128 {
             return Err(invalid("the name of the queue must have 1 to 128 bytes"));
         }
+        if args.as_map().values().any(|value| nests_deeper(value, DEPTH_MAX - 1)) {
+            return Err(invalid("the args nest deeper than 127 levels; put the data into a table and name its row"));
+        }
         let text = args.to_string();
         if text.len() > 1 << 20 {
             return Err(invalid("the args have more than 1 MiB of JSON; put the data into a table and name its row"));
@@ -213,6 +220,15 @@ impl Ready {
     pub(crate) fn of_slot(&mut self, schedule: &str, slot: Timestamp, missed: u32, due: Timestamp) {
         self.slot = Some(SlotOf { schedule: schedule.to_string(), slot, missed });
         self.due = Due::At(due);
+    }
+}
+
+fn nests_deeper(json: &Json, most: usize) -> bool {
+    let deeper = |inner: &Json| nests_deeper(inner, most - 1);
+    match json {
+        Json::Array(items) => most == 0 || items.iter().any(deeper),
+        Json::Object(fields) => most == 0 || fields.values().any(deeper),
+        _ => false,
     }
 }
 

@@ -107,7 +107,7 @@ pub struct Job {
     pub priority: u8,
     /// Where it is in its life.
     pub state: JobState,
-    /// Its args: a JSON object.
+    /// Its args: a JSON object. Of a row made by hand that nobody can read, the text.
     pub args: Json,
     /// Not performed before.
     pub due_at: i64,

@@ -1,8 +1,8 @@
 //! What an operator does to a job.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
-use super::finish::error_json;
+use super::finish::{ON_REQUEST, error_json};
 use super::job::JobId;
 use crate::time::Timestamp;
 
@@ -11,15 +11,15 @@ use crate::time::Timestamp;
 pub(crate) enum Cancelled {
     /// The job had not begun: it is cancelled.
     AtOnce,
-    /// It is being performed: it was told to stop.
+    /// It is being performed: the end of the attempt will be its end, unless that completes it.
     Asked,
     /// There is no such job, or it had come to its end.
     Nothing,
 }
 
-/// Cancels a job that waits; asks one that is being performed to stop. Inside a write transaction.
+/// Cancels a job that waits; asks one that is being performed to come to its end. Inside a write transaction.
 pub(crate) fn cancel(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<Cancelled> {
-    let error = error_json(0, now, "cancelled", "cancelled by an operator");
+    let error = error_json(0, now, "cancelled", ON_REQUEST);
     let waiting = connection
         .prepare_cached(
             "UPDATE verger_jobs SET state = 'cancelled', finished_at = ?2, \
@@ -31,26 +31,9 @@ pub(crate) fn cancel(connection: &Connection, id: JobId, now: Timestamp) -> rusq
         return Ok(Cancelled::AtOnce);
     }
     let asked = connection
-        .prepare_cached("UPDATE verger_jobs SET cancel_requested = 1 WHERE id = ?1 AND state = 'executing' RETURNING id")?
-        .query_row([id.number()], |_| Ok(()))
-        .optional()?;
-    Ok(if asked.is_some() { Cancelled::Asked } else { Cancelled::Nothing })
-}
-
-/// Has nothing claimed from a queue any more, or has it claimed again. Inside a write transaction.
-pub(crate) fn pause_queue(connection: &Connection, name: &str, paused: bool, now: Timestamp) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO verger_queues (name, paused, updated_at) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, updated_at = excluded.updated_at WHERE paused <> excluded.paused",
-        )?
-        .execute((name, paused, now.as_millis()))
-        .map(drop)
-}
-
-/// The queues that are paused, by name.
-pub(crate) fn paused_queues(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached("SELECT name FROM verger_queues WHERE paused = 1 ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
+        .prepare_cached("UPDATE verger_jobs SET cancel_requested = 1 WHERE id = ?1 AND state = 'executing'")?
+        .execute([id.number()])?;
+    Ok(if asked == 1 { Cancelled::Asked } else { Cancelled::Nothing })
 }
 
 /// Makes a job that failed or ended due now, with at least one attempt left. False when it waits already, is being performed, or is not there.

@@ -8,7 +8,7 @@ use super::job::JobState;
 use crate::time::Timestamp;
 
 /// Rows deleted in one transaction.
-const BATCH: i64 = 1_000;
+const BATCH: usize = 1_000;
 
 /// How long finished jobs, and rows of the fire ledger, are kept. `None`: for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,24 +30,40 @@ impl Default for Retention {
     }
 }
 
-/// Deletes one batch of what is past its time, as one statement for each kind; how many rows.
-pub(crate) fn prune(connection: &Connection, retention: &Retention, now: Timestamp) -> rusqlite::Result<usize> {
-    let mut pruned = 0;
+/// What pruning did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pruned {
+    pub(crate) rows: usize,
+    /// A batch was full: there may be more.
+    pub(crate) more: bool,
+}
+
+impl Pruned {
+    fn add(&mut self, rows: usize) {
+        self.rows += rows;
+        self.more |= rows == BATCH;
+    }
+}
+
+/// Deletes one batch of what is past its time, as one statement for each kind.
+pub(crate) fn prune(connection: &Connection, retention: &Retention, now: Timestamp) -> rusqlite::Result<Pruned> {
+    let mut pruned = Pruned::default();
     for (state, keep) in
         [(JobState::Completed, retention.completed), (JobState::Cancelled, retention.cancelled), (JobState::Discarded, retention.discarded)]
     {
         let Some(keep) = keep else { continue };
         // The newest row stays: the next id is one more than the largest, and ids are never used again. The plus before the
         // id keeps SQLite from walking the whole table; before a parameter, from preparing the statement anew for each value.
-        pruned += connection
+        let rows = connection
             .prepare_cached(
                 "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = +?1 AND finished_at IS NOT NULL AND lease_until IS NULL \
                  AND finished_at < +?2 AND +id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT +?3)",
             )?
-            .execute((state.as_str(), (now - keep).as_millis(), BATCH))?;
+            .execute((state.as_str(), (now - keep).as_millis(), BATCH as i64))?;
+        pruned.add(rows);
     }
     if let Some(keep) = retention.fires {
-        pruned += connection
+        let rows = connection
             .prepare_cached(
                 // Schedule by schedule, those that were removed too. The last line of one that is there stays.
                 "WITH RECURSIVE names (name) AS (SELECT min(schedule) FROM verger_fires UNION ALL \
@@ -56,7 +72,8 @@ pub(crate) fn prune(connection: &Connection, retention: &Retention, now: Timesta
                  WHERE f.schedule = n.name AND f.slot < min(?1, ifnull((SELECT s.last_slot FROM verger_schedules s WHERE s.name = n.name), ?1)) \
                  LIMIT +?2)",
             )?
-            .execute(((now - keep).as_millis(), BATCH))?;
+            .execute(((now - keep).as_millis(), BATCH as i64))?;
+        pruned.add(rows);
     }
     Ok(pruned)
 }

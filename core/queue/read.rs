@@ -3,6 +3,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 
 use super::job::{Job, JobFilter, JobId, JobState};
 use crate::store::{Doing, StoreError};
@@ -35,15 +36,15 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     let state = parse(row, 4, |text| text.parse())?;
     Ok(Job {
         id: JobId(row.get(0)?),
-        worker: row.get(1)?,
+        worker: text(row, 1)?,
         queue: row.get(2)?,
         priority: row.get(3)?,
         state,
-        args: parse(row, 5, json)?,
+        args: parse(row, 5, json).or_else(|_| text(row, 5).map(Json::from))?,
         due_at: row.get(6)?,
-        attempt: row.get(7)?,
-        max_attempts: row.get(8)?,
-        snoozes: row.get(9)?,
+        attempt: count(row, 7)?,
+        max_attempts: count(row, 8)?,
+        snoozes: count(row, 9)?,
         token: row.get(10)?,
         // A completed job keeps it until the next claim.
         lease_until: if state == JobState::Executing { row.get(11)? } else { None },
@@ -54,10 +55,21 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         errors: row.get_ref(16)?.as_str_or_null()?.map(|_| parse(row, 16, json)).transpose()?.unwrap_or_default(),
         schedule: row.get(17)?,
         slot: row.get(18)?,
-        missed: row.get(19)?,
+        missed: count(row, 19)?,
         progress_done: row.get(20)?,
         progress_total: row.get(21)?,
     })
+}
+
+/// A row made by hand can hold text that is no UTF-8. It keeps no other from being listed or performed.
+pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes()?).into_owned())
+}
+
+/// A row made by hand can hold any number: it is taken for the nearest that counts something.
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
+    let number: i64 = row.get(column)?;
+    Ok(number.clamp(0, u32::MAX.into()) as u32)
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {

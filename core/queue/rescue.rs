@@ -4,12 +4,14 @@
 //! first was the one it was at: that attempt counts as crashed. The others were never begun and go back as they were.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::backoff::Backoff;
-use super::finish::{WITH_ERROR, error_json};
+use super::finish::{Transition, transition_held};
 use super::job::JobId;
+use super::read::{count, text};
 use crate::time::Timestamp;
 
 /// Whose jobs to take back.
@@ -37,31 +39,24 @@ pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backof
         Lost::All => i64::MAX,
         Lost::Expired => now.as_millis(),
     };
-    let held: Vec<(JobId, Option<String>, u32, u32, String)> = connection
+    let held: Vec<(JobId, Option<String>, i64, u32, u32, String)> = connection
         .prepare_cached(
-            "SELECT id, claimed_by, attempt, max_attempts, worker FROM verger_jobs WHERE state = 'executing' AND lease_until < ?1 \
+            "SELECT id, claimed_by, token, attempt, max_attempts, worker FROM verger_jobs WHERE state = 'executing' AND lease_until < ?1 \
              ORDER BY claimed_by, attempted_at, priority, due_at, id",
         )?
-        .query_map([before], |row| Ok((JobId(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
+        .query_map([before], |row| Ok((JobId(row.get(0)?), row.get(1)?, row.get(2)?, count(row, 3)?, count(row, 4)?, text(row, 5)?)))?
         .collect::<Result<_, _>>()?;
     let mut begun = HashSet::new();
-    for (id, holder, attempt, max_attempts, worker) in &held {
-        if !begun.insert(holder) {
-            connection
-                .prepare_cached("UPDATE verger_jobs SET state = 'available', attempt = attempt - 1, lease_until = NULL WHERE id = ?1")?
-                .execute([id.0])?;
-            continue;
-        }
-        let error = error_json(*attempt, now, "crashed", "the process ended, or the lease ran out, while the job was being performed");
-        // At once after a first crash: most often the app was just killed. With backoff after that: it may be the job that kills it.
-        let wait = if *attempt <= 1 { std::time::Duration::ZERO } else { backoff(worker).after(*id, *attempt) };
-        let sql = format!(
-            "UPDATE verger_jobs SET state = CASE WHEN ?2 THEN 'discarded' ELSE 'retryable' END, due_at = CASE WHEN ?2 THEN due_at ELSE ?3 END, \
-             finished_at = CASE WHEN ?2 THEN ?4 END, \
-             unique_key = CASE WHEN NOT ?2 OR unique_until > ?4 THEN unique_key END, lease_until = NULL, {WITH_ERROR} \
-             WHERE id = ?1"
-        );
-        connection.prepare_cached(&sql)?.execute((id.0, attempt >= max_attempts, (now + wait).as_millis(), now.as_millis(), error))?;
+    for (id, holder, token, attempt, max_attempts, worker) in &held {
+        let to = if begun.insert(holder) {
+            // At once after a first crash: most often the app was just killed. With backoff after that: it may be the job that kills it.
+            let wait = if *attempt <= 1 { Duration::ZERO } else { backoff(worker).after(*id, *attempt) };
+            let message = "the process ended, or the lease ran out, while the job was being performed";
+            Transition::Fail("crashed".to_string(), message.to_string(), (attempt < max_attempts).then(|| now + wait))
+        } else {
+            Transition::Release
+        };
+        transition_held(connection, (*id, *token, *attempt), Timestamp::from_millis(i64::MIN), now, &to)?;
     }
     Ok(held.len())
 }

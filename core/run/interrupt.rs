@@ -6,22 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 /// Why a run is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interrupted {
-    /// Someone cancelled the job.
-    Cancelled,
     /// The loop is stopping: the attempt is given back.
     Shutdown,
+    /// Someone cancelled the job. It stays so when the loop stops, too.
+    Cancelled,
 }
 
 /// Shared between a run and whoever may stop it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt {
     flag: Arc<AtomicBool>,
+    /// 1 for a shutdown, 2 for a cancellation: it only grows.
     why: Arc<AtomicU8>,
 }
 
 impl Interrupt {
     pub(crate) fn raise(&self, why: Interrupted) {
-        self.why.store(if why == Interrupted::Cancelled { 1 } else { 2 }, Ordering::Relaxed);
+        self.why.fetch_max(if why == Interrupted::Cancelled { 2 } else { 1 }, Ordering::Relaxed);
         self.flag.store(true, Ordering::Release);
     }
 
@@ -29,11 +30,28 @@ impl Interrupt {
         if !self.flag.load(Ordering::Acquire) {
             return None;
         }
-        Some(if self.why.load(Ordering::Relaxed) == 1 { Interrupted::Cancelled } else { Interrupted::Shutdown })
+        Some(if self.why.load(Ordering::Relaxed) == 2 { Interrupted::Cancelled } else { Interrupted::Shutdown })
     }
 
     /// The flag itself, for what only asks whether.
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.flag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancellation_stays_one_whatever_else_stops_the_run() {
+        for order in [[Interrupted::Cancelled, Interrupted::Shutdown], [Interrupted::Shutdown, Interrupted::Cancelled]] {
+            let interrupt = Interrupt::default();
+            assert_eq!(interrupt.raised(), None);
+            interrupt.raise(order[0]);
+            assert_eq!(interrupt.raised(), Some(order[0]));
+            interrupt.raise(order[1]);
+            assert_eq!(interrupt.raised(), Some(Interrupted::Cancelled));
+        }
     }
 }

@@ -8,7 +8,7 @@ use verger_worker::{HostError, code};
 use super::error::from_store;
 use super::{AttemptError, Interrupted, Run, Tally};
 use crate::failpoint::Failpoint;
-use crate::queue::{self, Transition};
+use crate::queue::{self, Moved, Transition};
 
 /// Savepoints one run may have open at once.
 const SAVEPOINTS_MAX: usize = 32;
@@ -117,18 +117,20 @@ impl Run {
     fn forget_uncommitted(&self) {
         self.close_all();
         self.events.borrow_mut().clear();
+        self.log.borrow_mut().forget();
+        self.audited.set(0);
         self.uncommitted.set(Tally::default());
     }
 
     fn close_all(&self) {
         self.cursors.borrow_mut().clear();
         self.savepoints.borrow_mut().open.clear();
-        self.log.borrow_mut().forget();
-        self.audited.set(0);
     }
 
     fn committed(&self) {
         self.transaction.set(State::Idle);
+        self.log.borrow_mut().forget();
+        self.audited.set(0);
         let (mut tally, new) = (self.tally.get(), self.uncommitted.take());
         tally.rows_changed += new.rows_changed;
         tally.audited += new.audited;
@@ -144,16 +146,15 @@ impl Run {
         self.close_all();
         let held = self.held_since();
         if self.dry {
+            self.audited.set(0);
             return Ok(());
         }
         let cancel_requested = self.renew()?;
         Failpoint::BeforeCheckpoint.reached();
         if held.is_some() {
-            self.connection.engine(|connection| step(connection, "COMMIT")).map_err(|error| {
-                let error = from_store(&error);
+            self.commit().inspect_err(|error| {
                 self.rollback();
                 self.lose(error.clone().into());
-                error
             })?;
         }
         Failpoint::AfterCheckpoint.reached();
@@ -199,11 +200,11 @@ impl Run {
         })
     }
 
-    /// Commits what is open together with the job's transition.
+    /// Commits what is open together with the job's transition: what became of that.
     ///
     /// # Errors
     /// When the claim is stale or the database refuses: then nothing is kept.
-    pub(crate) fn finish(&self, to: Option<&Transition>) -> Result<(), AttemptError> {
+    pub(crate) fn finish(&self, to: Option<&Transition>) -> Result<Moved, AttemptError> {
         if let Some(error) = self.stopped() {
             self.rollback();
             return Err(error);
@@ -211,26 +212,26 @@ impl Run {
         if self.dry {
             self.tally.set(self.uncommitted.get());
             self.rollback();
-            return Ok(());
+            return Ok(Moved::There);
         }
         self.close_all();
         let held = self.held_since();
         Failpoint::Performed.reached();
-        let ended = self.transition(to).and_then(|()| match self.transaction.get() {
-            State::Open(_) => {
+        let ended = self.transition(to).and_then(|moved| {
+            if held.is_some() {
                 Failpoint::BeforeCommit.reached();
-                self.connection.engine(|connection| step(connection, "COMMIT")).map_err(|error| from_store(&error).into())
+                self.commit()?;
             }
-            _ => Ok(()),
+            Ok(moved)
         });
         match ended {
-            Ok(()) => {
+            Ok(moved) => {
                 Failpoint::AfterCommit.reached();
                 self.committed();
                 if let Some(since) = held {
                     self.connection.let_others_in(since, false);
                 }
-                Ok(())
+                Ok(moved)
             }
             Err(error) => {
                 self.rollback();
@@ -239,20 +240,31 @@ impl Run {
         }
     }
 
-    fn transition(&self, to: Option<&Transition>) -> Result<(), AttemptError> {
-        let (Some(claim), Some(to)) = (self.task.claim, to) else { return Ok(()) };
+    fn transition(&self, to: Option<&Transition>) -> Result<Moved, AttemptError> {
+        let (Some(claim), Some(to)) = (self.task.claim, to) else { return Ok(Moved::There) };
         let now = self.clock.now();
-        let live = self
+        let moved = self
             .connection
-            .engine(|connection| queue::transition(connection, claim.id, claim.token, claim.attempt, now, to))
+            .engine(|connection| queue::transition(connection, (claim.id, claim.token, claim.attempt), now, to))
             .map_err(|error| AttemptError::from(from_store(&error)))?;
-        if live {
-            return Ok(());
+        if moved != Moved::Stale {
+            return Ok(moved);
         }
         Err(AttemptError::new(
             code::LEASE_LOST,
             "the lease of this attempt ran out before it ended; nothing since the last checkpoint was kept",
         ))
+    }
+
+    /// Commits, and has the audit log remember its newest row when this transaction added any.
+    fn commit(&self) -> Result<(), HostError> {
+        let commit = |connection: &Connection| {
+            if self.audited.get() > 0 {
+                self.log.borrow().seal(connection)?;
+            }
+            step(connection, "COMMIT")
+        };
+        self.connection.engine(commit).map_err(|error| from_store(&error))
     }
 
     pub(crate) fn open_savepoint(&self) -> Result<SavepointId, HostError> {

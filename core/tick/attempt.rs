@@ -6,13 +6,13 @@ use std::time::Instant;
 use verger_worker::{Args, JobInfo, Manifest, Scope, Slot, code};
 
 use super::executor::Executor;
-use super::owed::{End, Ending};
+use super::owed::Ending;
 use super::report::{AttemptOutcome, AttemptReport};
 use crate::audit::{Stamp, Who};
 use crate::clock::Clock;
 use crate::failpoint::Failpoint;
 use crate::grant::Effective;
-use crate::queue::{self, Claimed, Transition};
+use crate::queue::{self, Claimed, Moved, ON_REQUEST, Transition};
 use crate::run::{AttemptError, Claim, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task};
 use crate::store::{Doing, Leash, StoreError, WorkConnection};
 use crate::time::Timestamp;
@@ -174,11 +174,15 @@ impl Prepared {
     }
 }
 
-fn transition(ended: &Ended, now: Timestamp) -> Transition {
+/// Where the job of an attempt that ended well goes, and how that is reported.
+fn transition(ended: Ended, now: Timestamp) -> (Transition, AttemptOutcome) {
     match ended {
-        Ended::Done(result) => Transition::Complete(result.as_ref().map(ToString::to_string)),
-        Ended::Snooze(seconds) => Transition::Snooze(now + std::time::Duration::from_secs(*seconds)),
-        Ended::Cancel(reason) => Transition::Cancel(reason.clone()),
+        Ended::Done(result) => (Transition::Complete(result.as_ref().map(ToString::to_string)), AttemptOutcome::Completed(result)),
+        Ended::Snooze(seconds) => {
+            let until = now + std::time::Duration::from_secs(seconds);
+            (Transition::Snooze(until), AttemptOutcome::Snoozed(until))
+        }
+        Ended::Cancel(reason) => (Transition::Cancel(reason.clone()), AttemptOutcome::Cancelled(reason)),
     }
 }
 
@@ -186,24 +190,27 @@ fn transition(ended: &Ended, now: Timestamp) -> Transition {
 fn settle(
     run: Option<&Run>,
     ended: Result<Ended, AttemptError>,
-    to: impl FnOnce(&Ended) -> Transition,
+    to: impl FnOnce(Ended) -> (Transition, AttemptOutcome),
 ) -> (Tally, Result<AttemptOutcome, AttemptError>) {
     let Some(run) = run else {
         return (Tally::default(), Err(AttemptError::new("panic", "the attempt was lost to a panic")));
     };
-    // A run that was stopped ends for that reason, whatever its worker made of it.
     let ended = ended.and_then(|ended| {
-        let to = to(&ended);
-        run.finish(Some(&to))?;
-        Ok(match (ended, to) {
-            (Ended::Done(result), _) => AttemptOutcome::Completed(result),
-            (Ended::Snooze(_), Transition::Snooze(until)) => AttemptOutcome::Snoozed(until),
-            (Ended::Cancel(reason), _) | (Ended::Snooze(_), Transition::Cancel(reason)) => AttemptOutcome::Cancelled(reason),
-            (Ended::Snooze(_), Transition::Complete(_)) => AttemptOutcome::Completed(None),
-        })
+        let (to, outcome) = to(ended);
+        Ok(reported(run.finish(Some(&to))?, outcome))
     });
+    // A run that was stopped ends for that reason, whatever its worker made of it.
     let ended = ended.map_err(|error| run.stopped().unwrap_or(error));
     (run.tally(), ended)
+}
+
+/// What is reported of a job that was to end so.
+fn reported(moved: Moved, outcome: AttemptOutcome) -> AttemptOutcome {
+    match (moved, outcome) {
+        (Moved::Cancelled, AttemptOutcome::Cancelled(reason)) => AttemptOutcome::Cancelled(reason),
+        (Moved::Cancelled, _) => AttemptOutcome::Cancelled(ON_REQUEST.to_string()),
+        (_, outcome) => outcome,
+    }
 }
 
 /// Records a failed attempt, in a transaction of its own.
@@ -215,9 +222,9 @@ fn record(
     error: AttemptError,
     interrupted: Option<Interrupted>,
 ) -> AttemptOutcome {
-    let (end, outcome) = match interrupted {
-        Some(Interrupted::Shutdown) => (End::Released, AttemptOutcome::Released),
-        Some(Interrupted::Cancelled) => (End::Cancelled(error.message.clone()), AttemptOutcome::Cancelled(error.message.clone())),
+    let (to, outcome) = match interrupted {
+        Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
+        Some(Interrupted::Cancelled) => transition(Ended::Cancel(ON_REQUEST.to_string()), now),
         None => {
             let backoff = inner.backoff(&claimed.worker);
             let retry_at = (claimed.attempt < claimed.max_attempts).then(|| now + backoff.after(claimed.id, claimed.attempt));
@@ -225,13 +232,13 @@ fn record(
                 Some(at) => AttemptOutcome::Retryable(error.clone(), at),
                 None => AttemptOutcome::Discarded(error.clone()),
             };
-            (End::Failed(error.clone(), retry_at), outcome)
+            (Transition::Fail(error.code.clone(), error.message.clone(), retry_at), outcome)
         }
     };
-    let ending = Ending { id: claimed.id, token: claimed.token, attempt: claimed.attempt, end };
+    let ending = Ending { id: claimed.id, token: claimed.token, attempt: claimed.attempt, to };
     match inner.owed.write(inner, executor, now, ending) {
-        Ok(true) => outcome,
-        Ok(false) => AttemptOutcome::Lost(error),
+        Ok(Moved::Stale) => AttemptOutcome::Lost(error),
+        Ok(moved) => reported(moved, outcome),
         // The next tick tries to record it; if that never succeeds, the job is tried again when its lease ends.
         Err(store) => {
             AttemptOutcome::Lost(AttemptError::new(code::STORE, format!("{error}; and the failure could not be recorded: {store}")))
@@ -272,7 +279,7 @@ pub(crate) fn perform_directly(
     let Some(run) = run else {
         return Ok(Err(AttemptError::new("panic", "the attempt was lost to a panic")));
     };
-    let ended = ended.and_then(|ended| run.finish(None).map(|()| ended)).map_err(|error| run.stopped().unwrap_or(error));
+    let ended = ended.and_then(|ended| run.finish(None).map(|_| ended)).map_err(|error| run.stopped().unwrap_or(error));
     let (tally, changes) = (run.tally(), run.take_changes());
     executor.give_back(run.into_connection());
     Ok(ended.map(|ended| Performed { ended, tally, changes }))

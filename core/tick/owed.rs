@@ -6,43 +6,23 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::Connection;
 
 use super::executor::Executor;
-use crate::queue::{self, JobId, Transition};
-use crate::run::AttemptError;
+use crate::queue::{self, JobId, Moved, Transition};
 use crate::store::{Doing, StoreError};
 use crate::time::Timestamp;
 use crate::verger::Inner;
 
-/// How an attempt that kept nothing ended.
-#[derive(Debug, Clone)]
-pub(super) enum End {
-    /// Given back as it was before the claim.
-    Released,
-    /// Cancelled, for this reason.
-    Cancelled(String),
-    /// Failed: tried again then, or never.
-    Failed(AttemptError, Option<Timestamp>),
-}
-
-/// The end of one attempt.
+/// The end of one attempt that kept nothing.
 #[derive(Debug, Clone)]
 pub(super) struct Ending {
     pub(super) id: JobId,
     pub(super) token: i64,
     pub(super) attempt: u32,
-    pub(super) end: End,
+    pub(super) to: Transition,
 }
 
 impl Ending {
-    /// False when the claim is stale: then nothing was changed.
-    fn write(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
-        let Self { id, token, attempt, end } = self;
-        match end {
-            End::Released => queue::release(connection, *id, *token),
-            End::Cancelled(reason) => queue::transition(connection, *id, *token, *attempt, now, &Transition::Cancel(reason.clone())),
-            End::Failed(error, retry_at) => {
-                queue::record_failure(connection, (*id, *token, *attempt), now, (&error.code, &error.message), *retry_at)
-            }
-        }
+    fn write(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<Moved> {
+        queue::transition(connection, (self.id, self.token, self.attempt), now, &self.to)
     }
 }
 
@@ -51,8 +31,8 @@ impl Ending {
 pub(crate) struct Owed(Mutex<Vec<Ending>>);
 
 impl Owed {
-    /// Writes an end, or owes it. False when the claim is stale.
-    pub(super) fn write(&self, inner: &Inner, executor: &mut Executor, now: Timestamp, ending: Ending) -> Result<bool, StoreError> {
+    /// Writes an end, or owes it.
+    pub(super) fn write(&self, inner: &Inner, executor: &mut Executor, now: Timestamp, ending: Ending) -> Result<Moved, StoreError> {
         let written = executor.engine(inner, |connection| ending.write(connection, now).doing("record the end of an attempt"));
         if written.is_err() {
             self.endings().push(ending);

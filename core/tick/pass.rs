@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::attempt::attempt;
 use super::executor::Executor;
-use super::owed::{End, Ending};
+use super::owed::Ending;
 use super::report::TickReport;
 use crate::clock::{Clock, Shifted};
-use crate::queue::{self, Claimed, Lease, Lost};
+use crate::queue::{self, Claimed, Lease, Lost, Transition};
 use crate::run::LEASE_MARGIN;
 use crate::schedule::{self, Checked, Prepared, ScheduleRow};
 use crate::store::{Doing, StoreError, StoreErrorKind};
@@ -22,7 +22,7 @@ const JOBS_MAX: usize = 1_000;
 /// How long one tick goes on claiming.
 const TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How often finished jobs are looked through.
+/// How often finished jobs are looked through. Where more than a batch is past its time, the next tick goes on.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Makes one pass at this instant. A raised `stopping` flag ends it after the current job.
@@ -60,11 +60,16 @@ fn pass(
         }
         perform(inner, executor, clock, claimed, until, stopping, &mut report)?;
     }
-    if inner.prune_is_due(now, PRUNE_EVERY) {
-        report.pruned =
-            executor.engine(inner, |connection| queue::prune(connection, &inner.settings.retention, now).doing("prune finished jobs"))?;
-    }
     report.next_wake_at = executor.engine(inner, |connection| next_wake(connection).doing("read what is due next"))?;
+    if inner.prune_is_due(now, PRUNE_EVERY) {
+        let pruned =
+            executor.engine(inner, |connection| queue::prune(connection, &inner.settings.retention, now).doing("prune finished jobs"))?;
+        report.pruned = pruned.rows;
+        if pruned.more {
+            inner.prune_soon();
+            report.next_wake_at = Some(now);
+        }
+    }
     failed.map_or(Ok(report), Err)
 }
 
@@ -195,7 +200,7 @@ fn perform(
 
 /// A job that was claimed and not begun.
 fn given_back(job: &Claimed) -> Ending {
-    Ending { id: job.id, token: job.token, attempt: job.attempt, end: End::Released }
+    Ending { id: job.id, token: job.token, attempt: job.attempt, to: Transition::Release }
 }
 
 fn next_wake(connection: &rusqlite::Connection) -> rusqlite::Result<Option<Timestamp>> {

@@ -24,7 +24,8 @@ pub struct TickReport {
     pub rescued: usize,
     /// Finished jobs and ledger rows it deleted.
     pub pruned: usize,
-    /// When there is something to do next: at once when this tick ended before the queue was empty; `None` when nothing is planned.
+    /// When there is something to do next: at once when this tick ended before the queue was empty, or all was pruned that is past its
+    /// time; `None` when nothing is planned.
     pub next_wake_at: Option<Timestamp>,
 }
 

@@ -17,6 +17,8 @@ struct State {
     rings: u64,
     /// An enqueue inside the app's own transaction: it may commit any moment.
     expecting: bool,
+    /// Threads that wait for the bell. With none, ringing it is no call to the kernel.
+    waiting: u32,
 }
 
 impl Wake {
@@ -24,19 +26,35 @@ impl Wake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        let waiting = state.waiting;
+        drop(state);
+        if waiting > 0 {
+            self.bell.notify_all();
+        }
+    }
+
+    fn wait_while(&self, most: Duration, condition: impl FnMut(&mut State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.waiting += 1;
+        let (mut state, _) = self.bell.wait_timeout_while(state, most, condition).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
     /// There is work now.
     pub(crate) fn ring(&self) {
-        let mut state = self.state();
-        state.rung = true;
-        state.rings = state.rings.wrapping_add(1);
-        drop(state);
-        self.bell.notify_all();
+        self.change(|state| {
+            state.rung = true;
+            state.rings = state.rings.wrapping_add(1);
+        });
     }
 
     /// There will be work as soon as the app commits.
     pub(crate) fn expect(&self) {
-        self.state().expecting = true;
-        self.bell.notify_all();
+        self.change(|state| state.expecting = true);
     }
 
     /// Takes the expectation, if there is one.
@@ -46,10 +64,7 @@ impl Wake {
 
     /// There may be work for those who listen beside the loop.
     pub(crate) fn ring_helpers(&self) {
-        let mut state = self.state();
-        state.rings = state.rings.wrapping_add(1);
-        drop(state);
-        self.bell.notify_all();
+        self.change(|state| state.rings = state.rings.wrapping_add(1));
     }
 
     /// How often it rang.
@@ -59,16 +74,12 @@ impl Wake {
 
     /// Waits, at most this long, until it rings more often than was heard.
     pub(crate) fn wait_since(&self, heard: &mut u64, most: Duration) {
-        let state = self.state();
-        let (state, _) = self.bell.wait_timeout_while(state, most, |state| state.rings == *heard).unwrap_or_else(PoisonError::into_inner);
-        *heard = state.rings;
+        *heard = self.wait_while(most, |state| state.rings == *heard).rings;
     }
 
     /// Waits for the bell, at most this long: whether it rang.
     pub(crate) fn wait(&self, most: Duration) -> bool {
-        let state = self.state();
-        let waiting = |state: &mut State| !state.rung && !state.expecting;
-        let (mut state, _) = self.bell.wait_timeout_while(state, most, waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.wait_while(most, |state| !state.rung && !state.expecting);
         std::mem::take(&mut state.rung)
     }
 }

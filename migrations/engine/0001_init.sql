@@ -20,7 +20,7 @@ CREATE TABLE verger_jobs (
     token INTEGER NOT NULL DEFAULT 0,               -- the fencing token: grows with every claim
     claimed_by TEXT,                                -- the executor that holds it
     lease_until INTEGER,                            -- until when it holds it; of a completed job a leftover, see verger_jobs_held
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,    -- 1: while it is executing: the end of the attempt is its end, completed or cancelled
     created_at INTEGER NOT NULL,
     attempted_at INTEGER,                           -- when the last attempt was claimed
     finished_at INTEGER,                            -- when it reached a final state
@@ -121,6 +121,14 @@ END;
 CREATE TRIGGER verger_audit_no_replace BEFORE INSERT ON verger_audit WHEN EXISTS (SELECT 1 FROM verger_audit WHERE id = NEW.id) BEGIN
     SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be replaced');
 END;
+-- The newest row, as the last transaction that added any left it: without it, removing the newest rows would leave a whole chain.
+CREATE TABLE verger_audit_head (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id INTEGER NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+INSERT INTO verger_audit_head (one, id, hash) VALUES (1, 0, zeroblob(32));
+
 -- The last row that retention took out: where the chain of those that stay begins.
 CREATE TABLE verger_audit_anchor (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -135,7 +143,8 @@ CREATE TRIGGER verger_audit_no_delete BEFORE DELETE ON verger_audit WHEN OLD.id 
     SELECT RAISE(ABORT, 'verger_audit_append_only: a row of the audit log cannot be deleted');
 END;
 CREATE TRIGGER verger_audit_anchor_forward BEFORE UPDATE ON verger_audit_anchor
-WHEN NEW.id <= OLD.id OR NEW.hash IS NOT (SELECT hash FROM verger_audit WHERE id = NEW.id) BEGIN
+WHEN NEW.id <= OLD.id OR NEW.id > (SELECT id FROM verger_audit_head)
+    OR NEW.hash IS NOT (SELECT hash FROM verger_audit WHERE id = NEW.id) BEGIN
     SELECT RAISE(ABORT, 'verger_audit_append_only: the anchor of the audit log moves forward only, onto one of its rows');
 END;
 CREATE TRIGGER verger_audit_anchor_no_delete BEFORE DELETE ON verger_audit_anchor BEGIN
@@ -143,4 +152,15 @@ CREATE TRIGGER verger_audit_anchor_no_delete BEFORE DELETE ON verger_audit_ancho
 END;
 CREATE TRIGGER verger_audit_anchor_no_insert BEFORE INSERT ON verger_audit_anchor BEGIN
     SELECT RAISE(ABORT, 'verger_audit_append_only: the audit log has one anchor');
+END;
+
+CREATE TRIGGER verger_audit_head_forward BEFORE UPDATE ON verger_audit_head
+WHEN NEW.id <= OLD.id OR NEW.hash IS NOT (SELECT hash FROM verger_audit WHERE id = NEW.id) BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: the head of the audit log moves forward only, onto one of its rows');
+END;
+CREATE TRIGGER verger_audit_head_no_delete BEFORE DELETE ON verger_audit_head BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: the head of the audit log cannot be deleted');
+END;
+CREATE TRIGGER verger_audit_head_no_insert BEFORE INSERT ON verger_audit_head BEGIN
+    SELECT RAISE(ABORT, 'verger_audit_append_only: the audit log has one head');
 END;

@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Read,
     /// Databases open for reading only.
     ReadOnly,
+    /// Nothing can be made in the folder, or deleted from it; what is there can be written.
+    Folder,
 }
 
 /// One folder's faults.
@@ -128,6 +130,10 @@ impl Disk {
         refuses
     }
 
+    fn refuses_to_make(&self, path: &Path) -> bool {
+        !path.exists() && self.refuses(Fault::Folder)
+    }
+
     fn refuses_write(&self) -> Option<c_int> {
         let code = match *lock(&self.fault) {
             Some(Fault::Full) => ffi::SQLITE_FULL,
@@ -214,6 +220,14 @@ unsafe extern "C" fn open(
             flags = flags & !(ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE) | ffi::SQLITE_OPEN_READONLY;
         }
         std::ptr::write(file.cast::<File>(), File { base: ffi::sqlite3_file { pMethods: std::ptr::null() }, on: None });
+        if let Some((disk, path)) = on.as_deref()
+            && flags & ffi::SQLITE_OPEN_CREATE != 0
+            && disk.refuses_to_make(path)
+        {
+            // As SQLite's own does.
+            let is_log = flags & (ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_WAL) != 0;
+            return if is_log { ffi::SQLITE_READONLY_DIRECTORY } else { ffi::SQLITE_CANTOPEN };
+        }
         let opened = (*real_vfs()).xOpen.unwrap()(real_vfs(), name, real(file), flags, out);
         if !(*real(file)).pMethods.is_null() {
             (*file.cast::<File>()).on = on;
@@ -228,6 +242,9 @@ unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync:
         let path = PathBuf::from(CStr::from_ptr(name).to_str().unwrap());
         let disk = lock(&DISKS).iter().find(|disk| path.starts_with(&disk.folder)).cloned();
         if let Some(disk) = disk {
+            if disk.refuses(Fault::Folder) {
+                return ffi::SQLITE_IOERR_DELETE;
+            }
             lock(&disk.durable).remove(&path);
         }
         (*real_vfs()).xDelete.unwrap()(real_vfs(), name, sync)
@@ -306,6 +323,11 @@ unsafe extern "C" fn characteristics(file: *mut ffi::sqlite3_file) -> c_int {
     pass!(file.xDeviceCharacteristics())
 }
 unsafe extern "C" fn shm_map(file: *mut ffi::sqlite3_file, region: c_int, size: c_int, extend: c_int, out: *mut *mut c_void) -> c_int {
+    if let Some((disk, path)) = unsafe { on(file) }
+        && disk.refuses_to_make(&PathBuf::from(format!("{}-shm", path.display())))
+    {
+        return ffi::SQLITE_CANTOPEN;
+    }
     pass!(file.xShmMap(region, size, extend, out))
 }
 unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {

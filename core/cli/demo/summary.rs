@@ -52,7 +52,7 @@ impl Summary {
         let app = &life.app;
         let audit = match life.verger.verify_audit() {
             Ok(verified) => Ok(verified.rows),
-            Err(broken @ ChainError::Broken { .. }) => Err(broken.to_string()),
+            Err(broken @ (ChainError::Broken { .. } | ChainError::Missing { .. })) => Err(broken.to_string()),
             Err(error) => return Err(error.into()),
         };
         let mut last = Vec::new();

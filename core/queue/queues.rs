@@ -1,0 +1,65 @@
+//! Queues as an operator asks for them: what waits in each, and which are paused.
+
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+
+use super::claim::WAITING;
+use crate::store::{Doing, StoreError};
+use crate::time::Timestamp;
+
+/// A queue: what waits in it, and whether it is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct QueueRow {
+    /// Its name.
+    pub name: String,
+    /// Whether it is paused: nothing is claimed from it then.
+    pub paused: bool,
+    /// Jobs that wait: for their time, for their turn, or to be tried again.
+    pub waiting: u64,
+    /// Jobs that are being performed.
+    pub executing: u64,
+    /// When the first of those that wait is due, in unix milliseconds; in the past when it waits for its turn.
+    pub next_due_at: Option<i64>,
+}
+
+/// The queues in which a job waits or is being performed, and those that were ever paused, by name.
+pub(crate) fn queues(connection: &Connection) -> Result<Vec<QueueRow>, StoreError> {
+    let reading = "read the queues";
+    let sql = format!(
+        "SELECT name, max(paused), sum(waiting), sum(executing), min(next_due_at) FROM (\
+         SELECT name, paused, 0 AS waiting, 0 AS executing, NULL AS next_due_at FROM verger_queues UNION ALL \
+         SELECT queue, 0, count(*), 0, min(due_at) FROM verger_jobs WHERE {WAITING} GROUP BY queue UNION ALL \
+         SELECT queue, 0, 0, count(*), NULL FROM verger_jobs WHERE lease_until IS NOT NULL AND state = 'executing' GROUP BY queue) \
+         GROUP BY name ORDER BY name"
+    );
+    let mut statement = connection.prepare_cached(&sql).doing(reading)?;
+    let rows = statement.query_map([], from_row).doing(reading)?;
+    rows.collect::<Result<_, _>>().doing(reading)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<QueueRow> {
+    Ok(QueueRow {
+        name: row.get(0)?,
+        paused: row.get(1)?,
+        waiting: row.get::<_, i64>(2)?.unsigned_abs(),
+        executing: row.get::<_, i64>(3)?.unsigned_abs(),
+        next_due_at: row.get(4)?,
+    })
+}
+
+/// Has nothing claimed from a queue any more, or has it claimed again. Inside a write transaction.
+pub(crate) fn pause_queue(connection: &Connection, name: &str, paused: bool, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO verger_queues (name, paused, updated_at) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, updated_at = excluded.updated_at WHERE paused <> excluded.paused",
+        )?
+        .execute((name, paused, now.as_millis()))
+        .map(drop)
+}
+
+/// The queues that are paused, by name.
+pub(crate) fn paused_queues(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection.prepare_cached("SELECT name FROM verger_queues WHERE paused = 1 ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
+}
