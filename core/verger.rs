@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::error::{AuditError, Error, PerformError};
 use crate::event::Subscription;
 use crate::grant::Withheld;
-use crate::queue::{self, Backoff, Cancelled, EnqueueError, Enqueued, Job, JobFilter, JobId, NewJob, QueueRow, Ready};
+use crate::queue::{self, Backoff, Cancelled, EnqueueError, Enqueued, Inserting, Job, JobFilter, JobId, NewJob, QueueRow, Ready};
 use crate::run::{Interrupt, Interrupted, Surroundings};
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
 use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Place, Presence, StoreError, WorkConnection};
@@ -166,7 +166,7 @@ impl Inner {
     fn check_args(&self, worker: &str, args: Json) -> Result<(Args, bool), EnqueueError> {
         let manifest = self.manifest(worker)?;
         let args = Args::from_json(args).map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
-        manifest.complete(&args)?;
+        manifest.check_args(&args)?;
         Ok((args, manifest.tenant_aware))
     }
 
@@ -226,7 +226,9 @@ impl Verger {
         let now = self.inner.clock.now();
         let mut front = self.inner.front();
         let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin to enqueue")?;
-        let enqueued = ready.iter().map(|job| queue::insert(&transaction, job, now)).collect::<Result<Vec<_>, _>>()?;
+        let mut inserting = Inserting::into(&transaction)?;
+        let enqueued = ready.iter().map(|job| inserting.insert(job, now)).collect::<Result<Vec<_>, _>>()?;
+        drop(inserting);
         transaction.commit().doing("enqueue the jobs")?;
         drop(front);
         self.inner.wake.ring();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::types::{ToSql, ToSqlOutput};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params_from_iter};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use verger_worker::{ArgError, Args, ManifestError};
@@ -252,19 +253,68 @@ fn unique_key(job: &NewJob, args: &Args, text: &str, keys: Option<&[String]>) ->
     sha.finalize().to_vec()
 }
 
-const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at, \
-     schedule, slot, missed, unique_key, unique_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+/// A job that stands for no slot, and may be like others.
+const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+
+const INSERT_WITH_SLOT_OR_KEY: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, \
+     created_at, schedule, slot, missed, unique_key, unique_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
      ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING";
+
+const INSERTING: &str = "enqueue the job";
 
 /// Inserts a job, inside the caller's transaction or as one of its own.
 pub(crate) fn insert(connection: &Connection, job: &Ready, now: Timestamp) -> Result<Enqueued, StoreError> {
-    let inserting = "enqueue the job";
-    let due_at = match job.due {
-        Due::Now => now,
-        Due::After(delay) => now + delay,
-        Due::At(when) => when,
-    };
-    let state = if due_at > now { JobState::Scheduled } else { JobState::Available };
+    Inserting::into(connection)?.insert(job, now)
+}
+
+/// Jobs being inserted, most of them by one statement.
+pub(crate) struct Inserting<'c> {
+    connection: &'c Connection,
+    plainly: CachedStatement<'c>,
+}
+
+impl<'c> Inserting<'c> {
+    pub(crate) fn into(connection: &'c Connection) -> Result<Self, StoreError> {
+        Ok(Self { connection, plainly: connection.prepare_cached(INSERT).doing(INSERTING)? })
+    }
+
+    pub(crate) fn insert(&mut self, job: &Ready, now: Timestamp) -> Result<Enqueued, StoreError> {
+        if job.slot.is_some() || job.unique_key.is_some() {
+            return insert_with_slot_or_key(self.connection, job, now);
+        }
+        for (place, value) in job.columns(now).iter().enumerate() {
+            self.plainly.raw_bind_parameter(place + 1, value).doing(INSERTING)?;
+        }
+        self.plainly.raw_execute().doing(INSERTING)?;
+        Ok(Enqueued { id: JobId(self.connection.last_insert_rowid()), existing: false })
+    }
+}
+
+impl Ready {
+    /// What every job has, in the order of the statements.
+    fn columns(&self, now: Timestamp) -> [ToSqlOutput<'_>; 9] {
+        let due_at = match self.due {
+            Due::Now => now,
+            Due::After(delay) => now + delay,
+            Due::At(when) => when,
+        };
+        let state = if due_at > now { JobState::Scheduled } else { JobState::Available };
+        [
+            self.worker.as_str().into(),
+            self.queue.as_str().into(),
+            self.priority.into(),
+            state.as_str().into(),
+            self.args.as_str().into(),
+            self.tenant_aware.into(),
+            due_at.as_millis().into(),
+            self.max_attempts.into(),
+            now.as_millis().into(),
+        ]
+    }
+}
+
+fn insert_with_slot_or_key(connection: &Connection, job: &Ready, now: Timestamp) -> Result<Enqueued, StoreError> {
     if job.unique_key.is_some() {
         // A finished job keeps its key for a period; nobody takes it away when that is over.
         connection
@@ -272,38 +322,29 @@ pub(crate) fn insert(connection: &Connection, job: &Ready, now: Timestamp) -> Re
                 "UPDATE verger_jobs SET unique_key = NULL WHERE unique_key = ?1 AND finished_at IS NOT NULL AND unique_until <= ?2",
             )
             .and_then(|mut update| update.execute((&job.unique_key, now.as_millis())))
-            .doing(inserting)?;
+            .doing(INSERTING)?;
     }
-    let inserted = connection
-        .prepare_cached(INSERT)
-        .doing(inserting)?
-        .execute(rusqlite::params![
-            job.worker,
-            job.queue,
-            job.priority,
-            state.as_str(),
-            job.args,
-            job.tenant_aware,
-            due_at.as_millis(),
-            job.max_attempts,
-            now.as_millis(),
-            job.slot.as_ref().map(|of| &of.schedule),
-            job.slot.as_ref().map(|of| of.slot.as_millis()),
-            job.slot.as_ref().map_or(0, |of| of.missed),
-            job.unique_key,
-            job.unique_for.map(|period| (now + period).as_millis()),
-        ])
-        .doing(inserting)?;
+    let mut insert = connection.prepare_cached(INSERT_WITH_SLOT_OR_KEY).doing(INSERTING)?;
+    let rest: [&dyn ToSql; 5] = [
+        &job.slot.as_ref().map(|of| &of.schedule),
+        &job.slot.as_ref().map(|of| of.slot.as_millis()),
+        &job.slot.as_ref().map_or(0, |of| of.missed),
+        &job.unique_key,
+        &job.unique_for.map(|period| (now + period).as_millis()),
+    ];
+    let columns = job.columns(now);
+    let all = columns.iter().map(|column| column as &dyn ToSql).chain(rest);
+    let inserted = insert.execute(params_from_iter(all)).doing(INSERTING)?;
     if inserted == 1 {
         return Ok(Enqueued { id: JobId(connection.last_insert_rowid()), existing: false });
     }
     let existing = connection
         .prepare_cached("SELECT id FROM verger_jobs WHERE unique_key = ?1")
         .and_then(|mut select| select.query_row([&job.unique_key], |row| row.get(0)).optional())
-        .doing(inserting)?;
+        .doing(INSERTING)?;
     match existing {
         Some(id) => Ok(Enqueued { id: JobId(id), existing: true }),
         // It finished between the two statements.
-        None => insert(connection, job, now),
+        None => insert_with_slot_or_key(connection, job, now),
     }
 }

@@ -14,7 +14,7 @@ mod rescue;
 pub use backoff::Backoff;
 pub(crate) use claim::{Claimed, claim, next_due, next_due_in};
 pub use enqueue::{EnqueueError, Enqueued, NewJob};
-pub(crate) use enqueue::{Ready, insert};
+pub(crate) use enqueue::{Inserting, Ready, insert};
 pub(crate) use finish::{Lease, Moved, ON_REQUEST, Transition, renew, transition};
 pub use job::{Attempted, Job, JobFilter, JobId, JobState};
 pub(crate) use operate::{Cancelled, cancel, retry};

@@ -33,7 +33,9 @@ CREATE TABLE verger_jobs (
     progress_total INTEGER,
     unique_key BLOB,                                -- while set, no other job can have it
     unique_until INTEGER,                           -- until then it stays set, even when the job is finished
-    CHECK (json_valid(args) AND json_type(args) = 'object'),
+    CHECK (json_type(args) = 'object'),             -- what is no JSON at all is an error of its own
+    CHECK (errors IS NULL OR json_type(errors) = 'array'),
+    CHECK (result IS NULL OR json_valid(result)),
     CHECK (tenant_aware = 0 OR (json_type(args, '$.organization_id') IS NOT NULL AND json_type(args, '$.actor_id') IS NOT NULL))
 ) STRICT;
 

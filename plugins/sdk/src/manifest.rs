@@ -138,11 +138,11 @@ impl Manifest {
         Ok(())
     }
 
-    /// The args with every default filled in.
+    /// Whether these args have what a job of this worker needs.
     ///
     /// # Errors
     /// [`ManifestError::MissingKeys`] naming every absent key: the tenant keys of a tenant-aware worker and its required args.
-    pub fn complete(&self, args: &Args) -> Result<Args, ManifestError> {
+    pub fn check_args(&self, args: &Args) -> Result<(), ManifestError> {
         let tenant_keys: &[&str] = if self.tenant_aware { &TENANT_KEYS } else { &[] };
         let required = self.args.iter().filter(|(_, spec)| spec.required && spec.default.is_none()).map(|(key, _)| key.as_str());
         let missing: Vec<String> = tenant_keys
@@ -152,9 +152,15 @@ impl Manifest {
             .filter(|key| !args.as_map().contains_key(*key))
             .map(str::to_string)
             .collect();
-        if !missing.is_empty() {
-            return Err(ManifestError::MissingKeys { worker: self.name.clone(), keys: missing });
-        }
+        if missing.is_empty() { Ok(()) } else { Err(ManifestError::MissingKeys { worker: self.name.clone(), keys: missing }) }
+    }
+
+    /// The args with every default filled in.
+    ///
+    /// # Errors
+    /// As [`check_args`](Self::check_args).
+    pub fn complete(&self, args: &Args) -> Result<Args, ManifestError> {
+        self.check_args(args)?;
         let mut complete = args.clone();
         for (key, spec) in &self.args {
             if let Some(default) = &spec.default
