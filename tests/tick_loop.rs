@@ -114,7 +114,12 @@ fn a_jump_of_the_clock_is_noticed_within_a_second() {
 #[test]
 fn an_enqueue_in_this_process_starts_within_milliseconds() {
     let folder = tempfile::tempdir().unwrap();
-    let (builder, told) = telling(Verger::builder(folder.path().join("app.db")));
+    starts_within_milliseconds(Verger::builder(folder.path().join("app.db")));
+    starts_within_milliseconds(Verger::in_memory());
+}
+
+fn starts_within_milliseconds(builder: Builder) {
+    let (builder, told) = telling(builder);
     let verger = builder.open().unwrap();
     let ticking = verger.start().unwrap();
     settle();
@@ -255,21 +260,23 @@ fn stopping_gives_the_attempt_of_a_running_worker_back_within_the_bound() {
 
 #[test]
 fn a_job_may_finish_within_the_bound() {
-    struct Brief;
+    struct Brief(Sender<()>);
     impl Worker for Brief {
         fn manifest(&self) -> Manifest {
             Manifest::new("brief", "1.0.0")
         }
         fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+            self.0.send(()).unwrap();
             std::thread::sleep(200 * MILLISECOND);
             Ok(Outcome::Done)
         }
     }
-    let verger = Verger::in_memory().without_built_ins().worker(Brief).open().unwrap();
+    let (began, begun) = channel();
+    let verger = Verger::in_memory().without_built_ins().worker(Brief(began)).open().unwrap();
     let ticking = verger.start().unwrap();
     verger.enqueue(NewJob::new("brief", json!({}))).unwrap();
     let second = verger.enqueue(NewJob::new("brief", json!({}))).unwrap().id;
-    eventually(|| verger.jobs(&JobFilter::default(), 2).unwrap().iter().any(|job| job.state == JobState::Executing));
+    begun.recv_timeout(10 * LOOK).unwrap();
     ticking.stop(5 * LOOK).unwrap();
     let states: Vec<_> = verger.jobs(&JobFilter::default(), 2).unwrap().iter().map(|job| job.state).collect();
     assert_eq!(states, [JobState::Available, JobState::Completed], "the second was not begun");

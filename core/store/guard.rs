@@ -33,8 +33,10 @@ const STEPS_BETWEEN_LOOKS: i32 = 64;
 /// The same for a program that calls functions: one may work for milliseconds on a long text. Some two per cent slower.
 const STEPS_BETWEEN_LOOKS_AT_CALLS: i32 = 8;
 
-/// Looks, of which one reads the clock. The others only see whether it ticked: they cost next to nothing.
-const QUICK_LOOKS: u32 = 32;
+/// Steps, after which a look reads the clock. The others only see whether it ticked: they cost next to nothing, but on a busy machine
+/// whatever makes it tick may come late.
+const STEPS_BETWEEN_READINGS: i32 = 2048;
+const STEPS_BETWEEN_READINGS_AT_CALLS: i32 = 32;
 
 /// Ticks every few milliseconds while a component runs.
 static TICKS: AtomicU64 = AtomicU64::new(0);
@@ -72,6 +74,8 @@ impl Leash {
 pub(crate) struct Guard {
     state: Mutex<State>,
     looks: AtomicU32,
+    /// Looks, of which one reads the clock.
+    quick_looks: AtomicU32,
     /// What `TICKS` was at the last look.
     seen: AtomicU64,
 }
@@ -132,7 +136,7 @@ impl Guard {
         // One thread looks: no need to add, or to exchange, in one step.
         let (looks, ticks) = (self.looks.load(Ordering::Relaxed).wrapping_add(1), TICKS.load(Ordering::Relaxed));
         self.looks.store(looks, Ordering::Relaxed);
-        if !looks.is_multiple_of(QUICK_LOOKS) && ticks == self.seen.load(Ordering::Relaxed) {
+        if !looks.is_multiple_of(self.quick_looks.load(Ordering::Relaxed)) && ticks == self.seen.load(Ordering::Relaxed) {
             return false;
         }
         self.seen.store(ticks, Ordering::Relaxed);
@@ -243,6 +247,7 @@ impl WorkConnection {
             }),
             seen: AtomicU64::new(0),
             looks: AtomicU32::new(0),
+            quick_looks: AtomicU32::new(1),
         });
         let shared = Arc::clone(&guard);
         functions::install(&connection, usize::try_from(VALUE_MAX_BYTES).unwrap_or_default(), &(Arc::new(move || shared.is_over()) as _))?;
@@ -275,8 +280,9 @@ impl WorkConnection {
 
     /// Installs the progress handler, unless it looks that often already.
     #[allow(unsafe_code, reason = "rusqlite sets a handler only where nothing else holds the connection; statements do")]
-    fn look_every(&self, steps: i32) {
+    fn look_every(&self, steps: i32, reading: i32) {
         if self.looks_every.replace(steps) != steps {
+            self.guard.quick_looks.store((reading / steps).unsigned_abs(), Ordering::Relaxed);
             // SAFETY: the guard lives as long as this connection, which is used from one thread at a time, as is the handle.
             unsafe { rusqlite::ffi::sqlite3_progress_handler(self.connection.handle(), steps, Some(look), Arc::as_ptr(&self.guard) as _) };
         }
@@ -290,7 +296,10 @@ impl WorkConnection {
         program: Program,
         work: impl FnOnce(&'c Connection) -> T,
     ) -> rusqlite::Result<T> {
-        self.look_every(if program.calls { STEPS_BETWEEN_LOOKS_AT_CALLS } else { STEPS_BETWEEN_LOOKS });
+        match program.calls {
+            true => self.look_every(STEPS_BETWEEN_LOOKS_AT_CALLS, STEPS_BETWEEN_READINGS_AT_CALLS),
+            false => self.look_every(STEPS_BETWEEN_LOOKS, STEPS_BETWEEN_READINGS),
+        }
         let limited = program.value_max_bytes() < VALUE_MAX_BYTES;
         if limited {
             self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, program.value_max_bytes())?;

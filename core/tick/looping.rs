@@ -1,12 +1,12 @@
 //! The thread that ticks.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::helper;
+use super::traces::Traces;
 use crate::run::Interrupted;
 use crate::time::Timestamp;
 use crate::verger::Inner;
@@ -177,37 +177,4 @@ fn jumped(wall: Timestamp, now: Timestamp, slept: Duration) -> bool {
         tracing::info!(seconds = backward.as_secs(), "the clock was set back");
     }
     forward.max(backward) > JUMP
-}
-
-/// What a commit of anyone leaves on the file system: the size and the time of the write-ahead log, or of the file itself.
-///
-/// A look costs two `stat` calls. It opens nothing: closing a descriptor of the database would drop SQLite's locks.
-struct Traces {
-    files: Vec<PathBuf>,
-    seen: Vec<Option<(u64, Option<SystemTime>)>>,
-}
-
-impl Traces {
-    fn of(inner: &Inner) -> Self {
-        let files = inner.location.file().map_or_else(Vec::new, |file| {
-            let mut wal = file.as_os_str().to_owned();
-            wal.push("-wal");
-            vec![file.to_path_buf(), PathBuf::from(wal)]
-        });
-        Self { files, seen: Vec::new() }
-    }
-
-    fn look(&self) -> Vec<Option<(u64, Option<SystemTime>)>> {
-        self.files.iter().map(|file| std::fs::metadata(file).ok().map(|meta| (meta.len(), meta.modified().ok()))).collect()
-    }
-
-    /// Before a tick: what it commits itself makes one more look, and no more.
-    fn remember(&mut self) {
-        self.seen = self.look();
-    }
-
-    fn changed(&mut self) -> bool {
-        let now = self.look();
-        std::mem::replace(&mut self.seen, now) != self.seen
-    }
 }

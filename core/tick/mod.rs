@@ -7,6 +7,7 @@ mod looping;
 mod owed;
 mod pass;
 mod report;
+mod traces;
 mod wake;
 
 pub(crate) use attempt::perform_directly;
