@@ -18,7 +18,7 @@ use crate::grant::Grant;
 use crate::queue::{self, Backoff, EnqueueError, Lost, Retention};
 use crate::run::Surroundings;
 #[cfg(feature = "wasm")]
-use crate::sandbox::{CompileCache, Plugin, Source};
+use crate::sandbox::{CompileCache, Compiler, Plugin, Source};
 use crate::schedule::{self, Schedule, ScheduleError};
 use crate::store::{
     self, ConnectionSetup, Doing, Durability, Location, MigrationError, MigrationSet, Place, Presence, StoreError, StoreErrorKind,
@@ -35,6 +35,10 @@ const CONCURRENCY_MAX: usize = 32;
 
 /// How long the audit log is kept at least.
 const KEEP_AUDIT: Duration = Duration::from_secs(86_400);
+
+/// How long compiling the plugins may take at one open.
+#[cfg(feature = "wasm")]
+const COMPILE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a built-in sweep may last.
 #[cfg(feature = "builtins")]
@@ -76,6 +80,8 @@ pub struct Builder {
     keep_audit: Duration,
     #[cfg(feature = "wasm")]
     cache: CompileCache,
+    #[cfg(feature = "wasm")]
+    compile_limit: Duration,
 }
 
 impl Builder {
@@ -103,6 +109,8 @@ impl Builder {
             keep_audit: KEEP_AUDIT,
             #[cfg(feature = "wasm")]
             cache: CompileCache::default(),
+            #[cfg(feature = "wasm")]
+            compile_limit: COMPILE_LIMIT,
         }
     }
 
@@ -233,6 +241,19 @@ impl Builder {
         self
     }
 
+    /// How long compiling plugins may take at one [`open`](Self::open), all together, so that none can keep the app from starting. What is
+    /// not compiled by then is refused ([`PluginError::TooSlow`], [`PluginError::NoTimeLeft`]); smaller files come before larger ones. Those
+    /// in the [`compile_cache`](Self::compile_cache) take none of it, nor do the built-in workers. Default 60 s: a worker compiles in well
+    /// under one, an interpreter of 18 MB in 15 s where the compiler is optimised, and in minutes where it is not.
+    ///
+    /// A plugin whose code could keep the compiler busy for long is refused before ([`PluginError::TooComplex`]). So a compiler that is
+    /// stopped ends soon: after the step it is at, on one function.
+    #[cfg(feature = "wasm")]
+    pub fn compile_limit(mut self, limit: Duration) -> Self {
+        self.compile_limit = limit;
+        self
+    }
+
     /// Opens the file to look at it and nothing else: it is not created, migrated, or marked as open, no job of a process that died is
     /// taken back, and every call that would write fails. The file must have been opened for writing before.
     pub fn read_only(mut self) -> Self {
@@ -327,31 +348,41 @@ impl Builder {
         Ok((registry, refused))
     }
 
+    /// What compiles the components of one open.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn compiler(&self) -> Arc<Compiler> {
+        Arc::new(Compiler::new(self.cache.clone(), self.compile_limit))
+    }
+
     #[cfg(feature = "wasm")]
     fn register_components(&mut self, registry: &mut Registry) -> Result<Vec<PluginError>, OpenError> {
+        let compiler = self.compiler();
+        let plugin = |source| Plugin::new(source, Arc::clone(&compiler));
         #[cfg(feature = "builtins")]
         if self.built_ins {
             for (name, bytes) in crate::builtins::PREBUILT {
                 let grant = self.grants.get(name).cloned().unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME));
-                let plugin = Plugin::new(Source::Embedded { name, bytes }, self.cache.clone());
-                registry.add(name, &format!("the built-in worker `{name}`"), Registered::component(plugin, grant))?;
+                let built_in = Registered::component(plugin(Source::Embedded { name, bytes }), grant);
+                registry.add(name, &format!("the built-in worker `{name}`"), built_in)?;
             }
         }
         for (what, bytes) in std::mem::take(&mut self.components) {
-            self.register_plugin(registry, Plugin::new(Source::Bytes { name: what, bytes }, self.cache.clone()))?;
+            self.register_plugin(registry, plugin(Source::Bytes { name: what, bytes }))?;
         }
         let mut files = std::mem::take(&mut self.plugin_files);
         for folder in &self.plugin_folders {
             let listed = list(folder).map_err(|source| OpenError::Plugins { folder: folder.clone(), source })?;
             files.extend(listed);
         }
-        let mut refused = Vec::new();
-        for file in files {
-            if let Err(refusal) = self.register_plugin(registry, Plugin::new(Source::File(file), self.cache.clone())) {
-                refused.push(refusal);
-            }
+        let plugins: Vec<Plugin> = files.into_iter().map(|file| plugin(Source::File(file))).collect();
+        // What takes all the time there is for compiling takes it from none but larger ones.
+        let mut by_size: Vec<&Plugin> = plugins.iter().collect();
+        by_size.sort_by_key(|plugin| plugin.file_size());
+        for plugin in by_size {
+            // Whether it is refused is asked below.
+            let _ = plugin.manifest();
         }
-        Ok(refused)
+        Ok(plugins.into_iter().filter_map(|plugin| self.register_plugin(registry, plugin).err()).collect())
     }
 
     #[cfg(feature = "wasm")]

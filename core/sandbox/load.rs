@@ -3,9 +3,8 @@
 use sha2::{Digest, Sha256};
 use verger_worker::Manifest;
 use wasmtime::Engine;
-use wasmtime::component::Component;
 
-use super::cache::CompileCache;
+use super::compiler::Compiler;
 use super::engine::{Sandbox, sandbox};
 use super::guest::{Guest, bindings};
 use super::wasi;
@@ -26,12 +25,12 @@ pub(super) struct Loaded {
 }
 
 /// Checks, compiles or takes from the cache, links, and asks for the manifest. `what` names the plugin in errors.
-pub(super) fn load(what: &str, bytes: &[u8], cache: &CompileCache) -> Result<Loaded, PluginError> {
+pub(super) fn load(what: &str, bytes: &[u8], is_part_of_the_app: bool, compiler: &Compiler) -> Result<Loaded, PluginError> {
     let engine_error = |reason: String| PluginError::Engine { what: what.to_string(), reason };
     check_form(what, bytes)?;
     let sandbox = sandbox().map_err(engine_error)?;
     let digest: [u8; 32] = Sha256::digest(bytes).into();
-    let component = compile(what, bytes, &digest, cache, &sandbox.engine)?;
+    let component = compiler.component(what, bytes, &digest, is_part_of_the_app, &sandbox.engine)?;
     let mut has_wasi = false;
     for (import, _) in component.component_type().imports(&sandbox.engine) {
         let known = import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@'));
@@ -71,23 +70,4 @@ fn check_form(what: &str, bytes: &[u8]) -> Result<(), PluginError> {
         [0, b'a', b's', b'm', _, 0, 1, 0, ..] => Ok(()),
         _ => Err(PluginError::NotAComponent { what, reason: "it does not begin as WebAssembly does".to_string() }),
     }
-}
-
-#[cfg(feature = "compile")]
-fn compile(what: &str, bytes: &[u8], digest: &[u8; 32], cache: &CompileCache, engine: &Engine) -> Result<Component, PluginError> {
-    if let Some(component) = cache.load(engine, digest) {
-        return Ok(component);
-    }
-    let component = Component::from_binary(engine, bytes)
-        .map_err(|error| PluginError::NotAComponent { what: what.to_string(), reason: format!("{error:#}") })?;
-    cache.store(engine, digest, &component);
-    Ok(component)
-}
-
-#[cfg(not(feature = "compile"))]
-fn compile(what: &str, _: &[u8], digest: &[u8; 32], cache: &CompileCache, engine: &Engine) -> Result<Component, PluginError> {
-    cache.load(engine, digest).ok_or_else(|| PluginError::Engine {
-        what: what.to_string(),
-        reason: "this build has no compiler (feature `compile`) and the cache has no artefact for it".to_string(),
-    })
 }

@@ -1,12 +1,12 @@
 //! A worker that is a component: loaded at its first use.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 use verger_worker::{Args, Manifest};
 
-use super::cache::CompileCache;
+use super::compiler::Compiler;
 use super::guest;
 use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
 use crate::run::{AttemptError, Run};
@@ -25,13 +25,13 @@ pub(crate) enum Source {
 /// A component and, once it was needed, its compiled form.
 pub(crate) struct Plugin {
     source: Source,
-    cache: CompileCache,
+    compiler: Arc<Compiler>,
     loaded: OnceLock<Result<Loaded, PluginError>>,
 }
 
 impl Plugin {
-    pub(crate) fn new(source: Source, cache: CompileCache) -> Self {
-        Self { source, cache, loaded: OnceLock::new() }
+    pub(crate) fn new(source: Source, compiler: Arc<Compiler>) -> Self {
+        Self { source, compiler, loaded: OnceLock::new() }
     }
 
     /// What it is called in errors.
@@ -43,12 +43,20 @@ impl Plugin {
         }
     }
 
+    /// In bytes; 0 when it cannot be told, or is no file.
+    pub(crate) fn file_size(&self) -> u64 {
+        match &self.source {
+            Source::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
+            _ => 0,
+        }
+    }
+
     fn loaded(&self) -> Result<&Loaded, PluginError> {
         let loaded = self.loaded.get_or_init(|| {
             let what = self.what();
             match &self.source {
-                Source::Embedded { bytes, .. } => load(&what, bytes, &self.cache),
-                Source::Bytes { bytes, .. } => load(&what, bytes, &self.cache),
+                Source::Embedded { bytes, .. } => load(&what, bytes, true, &self.compiler),
+                Source::Bytes { bytes, .. } => load(&what, bytes, false, &self.compiler),
                 Source::File(path) => {
                     let unreadable = |error: std::io::Error| PluginError::Unreadable { what: what.clone(), reason: error.to_string() };
                     let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
@@ -56,7 +64,7 @@ impl Plugin {
                         return Err(PluginError::TooLarge { what, bytes, most: PLUGIN_MAX_BYTES });
                     }
                     let bytes = std::fs::read(path).map_err(unreadable)?;
-                    load(&what, &bytes, &self.cache)
+                    load(&what, &bytes, false, &self.compiler)
                 }
             }
         });

@@ -154,7 +154,8 @@ fn add(source: Source, builder: Builder) -> Result<(String, Builder), PluginErro
         }
         #[cfg(feature = "wasm")]
         Source::Bytes(what, bytes) => {
-            let plugin = Plugin::new(From::Bytes { name: what.clone(), bytes: bytes.clone() }, shared_cache());
+            let builder = builder.compile_cache(shared_cache());
+            let plugin = Plugin::new(From::Bytes { name: what.clone(), bytes: bytes.clone() }, builder.compiler());
             (plugin.manifest()?.name.clone(), builder.component(what, bytes))
         }
     })

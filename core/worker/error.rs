@@ -1,5 +1,7 @@
 //! Why a worker cannot be used.
 
+use std::time::Duration;
+
 use verger_worker::ManifestError;
 
 /// A worker, most often a `.wasm`, was refused. `what` names it: its file, or its name.
@@ -43,6 +45,38 @@ pub enum PluginError {
         bytes: u64,
         /// The most it may have.
         most: u64,
+    },
+    /// It is built so that compiling it could take minutes or gigabytes. No compiler saw it.
+    #[error(
+        "{what} is not compiled, for it could keep the compiler busy: it has {reason}; build it with optimisation, or in smaller parts"
+    )]
+    TooComplex {
+        /// Which plugin.
+        what: String,
+        /// What there is too much of, and how much there may be.
+        reason: String,
+    },
+    /// Compiling it took all the time that there was: see `Builder::compile_limit`.
+    #[error(
+        "{what} was not compiled within the {limit:?} that compiling plugins may take at one open: use a smaller build of it, or set a longer compile_limit"
+    )]
+    TooSlow {
+        /// Which plugin.
+        what: String,
+        /// The time for all plugins together.
+        limit: Duration,
+    },
+    /// Another plugin took all the time that there was for compiling.
+    #[error(
+        "{what} was not compiled, for {by} took what was left of the {limit:?} that compiling plugins may take at one open: remove that one, or set a longer compile_limit"
+    )]
+    NoTimeLeft {
+        /// Which plugin.
+        what: String,
+        /// The other one.
+        by: String,
+        /// The time for all plugins together.
+        limit: Duration,
     },
     /// It imports something that is not part of `verger:worker`.
     #[error(

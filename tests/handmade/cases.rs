@@ -14,6 +14,7 @@ pub(crate) struct Case {
 }
 
 const VALIDATION: &str = "validation";
+const SHAPE: &str = "shape";
 const LINKER: &str = "linker";
 const CONVENTION: &str = "calling convention";
 const HANDLES: &str = "handles";
@@ -115,14 +116,33 @@ fn sizes() -> Vec<Case> {
     let many = |count: usize, field: &str| vec![field; count].join(" ");
     let modules = format!("(core module $empty) {}", many(100, "(core instance (instantiate $empty))"));
     let instances = format!("(component $empty) {}", many(5_000, "(instance (instantiate $empty))"));
-    let powers = (1..20).fold("(component $c0 (core module $m) (core instance (instantiate $m)))".to_string(), |text, level| {
-        let inner = level - 1;
-        format!("(component $c{level} {text} (instance (instantiate $c{inner})) (instance (instantiate $c{inner})))")
-    });
+    let one = "(component $c0 (core module $m) (core instance (instantiate $m)))".to_string();
+    let twice = |inner: usize, name: &str| format!("{name} (instance (instantiate $c{inner})) (instance (instantiate $c{inner}))");
+    let powers = (1..41).fold(one.clone(), |text, level| format!("(component $c{level} {})", twice(level - 1, &text)));
+    // The same side by side, each reaching for the one before.
+    let outer = |inner: usize| twice(inner, &format!("(alias outer 1 $c{inner} (component $c{inner}))"));
+    let siblings = (1..41).fold(one, |text, level| format!("{text} (component $c{level} {})", outer(level - 1)));
     vec![
-        Case { tried: "5,000 components one in another", wall: VALIDATION, component: nested(5_000), code: "refused", names: "" },
+        Case {
+            tried: "100,000 components one in another",
+            wall: SHAPE,
+            component: nested(100_000),
+            code: "refused",
+            names: "in one another",
+        },
         refused("5,000 instances of a component", VALIDATION, &worker().fields(instances), "instances"),
-        refused("2^19 instances out of 20 lines", POOL, &worker().fields(format!("{powers} (instance (instantiate $c19))")), "instances"),
+        refused(
+            "2^40 instances out of 41 lines",
+            SHAPE,
+            &worker().fields(format!("{powers} (instance (instantiate $c40))")),
+            "in one another",
+        ),
+        refused(
+            "2^40 instances, side by side",
+            SHAPE,
+            &worker().fields(format!("{siblings} (instance (instantiate $c40))")),
+            "instances of",
+        ),
         refused("100 core instances", POOL, &worker().fields(modules), "instances"),
         refused("five memories", POOL, &worker().main(many(5, "(memory 1)")), "memor"),
         refused("100 tables", POOL, &worker().main(many(100, "(table 1 funcref)")), "tables"),
