@@ -1,5 +1,5 @@
-//! What the walls cost: a confined read against the same read filtered by hand, and statements of a worker against the same ones on a
-//! connection without walls. `cargo bench --bench walls`
+//! What the walls cost: a confined read against the same read filtered by hand, statements of a worker against the same ones on a
+//! connection without walls, and a job that does nothing against the same component with nothing around it. `cargo bench --bench walls`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench prints, and stops at the first surprise")]
 
 use std::time::{Duration, Instant};
@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use verger::rusqlite::Connection;
 use verger::verger_worker::prelude::*;
-use verger::{Grant, Verger};
+use verger::{Builder, Grant, NewJob, Verger};
+use wasmtime::component::{Component, InstancePre, Linker, Val};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 const ROUNDS: usize = 9;
 
@@ -75,6 +77,60 @@ fn plainly(connection: &Connection, sql: &str, times: i64) -> Duration {
     took
 }
 
+const NOOP: &[u8] = include_bytes!("../../tests/guests/noop.wasm");
+
+/// Jobs of one round.
+const JOBS: usize = 2_000;
+
+/// The component that does nothing, in a fresh instance each time and with no wall around it: no epochs, no limits on memory, tables and
+/// what it may send, no host to call. For the rest of its job it is a worker like any other: claimed, ended, committed.
+struct Bare {
+    engine: Engine,
+    noop: InstancePre<()>,
+}
+
+impl Bare {
+    fn new() -> Self {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.pagemap_scan(Enabled::Auto).linear_memory_keep_resident(256 << 10).table_keep_resident(16 << 10);
+        let mut config = Config::new();
+        config.wasm_backtrace_max_frames(None).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        let engine = Engine::new(&config).unwrap();
+        let component = Component::from_binary(&engine, NOOP).unwrap();
+        let mut linker = Linker::new(&engine);
+        linker.define_unknown_imports_as_traps(&component).unwrap();
+        Self { noop: linker.instantiate_pre(&component).unwrap(), engine }
+    }
+}
+
+impl Worker for Bare {
+    fn manifest(&self) -> Manifest {
+        Manifest::new("noop", "1.0.0")
+    }
+
+    fn perform(&self, _: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+        let mut store = Store::new(&self.engine, ());
+        let instance = self.noop.instantiate(&mut store).unwrap();
+        let perform = instance.get_func(&mut store, "perform").unwrap();
+        let mut outcome = [Val::Bool(false)];
+        perform.call(&mut store, &[Val::Option(None), Val::String(args.to_string())], &mut outcome).unwrap();
+        assert!(matches!(&outcome[0], Val::Variant(name, None) if name == "done"));
+        Ok(Outcome::Done)
+    }
+}
+
+/// The time that so many jobs take, from the first claim to the last commit.
+fn drained(add: impl FnOnce(Builder) -> Builder) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let verger = add(Verger::builder(folder.path().join("app.db")).without_built_ins()).open().unwrap();
+    verger.enqueue_all((0..JOBS).map(|_| NewJob::new("noop", json!({})))).unwrap();
+    let (began, mut performed) = (Instant::now(), 0);
+    while performed < JOBS {
+        performed += verger.tick(verger.now()).unwrap().attempts.len();
+    }
+    began.elapsed()
+}
+
 fn main() {
     let folder = tempfile::tempdir().unwrap();
     let grant = Grant::new().write("orders").tenant_column("organization_id");
@@ -117,6 +173,16 @@ fn main() {
     for (what, sql, times) in statements {
         compare(&format!("not confined, {what}"), times, || plainly(&app, sql, times), || as_worker(&verger, None, sql, times));
     }
+    no_op_jobs();
+}
+
+fn no_op_jobs() {
+    compare(
+        "a job that does nothing, with its own commit",
+        JOBS as i64,
+        || drained(|builder| builder.worker(Bare::new())),
+        || drained(|builder| builder.component("noop.wasm", NOOP)),
+    );
 }
 
 fn compare(what: &str, times: i64, without: impl Fn() -> Duration, with: impl Fn() -> Duration) {
