@@ -13,7 +13,7 @@ use wasmparser::{
 };
 
 /// Functions, function types and adapters of the whole file: each becomes a function of machine code, or several.
-const FUNCTIONS_MAX: u64 = 100_000;
+const FUNCTIONS_MAX: u64 = 50_000;
 
 /// Entries of all sections together.
 const ENTRIES_MAX: u64 = 500_000;
@@ -39,14 +39,20 @@ const FUNCTION_WEIGHT_MAX: u64 = 750_000;
 /// The same for the whole file.
 const WEIGHT_MAX: u64 = 64_000_000;
 
+/// Values of a function that may have to be kept at once: its variables, and what is on its stack.
+const VALUES_MAX: u64 = 2_000;
+
 /// Ways a function can go: its blocks and the targets of its branches.
 const WAYS_MAX: u64 = 40_000;
 
 /// Ways times variables: at each place where ways meet there may be a new version of each variable.
 const VERSIONS_MAX: u64 = 2_000_000;
 
-/// What is initialised by code rather than by an image, for each value of a constant expression, segment or element.
+/// What is initialised by code rather than by an image: a global, a segment of data, a place to put elements at.
 const INITIALISED_WEIGHT: u64 = 32;
+
+/// The same for each element of a table.
+const ELEMENT_WEIGHT: u64 = 8;
 
 /// An image of the data is made up to this size however little is in it.
 const IMAGE_ALWAYS_BYTES: u64 = 16 << 20;
@@ -176,7 +182,7 @@ impl Survey {
             }
             Payload::GlobalSection(section) => {
                 for global in section.clone() {
-                    part.start_weight += constant(&global?.init_expr)?.weight;
+                    part.start_weight += constant(&global?.init_expr)?.weight();
                 }
             }
             Payload::ElementSection(section) => part.start_weight += elements(section, part)?,
@@ -233,6 +239,11 @@ impl Survey {
             }
             // While it is read: a function may be endless.
             at_most(FUNCTION_WEIGHT_MAX, weight, format_args!("units of code in function {number} of a core module"))?;
+            at_most(
+                VALUES_MAX,
+                variables + u64::from(validator.operand_stack_height()),
+                format_args!("values at once in function {number} of a core module"),
+            )?;
             at_most(WAYS_MAX, ways, format_args!("blocks and branches in function {number} of a core module"))?;
         }
         at_most(VERSIONS_MAX, ways * variables, format_args!("blocks and branches times variables in function {number} of a core module"))?;
@@ -293,8 +304,15 @@ fn types(section: &TypeSectionReader<'_>) -> Result<u64> {
 struct Constant {
     /// When it is no more than that.
     number: Option<u64>,
-    /// What it takes to compute.
-    weight: u64,
+    /// To compute it, the one that ends it included.
+    operators: u64,
+}
+
+impl Constant {
+    /// What it takes.
+    fn weight(&self) -> u64 {
+        if self.number.is_some() { 0 } else { INITIALISED_WEIGHT + self.operators }
+    }
 }
 
 fn constant(expression: &ConstExpr<'_>) -> Result<Constant> {
@@ -305,16 +323,12 @@ fn constant(expression: &ConstExpr<'_>) -> Result<Constant> {
         Operator::F32Const { .. } | Operator::F64Const { .. } | Operator::V128Const { .. } | Operator::RefNull { .. } => Some(0),
         _ => None,
     };
-    let mut more = 0;
+    let mut count = 1;
     while !operators.eof() {
         operators.read()?;
-        more += 1;
+        count += 1;
     }
-    // One more ends it.
-    match number {
-        Some(number) if more == 1 => Ok(Constant { number: Some(number), weight: 0 }),
-        _ => Ok(Constant { number: None, weight: INITIALISED_WEIGHT + more }),
-    }
+    Ok(Constant { number: number.filter(|_| count == 2), operators: count })
 }
 
 /// Plain elements at a known place of a table of its own are there from the start; others are put there by code.
@@ -325,13 +339,17 @@ fn elements(section: &ElementSectionReader<'_>, part: &Part) -> Result<u64> {
         let mut by_code = false;
         if let ElementKind::Active { offset_expr, .. } = &element.kind {
             let offset = constant(offset_expr)?;
-            weight += offset.weight;
+            weight += offset.weight();
             by_code = offset.number.is_none() || part.imports_table;
         }
         match element.items {
-            ElementItems::Functions(functions) if by_code => weight += 8 * u64::from(functions.count()),
+            ElementItems::Functions(functions) if by_code => weight += ELEMENT_WEIGHT * u64::from(functions.count()),
             ElementItems::Functions(_) => {}
-            ElementItems::Expressions(_, expressions) => weight += INITIALISED_WEIGHT * u64::from(expressions.count()),
+            ElementItems::Expressions(_, expressions) => {
+                for expression in expressions {
+                    weight += ELEMENT_WEIGHT + constant(&expression?)?.operators;
+                }
+            }
         }
     }
     Ok(weight)
@@ -346,7 +364,7 @@ fn data(section: &DataSectionReader<'_>, part: &Part) -> Result<u64> {
         if let DataKind::Active { offset_expr, .. } = &segment.kind {
             let offset = constant(offset_expr)?;
             let length = segment.data.len() as u64;
-            weight += offset.weight;
+            weight += offset.weight();
             segments += 1;
             bytes += length;
             match offset.number {
