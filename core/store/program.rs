@@ -77,7 +77,9 @@ impl Program {
         let mut steps = explained.raw_query();
         while let Some(step) = steps.next()? {
             let opcode = step.get_ref("opcode")?.as_str()?;
-            let calls = ["Function", "PureFunc", "Concat", "Cast"].contains(&opcode);
+            // The engine's own functions take no time, and workers cannot call them.
+            let engines = step.get_ref("p4")?.as_str_or_null()?.is_some_and(|called| called.starts_with("verger_"));
+            let calls = ["Function", "PureFunc", "Concat", "Cast"].contains(&opcode) && !engines;
             program.sorts |= opcode == "SorterOpen";
             program.calls |= calls;
             program.expressions += i32::from(calls || COMPUTES.contains(&opcode));
