@@ -4,7 +4,6 @@
 //! behind when the time is over, and ends itself before the compiler's next step on a function.
 
 use std::any::Any;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,7 +102,7 @@ impl Profiler for Stop {
 #[cfg(panic = "unwind")]
 fn end_thread() -> ! {
     // As a panic does, but without a word to the app's panic hook.
-    resume_unwind(Box::new("the time to compile is over"))
+    std::panic::resume_unwind(Box::new("the time to compile is over"))
 }
 
 /// Without unwinding it stands still for good.

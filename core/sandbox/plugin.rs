@@ -15,6 +15,7 @@ use crate::worker::{Ended, PluginError};
 /// Where a component's bytes come from.
 pub(crate) enum Source {
     /// Part of this binary.
+    #[cfg_attr(not(feature = "builtins"), allow(dead_code, reason = "nothing is embedded"))]
     Embedded { name: &'static str, bytes: &'static [u8] },
     /// Bytes the app has.
     Bytes { name: String, bytes: Vec<u8> },
