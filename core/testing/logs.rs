@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::Interest;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +34,47 @@ pub struct LogLine {
 /// assert_eq!((sum, lines[0].message.as_str(), lines[0].fields["count"].as_str()), (2, "adding", "2"));
 /// ```
 pub fn capture_logs<T>(work: impl FnOnce() -> T) -> (T, Vec<LogLine>) {
+    keep_listening();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let done = tracing::subscriber::with_default(Catcher { lines: Arc::clone(&lines), spans: AtomicU64::new(0) }, work);
     let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
     (done, lines)
+}
+
+/// From now on `tracing` asks at each line whether anybody listens.
+///
+/// Otherwise it asks once for each place that logs, when it is first reached; if another test reaches it at the very moment when a capture
+/// begins, the answer may be that nobody does, and stay so.
+pub(super) fn keep_listening() {
+    static LISTENER: OnceLock<Dispatch> = OnceLock::new();
+    LISTENER.get_or_init(|| Dispatch::new(Listener));
+}
+
+/// It wants to be asked, and wants nothing.
+struct Listener;
+
+impl Subscriber for Listener {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 struct Catcher {

@@ -76,6 +76,7 @@ impl TestVerger {
     /// # Errors
     /// As [`Builder::open`].
     pub fn open(builder: Builder, clock: &ManualClock) -> Result<Self, OpenError> {
+        super::logs::keep_listening();
         let builder = builder.clock(clock.clone());
         #[cfg(feature = "wasm")]
         let builder = builder.compile_cache(super::harness::shared_cache());
