@@ -12,20 +12,23 @@ use verger_worker::Worker;
 
 use crate::capability::{Capabilities, CapabilityCall};
 use crate::clock::{Clock, SystemClock};
+use crate::engine::{Engine, Settings};
+use crate::engine::{Notifier, Pending};
 use crate::error::OpenError;
 use crate::event::Bus;
 use crate::grant::Grant;
+use crate::plugin_error::PluginError;
 use crate::queue::{self, Backoff, EnqueueError, Lost, Retention};
-use crate::run::Surroundings;
+use crate::run::RunServices;
 #[cfg(feature = "wasm")]
 use crate::sandbox::{CompileCache, Compiler, Plugin, Source};
 use crate::schedule::{self, Schedule, ScheduleError};
 use crate::store::{
-    self, ConnectionSetup, Doing, Durability, Location, MigrationError, MigrationSet, Place, Presence, StoreError, StoreErrorKind,
+    self, ConnectionSetup, Durability, FileIdentity, Location, MigrationError, MigrationSet,
+    ProcessLock, StoreContext, StoreError, StoreErrorKind,
 };
-use crate::tick::{Owed, Wake};
-use crate::verger::{Inner, Verger};
-use crate::worker::{PluginError, Registered, Registry};
+use crate::verger::Verger;
+use crate::worker::{Registered, Registry};
 
 /// How long a claim holds when nothing renews it.
 const LEASE: Duration = Duration::from_secs(120);
@@ -43,22 +46,6 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(60);
 /// How long a built-in sweep may last.
 #[cfg(feature = "builtins")]
 const BUILT_IN_TIME: Duration = Duration::from_secs(600);
-
-/// What the engine goes by.
-pub(crate) struct Settings {
-    pub(crate) backoff: Backoff,
-    /// Of the workers that have their own.
-    pub(crate) backoffs: HashMap<String, Backoff>,
-    /// Of the queues that perform more than one job at a time.
-    pub(crate) concurrency: HashMap<String, usize>,
-    pub(crate) retention: Retention,
-}
-
-impl Settings {
-    pub(crate) fn backoff(&self, worker: &str) -> Backoff {
-        self.backoffs.get(worker).copied().unwrap_or(self.backoff)
-    }
-}
 
 /// What a Verger is to be. Nothing happens before [`open`](Self::open).
 #[must_use = "nothing happens before open()"]
@@ -114,8 +101,8 @@ impl Builder {
         }
     }
 
-    /// Takes every `.wasm` in this folder as a worker. One that is refused does not keep the others, or the app, from starting: see
-    /// [`Verger::refused_plugins`].
+    /// Takes every `.wasm` in this folder as a worker. One that is refused does not keep the
+    /// others, or the app, from starting: see [`Verger::refused_plugins`].
     pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
         self.plugin_folders.push(folder.into());
         self
@@ -127,20 +114,22 @@ impl Builder {
         self
     }
 
-    /// Takes these bytes as a worker; `what` names them in errors. Refused, it keeps Verger from opening: it is the app's own.
+    /// Takes these bytes as a worker; `what` names them in errors. Refused, it keeps Verger from
+    /// opening: it is the app's own.
     pub fn component(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.components.push((what.into(), bytes.into()));
         self
     }
 
-    /// Registers a worker that is part of the app. It is granted what its manifest asks for, unless [`grant`](Self::grant) says otherwise.
+    /// Registers a worker that is part of the app. It is granted what its manifest asks for, unless
+    /// [`grant`](Self::grant) says otherwise.
     pub fn worker(mut self, worker: impl Worker + Send + Sync + 'static) -> Self {
         self.native.push((Box::new(worker), None));
         self
     }
 
-    /// Grants a worker what it may touch. A dropped-in worker has nothing without it; for the built-in workers and the app's own it
-    /// takes the place of [`Grant::as_declared`].
+    /// Grants a worker what it may touch. A dropped-in worker has nothing without it; for the
+    /// built-in workers and the app's own it takes the place of [`Grant::as_declared`].
     pub fn grant(mut self, worker: impl Into<String>, grant: Grant) -> Self {
         self.grants.insert(worker.into(), grant);
         self
@@ -152,10 +141,11 @@ impl Builder {
         self
     }
 
-    /// Registers a function that workers may call by this name, when granted. It runs on the worker's thread. If the worker has touched
-    /// the database since its last checkpoint, its transaction is open: a slow function keeps other writers waiting, and one that
-    /// writes to the same database by another connection (an enqueue, too) waits for itself until its 10 s are over and fails. Let
-    /// the worker checkpoint before such a call, or publish an event instead.
+    /// Registers a function that workers may call by this name, when granted. It runs on the
+    /// worker's thread. If the worker has touched the database since its last checkpoint, its
+    /// transaction is open: a slow function keeps other writers waiting, and one that writes to the
+    /// same database by another connection (an enqueue, too) waits for itself until its 10 s are
+    /// over and fails. Let the worker checkpoint before such a call, or publish an event instead.
     pub fn capability(
         mut self,
         name: impl Into<String>,
@@ -165,7 +155,8 @@ impl Builder {
         self
     }
 
-    /// Registers a schedule. One whose expression is unchanged keeps its next slot; a new or a changed one starts from now.
+    /// Registers a schedule. One whose expression is unchanged keeps its next slot; a new or a
+    /// changed one starts from now.
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedules.push(schedule);
         self
@@ -183,12 +174,17 @@ impl Builder {
         self
     }
 
-    /// Sets up every connection workers use: register here the SQL functions and collations that the app's tables depend on.
+    /// Sets up every connection workers use: register here the SQL functions and collations that
+    /// the app's tables depend on.
     ///
-    /// A worker may call those functions that are registered as [innocuous](https://www.sqlite.org/c3ref/c_deterministic.html#sqliteinnocuous):
-    /// ones that only compute. The others are denied in its statements; SQLite allows them in no view or trigger either, for these
-    /// connections do not trust the schema.
-    pub fn connection_setup(mut self, setup: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static) -> Self {
+    /// A worker may call those functions that are registered as
+    /// [innocuous](https://www.sqlite.org/c3ref/c_deterministic.html#sqliteinnocuous): ones that
+    /// only compute. The others are denied in its statements; SQLite allows them in no view or
+    /// trigger either, for these connections do not trust the schema.
+    pub fn connection_setup(
+        mut self,
+        setup: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         self.setup = Some(Arc::new(setup));
         self
     }
@@ -199,10 +195,11 @@ impl Builder {
         self
     }
 
-    /// How many jobs of this queue may be performed at a time in this process, 1 to 32. Default 1. It counts in each process by itself:
-    /// another one on the same file performs its own beside them. More than one has threads of its own, while the loop runs: see
-    /// [`Verger::start`]. Since SQLite lets one transaction write at a time, that pays for workers that wait for something else before
-    /// their first statement, or between two checkpoints.
+    /// How many jobs of this queue may be performed at a time in this process, 1 to 32. Default 1.
+    /// It counts in each process by itself: another one on the same file performs its own beside
+    /// them. More than one has threads of its own, while the loop runs: see [`Verger::start`].
+    /// Since SQLite lets one transaction write at a time, that pays for workers that wait for
+    /// something else before their first statement, or between two checkpoints.
     pub fn queue(mut self, name: impl Into<String>, concurrency: usize) -> Self {
         self.settings.concurrency.insert(name.into(), concurrency.clamp(1, CONCURRENCY_MAX));
         self
@@ -220,15 +217,16 @@ impl Builder {
         self
     }
 
-    /// How long a claim holds when nothing renews it: after this long, another process takes the jobs of one that died. Default 2 min.
-    /// A worker that may run longer by its grant has a longer lease.
+    /// How long a claim holds when nothing renews it: after this long, another process takes the
+    /// jobs of one that died. Default 2 min. A worker that may run longer by its grant has a longer
+    /// lease.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// How long rows of the audit log are kept at least, whatever the worker `cleanup-audit` is told: it is the only way out of the log.
-    /// Default a day.
+    /// How long rows of the audit log are kept at least, whatever the worker `cleanup-audit` is
+    /// told: it is the only way out of the log. Default a day.
     pub fn keep_audit(mut self, at_least: Duration) -> Self {
         self.keep_audit = at_least;
         self
@@ -241,21 +239,25 @@ impl Builder {
         self
     }
 
-    /// How long compiling plugins may take at one [`open`](Self::open), all together, so that none can keep the app from starting. What is
-    /// not compiled by then is refused ([`PluginError::TooSlow`], [`PluginError::NoTimeLeft`]); smaller files come before larger ones. Those
-    /// in the [`compile_cache`](Self::compile_cache) take none of it, nor do the built-in workers. Default 60 s: a worker compiles in well
-    /// under one, an interpreter of 18 MB in 15 s where the compiler is optimised, and in minutes where it is not.
+    /// How long compiling plugins may take at one [`open`](Self::open), all together, so that none
+    /// can keep the app from starting. What is not compiled by then is refused
+    /// ([`PluginError::TooSlow`], [`PluginError::NoTimeLeft`]); smaller files come before larger
+    /// ones. Those in the [`compile_cache`](Self::compile_cache) take none of it, nor do the
+    /// built-in workers. Default 60 s: a worker compiles in well under one, an interpreter of 18 MB
+    /// in 15 s where the compiler is optimised, and in minutes where it is not.
     ///
-    /// A plugin whose code could keep the compiler busy for long is refused before ([`PluginError::TooComplex`]). So a compiler that is
-    /// stopped ends soon: after the step it is at, on one function.
+    /// A plugin whose code could keep the compiler busy for long is refused before
+    /// ([`PluginError::TooComplex`]). So a compiler that is stopped ends soon: after the step it is
+    /// at, on one function.
     #[cfg(feature = "wasm")]
     pub fn compile_limit(mut self, limit: Duration) -> Self {
         self.compile_limit = limit;
         self
     }
 
-    /// Opens the file to look at it and nothing else: it is not created, migrated, or marked as open, no job of a process that died is
-    /// taken back, and every call that would write fails. The file must have been opened for writing before.
+    /// Opens the file to look at it and nothing else: it is not created, migrated, or marked as
+    /// open, no job of a process that died is taken back, and every call that would write fails.
+    /// The file must have been opened for writing before.
     pub fn read_only(mut self) -> Self {
         if let Location::File(path) = self.location {
             self.location = Location::ReadOnly(path);
@@ -263,11 +265,13 @@ impl Builder {
         self
     }
 
-    /// Opens the database, brings its tables up to date, takes back the jobs of a process that died, and registers workers and schedules.
+    /// Opens the database, brings its tables up to date, takes back the jobs of a process that
+    /// died, and registers workers and schedules.
     ///
     /// # Errors
-    /// [`OpenError`]: the file is no database, newer than this build, or cannot be written; a worker of the app's own or a schedule is
-    /// not usable. The file is as it was then, up to migrations that were due.
+    /// [`OpenError`]: the file is no database, newer than this build, or cannot be written; a
+    /// worker of the app's own or a schedule is not usable. The file is as it was then, up to
+    /// migrations that were due.
     pub fn open(mut self) -> Result<Verger, OpenError> {
         let path = self.location.file().map(std::path::Path::to_path_buf).unwrap_or_default();
         let looking = self.location.is_read_only();
@@ -275,37 +279,42 @@ impl Builder {
             StoreErrorKind::ReadOnly if !looking => OpenError::ReadOnly { path: path.clone() },
             _ => OpenError::Database { path: path.clone(), source },
         };
-        let mut front = self.location.connect(self.durability).doing("open the database").map_err(database)?;
+        let mut front =
+            self.location.connect(self.durability).doing("open the database").map_err(database)?;
         let now = self.clock.now();
-        let mut presence = None;
+        let mut process_lock = None;
         if looking {
-            store::check(&front, &MigrationSet::ENGINE).map_err(|source| OpenError::Migration { path: path.clone(), source })?;
+            store::check(&front, &MigrationSet::ENGINE)
+                .map_err(|source| OpenError::Migration { path: path.clone(), source })?;
         } else {
             self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
             if front.is_readonly(c"main").doing("look at the database").map_err(database)? {
                 return Err(OpenError::ReadOnly { path });
             }
-            store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(|source| match source {
-                MigrationError::Store(source) => database(source),
-                source => OpenError::Migration { path: path.clone(), source },
-            })?;
+            store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(
+                |source| match source {
+                    MigrationError::Store(source) => database(source),
+                    source => OpenError::Migration { path: path.clone(), source },
+                },
+            )?;
             let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
-            presence = self.location.file().map(Presence::announce).transpose().map_err(lock)?;
-            if presence.as_ref().is_none_or(Presence::is_alone) {
+            process_lock =
+                self.location.file().map(ProcessLock::announce).transpose().map_err(lock)?;
+            if process_lock.as_ref().is_none_or(ProcessLock::is_alone) {
                 rescue_all(&mut front, now, &self.settings).map_err(database)?;
             }
-            if let Some(presence) = &mut presence {
-                presence.settle().map_err(lock)?;
+            if let Some(process_lock) = &mut process_lock {
+                process_lock.downgrade().map_err(lock)?;
             }
         }
-        let place = Place::of(&self.location);
+        let file_identity = FileIdentity::of(&self.location);
         let (registry, refused) = self.register()?;
         for refusal in &refused {
             tracing::warn!(reason = %refusal, "a plugin was refused");
         }
         let schedules = std::mem::take(&mut self.schedules);
         let verger = Verger {
-            inner: Arc::new(Inner {
+            inner: Arc::new(Engine {
                 location: self.location,
                 durability: self.durability,
                 setup: self.setup,
@@ -313,7 +322,7 @@ impl Builder {
                 idle: Mutex::new(Vec::new()),
                 registry,
                 refused,
-                surroundings: Arc::new(Surroundings {
+                services: Arc::new(RunServices {
                     capabilities: self.capabilities,
                     bus: Bus::default(),
                     lease: self.lease,
@@ -321,13 +330,13 @@ impl Builder {
                 }),
                 clock: self.clock,
                 settings: self.settings,
-                wake: Wake::default(),
+                notifier: Notifier::default(),
                 executing: Mutex::new(HashMap::new()),
-                place,
-                owed: Owed::default(),
+                file_identity,
+                pending: Pending::default(),
                 pruned_at: AtomicI64::new(now.as_millis()),
                 ticked_at: AtomicI64::new(i64::MAX),
-                _presence: presence,
+                _process_lock: process_lock,
             }),
         };
         verger.register_schedules(&schedules)?;
@@ -355,14 +364,22 @@ impl Builder {
     }
 
     #[cfg(feature = "wasm")]
-    fn register_components(&mut self, registry: &mut Registry) -> Result<Vec<PluginError>, OpenError> {
+    fn register_components(
+        &mut self,
+        registry: &mut Registry,
+    ) -> Result<Vec<PluginError>, OpenError> {
         let compiler = self.compiler();
         let plugin = |source| Plugin::new(source, Arc::clone(&compiler));
         #[cfg(feature = "builtins")]
         if self.built_ins {
             for (name, bytes) in crate::builtins::PREBUILT {
-                let grant = self.grants.get(name).cloned().unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME));
-                let built_in = Registered::component(plugin(Source::Embedded { name, bytes }), grant);
+                let grant = self
+                    .grants
+                    .get(name)
+                    .cloned()
+                    .unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME));
+                let built_in =
+                    Registered::component(plugin(Source::Embedded { name, bytes }), grant);
                 registry.add(name, &format!("the built-in worker `{name}`"), built_in)?;
             }
         }
@@ -371,10 +388,12 @@ impl Builder {
         }
         let mut files = std::mem::take(&mut self.plugin_files);
         for folder in &self.plugin_folders {
-            let listed = list(folder).map_err(|source| OpenError::Plugins { folder: folder.clone(), source })?;
+            let listed = list(folder)
+                .map_err(|source| OpenError::Plugins { folder: folder.clone(), source })?;
             files.extend(listed);
         }
-        let plugins: Vec<Plugin> = files.into_iter().map(|file| plugin(Source::File(file))).collect();
+        let plugins: Vec<Plugin> =
+            files.into_iter().map(|file| plugin(Source::File(file))).collect();
         // What takes all the time there is for compiling takes it from none but larger ones.
         let mut by_size: Vec<&Plugin> = plugins.iter().collect();
         by_size.sort_by_key(|plugin| plugin.file_size());
@@ -382,7 +401,10 @@ impl Builder {
             // Whether it is refused is asked below.
             let _ = plugin.manifest();
         }
-        Ok(plugins.into_iter().filter_map(|plugin| self.register_plugin(registry, plugin).err()).collect())
+        Ok(plugins
+            .into_iter()
+            .filter_map(|plugin| self.register_plugin(registry, plugin).err())
+            .collect())
     }
 
     #[cfg(feature = "wasm")]
@@ -397,8 +419,13 @@ impl Builder {
 
     #[cfg(not(feature = "wasm"))]
     fn register_components(&mut self, _: &mut Registry) -> Result<Vec<PluginError>, OpenError> {
-        let folders = self.plugin_folders.iter().chain(&self.plugin_files).map(|path| path.display().to_string());
-        let wanted: Vec<String> = folders.chain(self.components.iter().map(|(what, _)| what.clone())).collect();
+        let folders = self
+            .plugin_folders
+            .iter()
+            .chain(&self.plugin_files)
+            .map(|path| path.display().to_string());
+        let wanted: Vec<String> =
+            folders.chain(self.components.iter().map(|(what, _)| what.clone())).collect();
         if !wanted.is_empty() {
             tracing::warn!(
                 plugins = %wanted.join(", "),
@@ -423,14 +450,21 @@ fn list(folder: &std::path::Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Takes back what a dead process held. Reads first: a file with nothing to take back is not written.
-fn rescue_all(front: &mut Connection, now: crate::Timestamp, settings: &Settings) -> Result<(), StoreError> {
+/// Takes back what a dead process held. Reads first: a file with nothing to take back is not
+/// written.
+fn rescue_all(
+    front: &mut Connection,
+    now: crate::Timestamp,
+    settings: &Settings,
+) -> Result<(), StoreError> {
     let doing = "take back the jobs of a process that died";
     if queue::next_expiry(front).doing(doing)?.is_none() {
         return Ok(());
     }
-    let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
-    let rescued = queue::rescue(&transaction, Lost::All, now, &|worker| settings.backoff(worker)).doing(doing)?;
+    let transaction =
+        front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
+    let rescued = queue::rescue(&transaction, Lost::All, now, &|worker| settings.backoff(worker))
+        .doing(doing)?;
     transaction.commit().doing(doing)?;
     tracing::info!(rescued, "took back the jobs of a process that died");
     Ok(())
@@ -452,7 +486,10 @@ impl Verger {
                     reason: "another schedule has the same name".to_string(),
                 });
             }
-            let (args, _) = self.inner.check_job(&schedule.job.worker, &schedule.job.args).map_err(|error| refusal(schedule, error))?;
+            let (args, _) = self
+                .inner
+                .check_job(&schedule.job.worker, &schedule.job.args)
+                .map_err(|error| refusal(schedule, error))?;
             self.inner.ready(schedule.job.clone()).map_err(|error| refusal(schedule, error))?;
             checked.push((schedule, args.to_string()));
         }
@@ -460,7 +497,10 @@ impl Verger {
         let now = self.inner.clock.now();
         let mut executor = self.inner.executor();
         executor.transaction(&self.inner, |connection| {
-            checked.iter().try_for_each(|(schedule, args)| schedule::upsert(connection, schedule, args, now)).doing("store the schedules")
+            checked
+                .iter()
+                .try_for_each(|(schedule, args)| schedule::upsert(connection, schedule, args, now))
+                .doing("store the schedules")
         })?;
         self.inner.put_back(executor);
         Ok(())
@@ -470,7 +510,9 @@ impl Verger {
 fn refusal(schedule: &Schedule, error: EnqueueError) -> ScheduleError {
     let name = schedule.name.clone();
     match error {
-        EnqueueError::UnknownWorker { name: worker, known } => ScheduleError::UnknownWorker { name, worker, known },
+        EnqueueError::UnknownWorker { name: worker, known } => {
+            ScheduleError::UnknownWorker { name, worker, known }
+        }
         EnqueueError::Manifest(source) => ScheduleError::Args { name, source },
         EnqueueError::Plugin(source) => ScheduleError::Plugin { name, source },
         EnqueueError::Store(source) => ScheduleError::Store(source),

@@ -8,9 +8,15 @@ use crate::verger::Verger;
 /// The components, by the names of their workers. `plugins/rebuild` makes them from `plugins/`.
 pub(crate) const PREBUILT: [(&str, &[u8]); 4] = [
     ("cleanup-audit", include_bytes!("../plugins/prebuilt/cleanup-audit.wasm")),
-    ("cleanup-expired-invitations", include_bytes!("../plugins/prebuilt/cleanup-expired-invitations.wasm")),
+    (
+        "cleanup-expired-invitations",
+        include_bytes!("../plugins/prebuilt/cleanup-expired-invitations.wasm"),
+    ),
     ("reconcile-memberships", include_bytes!("../plugins/prebuilt/reconcile-memberships.wasm")),
-    ("reconcile-webhook-events", include_bytes!("../plugins/prebuilt/reconcile-webhook-events.wasm")),
+    (
+        "reconcile-webhook-events",
+        include_bytes!("../plugins/prebuilt/reconcile-webhook-events.wasm"),
+    ),
 ];
 
 /// What [`Verger::reconcile_memberships`] did.
@@ -34,39 +40,54 @@ pub struct WebhookEventsReconciled {
 }
 
 impl Verger {
-    /// Deletes the invitations of this table that were not accepted and expired more than `retention_days` days ago, of all tenants;
-    /// how many. The worker `cleanup-expired-invitations`, called directly.
+    /// Deletes the invitations of this table that were not accepted and expired more than
+    /// `retention_days` days ago, of all tenants; how many. The worker
+    /// `cleanup-expired-invitations`, called directly.
     ///
     /// # Errors
     /// [`PerformError`] for a table that is not there or `retention_days` that are not 1 or more.
-    pub fn cleanup_expired_invitations(&self, table: &str, retention_days: u32) -> Result<u64, PerformError> {
+    pub fn cleanup_expired_invitations(
+        &self,
+        table: &str,
+        retention_days: u32,
+    ) -> Result<u64, PerformError> {
         let args = json!({"organization_id": null, "actor_id": null, "table": table, "retention_days": retention_days});
         self.built_in("cleanup-expired-invitations", args, |result| result("deleted"))
     }
 
-    /// Deletes rows of the audit log that were written more than `retention_days` days ago; `None` keeps them for ever. How many went;
-    /// what stays still verifies. The worker `cleanup-audit`, called directly.
+    /// Deletes rows of the audit log that were written more than `retention_days` days ago; `None`
+    /// keeps them for ever. How many went; what stays still verifies. The worker `cleanup-audit`,
+    /// called directly.
     ///
     /// # Errors
     /// [`PerformError`] for 0 days.
     pub fn cleanup_audit(&self, retention_days: Option<u32>) -> Result<u64, PerformError> {
-        self.built_in("cleanup-audit", json!({ "retention_days": retention_days }), |result| result("deleted"))
-    }
-
-    /// Sets the memberships of this table that are active or suspended past their expiry to `expired`, of all tenants. The worker
-    /// `reconcile-memberships`, called directly.
-    ///
-    /// # Errors
-    /// [`PerformError`] for a table that is not there.
-    pub fn reconcile_memberships(&self, table: &str) -> Result<MembershipsReconciled, PerformError> {
-        let args = json!({"organization_id": null, "actor_id": null, "table": table});
-        self.built_in("reconcile-memberships", args, |result| {
-            Some(MembershipsReconciled { scanned: result("scanned")?, updated: result("updated")?, errors: result("errors")? })
+        self.built_in("cleanup-audit", json!({ "retention_days": retention_days }), |result| {
+            result("deleted")
         })
     }
 
-    /// Links the orphaned webhook events of this table to their deliveries: of one tenant, or of all. The worker
-    /// `reconcile-webhook-events`, called directly.
+    /// Sets the memberships of this table that are active or suspended past their expiry to
+    /// `expired`, of all tenants. The worker `reconcile-memberships`, called directly.
+    ///
+    /// # Errors
+    /// [`PerformError`] for a table that is not there.
+    pub fn reconcile_memberships(
+        &self,
+        table: &str,
+    ) -> Result<MembershipsReconciled, PerformError> {
+        let args = json!({"organization_id": null, "actor_id": null, "table": table});
+        self.built_in("reconcile-memberships", args, |result| {
+            Some(MembershipsReconciled {
+                scanned: result("scanned")?,
+                updated: result("updated")?,
+                errors: result("errors")?,
+            })
+        })
+    }
+
+    /// Links the orphaned webhook events of this table to their deliveries: of one tenant, or of
+    /// all. The worker `reconcile-webhook-events`, called directly.
     ///
     /// # Errors
     /// [`PerformError`] for a table that is not there or a `max_age_minutes` of 0.
@@ -89,7 +110,12 @@ impl Verger {
         read: impl FnOnce(&dyn Fn(&str) -> Option<u64>) -> Option<T>,
     ) -> Result<T, PerformError> {
         let performed = self.perform_now(worker, args)?;
-        let field = |name: &str| performed.result().and_then(|result| result.get(name)).and_then(Json::as_u64);
-        read(&field).ok_or_else(|| PerformError::Unexpected { worker: worker.to_string(), found: format!("{:?}", performed.outcome) })
+        let field = |name: &str| {
+            performed.result().and_then(|result| result.get(name)).and_then(Json::as_u64)
+        };
+        read(&field).ok_or_else(|| PerformError::Unexpected {
+            worker: worker.to_string(),
+            found: format!("{:?}", performed.outcome),
+        })
     }
 }

@@ -21,7 +21,8 @@ pub struct CapabilityCall<'a> {
     pub job: Option<JobId>,
     /// For whom the job runs. Ids for logs: it must not authorize anything.
     pub scope: Option<&'a Scope>,
-    /// How long the attempt may still last. A function that waits must not wait longer: nothing can interrupt it.
+    /// How long the attempt may still last. A function that waits must not wait longer: nothing can
+    /// interrupt it.
     pub time_left: Duration,
 }
 
@@ -34,7 +35,11 @@ pub(crate) struct Capabilities {
 }
 
 impl Capabilities {
-    pub(crate) fn add(&mut self, name: String, function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static) {
+    pub(crate) fn add(
+        &mut self,
+        name: String,
+        function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
+    ) {
         self.functions.insert(name, Arc::new(function));
     }
 

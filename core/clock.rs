@@ -7,8 +7,9 @@ use crate::time::Timestamp;
 
 /// A clock. Everything Verger does, its SQL and its workers included, reads the one it was given.
 ///
-/// It tells wall time: it may jump, forward after a suspend and backward when someone sets it. Limits on how long a worker
-/// may run are measured with the monotonic timer of the machine and do not depend on it.
+/// It tells wall time: it may jump, forward after a suspend and backward when someone sets it.
+/// Limits on how long a worker may run are measured with the monotonic timer of the machine and do
+/// not depend on it.
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> Timestamp;
@@ -19,12 +20,17 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the system's clock"
+    )]
     fn now(&self) -> Timestamp {
         let now = SystemTime::now();
         let millis = match now.duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
+            Err(before) => {
+                i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis)
+            }
         };
         Timestamp::from_millis(millis)
     }
@@ -36,7 +42,8 @@ impl<C: Clock> Clock for Arc<C> {
     }
 }
 
-/// A clock moved by a constant, so that a tick for a given instant sees that instant and the time that passes from there.
+/// A clock moved by a constant, so that a tick for a given instant sees that instant and the time
+/// that passes from there.
 pub(crate) struct Shifted {
     clock: Arc<dyn Clock>,
     by_millis: i64,

@@ -1,19 +1,20 @@
 //! The errors of the façade.
 //!
-//! Each kind of operation has an enum of its own, so that a caller matches on what can happen there; all convert into [`Error`]. An
-//! error's text says what was tried, on what, and what to do; the cause is kept as its source.
+//! Each kind of operation has an enum of its own, so that a caller matches on what can happen
+//! there; all convert into [`Error`]. An error's text says what was tried, on what, and what to do;
+//! the cause is kept as its source.
 
 use std::path::PathBuf;
 
 use verger_worker::AuditFault;
 
 use crate::audit::ChainError;
+use crate::engine::LoopError;
+use crate::plugin_error::PluginError;
 use crate::queue::EnqueueError;
 use crate::run::AttemptError;
 use crate::schedule::ScheduleError;
 use crate::store::{MigrationError, StoreError};
-use crate::tick::LoopError;
-use crate::worker::PluginError;
 
 /// Anything that can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +99,8 @@ pub enum OpenError {
     Schedule(#[from] ScheduleError),
 }
 
-/// A worker that was called directly did not succeed. Nothing it wrote since its last checkpoint was kept.
+/// A worker that was called directly did not succeed. Nothing it wrote since its last checkpoint
+/// was kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PerformError {

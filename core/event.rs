@@ -64,7 +64,8 @@ impl Bus {
     }
 }
 
-/// Receives what workers publish, from the moment it was made. Holds up to 4,096 messages that were not taken yet.
+/// Receives what workers publish, from the moment it was made. Holds up to 4,096 messages that were
+/// not taken yet.
 #[derive(Debug)]
 pub struct Subscription {
     receiver: Receiver<Event>,
@@ -78,7 +79,8 @@ impl Subscription {
         self.receiver.try_recv().ok()
     }
 
-    /// The next message, waiting at most this long. `None` when none came, or when Verger was closed.
+    /// The next message, waiting at most this long. `None` when none came, or when Verger was
+    /// closed.
     #[must_use]
     pub fn next_within(&self, wait: Duration) -> Option<Event> {
         self.receiver.recv_timeout(wait).ok()

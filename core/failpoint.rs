@@ -1,4 +1,5 @@
-//! Places where a crash hurts most: a test can have the process end there, as abruptly as if it were killed.
+//! Places where a crash hurts most: a test can have the process end there, as abruptly as if it
+//! were killed.
 //!
 //! Without the feature `testing` nothing of this is compiled in.
 
@@ -31,8 +32,14 @@ mod armed {
 
     impl Failpoint {
         /// Every place.
-        pub const ALL: [Self; 6] =
-            [Self::Claimed, Self::Performed, Self::BeforeCommit, Self::AfterCommit, Self::BeforeCheckpoint, Self::AfterCheckpoint];
+        pub const ALL: [Self; 6] = [
+            Self::Claimed,
+            Self::Performed,
+            Self::BeforeCommit,
+            Self::AfterCommit,
+            Self::BeforeCheckpoint,
+            Self::AfterCheckpoint,
+        ];
 
         /// Has this process end, by `abort`, the `nth` time it comes by here, counted from 1.
         pub fn abort_at(self, nth: u32) {

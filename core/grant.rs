@@ -38,8 +38,8 @@ impl Grant {
         Self::default()
     }
 
-    /// A grant of all that the worker's manifest asks for, tables named by args included. For workers the app ships itself;
-    /// the built-in workers have it.
+    /// A grant of all that the worker's manifest asks for, tables named by args included. For
+    /// workers the app ships itself; the built-in workers have it.
     #[must_use]
     pub fn as_declared() -> Self {
         Self { as_declared: true, ..Self::default() }
@@ -78,22 +78,31 @@ impl Grant {
 
     /// May read these columns of this table and no others.
     #[must_use]
-    pub fn read_columns<C: Into<String>>(self, table: impl Into<String>, columns: impl IntoIterator<Item = C>) -> Self {
+    pub fn read_columns<C: Into<String>>(
+        self,
+        table: impl Into<String>,
+        columns: impl IntoIterator<Item = C>,
+    ) -> Self {
         self.columns(table, Verb::Read, columns)
     }
 
     /// May update these columns of this table and no others.
     #[must_use]
-    pub fn update_columns<C: Into<String>>(self, table: impl Into<String>, columns: impl IntoIterator<Item = C>) -> Self {
+    pub fn update_columns<C: Into<String>>(
+        self,
+        table: impl Into<String>,
+        columns: impl IntoIterator<Item = C>,
+    ) -> Self {
         self.columns(table, Verb::Update, columns)
     }
 
     /// The column that holds the tenant in every granted table that has it.
     ///
-    /// With it a job that has an `organization_id` sees, changes and counts only that tenant's rows, whatever SQL its worker sends: a row
-    /// it inserts gets the tenant, and a table without the column is refused unless it is [`shared`](Self::shared). A job whose
-    /// `organization_id` is null, and a worker that is not tenant-aware, are not confined. A confined table needs a primary key to be
-    /// updated or deleted from, and takes no UPSERT (SQLite has none for views).
+    /// With it a job that has an `organization_id` sees, changes and counts only that tenant's
+    /// rows, whatever SQL its worker sends: a row it inserts gets the tenant, and a table without
+    /// the column is refused unless it is [`shared`](Self::shared). A job whose `organization_id`
+    /// is null, and a worker that is not tenant-aware, are not confined. A confined table needs a
+    /// primary key to be updated or deleted from, and takes no UPSERT (SQLite has none for views).
     ///
     /// This contains code. It does not authorize a user: scopes stay audit-only.
     #[must_use]
@@ -116,8 +125,9 @@ impl Grant {
         self
     }
 
-    /// Only for the component with this SHA-256, in hexadecimal digits, as `verger plugin inspect` prints it. Another file of the same
-    /// worker, a new version too, is refused until someone has looked at it.
+    /// Only for the component with this SHA-256, in hexadecimal digits, as `verger plugin inspect`
+    /// prints it. Another file of the same worker, a new version too, is refused until someone has
+    /// looked at it.
     #[must_use]
     pub fn for_digest(mut self, sha256: impl Into<String>) -> Self {
         self.digest = Some(sha256.into().trim().to_lowercase());
@@ -132,15 +142,24 @@ impl Grant {
         self.digest.as_deref()
     }
 
-    /// What a worker asks for and this does not give it. A table that an arg names is the one it names by default.
+    /// What a worker asks for and this does not give it. A table that an arg names is the one it
+    /// names by default.
     pub(crate) fn withholds(&self, manifest: &Manifest) -> Option<Withheld> {
         if self.as_declared {
             return None;
         }
         let effective = Effective::of(manifest, self, &Args::default());
-        let capabilities: Vec<String> = manifest.capabilities.iter().filter(|name| !self.capabilities.contains(*name)).cloned().collect();
-        let tables: Vec<(String, Vec<Verb>)> =
-            effective.withheld.into_iter().map(|(table, verbs)| (table, verbs.into_iter().collect())).collect();
+        let capabilities: Vec<String> = manifest
+            .capabilities
+            .iter()
+            .filter(|name| !self.capabilities.contains(*name))
+            .cloned()
+            .collect();
+        let tables: Vec<(String, Vec<Verb>)> = effective
+            .withheld
+            .into_iter()
+            .map(|(table, verbs)| (table, verbs.into_iter().collect()))
+            .collect();
         if tables.is_empty() && capabilities.is_empty() {
             return None;
         }
@@ -166,7 +185,12 @@ impl Grant {
         self
     }
 
-    fn columns<C: Into<String>>(mut self, table: impl Into<String>, verb: Verb, columns: impl IntoIterator<Item = C>) -> Self {
+    fn columns<C: Into<String>>(
+        mut self,
+        table: impl Into<String>,
+        verb: Verb,
+        columns: impl IntoIterator<Item = C>,
+    ) -> Self {
         let columns = columns.into_iter().map(|column| column.into().to_lowercase());
         let verbs = &mut self.tables.entry(table.into().to_lowercase()).or_default().verbs;
         // All columns, once granted, stay granted.
@@ -183,8 +207,8 @@ impl Grant {
     }
 }
 
-/// What a worker asks for in its manifest and its grant does not give it: what a new version wants more than the one that was granted.
-/// It runs without.
+/// What a worker asks for in its manifest and its grant does not give it: what a new version wants
+/// more than the one that was granted. It runs without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Withheld {
@@ -202,7 +226,9 @@ impl fmt::Display for Withheld {
             let verbs: Vec<String> = verbs.iter().map(Verb::to_string).collect();
             format!("{} on table {table}", verbs.join(", "))
         });
-        let asked: Vec<String> = tables.chain(self.capabilities.iter().map(|name| format!("capability `{name}`"))).collect();
+        let asked: Vec<String> = tables
+            .chain(self.capabilities.iter().map(|name| format!("capability `{name}`")))
+            .collect();
         write!(f, "worker `{}` asks for what it is not granted: {}", self.worker, asked.join("; "))
     }
 }
@@ -214,10 +240,11 @@ pub struct Limits {
     pub time: Duration,
     /// Bytes of linear memory, all its memories together. Default 64 MiB.
     pub memory_bytes: usize,
-    /// Bytes of memory its SQL statements may take together: to sort, to group, to keep a recursive query. Default 256 MiB. What the rest
-    /// of the app makes SQLite take meanwhile counts too.
+    /// Bytes of memory its SQL statements may take together: to sort, to group, to keep a recursive
+    /// query. Default 256 MiB. What the rest of the app makes SQLite take meanwhile counts too.
     pub sql_memory_bytes: usize,
-    /// Bytes of values its queries may return in one chunk, and of parameters it may send in one call. Default 16 MiB.
+    /// Bytes of values its queries may return in one chunk, and of parameters it may send in one
+    /// call. Default 16 MiB.
     pub chunk_bytes: usize,
     /// SQL statements it may run, each set of parameters counted. Default 10,000,000.
     pub statements: u64,
@@ -265,11 +292,18 @@ impl Effective {
         for ask in &manifest.tables {
             let table = ask.resolve(args).to_lowercase();
             for verb in &ask.verbs {
-                let columns =
-                    if grant.as_declared { Some(&None) } else { grant.tables.get(&table).and_then(|granted| granted.verbs.get(verb)) };
+                let columns = if grant.as_declared {
+                    Some(&None)
+                } else {
+                    grant.tables.get(&table).and_then(|granted| granted.verbs.get(verb))
+                };
                 match columns {
                     Some(columns) => {
-                        tables.entry(table.clone()).or_default().verbs.insert(*verb, columns.clone());
+                        tables
+                            .entry(table.clone())
+                            .or_default()
+                            .verbs
+                            .insert(*verb, columns.clone());
                     }
                     None => {
                         withheld.entry(table.clone()).or_default().insert(*verb);
@@ -278,7 +312,10 @@ impl Effective {
             }
         }
         let asked = manifest.capabilities.iter();
-        let capabilities = asked.filter(|name| grant.as_declared || grant.capabilities.contains(*name)).cloned().collect();
+        let capabilities = asked
+            .filter(|name| grant.as_declared || grant.capabilities.contains(*name))
+            .cloned()
+            .collect();
         Self {
             worker: format!("worker {}", manifest.name),
             tables,
@@ -308,8 +345,14 @@ impl Effective {
         &self.worker
     }
 
-    /// Whether a verb on a table, and on a column of it, is covered. The error names what is denied and what is granted.
-    pub(crate) fn check(&self, verb: Verb, table: &str, column: Option<&str>) -> Result<(), String> {
+    /// Whether a verb on a table, and on a column of it, is covered. The error names what is denied
+    /// and what is granted.
+    pub(crate) fn check(
+        &self,
+        verb: Verb,
+        table: &str,
+        column: Option<&str>,
+    ) -> Result<(), String> {
         let key = table.to_lowercase();
         let granted = self.tables.get(&key);
         match granted.and_then(|granted| granted.verbs.get(&verb)) {
@@ -330,7 +373,9 @@ impl Effective {
             None => {}
         }
         let has = match granted {
-            Some(granted) => granted.verbs.keys().map(Verb::to_string).collect::<Vec<_>>().join(", "),
+            Some(granted) => {
+                granted.verbs.keys().map(Verb::to_string).collect::<Vec<_>>().join(", ")
+            }
             None => "nothing".to_string(),
         };
         let why = if self.withheld.get(&key).is_some_and(|verbs| verbs.contains(&verb)) {
@@ -380,7 +425,8 @@ mod tests {
 
     #[test]
     fn what_is_granted_but_not_declared_stays_closed() {
-        let effective = Effective::of(&manifest(), &Grant::new().write("totals").read("users"), &args("{}"));
+        let effective =
+            Effective::of(&manifest(), &Grant::new().write("totals").read("users"), &args("{}"));
         assert!(effective.check(Verb::Insert, "totals", None).is_ok());
         assert_eq!(
             effective.check(Verb::Delete, "totals", None).unwrap_err(),
@@ -392,11 +438,19 @@ mod tests {
     #[test]
     fn a_table_named_by_an_arg_needs_its_own_grant() {
         let grant = Grant::new().read("orders");
-        assert!(Effective::of(&manifest(), &grant, &args("{}")).check(Verb::Read, "Orders", Some("id")).is_ok());
+        assert!(
+            Effective::of(&manifest(), &grant, &args("{}"))
+                .check(Verb::Read, "Orders", Some("id"))
+                .is_ok()
+        );
         let other = Effective::of(&manifest(), &grant, &args(r#"{"table":"users"}"#));
         assert!(other.check(Verb::Read, "users", None).is_err());
-        assert!(other.check(Verb::Read, "orders", None).is_err(), "the default is not in force when the arg names another");
-        let declared = Effective::of(&manifest(), &Grant::as_declared(), &args(r#"{"table":"users"}"#));
+        assert!(
+            other.check(Verb::Read, "orders", None).is_err(),
+            "the default is not in force when the arg names another"
+        );
+        let declared =
+            Effective::of(&manifest(), &Grant::as_declared(), &args(r#"{"table":"users"}"#));
         assert!(declared.check(Verb::Update, "users", Some("x")).is_ok());
     }
 
@@ -406,13 +460,24 @@ mod tests {
             Grant::new().read("orders").write("totals").withholds(&manifest()).unwrap().to_string(),
             "worker `w` asks for what it is not granted: update on table orders; capability `mailer`"
         );
-        assert_eq!(Grant::new().write("orders").write("totals").capability("mailer").withholds(&manifest()), None);
+        assert_eq!(
+            Grant::new()
+                .write("orders")
+                .write("totals")
+                .capability("mailer")
+                .withholds(&manifest()),
+            None
+        );
         assert_eq!(Grant::as_declared().withholds(&manifest()), None);
     }
 
     #[test]
     fn columns_narrow_a_verb() {
-        let effective = Effective::of(&manifest(), &Grant::new().read_columns("orders", ["id", "State"]), &args("{}"));
+        let effective = Effective::of(
+            &manifest(),
+            &Grant::new().read_columns("orders", ["id", "State"]),
+            &args("{}"),
+        );
         assert!(effective.check(Verb::Read, "orders", Some("state")).is_ok());
         assert!(effective.check(Verb::Read, "orders", None).is_ok());
         assert_eq!(

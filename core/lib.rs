@@ -1,6 +1,15 @@
 #![doc = include_str!("../README.md")]
-// Data flows one way: clock → schedule → queue → worker → sandbox → run → store → audit. A module never reaches back up.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise"))]
+// Data flows one way: clock → schedule → queue → worker → sandbox → run → store → audit. A module
+// never reaches back up.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test stops at the first surprise"
+    )
+)]
 
 mod audit;
 mod builder;
@@ -8,11 +17,13 @@ mod builder;
 mod builtins;
 mod capability;
 mod clock;
+mod engine;
 mod error;
 mod event;
 mod failpoint;
 mod grant;
 mod membership;
+mod plugin_error;
 mod queue;
 mod run;
 #[cfg(feature = "wasm")]
@@ -21,7 +32,6 @@ mod schedule;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod tick;
 mod time;
 mod verger;
 mod worker;
@@ -32,23 +42,26 @@ pub use builder::Builder;
 pub use builtins::{MembershipsReconciled, WebhookEventsReconciled};
 pub use capability::CapabilityCall;
 pub use clock::{Clock, SystemClock};
+pub use engine::{AttemptOutcome, AttemptReport, LoopError, TableChange, TickLoop, TickReport};
 pub use error::{AuditError, Error, OpenError, PerformError};
 pub use event::{Event, Subscription};
 pub use grant::{Grant, Limits, Withheld};
 pub use membership::normalized_membership_state;
-pub use queue::{Attempted, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, JobState, NewJob, QueueRow, Retention};
+pub use plugin_error::PluginError;
+pub use queue::{
+    Attempted, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, JobState, NewJob, QueueRow,
+    Retention,
+};
 pub use run::AttemptError;
 #[cfg(feature = "wasm")]
 pub use sandbox::CompileCache;
 pub use schedule::{
-    ClockChange, Expression, ExpressionError, FieldName, FireOutcome, FireRow, Fired, Missed, Overlap, Schedule, ScheduleError,
-    ScheduleRow, Upcoming, ZoneError, parse_zone, upcoming,
+    ClockChange, Expression, ExpressionError, FieldName, FireOutcome, FireRow, Fired, Missed,
+    Overlap, Schedule, ScheduleError, ScheduleRow, Upcoming, ZoneError, parse_zone, upcoming,
 };
 pub use store::{Durability, MigrationError, StoreError, StoreErrorKind};
-pub use tick::{AttemptOutcome, AttemptReport, LoopError, TableChange, TickLoop, TickReport};
 pub use time::Timestamp;
 pub use verger::{Performance, Verger};
-pub use worker::PluginError;
 
 /// The connection library the app shares with Verger: its `Transaction` is what `enqueue_in` takes.
 pub use rusqlite;

@@ -2,10 +2,11 @@
 
 use crate::time::Timestamp;
 
-/// The state a membership counts as at this instant: `expired` when it is active or suspended past its expiry, else what is stored.
+/// The state a membership counts as at this instant: `expired` when it is active or suspended past
+/// its expiry, else what is stored.
 ///
-/// This check stays the authority for decisions about access. The worker only brings the stored state after it, so between two of its
-/// runs a stored `active` may already be over.
+/// This check stays the authority for decisions about access. The worker only brings the stored
+/// state after it, so between two of its runs a stored `active` may already be over.
 ///
 /// ```
 /// use verger::{Timestamp, normalized_membership_state};
@@ -17,7 +18,11 @@ use crate::time::Timestamp;
 /// assert_eq!(normalized_membership_state("suspended", None, noon), "suspended");
 /// ```
 #[must_use]
-pub fn normalized_membership_state(state: &str, expires_at: Option<Timestamp>, now: Timestamp) -> &str {
+pub fn normalized_membership_state(
+    state: &str,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> &str {
     let over = expires_at.is_some_and(|expires_at| expires_at < now);
     if over && matches!(state, "active" | "suspended") { "expired" } else { state }
 }

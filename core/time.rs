@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// An instant: milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted. Every time in Verger's tables is one.
+/// An instant: milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted. Every time in
+/// Verger's tables is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -58,7 +59,8 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC, with milliseconds only where there are some; the bare number beyond the years chrono can hold.
+/// RFC 3339 in UTC, with milliseconds only where there are some; the bare number beyond the years
+/// chrono can hold.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_utc() {

@@ -1,185 +1,42 @@
 //! The façade: one Verger on one database.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::Value as Json;
-use verger_worker::{Args, AuditEvent, Manifest, Outcome};
+use verger_worker::{AuditEvent, Manifest, Outcome};
 
 use crate::audit::{self, AuditFilter, AuditRow, ChainError, Log, Stamp, Verified};
-use crate::builder::{Builder, Settings};
-use crate::clock::Clock;
+use crate::builder::Builder;
+use crate::engine::{self, Engine, LoopError, TableChange, TickLoop, TickReport};
 use crate::error::{AuditError, Error, PerformError};
 use crate::event::Subscription;
 use crate::grant::Withheld;
-use crate::queue::{self, Backoff, Cancelled, EnqueueError, Enqueued, Inserting, Job, JobFilter, JobId, NewJob, QueueRow, Ready};
-use crate::run::{Interrupt, Interrupted, Surroundings};
+use crate::plugin_error::PluginError;
+use crate::queue::{
+    self, Cancelled, EnqueueError, Enqueued, Inserting, Job, JobFilter, JobId, NewJob, QueueRow,
+};
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
-use crate::store::{self, ConnectionSetup, Doing, Durability, Location, MigrationSet, Place, Presence, StoreError, WorkConnection};
-use crate::tick::{self, Executor, LoopError, Owed, TableChange, TickLoop, TickReport, Wake};
+use crate::store::{self, Location, MigrationSet, StoreContext, StoreError};
 use crate::time::Timestamp;
-use crate::worker::{Ended, PluginError, Registered, Registry};
+use crate::worker::{Ended, Registered};
 
 /// A durable job queue with schedules, workers and an audit log, in one SQLite database.
 ///
-/// It is `Send + Sync`; clones are cheap and stand for the same Verger. See the [crate's page](crate) for how to begin.
+/// It is `Send + Sync`; clones are cheap and stand for the same Verger. See the [crate's
+/// page](crate) for how to begin.
 #[derive(Clone)]
 pub struct Verger {
-    pub(crate) inner: Arc<Inner>,
-}
-
-/// What all clones share.
-pub(crate) struct Inner {
-    pub(crate) location: Location,
-    pub(crate) durability: Durability,
-    pub(crate) setup: Option<ConnectionSetup>,
-    /// The app's side: enqueues and reads. It keeps a database in memory alive.
-    pub(crate) front: Mutex<Connection>,
-    /// Executors that wait for work.
-    pub(crate) idle: Mutex<Vec<Executor>>,
-    pub(crate) registry: Registry,
-    pub(crate) refused: Vec<PluginError>,
-    pub(crate) surroundings: Arc<Surroundings>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) settings: Settings,
-    pub(crate) wake: Wake,
-    /// The jobs being performed, and how to stop them.
-    pub(crate) executing: Mutex<HashMap<JobId, Interrupt>>,
-    /// The file, to notice when it is another.
-    pub(crate) place: Place,
-    /// Ends of attempts that could not be written yet.
-    pub(crate) owed: Owed,
-    /// When finished jobs were last looked through, in unix milliseconds.
-    pub(crate) pruned_at: AtomicI64,
-    /// When the last tick was made, in unix milliseconds; `i64::MAX` before the first.
-    pub(crate) ticked_at: AtomicI64,
-    pub(crate) _presence: Option<Presence>,
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verger").field("location", &self.location).finish_non_exhaustive()
-    }
+    pub(crate) inner: Arc<Engine>,
 }
 
 impl fmt::Debug for Verger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
-    }
-}
-
-/// A job is registered as executing as long as this lives.
-pub(crate) struct Executing<'a> {
-    inner: &'a Inner,
-    id: JobId,
-}
-
-impl Drop for Executing<'_> {
-    fn drop(&mut self) {
-        lock(&self.inner.executing).remove(&self.id);
-    }
-}
-
-/// What these mutexes guard is whole after any panic: plain collections, and a connection whose transactions roll back on drop.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Inner {
-    pub(crate) fn open_work_connection(&self) -> rusqlite::Result<WorkConnection> {
-        WorkConnection::open(&self.location, self.durability, self.setup.as_ref())
-    }
-
-    pub(crate) fn executor(&self) -> Executor {
-        lock(&self.idle).pop().unwrap_or_else(Executor::new)
-    }
-
-    pub(crate) fn put_back(&self, executor: Executor) {
-        lock(&self.idle).push(executor);
-    }
-
-    pub(crate) fn backoff(&self, worker: &str) -> Backoff {
-        self.settings.backoff(worker)
-    }
-
-    pub(crate) fn running(&self, id: JobId, interrupt: &Interrupt) -> Executing<'_> {
-        lock(&self.executing).insert(id, interrupt.clone());
-        Executing { inner: self, id }
-    }
-
-    /// Tells a job that this process performs to stop: whether there is one.
-    fn tell_to_stop(&self, job: JobId) -> bool {
-        let executing = lock(&self.executing);
-        let interrupt = executing.get(&job);
-        interrupt.inspect(|interrupt| interrupt.raise(Interrupted::Cancelled)).is_some()
-    }
-
-    pub(crate) fn interrupt_all(&self, why: Interrupted) {
-        lock(&self.executing).values().for_each(|interrupt| interrupt.raise(why));
-    }
-
-    /// Whether so much time has passed since finished jobs were last looked through; if so, it counts as done now.
-    pub(crate) fn prune_is_due(&self, now: Timestamp, every: Duration) -> bool {
-        let last = self.pruned_at.load(Ordering::Relaxed);
-        let due = now.as_millis().abs_diff(last) >= u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
-        if due {
-            self.pruned_at.store(now.as_millis(), Ordering::Relaxed);
-        }
-        due
-    }
-
-    /// Has the next tick look through finished jobs again.
-    pub(crate) fn prune_soon(&self) {
-        self.pruned_at.store(i64::MIN, Ordering::Relaxed);
-    }
-
-    /// Gives memory back that big sweeps left in the page caches.
-    pub(crate) fn shrink(&self) {
-        // Nothing depends on it.
-        let _ = lock(&self.front).release_memory();
-    }
-
-    fn front(&self) -> MutexGuard<'_, Connection> {
-        lock(&self.front)
-    }
-
-    /// Writes as the app's side does, in one transaction.
-    fn write<T>(&self, doing: &'static str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        self.place.check()?;
-        let mut front = self.front();
-        let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
-        let done = work(&transaction).doing(doing)?;
-        transaction.commit().doing(doing)?;
-        Ok(done)
-    }
-
-    /// Checks a job against its worker: its args, with nothing filled in, and whether it is tenant-aware.
-    pub(crate) fn check_job(&self, worker: &str, args: &Json) -> Result<(Args, bool), EnqueueError> {
-        self.check_args(worker, args.clone())
-    }
-
-    fn check_args(&self, worker: &str, args: Json) -> Result<(Args, bool), EnqueueError> {
-        let manifest = self.manifest(worker)?;
-        let args = Args::from_json(args).map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
-        manifest.check_args(&args)?;
-        Ok((args, manifest.tenant_aware))
-    }
-
-    fn manifest(&self, worker: &str) -> Result<&Manifest, EnqueueError> {
-        match self.registry.get(worker) {
-            Some(registered) => Ok(registered.manifest()?),
-            None => Err(EnqueueError::UnknownWorker { name: worker.to_string(), known: self.registry.known() }),
-        }
-    }
-
-    pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
-        let (args, tenant_aware) = self.check_args(&job.worker, job.args.take())?;
-        Ready::new(job, &args, tenant_aware)
     }
 }
 
@@ -191,8 +48,8 @@ impl Verger {
 
     /// Begins to open a fresh database in memory, gone with its last clone: for tests.
     ///
-    /// Its connections lock each other out as those of a file without WAL do: while a worker's transaction is open, reads from elsewhere
-    /// wait for it.
+    /// Its connections lock each other out as those of a file without WAL do: while a worker's
+    /// transaction is open, reads from elsewhere wait for it.
     pub fn in_memory() -> Builder {
         Builder::new(Location::memory())
     }
@@ -206,13 +63,14 @@ impl Verger {
     /// Enqueues a job, in a transaction of its own, and wakes the loop.
     ///
     /// # Errors
-    /// [`EnqueueError`] for an unknown worker, args that lack keys (all are named) or are no object, a setting out of bounds, or a
-    /// database that cannot be written. Nothing is written then.
+    /// [`EnqueueError`] for an unknown worker, args that lack keys (all are named) or are no
+    /// object, a setting out of bounds, or a database that cannot be written. Nothing is written
+    /// then.
     pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
         let ready = self.inner.ready(job)?;
-        self.inner.place.check()?;
+        self.inner.file_identity.check()?;
         let enqueued = queue::insert(&self.inner.front(), &ready, self.inner.clock.now())?;
-        self.inner.wake.ring();
+        self.inner.notifier.ring();
         Ok(enqueued)
     }
 
@@ -220,43 +78,58 @@ impl Verger {
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue), for the first job that is refused.
-    pub fn enqueue_all(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Vec<Enqueued>, EnqueueError> {
-        let ready = jobs.into_iter().map(|job| self.inner.ready(job)).collect::<Result<Vec<_>, _>>()?;
-        self.inner.place.check()?;
+    pub fn enqueue_all(
+        &self,
+        jobs: impl IntoIterator<Item = NewJob>,
+    ) -> Result<Vec<Enqueued>, EnqueueError> {
+        let ready =
+            jobs.into_iter().map(|job| self.inner.ready(job)).collect::<Result<Vec<_>, _>>()?;
+        self.inner.file_identity.check()?;
         let now = self.inner.clock.now();
         let mut front = self.inner.front();
-        let transaction = front.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin to enqueue")?;
+        let transaction = front
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .doing("begin to enqueue")?;
         let mut inserting = Inserting::into(&transaction)?;
-        let enqueued = ready.iter().map(|job| inserting.insert(job, now)).collect::<Result<Vec<_>, _>>()?;
+        let enqueued =
+            ready.iter().map(|job| inserting.insert(job, now)).collect::<Result<Vec<_>, _>>()?;
         drop(inserting);
         transaction.commit().doing("enqueue the jobs")?;
         drop(front);
-        self.inner.wake.ring();
+        self.inner.notifier.ring();
         Ok(enqueued)
     }
 
-    /// Enqueues a job inside the app's own transaction on its own connection to the same file: it is there when, and only when, that
-    /// transaction commits. The loop notices the commit within milliseconds.
+    /// Enqueues a job inside the app's own transaction on its own connection to the same file: it
+    /// is there when, and only when, that transaction commits. The loop notices the commit within
+    /// milliseconds.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue).
-    pub fn enqueue_in(&self, transaction: &rusqlite::Transaction<'_>, job: NewJob) -> Result<Enqueued, EnqueueError> {
+    pub fn enqueue_in(
+        &self,
+        transaction: &rusqlite::Transaction<'_>,
+        job: NewJob,
+    ) -> Result<Enqueued, EnqueueError> {
         let ready = self.inner.ready(job)?;
         let enqueued = queue::insert(transaction, &ready, self.inner.clock.now())?;
-        self.inner.wake.expect();
+        self.inner.notifier.expect();
         Ok(enqueued)
     }
 
-    /// Calls a worker directly: no queue, no tick. Same sandbox, same rules: what it writes commits with its outcome, or not at all.
+    /// Calls a worker directly: no queue, no tick. Same sandbox, same rules: what it writes commits
+    /// with its outcome, or not at all.
     ///
     /// # Errors
-    /// [`PerformError`] for an unknown worker or args that do not fit it, and for a failed attempt, with its reason.
+    /// [`PerformError`] for an unknown worker or args that do not fit it, and for a failed attempt,
+    /// with its reason.
     pub fn perform_now(&self, worker: &str, args: Json) -> Result<Performance, PerformError> {
         self.perform(worker, args, false)
     }
 
-    /// As [`perform_now`](Self::perform_now), but everything is rolled back in the end: what would have changed. A checkpoint commits
-    /// nothing then, messages are not delivered; functions of the app that the worker calls are really called.
+    /// As [`perform_now`](Self::perform_now), but everything is rolled back in the end: what would
+    /// have changed. A checkpoint commits nothing then, messages are not delivered; functions of
+    /// the app that the worker calls are really called.
     ///
     /// # Errors
     /// As [`perform_now`](Self::perform_now).
@@ -268,13 +141,19 @@ impl Verger {
         let inner = &*self.inner;
         let (args, _) = inner.check_job(worker, &args)?;
         let Some(registered) = inner.registry.get(worker) else {
-            return Err(EnqueueError::UnknownWorker { name: worker.to_string(), known: inner.registry.known() }.into());
+            return Err(EnqueueError::UnknownWorker {
+                name: worker.to_string(),
+                known: inner.registry.known(),
+            }
+            .into());
         };
         let begun = Instant::now();
         let mut executor = inner.executor();
-        let performed = tick::perform_directly(inner, &mut executor, &inner.clock, registered, &args, dry);
+        let performed =
+            engine::perform_directly(inner, &mut executor, &inner.clock, registered, &args, dry);
         inner.put_back(executor);
-        let performed = performed?.map_err(|source| PerformError::Failed { worker: worker.to_string(), source })?;
+        let performed = performed?
+            .map_err(|source| PerformError::Failed { worker: worker.to_string(), source })?;
         Ok(Performance {
             outcome: match performed.ended {
                 Ended::Done(None) => Outcome::Done,
@@ -289,23 +168,26 @@ impl Verger {
         })
     }
 
-    /// Makes one pass at this instant: fires due schedules, takes back lost jobs, performs due jobs, prunes. Work for about a second at
-    /// most; [`TickReport::next_wake_at`] says when to come again.
+    /// Makes one pass at this instant: fires due schedules, takes back lost jobs, performs due
+    /// jobs, prunes. Work for about a second at most; [`TickReport::next_wake_at`] says when to
+    /// come again.
     ///
-    /// Workers' clocks read this instant and go on from there. A failed job is not an error of the tick: it is in the report.
+    /// Workers' clocks read this instant and go on from there. A failed job is not an error of the
+    /// tick: it is in the report.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read or written.
     pub fn tick(&self, now: impl Into<Timestamp>) -> Result<TickReport, Error> {
-        Ok(tick::tick(&self.inner, now.into(), &AtomicBool::new(false))?)
+        Ok(engine::tick(&self.inner, now.into(), &AtomicBool::new(false))?)
     }
 
-    /// Starts a thread that ticks whenever something is due, and sleeps at next to no cost otherwise.
+    /// Starts a thread that ticks whenever something is due, and sleeps at next to no cost
+    /// otherwise.
     ///
     /// # Errors
     /// [`LoopError::Thread`] when the operating system gives no thread.
     pub fn start(&self) -> Result<TickLoop, LoopError> {
-        tick::start(&self.inner)
+        engine::start(&self.inner)
     }
 
     /// One job.
@@ -332,7 +214,8 @@ impl Verger {
         Ok(schedule::list(&self.inner.front())?)
     }
 
-    /// The fire ledger of a schedule, newest slot first, at most `limit` rows: what became of each slot, and why.
+    /// The fire ledger of a schedule, newest slot first, at most `limit` rows: what became of each
+    /// slot, and why.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -340,9 +223,10 @@ impl Verger {
         Ok(schedule::fires(&self.inner.front(), schedule, limit)?)
     }
 
-    /// Cancels a job: at once when it waits; one that is being performed is told to stop, here at once, in another process at its next
-    /// checkpoint. An attempt that ends before it was told, in whatever way but completing the job, is the last. False when there is no
-    /// such job or it has come to its end.
+    /// Cancels a job: at once when it waits; one that is being performed is told to stop, here at
+    /// once, in another process at its next checkpoint. An attempt that ends before it was told, in
+    /// whatever way but completing the job, is the last. False when there is no such job or it has
+    /// come to its end.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
@@ -350,32 +234,37 @@ impl Verger {
         // Told before it is written: the job may hold the write lock until it ends.
         let told = self.inner.tell_to_stop(job);
         let now = self.inner.clock.now();
-        let cancelled = self.inner.write("cancel the job", |connection| queue::cancel(connection, job, now))?;
+        let cancelled =
+            self.inner.write("cancel the job", |connection| queue::cancel(connection, job, now))?;
         if cancelled == Cancelled::Asked {
             self.inner.tell_to_stop(job);
         }
         Ok(told || cancelled != Cancelled::Nothing)
     }
 
-    /// Makes a job that failed, was cancelled or is completed due now, with at least one attempt left. False when it waits already, is
-    /// being performed, or is not there.
+    /// Makes a job that failed, was cancelled or is completed due now, with at least one attempt
+    /// left. False when it waits already, is being performed, or is not there.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn retry(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        let retried = self.inner.write("retry the job", |connection| queue::retry(connection, job, now))?;
-        self.inner.wake.ring();
+        let retried =
+            self.inner.write("retry the job", |connection| queue::retry(connection, job, now))?;
+        self.inner.notifier.ring();
         Ok(retried)
     }
 
-    /// Pauses a queue, in every process: nothing is claimed from it until it is resumed. A job that is being performed goes on.
+    /// Pauses a queue, in every process: nothing is claimed from it until it is resumed. A job that
+    /// is being performed goes on.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write("pause the queue", |connection| queue::pause_queue(connection, name, true, now))?)
+        Ok(self.inner.write("pause the queue", |connection| {
+            queue::pause_queue(connection, name, true, now)
+        })?)
     }
 
     /// Resumes a paused queue.
@@ -384,12 +273,15 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        self.inner.write("resume the queue", |connection| queue::pause_queue(connection, name, false, now))?;
-        self.inner.wake.ring();
+        self.inner.write("resume the queue", |connection| {
+            queue::pause_queue(connection, name, false, now)
+        })?;
+        self.inner.notifier.ring();
         Ok(())
     }
 
-    /// The queues in which a job waits or is being performed, and those that were ever paused, by name.
+    /// The queues in which a job waits or is being performed, and those that were ever paused, by
+    /// name.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -405,13 +297,14 @@ impl Verger {
         Ok(queue::paused_queues(&self.inner.front()).doing("read the queues")?)
     }
 
-    /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next slot, a new or a changed one starts from now.
+    /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next
+    /// slot, a new or a changed one starts from now.
     ///
     /// # Errors
     /// [`Error::Schedule`] when its worker or its args are not usable.
     pub fn add_schedule(&self, schedule: &Schedule) -> Result<(), Error> {
         self.register_schedules(std::slice::from_ref(schedule))?;
-        self.inner.wake.ring();
+        self.inner.notifier.ring();
         Ok(())
     }
 
@@ -421,45 +314,61 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write("remove the schedule", |connection| schedule::remove(connection, name, now))?)
+        Ok(self
+            .inner
+            .write("remove the schedule", |connection| schedule::remove(connection, name, now))?)
     }
 
-    /// Pauses a schedule: the slots that fall due meanwhile make no job, and the ledger says so. False when there is none of that name.
+    /// Pauses a schedule: the slots that fall due meanwhile make no job, and the ledger says so.
+    /// False when there is none of that name.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write("pause the schedule", |connection| schedule::set_paused(connection, name, true, now))?)
+        Ok(self.inner.write("pause the schedule", |connection| {
+            schedule::set_paused(connection, name, true, now)
+        })?)
     }
 
-    /// Resumes a paused schedule with its next slot; those that fell due while it was paused stay skipped. False when there is none of that name.
+    /// Resumes a paused schedule with its next slot; those that fell due while it was paused stay
+    /// skipped. False when there is none of that name.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        let resumed = self.inner.write("resume the schedule", |connection| schedule::set_paused(connection, name, false, now))?;
-        self.inner.wake.ring();
+        let resumed = self.inner.write("resume the schedule", |connection| {
+            schedule::set_paused(connection, name, false, now)
+        })?;
+        self.inner.notifier.ring();
         Ok(resumed)
     }
 
-    /// Makes a job of a schedule now, outside its slots, paused or not; its next slot stays. When the schedule forbids overlap and has an
-    /// unfinished job, it is that one. The ledger has a line of it, with the reason `run-now`. `None` when there is no schedule of that name.
+    /// Makes a job of a schedule now, outside its slots, paused or not; its next slot stays. When
+    /// the schedule forbids overlap and has an unfinished job, it is that one. The ledger has a
+    /// line of it, with the reason `run-now`. `None` when there is no schedule of that name.
     ///
     /// # Errors
-    /// [`Error::Enqueue`] when its worker or its args are not usable any more; [`Error::Store`] when the database cannot be written.
+    /// [`Error::Enqueue`] when its worker or its args are not usable any more; [`Error::Store`]
+    /// when the database cannot be written.
     pub fn run_schedule_now(&self, name: &str) -> Result<Option<Enqueued>, Error> {
-        let Some(row) = schedule::get(&self.inner.front(), name).doing("read the schedule")? else { return Ok(None) };
-        let job = schedule::new_job(&row).map_err(|reason| EnqueueError::Invalid { worker: row.worker.clone(), reason })?;
+        let Some(row) = schedule::get(&self.inner.front(), name).doing("read the schedule")? else {
+            return Ok(None);
+        };
+        let job = schedule::new_job(&row)
+            .map_err(|reason| EnqueueError::Invalid { worker: row.worker.clone(), reason })?;
         let ready = self.inner.ready(job)?;
         let now = self.inner.clock.now();
-        let enqueued = self.inner.write("run the schedule now", |connection| schedule::run_now(connection, &row, ready, now))?;
-        self.inner.wake.ring();
+        let enqueued = self.inner.write("run the schedule now", |connection| {
+            schedule::run_now(connection, &row, ready, now)
+        })?;
+        self.inner.notifier.ring();
         Ok(Some(enqueued))
     }
 
-    /// Why a schedule did, or did not, run at this instant, or whether it will: one sentence for a person, whatever the instant.
+    /// Why a schedule did, or did not, run at this instant, or whether it will: one sentence for a
+    /// person, whatever the instant.
     ///
     /// ```
     /// # use verger::{Timestamp, Verger};
@@ -475,7 +384,8 @@ impl Verger {
         Ok(schedule::explain(&self.inner.front(), schedule, at.into(), self.inner.clock.now())?)
     }
 
-    /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it whom it concerns.
+    /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it
+    /// whom it concerns.
     ///
     /// # Errors
     /// [`AuditError`] when the event breaks a rule, or the database cannot be written.
@@ -498,8 +408,8 @@ impl Verger {
         Ok(audit::list(&self.inner.front(), filter, limit)?)
     }
 
-    /// The rows of the audit log behind this id, oldest first, at most `limit`: to keep a copy of them elsewhere, go on behind the last
-    /// one that is there.
+    /// The rows of the audit log behind this id, oldest first, at most `limit`: to keep a copy of
+    /// them elsewhere, go on behind the last one that is there.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -507,14 +417,15 @@ impl Verger {
         Ok(audit::list_after(&self.inner.front(), id, limit)?)
     }
 
-    /// Reads the whole audit log and checks its hash chain, from what retention left to the newest row there ever was.
+    /// Reads the whole audit log and checks its hash chain, from what retention left to the newest
+    /// row there ever was.
     ///
-    /// It shows what was edited by hand. It has no key: someone who may write to the file and knows this code can make a log anew that
-    /// verifies. Against that, keep copies elsewhere.
+    /// It shows what was edited by hand. It has no key: someone who may write to the file and knows
+    /// this code can make a log anew that verifies. Against that, keep copies elsewhere.
     ///
     /// # Errors
-    /// [`ChainError::Broken`] naming the first row that does not fit, [`ChainError::Missing`] when the newest rows are gone, or
-    /// [`ChainError::Store`] when the log cannot be read.
+    /// [`ChainError::Broken`] naming the first row that does not fit, [`ChainError::Missing`] when
+    /// the newest rows are gone, or [`ChainError::Store`] when the log cannot be read.
     pub fn verify_audit(&self) -> Result<Verified, ChainError> {
         audit::verify(&self.inner.front())
     }
@@ -522,7 +433,7 @@ impl Verger {
     /// Receives what workers publish, from now on.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        self.inner.surroundings.bus.subscribe()
+        self.inner.services.bus.subscribe()
     }
 
     /// The names of the workers.
@@ -534,39 +445,52 @@ impl Verger {
     /// What a worker says of itself.
     ///
     /// # Errors
-    /// [`EnqueueError::UnknownWorker`], or [`EnqueueError::Plugin`] when its component cannot be loaded.
+    /// [`EnqueueError::UnknownWorker`], or [`EnqueueError::Plugin`] when its component cannot be
+    /// loaded.
     pub fn manifest(&self, worker: &str) -> Result<Manifest, EnqueueError> {
         self.inner.manifest(worker).cloned()
     }
 
-    /// The SHA-256 of a worker's component, in hexadecimal digits: what [`Grant::for_digest`](crate::Grant::for_digest) takes. `None`
-    /// for one that is part of the app.
+    /// The SHA-256 of a worker's component, in hexadecimal digits: what
+    /// [`Grant::for_digest`](crate::Grant::for_digest) takes. `None` for one that is part of the
+    /// app.
     ///
     /// # Errors
     /// As [`manifest`](Self::manifest).
     pub fn digest(&self, worker: &str) -> Result<Option<String>, EnqueueError> {
         match self.inner.registry.get(worker) {
             Some(registered) => Ok(registered.digest()?),
-            None => Err(EnqueueError::UnknownWorker { name: worker.to_string(), known: self.inner.registry.known() }),
+            None => Err(EnqueueError::UnknownWorker {
+                name: worker.to_string(),
+                known: self.inner.registry.known(),
+            }),
         }
     }
 
-    /// What workers ask for and are not granted, one entry for each worker that lacks something: after an update of a plugin, what the
-    /// new version wants more.
+    /// What workers ask for and are not granted, one entry for each worker that lacks something:
+    /// after an update of a plugin, what the new version wants more.
     #[must_use]
     pub fn withheld(&self) -> Vec<Withheld> {
         // The built-in workers are not loaded for it: they have what they declare.
-        let withheld = |registered: &Registered| registered.grant.withholds(registered.manifest().ok()?);
-        self.inner.registry.all().filter(|registered| !registered.grant.is_as_declared()).filter_map(withheld).collect()
+        let withheld =
+            |registered: &Registered| registered.grant.withholds(registered.manifest().ok()?);
+        self.inner
+            .registry
+            .all()
+            .filter(|registered| !registered.grant.is_as_declared())
+            .filter_map(withheld)
+            .collect()
     }
 
-    /// The plugins that were found and refused when Verger was opened, each with the reason. The others work.
+    /// The plugins that were found and refused when Verger was opened, each with the reason. The
+    /// others work.
     #[must_use]
     pub fn refused_plugins(&self) -> &[PluginError] {
         &self.inner.refused
     }
 
-    /// Makes the reference tables that the built-in workers serve by default, where they are not there yet.
+    /// Makes the reference tables that the built-in workers serve by default, where they are not
+    /// there yet.
     ///
     /// # Errors
     /// [`Error::Migration`] when the file's tables are newer than this build, or cannot be made.
@@ -581,7 +505,8 @@ impl Verger {
         self.inner.clock.now()
     }
 
-    /// Opens another connection to the same database, for the app's own reads and writes; the only way into one in memory.
+    /// Opens another connection to the same database, for the app's own reads and writes; the only
+    /// way into one in memory.
     ///
     /// # Errors
     /// [`Error::Store`] when it cannot be opened.
@@ -602,7 +527,8 @@ pub struct Performance {
     pub audited: u64,
     /// How long it took.
     pub elapsed: Duration,
-    /// For a dry run: the rows its statements would have changed, by table. What the app's triggers would have changed is not counted.
+    /// For a dry run: the rows its statements would have changed, by table. What the app's triggers
+    /// would have changed is not counted.
     pub changes: Vec<TableChange>,
 }
 

@@ -1,4 +1,5 @@
-//! The audit log: append-only, stamped by the host, in one transaction with what it describes, and tampering shows.
+//! The audit log: append-only, stamped by the host, in one transaction with what it describes, and
+//! tampering shows.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;
@@ -7,17 +8,26 @@ use common::{BOTH, Kind, answers, grant, job, puppet, run};
 use serde_json::{Value as Json, json};
 use verger::testing::{TestVerger, capture_logs};
 use verger::verger_worker::prelude::*;
-use verger::{AuditError, AuditFilter, ChainError, JobState, Limits, NewJob, assert_audited, refute_audited};
+use verger::{
+    AuditError, AuditFilter, ChainError, JobState, Limits, NewJob, assert_audited, refute_audited,
+};
 
 /// A tenant-aware worker that logs the events of its args.
 struct Scribe;
 
 impl Worker for Scribe {
     fn manifest(&self) -> Manifest {
-        Manifest::new("scribe", "2.1.0").tenant_aware().arg("organizations", ArgSpec::default_value(json!([null])))
+        Manifest::new("scribe", "2.1.0")
+            .tenant_aware()
+            .arg("organizations", ArgSpec::default_value(json!([null])))
     }
 
-    fn perform(&self, job: &Context<'_>, scope: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        scope: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         assert!(scope.is_some());
         for organization in args.get::<Vec<Option<String>>>("organizations")? {
             job.audit(AuditEvent::success("page.written").organization(organization))?;
@@ -60,12 +70,18 @@ fn a_row_can_be_neither_changed_nor_deleted_nor_replaced() {
 #[test]
 fn the_scope_is_stamped_with_the_impersonator_as_the_actor() {
     let cases: [(Json, [Option<&str>; 4]); 5] = [
-        (json!({"organization_id": "o1", "actor_id": "u1"}), [Some("o1"), Some("u1"), Some("u1"), None]),
+        (
+            json!({"organization_id": "o1", "actor_id": "u1"}),
+            [Some("o1"), Some("u1"), Some("u1"), None],
+        ),
         (
             json!({"organization_id": "o1", "actor_id": "u1", "impersonating_from": "admin"}),
             [Some("o1"), Some("admin"), Some("u1"), Some("admin")],
         ),
-        (json!({"organization_id": null, "actor_id": "u1", "impersonating_from": null}), [None, Some("u1"), Some("u1"), None]),
+        (
+            json!({"organization_id": null, "actor_id": "u1", "impersonating_from": null}),
+            [None, Some("u1"), Some("u1"), None],
+        ),
         (json!({"organization_id": null, "actor_id": null}), [None; 4]),
         (json!({"organization_id": 7, "actor_id": 8}), [Some("7"), Some("8"), Some("8"), None]),
     ];
@@ -89,7 +105,11 @@ fn an_events_own_organization_wins_unless_the_job_has_another() {
     let write = |organization: Json, named: Json| {
         run(
             &test,
-            NewJob::new("scribe", json!({"organization_id": organization, "actor_id": null, "organizations": named})).max_attempts(1),
+            NewJob::new(
+                "scribe",
+                json!({"organization_id": organization, "actor_id": null, "organizations": named}),
+            )
+            .max_attempts(1),
         )
     };
     write(json!(null), json!(["o1", null, "o2"]));
@@ -100,7 +120,10 @@ fn an_events_own_organization_wins_unless_the_job_has_another() {
     assert_audited!(test, organization: "o3");
     let denied = write(json!("o4"), json!([null, "o5"]));
     assert_eq!(denied.state, JobState::Discarded);
-    assert!(denied.errors[0].message.contains("names another organization than the job's"), "{denied:?}");
+    assert!(
+        denied.errors[0].message.contains("names another organization than the job's"),
+        "{denied:?}"
+    );
     refute_audited!(test, organization: "o5");
     refute_audited!(test, organization: "o4");
     let filter = AuditFilter { organization_id: Some("o3".into()), ..AuditFilter::default() };
@@ -119,7 +142,11 @@ fn bad_events() -> Vec<(Json, &'static str, &'static str)> {
         (secret("{\"a\":[{\"resetToken\":\"hunter2\"}]}"), "`metadata.a.0.resetToken`", "hunter2"),
         (secret("{\"password\":\"hunter2\"}"), "`metadata.password`", "hunter2"),
         (json!({"action": "a.b", "metadata": {"x": 9_000}}), "`metadata`", "xxx"),
-        (json!({"action": "a.b", "before": "{\"api_key\":\"hunter2\"}"}), "`before.api_key`", "hunter2"),
+        (
+            json!({"action": "a.b", "before": "{\"api_key\":\"hunter2\"}"}),
+            "`before.api_key`",
+            "hunter2",
+        ),
         (json!({"action": "a.b", "after": "hunter2"}), "`after`", "hunter2"),
         (json!({"action": "a.b", "after": {"x": 70_000}}), "`after`", "xxx"),
         (json!({"action": "a.b", "subject_id": {"x": 300}}), "`subject_id`", "xxx"),
@@ -138,7 +165,12 @@ fn log_writes_all_or_none_and_names_the_field_that_is_wrong() {
             );
             let message = answers[0]["message"].as_str().unwrap();
             assert_eq!(answers[0]["err"], "invalid", "{bad}");
-            assert!(message.contains(field) && message.contains("event 1") && message.contains("none of the 3"), "{bad}: {message}");
+            assert!(
+                message.contains(field)
+                    && message.contains("event 1")
+                    && message.contains("none of the 3"),
+                "{bad}: {message}"
+            );
             assert!(!message.contains(value), "{message}");
             assert_eq!(answers[1], json!({"ok": [1]}), "the attempt goes on, and no id is lost");
             refute_audited!(test, action: "good.one");
@@ -154,12 +186,14 @@ fn log_safe_drops_bad_events_counts_them_and_reports_fields_only() {
         let mut events: Vec<Json> = bad.iter().map(|(event, ..)| event.clone()).collect();
         events.insert(3, json!({"action": "good.one"}));
         events.push(json!({"action": "good.two"}));
-        let (answers, lines) = capture_logs(|| answers(&test, json!([["audit-safe", events], ["audit-safe", []]])));
+        let (answers, lines) =
+            capture_logs(|| answers(&test, json!([["audit-safe", events], ["audit-safe", []]])));
         assert_eq!(answers, json!([{"ok": 2}, {"ok": 0}]), "{kind:?}");
         assert_audited!(test, action: "good.one", worker: "puppet");
         assert_audited!(test, action: "good.two");
         assert_eq!(test.verify_audit().unwrap().rows, 2);
-        let dropped: Vec<_> = lines.iter().filter(|line| line.message == "audit event dropped").collect();
+        let dropped: Vec<_> =
+            lines.iter().filter(|line| line.message == "audit event dropped").collect();
         assert_eq!(dropped.len(), bad.len());
         for (line, (event, field, value)) in dropped.iter().zip(&bad) {
             assert_eq!(line.fields["worker"], "puppet");
@@ -185,7 +219,11 @@ fn log_safe_never_fails_the_worker_even_over_its_limit() {
         ]);
         let answers = answers(&test, steps);
         assert_eq!(answers[1]["err"], "limit", "{answers}");
-        assert_eq!((&answers[2], &answers[3], &answers[5]), (&json!({"ok": 0}), &json!({"ok": 1}), &json!({"ok": [4, 5, 6]})), "{kind:?}");
+        assert_eq!(
+            (&answers[2], &answers[3], &answers[5]),
+            (&json!({"ok": 0}), &json!({"ok": 1}), &json!({"ok": [4, 5, 6]})),
+            "{kind:?}"
+        );
         assert_eq!(test.verify_audit().unwrap().rows, 6);
     }
 }
@@ -209,7 +247,10 @@ fn audit_rows_and_what_they_describe_stay_or_go_together() {
             (json!(["cancel", "x"]), 3),
         ] {
             write(end);
-            let counts = (test.one::<i64>("SELECT count(*) FROM things"), test.one::<i64>("SELECT count(*) FROM verger_audit"));
+            let counts = (
+                test.one::<i64>("SELECT count(*) FROM things"),
+                test.one::<i64>("SELECT count(*) FROM verger_audit"),
+            );
             assert_eq!(counts, (rows, rows), "{kind:?}");
         }
         assert_eq!(test.one::<i64>("SELECT max(id) FROM verger_audit"), 3, "numbered without gaps");
@@ -220,22 +261,32 @@ fn audit_rows_and_what_they_describe_stay_or_go_together() {
 fn the_app_writes_its_own_events_to_the_same_chain() {
     let test = puppet();
     answers(&test, json!([["audit", [{"action": "thing.made"}]]]));
-    let id = test.audit(&AuditEvent::success("user.logged_in").organization("o1".to_string()).subject("user", "u1")).unwrap();
+    let id = test
+        .audit(
+            &AuditEvent::success("user.logged_in")
+                .organization("o1".to_string())
+                .subject("user", "u1"),
+        )
+        .unwrap();
     assert_eq!(id, 2);
     answers(&test, json!([["audit", [{"action": "thing.made"}]]]));
     let row = assert_audited!(test, action: "user.logged_in", organization: "o1", actor: None, subject: ("user", "u1"));
     assert_eq!((row.worker, row.job, row.occurred_at), (None, None, TestVerger::START.as_millis()));
-    let error = test.audit(&AuditEvent::success("user.updated").metadata(json!({"password": "hunter2"}))).unwrap_err();
+    let error = test
+        .audit(&AuditEvent::success("user.updated").metadata(json!({"password": "hunter2"})))
+        .unwrap_err();
     assert!(matches!(error, AuditError::Event(_)));
-    assert!(error.to_string().contains("`metadata.password`") && !error.to_string().contains("hunter2"), "{error}");
+    assert!(
+        error.to_string().contains("`metadata.password`") && !error.to_string().contains("hunter2"),
+        "{error}"
+    );
     assert_eq!(test.verify_audit().unwrap().rows, 3);
 }
 
 /// Ten rows; the triggers that guard them are dropped, as someone with the file in hand can do.
 fn open_to_tampering(kind: Kind) -> TestVerger {
     let test = kind.open();
-    let event =
-        json!({"action": "thing.updated", "organization_id": "o1", "subject_id": "7", "before": "{\"a\":1}", "metadata": "{\"n\":1}"});
+    let event = json!({"action": "thing.updated", "organization_id": "o1", "subject_id": "7", "before": "{\"a\":1}", "metadata": "{\"n\":1}"});
     for _ in 0..5 {
         answers(&test, json!([["audit", [event, event]]]));
     }
@@ -250,9 +301,16 @@ fn a_row_that_was_changed_deleted_or_inserted_shows() {
     let mut cases: Vec<(String, Option<i64>)> = columns
         .iter()
         .map(|column| {
-            let value = if ["id", "occurred_at", "job", "attempt"].contains(&column.as_str()) { "4711" } else { "'error'" };
+            let value = if ["id", "occurred_at", "job", "attempt"].contains(&column.as_str()) {
+                "4711"
+            } else {
+                "'error'"
+            };
             let value = if column == "hash" { "zeroblob(32)" } else { value };
-            (format!("UPDATE verger_audit SET {column} = {value} WHERE id = 4"), Some(if column == "id" { 5 } else { 4 }))
+            (
+                format!("UPDATE verger_audit SET {column} = {value} WHERE id = 4"),
+                Some(if column == "id" { 5 } else { 4 }),
+            )
         })
         .collect();
     let fields = "occurred_at, action, outcome, hash";
@@ -286,16 +344,24 @@ fn test_columns() -> Vec<String> {
 #[test]
 fn newest_rows_that_were_removed_are_missed_and_the_log_goes_on_behind_their_place() {
     let one = "the newest row of the audit log is missing: row 10 was written, and removed";
-    let three = "the newest 3 rows of the audit log are missing: rows 8 to 10 were written, and removed";
-    let all = "the newest 10 rows of the audit log are missing: rows 1 to 10 were written, and removed";
+    let three =
+        "the newest 3 rows of the audit log are missing: rows 8 to 10 were written, and removed";
+    let all =
+        "the newest 10 rows of the audit log are missing: rows 1 to 10 were written, and removed";
     for (gone, kept, message) in [(10, 9, one), (8, 7, three), (1, 0, all)] {
         let test = open_to_tampering(Kind::Native);
         test.sql(&format!("DELETE FROM verger_audit WHERE id >= {gone}"));
         let error = test.verify_audit().unwrap_err();
-        assert!(matches!(error, ChainError::Missing { kept: found, last: 10 } if found == kept), "{error:?}");
+        assert!(
+            matches!(error, ChainError::Missing { kept: found, last: 10 } if found == kept),
+            "{error:?}"
+        );
         assert_eq!(error.to_string(), message);
         // Whoever writes to the log is not kept from it, and covers nothing up.
-        assert_eq!(answers(&test, json!([["audit", [{"action": "thing.made"}]]])), json!([{"ok": [11]}]));
+        assert_eq!(
+            answers(&test, json!([["audit", [{"action": "thing.made"}]]])),
+            json!([{"ok": [11]}])
+        );
         assert_eq!(test.audit(&AuditEvent::success("a.b")).unwrap(), 12);
         assert!(matches!(test.verify_audit(), Err(ChainError::Broken { id: 11 })));
     }
@@ -306,7 +372,9 @@ fn newest_rows_that_were_replaced_by_others_show() {
     let [test, other] = [open_to_tampering(Kind::Native), open_to_tampering(Kind::Native)];
     // In the other log they are whole: it is remembered that they are not those of this one.
     other.sql("DELETE FROM verger_audit WHERE id = 10; DROP TRIGGER verger_audit_head_forward");
-    other.sql("UPDATE verger_audit_head SET id = 9, hash = (SELECT hash FROM verger_audit WHERE id = 9)");
+    other.sql(
+        "UPDATE verger_audit_head SET id = 9, hash = (SELECT hash FROM verger_audit WHERE id = 9)",
+    );
     other.audit(&AuditEvent::success("nothing.happened")).unwrap();
     other.verify_audit().unwrap();
     let hash = &other.rows("SELECT hash FROM verger_audit WHERE id = 10")[0]["hash"];
@@ -317,20 +385,27 @@ fn newest_rows_that_were_replaced_by_others_show() {
         hash.as_str().unwrap(),
     ));
     assert!(matches!(test.verify_audit(), Err(ChainError::Broken { id: 10 })));
-    // Not promised: there is no key, so someone who may write to the file and knows how it is made can make it anew.
+    // Not promised: there is no key, so someone who may write to the file and knows how it is made
+    // can make it anew.
     test.sql("DROP TRIGGER verger_audit_head_forward; UPDATE verger_audit_head SET hash = (SELECT hash FROM verger_audit WHERE id = 10)");
     assert_eq!(test.verify_audit().unwrap().rows, 10);
 }
 
 #[test]
 fn a_log_whose_memory_of_its_newest_row_was_taken_away_does_not_verify() {
-    for tampering in
-        ["DELETE FROM verger_audit_head", "UPDATE verger_audit_head SET id = 4, hash = (SELECT hash FROM verger_audit WHERE id = 4)"]
-    {
+    for tampering in [
+        "DELETE FROM verger_audit_head",
+        "UPDATE verger_audit_head SET id = 4, hash = (SELECT hash FROM verger_audit WHERE id = 4)",
+    ] {
         let test = open_to_tampering(Kind::Native);
-        test.sql("DROP TRIGGER verger_audit_head_no_delete; DROP TRIGGER verger_audit_head_forward");
+        test.sql(
+            "DROP TRIGGER verger_audit_head_no_delete; DROP TRIGGER verger_audit_head_forward",
+        );
         test.sql(tampering);
-        assert!(matches!(test.verify_audit(), Err(ChainError::Broken { id: 1 | 5 })), "{tampering}");
+        assert!(
+            matches!(test.verify_audit(), Err(ChainError::Broken { id: 1 | 5 })),
+            "{tampering}"
+        );
     }
 }
 
@@ -345,11 +420,36 @@ fn the_newest_row_is_remembered_whatever_became_of_those_around_it() {
             assert_eq!(test.one::<i64>("SELECT id FROM verger_audit_head").unsigned_abs(), rows);
             rows
         };
-        assert_eq!(newest(json!([["audit", [event]], ["savepoint"], ["audit", [event, event]], ["rollback", 0]])), 1);
-        assert_eq!(newest(json!([["savepoint"], ["audit", [event]], ["rollback", 0], ["audit", [event]], ["checkpoint"]])), 2);
-        assert_eq!(newest(json!([["audit", [event]], ["checkpoint"], ["audit", [event]], ["trap"]])), 3);
+        assert_eq!(
+            newest(json!([
+                ["audit", [event]],
+                ["savepoint"],
+                ["audit", [event, event]],
+                ["rollback", 0]
+            ])),
+            1
+        );
+        assert_eq!(
+            newest(json!([
+                ["savepoint"],
+                ["audit", [event]],
+                ["rollback", 0],
+                ["audit", [event]],
+                ["checkpoint"]
+            ])),
+            2
+        );
+        assert_eq!(
+            newest(json!([["audit", [event]], ["checkpoint"], ["audit", [event]], ["trap"]])),
+            3
+        );
         assert_eq!(newest(json!([["savepoint"], ["audit", [event]], ["rollback", 0]])), 3);
-        assert_eq!(newest(json!([["audit-safe", [event, {"action": "Bad"}]], ["checkpoint"], ["checkpoint"]])), 4);
+        assert_eq!(
+            newest(
+                json!([["audit-safe", [event, {"action": "Bad"}]], ["checkpoint"], ["checkpoint"]])
+            ),
+            4
+        );
     }
 }
 
@@ -358,20 +458,31 @@ fn an_error_of_verify_says_from_which_row_on() {
     let test = open_to_tampering(Kind::Native);
     test.sql("UPDATE verger_audit SET actor_id = 'someone else' WHERE id = 3");
     let error = test.verify_audit().unwrap_err().to_string();
-    assert_eq!(error, "the audit log does not verify from row 3 on: it, or a row that stood before it, was changed, added or removed");
+    assert_eq!(
+        error,
+        "the audit log does not verify from row 3 on: it, or a row that stood before it, was changed, added or removed"
+    );
 }
 
 #[test]
 fn the_log_is_read_newest_first_by_filter_and_page() {
     let test = puppet();
     for n in 0..5 {
-        answers(&test, json!([["audit", [{"action": format!("thing.made_{n}")}, {"action": "thing.seen"}]]]));
+        answers(
+            &test,
+            json!([["audit", [{"action": format!("thing.made_{n}")}, {"action": "thing.seen"}]]]),
+        );
     }
     let all = AuditFilter::default();
-    let ids = |filter: &AuditFilter, limit| test.audit_log(filter, limit).unwrap().iter().map(|row| row.id).collect::<Vec<_>>();
+    let ids = |filter: &AuditFilter, limit| {
+        test.audit_log(filter, limit).unwrap().iter().map(|row| row.id).collect::<Vec<_>>()
+    };
     assert_eq!(ids(&all, 3), [10, 9, 8]);
     assert_eq!(ids(&AuditFilter { before_id: Some(8), ..all.clone() }, 2), [7, 6]);
-    assert_eq!(ids(&AuditFilter { action: Some("thing.seen".into()), ..all.clone() }, 9), [10, 8, 6, 4, 2]);
+    assert_eq!(
+        ids(&AuditFilter { action: Some("thing.seen".into()), ..all.clone() }, 9),
+        [10, 8, 6, 4, 2]
+    );
     assert_eq!(ids(&AuditFilter { worker: Some("nobody".into()), ..all.clone() }, 9), [0; 0]);
     assert_eq!(ids(&AuditFilter { job: Some(1), ..all }, 9), [0; 0]);
 }

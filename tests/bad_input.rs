@@ -1,4 +1,5 @@
-//! Bad input: a typed error that says what, where and what to do; nothing half-written; and the queue goes on.
+//! Bad input: a typed error that says what, where and what to do; nothing half-written; and the
+//! queue goes on.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;
@@ -11,8 +12,8 @@ use serde_json::{Value as Json, json};
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::ManifestError;
 use verger::{
-    AttemptOutcome, EnqueueError, ExpressionError, JobState, Limits, MigrationError, NewJob, OpenError, PluginError, Schedule,
-    ScheduleError, StoreErrorKind, Verger,
+    AttemptOutcome, EnqueueError, ExpressionError, JobState, Limits, MigrationError, NewJob,
+    OpenError, PluginError, Schedule, ScheduleError, StoreErrorKind, Verger,
 };
 
 /// That a text has each of these phrases.
@@ -46,36 +47,59 @@ fn missing_tenant_keys_are_all_named_wherever_a_job_comes_from() {
         (json!({"actor_id": "u", "organisation_id": "o"}), &["organization_id"]),
     ] {
         let error = test.enqueue(NewJob::new(SWEEP, args.clone())).unwrap_err();
-        let EnqueueError::Manifest(ManifestError::MissingKeys { worker, keys }) = &error else { panic!("{error:?}") };
-        assert_eq!((worker.as_str(), keys.iter().map(String::as_str).collect::<Vec<_>>()), (SWEEP, missing.to_vec()));
+        let EnqueueError::Manifest(ManifestError::MissingKeys { worker, keys }) = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(
+            (worker.as_str(), keys.iter().map(String::as_str).collect::<Vec<_>>()),
+            (SWEEP, missing.to_vec())
+        );
         says(&error, missing);
         says(&error, &[SWEEP, "null"]);
 
-        let schedule = Schedule::every("sweep", Duration::from_secs(60)).unwrap().worker(SWEEP).args(args.clone());
-        let error = TestVerger::open(Verger::in_memory().schedule(schedule), test.clock()).unwrap_err();
+        let schedule = Schedule::every("sweep", Duration::from_secs(60))
+            .unwrap()
+            .worker(SWEEP)
+            .args(args.clone());
+        let error =
+            TestVerger::open(Verger::in_memory().schedule(schedule), test.clock()).unwrap_err();
         assert!(matches!(error, OpenError::Schedule(ScheduleError::Args { .. })), "{error:?}");
         says(&error, missing);
         says(&error, &["schedule `sweep`"]);
 
         says(&test.perform_now(SWEEP, args.clone()).unwrap_err(), missing);
         says(&test.perform_job(SWEEP, args.clone()).unwrap_err(), missing);
-        let error = test.enqueue_all([NewJob::new(SWEEP, swept(json!({}))), NewJob::new(SWEEP, args)]).unwrap_err();
+        let error = test
+            .enqueue_all([NewJob::new(SWEEP, swept(json!({}))), NewJob::new(SWEEP, args)])
+            .unwrap_err();
         says(&error, missing);
     }
     assert_eq!(test.everything(), before, "of many jobs none is enqueued when one is bad");
 }
 
-const BY_HAND: &str =
-    "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at) VALUES";
+const BY_HAND: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at) VALUES";
 
 #[test]
 fn a_row_made_by_hand_is_checked_by_the_table_and_again_before_it_is_performed() {
     let test = built_ins();
-    for args in ["{}", r#"{"organization_id": null}"#, r#"{"actor_id": null}"#, "[]", "1", "null", "no json", "{a: 1}", "{\"a\": 1,}", ""] {
+    for args in [
+        "{}",
+        r#"{"organization_id": null}"#,
+        r#"{"actor_id": null}"#,
+        "[]",
+        "1",
+        "null",
+        "no json",
+        "{a: 1}",
+        "{\"a\": 1,}",
+        "",
+    ] {
         let sql = format!("{BY_HAND} ('{SWEEP}', 'default', 5, 'available', '{args}', 1, 0, 1, 0)");
         assert!(test.connection().execute(&sql, []).is_err(), "{args}");
     }
-    test.sql(&format!("{BY_HAND} ('{SWEEP}', 'default', 5, 'available', '{{\"a\": 1}}', 0, 0, 1, 0)"));
+    test.sql(&format!(
+        "{BY_HAND} ('{SWEEP}', 'default', 5, 'available', '{{\"a\": 1}}', 0, 0, 1, 0)"
+    ));
     test.sql(&format!("{BY_HAND} ('gone', 'default', 5, 'available', '{{}}', 0, 0, 1, 0)"));
     let report = test.drain();
     assert_eq!(report.attempts.len(), 2);
@@ -96,7 +120,16 @@ fn an_unknown_worker_is_named_with_those_that_are_known() {
     let before = test.everything();
     let error = test.enqueue(NewJob::new("cleanup", json!({}))).unwrap_err();
     assert!(matches!(error, EnqueueError::UnknownWorker { .. }));
-    says(&error, &["`cleanup`", "`cleanup-expired-invitations`", "`reconcile-memberships`", "register it", "plugins folder"]);
+    says(
+        &error,
+        &[
+            "`cleanup`",
+            "`cleanup-expired-invitations`",
+            "`reconcile-memberships`",
+            "register it",
+            "plugins folder",
+        ],
+    );
     says(&test.perform_now("cleanup", json!({})).unwrap_err(), &["no worker is named `cleanup`"]);
     let schedule = Schedule::cron("s", "@daily").unwrap().worker("cleanup");
     let error = TestVerger::open(Verger::in_memory().schedule(schedule), test.clock()).unwrap_err();
@@ -108,9 +141,13 @@ fn an_unknown_worker_is_named_with_those_that_are_known() {
 fn args_that_are_no_object_and_settings_out_of_bounds_are_refused() {
     let test = puppet();
     let before = test.everything();
-    for (args, found) in
-        [(json!([1]), "an array"), (json!("x"), "a string"), (json!(null), "null"), (json!(7), "a number"), (json!(true), "a boolean")]
-    {
+    for (args, found) in [
+        (json!([1]), "an array"),
+        (json!("x"), "a string"),
+        (json!(null), "null"),
+        (json!(7), "a number"),
+        (json!(true), "a boolean"),
+    ] {
         let error = test.enqueue(NewJob::new("puppet", args.clone())).unwrap_err();
         assert!(matches!(error, EnqueueError::Args { .. }), "{error:?}");
         says(&error, &["worker `puppet`", "must be a JSON object", found]);
@@ -161,15 +198,23 @@ fn a_schedule_that_is_refused_leaves_no_row() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.db");
     let clock = ManualClock::at(TestVerger::START);
-    let schedule = |name: &str| Schedule::every(name, Duration::from_secs(60)).unwrap().worker("puppet");
+    let schedule =
+        |name: &str| Schedule::every(name, Duration::from_secs(60)).unwrap().worker("puppet");
     let open = |schedules: Vec<Schedule>| {
         let builder = schedules
             .into_iter()
-            .fold(Kind::Component.add(Verger::builder(&file), grant()), |builder, schedule| builder.schedule(schedule));
+            .fold(Kind::Component.add(Verger::builder(&file), grant()), |builder, schedule| {
+                builder.schedule(schedule)
+            });
         TestVerger::open(builder, &clock)
     };
     open(vec![]).unwrap();
-    for bad in [schedule("b").args(json!([1])), schedule("b").priority(77), schedule("b").worker("gone"), schedule("a")] {
+    for bad in [
+        schedule("b").args(json!([1])),
+        schedule("b").priority(77),
+        schedule("b").worker("gone"),
+        schedule("a"),
+    ] {
         let error = open(vec![schedule("a"), bad]).unwrap_err();
         assert!(matches!(error, OpenError::Schedule(_)), "{error:?}");
         let test = open(vec![]).unwrap();
@@ -208,15 +253,38 @@ fn a_wasm_that_is_no_worker_is_refused_by_name_with_the_reason() {
             &["is no valid WebAssembly component", "complete"],
         ),
         (PUPPET[..8].to_vec(), |_| true, &["acme.wasm"]),
-        (PUPPET[..5].to_vec(), |e| matches!(e, PluginError::NotAComponent { .. }), &["is no valid WebAssembly component"]),
-        (Vec::new(), |e| matches!(e, PluginError::NotAComponent { .. }), &["is no valid WebAssembly component"]),
-        (b"#!/bin/sh\n".to_vec(), |e| matches!(e, PluginError::NotAComponent { .. }), &["does not begin as WebAssembly does"]),
-        (flipped, |e| matches!(e, PluginError::NotAComponent { .. }), &["is no valid WebAssembly component"]),
-        (core, |e| matches!(e, PluginError::CoreModule { .. }), &["core WebAssembly module", "verger plugin pack"]),
+        (
+            PUPPET[..5].to_vec(),
+            |e| matches!(e, PluginError::NotAComponent { .. }),
+            &["is no valid WebAssembly component"],
+        ),
+        (
+            Vec::new(),
+            |e| matches!(e, PluginError::NotAComponent { .. }),
+            &["is no valid WebAssembly component"],
+        ),
+        (
+            b"#!/bin/sh\n".to_vec(),
+            |e| matches!(e, PluginError::NotAComponent { .. }),
+            &["does not begin as WebAssembly does"],
+        ),
+        (
+            flipped,
+            |e| matches!(e, PluginError::NotAComponent { .. }),
+            &["is no valid WebAssembly component"],
+        ),
+        (
+            core,
+            |e| matches!(e, PluginError::CoreModule { .. }),
+            &["core WebAssembly module", "verger plugin pack"],
+        ),
         (
             component(r#"(import "wasi:filesystem/types@0.1.0" (instance))"#),
             |e| matches!(e, PluginError::UnknownImport { .. }),
-            &["imports `wasi:filesystem/types@0.1.0`", "the interfaces of verger:worker@0.1.0, and WASI 0.2"],
+            &[
+                "imports `wasi:filesystem/types@0.1.0`",
+                "the interfaces of verger:worker@0.1.0, and WASI 0.2",
+            ],
         ),
         (
             component(r#"(import "verger:worker/secrets@0.1.0" (instance))"#),
@@ -228,13 +296,19 @@ fn a_wasm_that_is_no_worker_is_refused_by_name_with_the_reason() {
             |e| matches!(e, PluginError::Mismatch { .. }),
             &["verger:worker/worker@0.1.0", "later"],
         ),
-        (component(NO_PERFORM), |e| matches!(e, PluginError::Mismatch { .. }), &["does not implement", "perform"]),
+        (
+            component(NO_PERFORM),
+            |e| matches!(e, PluginError::Mismatch { .. }),
+            &["does not implement", "perform"],
+        ),
         (component(""), |e| matches!(e, PluginError::Mismatch { .. }), &["does not implement"]),
     ];
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(TestVerger::START);
     for (number, (bytes, is_right, phrases)) in cases.into_iter().enumerate() {
-        let error = TestVerger::open(Verger::in_memory().component("acme.wasm", bytes.clone()), &clock).unwrap_err();
+        let error =
+            TestVerger::open(Verger::in_memory().component("acme.wasm", bytes.clone()), &clock)
+                .unwrap_err();
         let OpenError::Worker(refusal) = &error else { panic!("case {number}: {error:?}") };
         assert!(is_right(refusal), "case {number}: {refusal:?}");
         says(&error, phrases);
@@ -246,20 +320,31 @@ fn a_wasm_that_is_no_worker_is_refused_by_name_with_the_reason() {
     std::fs::write(folder.path().join("twin.wasm"), PUPPET).unwrap();
     std::fs::write(folder.path().join("README.txt"), "no plugin").unwrap();
     let test = TestVerger::with(|builder| {
-        builder.plugins(folder.path()).plugin(folder.path().join("none.wasm")).without_built_ins().grant("puppet", grant())
+        builder
+            .plugins(folder.path())
+            .plugin(folder.path().join("none.wasm"))
+            .without_built_ins()
+            .grant("puppet", grant())
     });
     test.sql(TABLES);
     assert_eq!(test.workers(), ["puppet"]);
     let refused: Vec<_> = test.refused_plugins().iter().map(ToString::to_string).collect();
     assert_eq!(refused.len(), 14, "{refused:#?}");
-    assert!(refused.iter().any(|reason| reason.contains("twin.wasm") && reason.contains("is named `puppet`")), "{refused:#?}");
+    assert!(
+        refused
+            .iter()
+            .any(|reason| reason.contains("twin.wasm") && reason.contains("is named `puppet`")),
+        "{refused:#?}"
+    );
     assert!(refused.iter().any(|reason| reason.contains("cannot read the plugin") && reason.contains("none.wasm")), "{refused:#?}");
     goes_on(&test);
-    let missing = TestVerger::open(Verger::in_memory().plugins(folder.path().join("none")), &clock).unwrap_err();
+    let missing = TestVerger::open(Verger::in_memory().plugins(folder.path().join("none")), &clock)
+        .unwrap_err();
     says(&missing, &["cannot list the plugins folder", "none"]);
 }
 
-/// A whole worker, by hand: its memory, and the bodies of its exports. `describe` returns the text it points to with `ret`.
+/// A whole worker, by hand: its memory, and the bodies of its exports. `describe` returns the text
+/// it points to with `ret`.
 fn worker(memory: &str, text: &str, describe: &str) -> Vec<u8> {
     let quoted = text.replace('"', "\\\"");
     let length = text.len();
@@ -291,7 +376,12 @@ fn worker(memory: &str, text: &str, describe: &str) -> Vec<u8> {
 fn a_component_that_cannot_describe_itself_is_refused() {
     let good = r#"{"name": "tiny", "version": "1"}"#;
     let clock = ManualClock::at(TestVerger::START);
-    let open = |bytes: Vec<u8>| TestVerger::open(Verger::in_memory().without_built_ins().component("tiny.wasm", bytes), &clock);
+    let open = |bytes: Vec<u8>| {
+        TestVerger::open(
+            Verger::in_memory().without_built_ins().component("tiny.wasm", bytes),
+            &clock,
+        )
+    };
     let tiny = open(worker("1", good, "call $ret")).unwrap();
     tiny.enqueue(NewJob::new("tiny", json!({}))).unwrap();
     assert_eq!(tiny.drain().attempts[0].outcome, AttemptOutcome::Completed(None));
@@ -299,20 +389,42 @@ fn a_component_that_cannot_describe_itself_is_refused() {
     let grow = "(drop (memory.grow (i32.const 4000))) unreachable";
     let ask = r#"{"name": "tiny", "version": "1", "tables": [{"table": "x; DROP TABLE y", "verbs": ["read"]}]}"#;
     for (bytes, phrases) in [
-        (worker("1", good, "unreachable"), &["could not describe itself", "wasm trap: unreachable"][..]),
-        (worker("1", good, "(loop (br 0)) unreachable"), &["could not describe itself", "did not end within 2 s"]),
+        (
+            worker("1", good, "unreachable"),
+            &["could not describe itself", "wasm trap: unreachable"][..],
+        ),
+        (
+            worker("1", good, "(loop (br 0)) unreachable"),
+            &["could not describe itself", "did not end within 2 s"],
+        ),
         (worker("1", good, grow), &["could not describe itself"]),
         (worker("2000", good, "call $ret"), &["could not describe itself"]),
         (worker("1", good, "i32.const -8"), &["could not describe itself"]),
         (worker("1", "no json", "call $ret"), &["manifest", "line 1 column"]),
         (worker("1", "{}", "call $ret"), &["manifest", "name"]),
-        (worker("1", r#"{"name": "Tiny!", "version": "1"}"#, "call $ret"), &["\"Tiny!\"", "lower-case letters"]),
+        (
+            worker("1", r#"{"name": "Tiny!", "version": "1"}"#, "call $ret"),
+            &["\"Tiny!\"", "lower-case letters"],
+        ),
         (worker("1", r#"{"name": "tiny", "version": ""}"#, "call $ret"), &["version"]),
         (worker("1", ask, "call $ret"), &["not usable as a table name"]),
-        (worker("1", r#"{"name": "tiny", "version": "1", "tables": [{"table": "t", "verbs": ["drop"]}]}"#, "call $ret"), &["manifest"]),
+        (
+            worker(
+                "1",
+                r#"{"name": "tiny", "version": "1", "tables": [{"table": "t", "verbs": ["drop"]}]}"#,
+                "call $ret",
+            ),
+            &["manifest"],
+        ),
     ] {
         let error = open(bytes).unwrap_err();
-        assert!(matches!(error, OpenError::Worker(PluginError::Describe { .. } | PluginError::Manifest { .. })), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                OpenError::Worker(PluginError::Describe { .. } | PluginError::Manifest { .. })
+            ),
+            "{error:?}"
+        );
         says(&error, phrases);
         says(&error, &["tiny.wasm"]);
     }
@@ -320,10 +432,12 @@ fn a_component_that_cannot_describe_itself_is_refused() {
 
 #[test]
 fn a_worker_that_misbehaves_is_stopped_with_the_reason_and_the_queue_goes_on() {
-    let limits = Limits { time: Duration::from_millis(250), memory_bytes: 8 << 20, ..Limits::default() };
+    let limits =
+        Limits { time: Duration::from_millis(250), memory_bytes: 8 << 20, ..Limits::default() };
     let test = Kind::Component.open_with(grant().limits(limits));
     let write = json!(["execute", "INSERT INTO things (name) VALUES ('half')", []]);
-    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n";
+    let endless =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n";
     let cases = [
         (json!(["trap"]), "trap", "the worker panicked or aborted (wasm trap: unreachable)"),
         (json!(["spin"]), "deadline", "the time granted, 250 ms, is over"),
@@ -331,11 +445,19 @@ fn a_worker_that_misbehaves_is_stopped_with_the_reason_and_the_queue_goes_on() {
         (json!(["until-refused", ["checkpoint"]]), "deadline", "the time granted, 250 ms, is over"),
         (json!(["query", endless, []]), "deadline", "the time granted, 250 ms, is over"),
         (json!(["recurse"]), "trap", "the worker used up its stack"),
-        (json!(["recurse-in-memory"]), "trap", "the worker trapped (wasm trap: out of bounds memory access)"),
+        (
+            json!(["recurse-in-memory"]),
+            "trap",
+            "the worker trapped (wasm trap: out of bounds memory access)",
+        ),
         (json!(["eat"]), "memory", "more than the 8192 KiB of memory it is granted"),
         (json!(["done-with", "{no json"]), "invalid-result", "the result is no valid JSON"),
         (json!(["done-with", ""]), "invalid-result", "the result is no valid JSON"),
-        (json!(["done-with", {"x": 1_100_000}]), "invalid-result", "more than the 1048576 a job keeps"),
+        (
+            json!(["done-with", {"x": 1_100_000}]),
+            "invalid-result",
+            "more than the 1048576 a job keeps",
+        ),
         (json!(["snooze", 0]), "invalid-result", "a snooze must be at least 1 second"),
         (json!(["next", 7, 1]), "trap", "wasm trap"),
         (json!(["failed", {"x": 10_000}]), "failed", "xxxx"),
@@ -364,8 +486,16 @@ fn a_worker_that_misbehaves_is_stopped_with_the_reason_and_the_queue_goes_on() {
 #[test]
 fn a_worker_that_swallows_its_deadline_still_fails() {
     let test = Kind::Component.open_with(grant().time_limit(Duration::from_millis(40)));
-    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n";
-    let (code, _) = failure(&test, json!([["execute", "INSERT INTO things (id) VALUES (1)", []], ["query", endless, []], ["done"]]));
+    let endless =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n";
+    let (code, _) = failure(
+        &test,
+        json!([
+            ["execute", "INSERT INTO things (id) VALUES (1)", []],
+            ["query", endless, []],
+            ["done"]
+        ]),
+    );
     assert_eq!(code, "deadline");
     assert_eq!(test.one::<i64>("SELECT count(*) FROM things"), 0);
 }
@@ -377,7 +507,10 @@ fn a_table_arg_that_is_no_table_or_an_injection_changes_nothing() {
     let before = test.everything();
     for (table, phrases) in [
         (json!("no_such_table"), &["no such table: no_such_table"][..]),
-        (json!("organization_invitations; DROP TABLE organizations"), &["`table`", "not usable as a table name"]),
+        (
+            json!("organization_invitations; DROP TABLE organizations"),
+            &["`table`", "not usable as a table name"],
+        ),
         (json!("x\" WHERE 1=1 --"), &["`table`", "not usable as a table name"]),
         (json!("(SELECT 1)"), &["not usable as a table name"]),
         (json!("main.organizations"), &["not usable as a table name"]),
@@ -388,11 +521,16 @@ fn a_table_arg_that_is_no_table_or_an_injection_changes_nothing() {
         (json!(null), &["`table`"]),
         (json!("organizations"), &["no such column"]),
     ] {
-        for worker in ["cleanup-expired-invitations", "reconcile-memberships", "reconcile-webhook-events"] {
+        for worker in
+            ["cleanup-expired-invitations", "reconcile-memberships", "reconcile-webhook-events"]
+        {
             let error = test.perform_job(worker, swept(json!({"table": table}))).unwrap_err();
             says(&error, phrases);
             says(&error, &[worker]);
-            let id = test.enqueue(NewJob::new(worker, swept(json!({"table": table}))).max_attempts(1)).unwrap().id;
+            let id = test
+                .enqueue(NewJob::new(worker, swept(json!({"table": table}))).max_attempts(1))
+                .unwrap()
+                .id;
             test.drain();
             assert_eq!(row(&test, id).state, JobState::Discarded);
         }
@@ -408,11 +546,23 @@ fn retention_days_out_of_bounds_delete_nothing() {
     let test = built_ins();
     test.sql("INSERT INTO organization_invitations (id, organization_id, email, created_at, expires_at) VALUES ('i', 'o', 'e', 0, 0)");
     let before = test.everything();
-    for days in [json!(0), json!(-1), json!("x"), json!(1_000_000_000_000_i64), json!(1.5), json!(null), json!([30]), json!(1e300)] {
+    for days in [
+        json!(0),
+        json!(-1),
+        json!("x"),
+        json!(1_000_000_000_000_i64),
+        json!(1.5),
+        json!(null),
+        json!([30]),
+        json!(1e300),
+    ] {
         let error = test.perform_job(SWEEP, swept(json!({"retention_days": days}))).unwrap_err();
         says(&error, &[SWEEP, "`retention_days`", "whole number from 1 to 36500000"]);
     }
-    says(&test.cleanup_expired_invitations("organization_invitations", 0).unwrap_err(), &["`retention_days`"]);
+    says(
+        &test.cleanup_expired_invitations("organization_invitations", 0).unwrap_err(),
+        &["`retention_days`"],
+    );
     assert_eq!(test.everything(), before);
 }
 
@@ -440,12 +590,23 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_was() {
 fn a_newer_file_is_refused_and_left_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.db");
-    let test = TestVerger::open(Verger::builder(&file), &ManualClock::at(TestVerger::START)).unwrap().reference_tables();
+    let test = TestVerger::open(Verger::builder(&file), &ManualClock::at(TestVerger::START))
+        .unwrap()
+        .reference_tables();
     test.sql("INSERT INTO verger_migrations (set_name, version, name, applied_at) VALUES ('engine', 99, 'later', 0)");
     let before = test.everything();
     let error = refused(&file);
-    assert!(matches!(error, OpenError::Migration { source: MigrationError::Newer { found: 99, known: 1, .. }, .. }), "{error:?}");
-    says(&error, &["engine tables are at version 99", "up to 1", "open the file with a newer Verger"]);
+    assert!(
+        matches!(
+            error,
+            OpenError::Migration { source: MigrationError::Newer { found: 99, known: 1, .. }, .. }
+        ),
+        "{error:?}"
+    );
+    says(
+        &error,
+        &["engine tables are at version 99", "up to 1", "open the file with a newer Verger"],
+    );
     assert_eq!(test.everything(), before);
     test.sql("UPDATE verger_migrations SET set_name = 'reference' WHERE version = 99");
     let error = test.migrate_reference().unwrap_err();
@@ -473,7 +634,9 @@ fn a_file_that_can_only_be_read_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.db");
     drop(Verger::builder(&file).without_built_ins().open().unwrap());
-    let set = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let set = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+    };
     set(&file, 0o444);
     // The superuser may write all the same: for it there is nothing to refuse.
     if std::fs::OpenOptions::new().append(true).open(&file).is_ok() {
@@ -490,7 +653,9 @@ fn a_file_whose_pages_may_not_grow_is_refused_when_it_is_full_and_goes_on_after(
     let test = puppet();
     let pages: i64 = test.one("PRAGMA page_count");
     test.sql(&format!("PRAGMA max_page_count = {pages}"));
-    let full = (0..1_000).find_map(|_| test.connection().execute("INSERT INTO things (value) VALUES (zeroblob(2000))", []).err());
+    let full = (0..1_000).find_map(|_| {
+        test.connection().execute("INSERT INTO things (value) VALUES (zeroblob(2000))", []).err()
+    });
     assert!(full.is_some(), "the test's own connection meets the limit");
     test.sql("PRAGMA max_page_count = 100000; DELETE FROM things");
     goes_on(&test);

@@ -1,4 +1,5 @@
-//! What each built-in worker promises, on real rows in a Verger: as the component that is shipped, and as plain Rust.
+//! What each built-in worker promises, on real rows in a Verger: as the component that is shipped,
+//! and as plain Rust.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::time::Duration;
@@ -9,8 +10,9 @@ use reconcile_webhook_events::ReconcileWebhookEvents;
 use serde_json::{Value as Json, json};
 use verger::testing::TestVerger;
 use verger::{
-    AuditFilter, Event, Grant, Job, JobState, MembershipsReconciled, NewJob, Schedule, Timestamp, WebhookEventsReconciled, assert_audited,
-    assert_enqueued, normalized_membership_state, refute_audited,
+    AuditFilter, Event, Grant, Job, JobState, MembershipsReconciled, NewJob, Schedule, Timestamp,
+    WebhookEventsReconciled, assert_audited, assert_enqueued, normalized_membership_state,
+    refute_audited,
 };
 
 const NOW: i64 = TestVerger::START.as_millis();
@@ -24,7 +26,11 @@ const WEBHOOKS: &str = "reconcile-webhook-events";
 /// On the reference tables, twice: the components, and the same code as part of the app.
 fn both() -> [TestVerger; 2] {
     let native = TestVerger::with(|builder| {
-        builder.without_built_ins().worker(CleanupExpiredInvitations).worker(ReconcileMemberships).worker(ReconcileWebhookEvents)
+        builder
+            .without_built_ins()
+            .worker(CleanupExpiredInvitations)
+            .worker(ReconcileMemberships)
+            .worker(ReconcileWebhookEvents)
     });
     [TestVerger::new().reference_tables(), native.reference_tables()]
 }
@@ -54,7 +60,13 @@ fn audited(test: &TestVerger) -> usize {
     test.audit_log(&AuditFilter::default(), u32::MAX).unwrap().len()
 }
 
-fn invite(test: &TestVerger, id: &str, organization: &str, expires_at: i64, accepted_at: Option<i64>) {
+fn invite(
+    test: &TestVerger,
+    id: &str,
+    organization: &str,
+    expires_at: i64,
+    accepted_at: Option<i64>,
+) {
     let sql = "INSERT INTO organization_invitations (id, organization_id, email, created_at, expires_at, accepted_at) VALUES (?1, ?2, 'a@b.c', 0, ?3, ?4)";
     test.connection().execute(sql, (id, organization, expires_at, accepted_at)).unwrap();
 }
@@ -85,7 +97,11 @@ fn invitations_past_their_retention_go_and_accepted_ones_stay_for_ever() {
                 assert!(row.job.is_some());
             }
             let before = audited(&test);
-            assert_eq!(result(&test, INVITATIONS, args(None, more)), json!({"deleted": 0}), "a second run finds nothing");
+            assert_eq!(
+                result(&test, INVITATIONS, args(None, more)),
+                json!({"deleted": 0}),
+                "a second run finds nothing"
+            );
             assert_eq!(audited(&test), before, "and has nothing to tell");
             test.sql("DELETE FROM organization_invitations");
         }
@@ -98,15 +114,33 @@ fn a_sweep_for_one_tenant_leaves_the_others_alone() {
         for organization in ["o1", "o2"] {
             invite(&test, &format!("i{organization}"), organization, 0, None);
             join(&test, &format!("m{organization}"), organization, "active", Some(0));
-            orphan(&test, &format!("e{organization}"), organization, "delivered", "msg", NOW - 2 * MINUTE);
+            orphan(
+                &test,
+                &format!("e{organization}"),
+                organization,
+                "delivered",
+                "msg",
+                NOW - 2 * MINUTE,
+            );
             deliver(&test, &format!("d{organization}"), organization, "msg");
         }
         assert_eq!(result(&test, INVITATIONS, args(Some("o1"), json!({}))), json!({"deleted": 1}));
         assert_eq!(invitations(&test), "io2");
-        assert_eq!(result(&test, MEMBERSHIPS, args(Some("o1"), json!({}))), json!({"scanned": 1, "updated": 1, "errors": 0}));
+        assert_eq!(
+            result(&test, MEMBERSHIPS, args(Some("o1"), json!({}))),
+            json!({"scanned": 1, "updated": 1, "errors": 0})
+        );
         assert_eq!(states(&test), "mo1=expired mo2=active");
-        assert_eq!(result(&test, WEBHOOKS, args(Some("o1"), json!({}))), json!({"scanned": 1, "linked": 1}));
-        assert_eq!(test.one::<String>("SELECT group_concat(id) FROM deliveries WHERE status = 'delivered'"), "do1");
+        assert_eq!(
+            result(&test, WEBHOOKS, args(Some("o1"), json!({}))),
+            json!({"scanned": 1, "linked": 1})
+        );
+        assert_eq!(
+            test.one::<String>(
+                "SELECT group_concat(id) FROM deliveries WHERE status = 'delivered'"
+            ),
+            "do1"
+        );
         refute_audited!(test, organization: "o2");
         refute_audited!(test, organization: None);
         assert_audited!(test, organization: "o1", actor: "sweeper", effective_user: "sweeper", impersonating_from: None);
@@ -115,7 +149,10 @@ fn a_sweep_for_one_tenant_leaves_the_others_alone() {
         assert_audited!(
             test, subject: ("membership", "late"), organization: "o1", actor: "admin", effective_user: "sweeper", impersonating_from: "admin"
         );
-        assert_eq!(result(&test, INVITATIONS, args(Some("nobody"), json!({}))), json!({"deleted": 0}));
+        assert_eq!(
+            result(&test, INVITATIONS, args(Some("nobody"), json!({}))),
+            json!({"deleted": 0})
+        );
     }
 }
 
@@ -133,24 +170,40 @@ fn memberships_that_ran_out_expire_as_the_read_time_check_says() {
     for test in both() {
         let mut expected = Vec::new();
         for state in ["invited", "active", "suspended", "expired"] {
-            for (place, expires_at) in [None, Some(0), Some(NOW - 1), Some(NOW), Some(NOW + 1)].into_iter().enumerate() {
+            for (place, expires_at) in
+                [None, Some(0), Some(NOW - 1), Some(NOW), Some(NOW + 1)].into_iter().enumerate()
+            {
                 let id = format!("{state}{place}");
                 join(&test, &id, "o1", state, expires_at);
                 let expires_at = expires_at.map(Timestamp::from_millis);
-                expected.push(format!("{id}={}", normalized_membership_state(state, expires_at, TestVerger::START)));
+                expected.push(format!(
+                    "{id}={}",
+                    normalized_membership_state(state, expires_at, TestVerger::START)
+                ));
             }
         }
         expected.sort();
-        assert_eq!(result(&test, MEMBERSHIPS, args(None, json!({}))), json!({"scanned": 4, "updated": 4, "errors": 0}));
+        assert_eq!(
+            result(&test, MEMBERSHIPS, args(None, json!({}))),
+            json!({"scanned": 4, "updated": 4, "errors": 0})
+        );
         assert_eq!(states(&test), expected.join(" "));
-        for (id, before) in [("active1", "active"), ("active2", "active"), ("suspended1", "suspended"), ("suspended2", "suspended")] {
+        for (id, before) in [
+            ("active1", "active"),
+            ("active2", "active"),
+            ("suspended1", "suspended"),
+            ("suspended2", "suspended"),
+        ] {
             assert_audited!(
                 test, action: "membership.updated", outcome: "success", organization: "o1", subject: ("membership", id),
                 before: json!({"state": before}), after: json!({"state": "expired"}), worker: MEMBERSHIPS
             );
         }
         assert_eq!(audited(&test), 4);
-        assert_eq!(result(&test, MEMBERSHIPS, args(None, json!({}))), json!({"scanned": 0, "updated": 0, "errors": 0}));
+        assert_eq!(
+            result(&test, MEMBERSHIPS, args(None, json!({}))),
+            json!({"scanned": 0, "updated": 0, "errors": 0})
+        );
         assert_eq!(audited(&test), 4);
     }
 }
@@ -166,11 +219,17 @@ fn a_row_the_app_holds_back_is_counted_and_audited_and_the_others_go_through() {
             join(&test, &format!("m{n}"), "o1", "active", Some(n));
             invite(&test, &format!("i{n}"), "o1", n, None);
         }
-        assert_eq!(result(&test, MEMBERSHIPS, args(None, json!({}))), json!({"scanned": 3, "updated": 2, "errors": 1}));
+        assert_eq!(
+            result(&test, MEMBERSHIPS, args(None, json!({}))),
+            json!({"scanned": 3, "updated": 2, "errors": 1})
+        );
         assert_eq!(states(&test), "m1=expired m2=active m3=expired");
         let told = json!({"code": "constraint", "message": "the owner stays"});
         assert_audited!(test, action: "membership.updated", outcome: "error", subject: ("membership", "m2"), metadata: told);
-        assert_eq!(result(&test, INVITATIONS, args(None, json!({}))), json!({"deleted": 2, "errors": 1}));
+        assert_eq!(
+            result(&test, INVITATIONS, args(None, json!({}))),
+            json!({"deleted": 2, "errors": 1})
+        );
         assert_eq!(invitations(&test), "i2");
         assert_audited!(test, outcome: "error", subject: ("organization_invitation", "i2"), metadata: json!({"message": "kept by the app"}));
     }
@@ -181,7 +240,14 @@ fn deliver(test: &TestVerger, id: &str, organization: &str, message: &str) {
     test.connection().execute(sql, (id, organization, message)).unwrap();
 }
 
-fn orphan(test: &TestVerger, id: &str, organization: &str, kind: &str, message: &str, inserted_at: i64) {
+fn orphan(
+    test: &TestVerger,
+    id: &str,
+    organization: &str,
+    kind: &str,
+    message: &str,
+    inserted_at: i64,
+) {
     let sql = "INSERT INTO webhook_events (id, organization_id, type, provider, metadata, needs_reconciliation, occurred_at, inserted_at) \
          VALUES (?1, ?2, ?3, 'p', ?4, 1, ?5, ?5)";
     let metadata = json!({"provider": "p", "provider_message_id": message}).to_string();
@@ -199,31 +265,54 @@ fn an_orphan_is_linked_once_its_delivery_is_there_and_the_app_is_told_after_the_
         orphan(&test, "e1", "o1", "delivered", "msg", NOW - 2 * MINUTE);
         orphan(&test, "e2", "o1", "opened", "msg", NOW - 2 * MINUTE + 1);
         let orphans = test.rows("SELECT * FROM webhook_events ORDER BY id");
-        assert_eq!(result(&test, WEBHOOKS, args(None, json!({}))), json!({"scanned": 2, "linked": 0}));
+        assert_eq!(
+            result(&test, WEBHOOKS, args(None, json!({}))),
+            json!({"scanned": 2, "linked": 0})
+        );
         assert_eq!((audited(&test), told(&events)), (0, vec![]));
 
         deliver(&test, "d1", "o1", "msg");
-        assert_eq!(result(&test, WEBHOOKS, args(None, json!({}))), json!({"scanned": 2, "linked": 2}));
+        assert_eq!(
+            result(&test, WEBHOOKS, args(None, json!({}))),
+            json!({"scanned": 2, "linked": 2})
+        );
         let delivery = &test.rows("SELECT * FROM deliveries")[0];
-        assert_eq!((&delivery["status"], &delivery["terminal"], &delivery["lock_version"]), (&json!("opened"), &json!(1), &json!(2)));
-        assert_eq!((&delivery["delivered_at"], &delivery["opened_at"]), (&json!(NOW - 2 * MINUTE), &json!(NOW - 2 * MINUTE + 1)));
+        assert_eq!(
+            (&delivery["status"], &delivery["terminal"], &delivery["lock_version"]),
+            (&json!("opened"), &json!(1), &json!(2))
+        );
+        assert_eq!(
+            (&delivery["delivered_at"], &delivery["opened_at"]),
+            (&json!(NOW - 2 * MINUTE), &json!(NOW - 2 * MINUTE + 1))
+        );
         let made = test.rows("SELECT id, type, delivery_id, organization_id, idempotency_key, needs_reconciliation FROM webhook_events WHERE type = 'reconciled'");
         assert_eq!(made.len(), 2);
         assert_eq!(
             made[0],
             json!({"id": "reconciled:e1", "type": "reconciled", "delivery_id": "d1", "organization_id": "o1", "idempotency_key": "reconciled:e1", "needs_reconciliation": 0})
         );
-        assert_eq!(test.rows("SELECT * FROM webhook_events WHERE type <> 'reconciled' ORDER BY id"), orphans, "an orphan is never changed");
+        assert_eq!(
+            test.rows("SELECT * FROM webhook_events WHERE type <> 'reconciled' ORDER BY id"),
+            orphans,
+            "an orphan is never changed"
+        );
         let messages = told(&events);
         assert_eq!(messages.len(), 2);
-        assert_eq!((messages[0].topic.as_str(), messages[0].worker.as_str()), ("delivery.reconciled", WEBHOOKS));
+        assert_eq!(
+            (messages[0].topic.as_str(), messages[0].worker.as_str()),
+            ("delivery.reconciled", WEBHOOKS)
+        );
         assert_eq!(
             messages[0].payload,
             json!({"organization_id": "o1", "delivery_id": "d1", "event_id": "e1", "reconciled_event_id": "reconciled:e1", "type": "delivered"})
         );
         assert_audited!(test, action: "webhook_event.reconciled", organization: "o1", metadata: json!({"linked": 2}));
 
-        assert_eq!(result(&test, WEBHOOKS, args(None, json!({}))), json!({"scanned": 0, "linked": 0}), "not yet reconciled means once");
+        assert_eq!(
+            result(&test, WEBHOOKS, args(None, json!({}))),
+            json!({"scanned": 0, "linked": 0}),
+            "not yet reconciled means once"
+        );
         assert_eq!((audited(&test), told(&events).len()), (1, 0));
     }
 }
@@ -245,12 +334,19 @@ fn only_orphans_between_the_grace_and_the_greatest_age_are_linked_and_only_withi
         let malformed = "INSERT INTO webhook_events (id, organization_id, type, provider, metadata, payload, needs_reconciliation, occurred_at, inserted_at) \
              VALUES ('malformed', 'o1', 'delivered', 'p', 'no json', '{\"provider\": \"p\"}', 1, 0, ?1)";
         test.connection().execute(malformed, [NOW - DAY]).unwrap();
-        assert_eq!(result(&test, WEBHOOKS, args(None, json!({}))), json!({"scanned": 4, "linked": 2, "malformed": 1}));
+        assert_eq!(
+            result(&test, WEBHOOKS, args(None, json!({}))),
+            json!({"scanned": 4, "linked": 2, "malformed": 1})
+        );
         for (id, _, _, linked) in cases {
-            let status: String = test.one(&format!("SELECT status FROM deliveries WHERE id = '{id}'"));
+            let status: String =
+                test.one(&format!("SELECT status FROM deliveries WHERE id = '{id}'"));
             assert_eq!(status, if linked { "delivered" } else { "sent" }, "{id}");
         }
-        assert_eq!(test.one::<i64>("SELECT count(*) FROM webhook_events WHERE type = 'reconciled'"), 2);
+        assert_eq!(
+            test.one::<i64>("SELECT count(*) FROM webhook_events WHERE type = 'reconciled'"),
+            2
+        );
         let shorter = args(None, json!({"max_age_minutes": 1}));
         assert_eq!(result(&test, WEBHOOKS, shorter)["scanned"], 0);
     }
@@ -262,7 +358,13 @@ fn component_and_plain_rust_leave_the_same_behind() {
         for n in 0..25 {
             let organization = format!("o{}", n % 3);
             invite(&test, &format!("i{n:02}"), &organization, n % 5, (n % 7 == 0).then_some(1));
-            join(&test, &format!("m{n:02}"), &organization, ["active", "suspended", "invited"][n as usize % 3], (n % 4 > 0).then_some(n));
+            join(
+                &test,
+                &format!("m{n:02}"),
+                &organization,
+                ["active", "suspended", "invited"][n as usize % 3],
+                (n % 4 > 0).then_some(n),
+            );
             orphan(
                 &test,
                 &format!("e{n:02}"),
@@ -276,7 +378,8 @@ fn component_and_plain_rust_leave_the_same_behind() {
             }
         }
         // Small batches, so that there are checkpoints.
-        let results = [INVITATIONS, MEMBERSHIPS, WEBHOOKS].map(|worker| result(&test, worker, args(None, json!({"batch_size": 4}))));
+        let results = [INVITATIONS, MEMBERSHIPS, WEBHOOKS]
+            .map(|worker| result(&test, worker, args(None, json!({"batch_size": 4}))));
         assert!(audited(&test) > 20);
         let mut left = test.everything();
         // Claims carry the name of their executor and a lease by its grant.
@@ -298,7 +401,10 @@ fn batches_commit_one_by_one_and_progress_shows() {
         assert_eq!(invitations(&test), "i6 i7 i8 i9", "two batches were kept");
         assert_eq!((audited(&test), failed.progress_done), (2, Some(6)));
         test.sql("DROP TRIGGER full");
-        assert_eq!(result(&test, INVITATIONS, args(None, json!({"batch_size": 3}))), json!({"deleted": 4}));
+        assert_eq!(
+            result(&test, INVITATIONS, args(None, json!({"batch_size": 3}))),
+            json!({"deleted": 4})
+        );
         assert_eq!(test.verify_audit().unwrap().rows, 4);
     }
 }
@@ -316,7 +422,10 @@ fn the_apps_own_table_or_view_serves_under_another_name() {
         );
         let expired = result(&test, MEMBERSHIPS, args(None, json!({"table": "members"})));
         assert_eq!(expired, json!({"scanned": 1, "updated": 1, "errors": 0}));
-        assert_eq!(result(&test, INVITATIONS, args(None, json!({"table": "invites"}))), json!({"deleted": 1}));
+        assert_eq!(
+            result(&test, INVITATIONS, args(None, json!({"table": "invites"}))),
+            json!({"deleted": 1})
+        );
         assert_eq!(test.one::<String>("SELECT group_concat(id) FROM base"), "i2");
     }
 }
@@ -332,8 +441,13 @@ fn each_has_a_typed_way_to_call_it_directly() {
         let events = test.subscribe();
         assert_eq!(test.cleanup_expired_invitations("organization_invitations", 30).unwrap(), 0);
         assert_eq!(test.cleanup_expired_invitations("organization_invitations", 7).unwrap(), 1);
-        assert_eq!(test.reconcile_memberships("memberships").unwrap(), MembershipsReconciled { scanned: 1, updated: 1, errors: 0 });
-        let linked = |organization: Option<&str>| test.reconcile_webhook_events("webhook_events", organization, 10_080).unwrap();
+        assert_eq!(
+            test.reconcile_memberships("memberships").unwrap(),
+            MembershipsReconciled { scanned: 1, updated: 1, errors: 0 }
+        );
+        let linked = |organization: Option<&str>| {
+            test.reconcile_webhook_events("webhook_events", organization, 10_080).unwrap()
+        };
         assert_eq!(linked(Some("o2")), WebhookEventsReconciled { scanned: 1, linked: 0 });
         assert_eq!(linked(None), WebhookEventsReconciled { scanned: 2, linked: 1 });
         assert_eq!(told(&events)[0].job, None);
@@ -346,7 +460,10 @@ fn each_has_a_typed_way_to_call_it_directly() {
             test.reconcile_webhook_events("nowhere", None, 10).unwrap_err(),
             test.reconcile_webhook_events("webhook_events", None, 0).unwrap_err(),
         ] {
-            assert!(failed.to_string().contains("worker `") && failed.to_string().contains("failed"), "{failed}");
+            assert!(
+                failed.to_string().contains("worker `") && failed.to_string().contains("failed"),
+                "{failed}"
+            );
         }
     }
 }
@@ -359,7 +476,9 @@ fn a_weeks_schedules_keep_the_tables_in_order() {
         Schedule::cron("webhooks", "*/5 * * * *").unwrap().worker(WEBHOOKS),
     ];
     let test = TestVerger::with(|builder| {
-        schedules.into_iter().fold(builder, |builder, schedule| builder.schedule(schedule.args(args(None, json!({})))))
+        schedules.into_iter().fold(builder, |builder, schedule| {
+            builder.schedule(schedule.args(args(None, json!({}))))
+        })
     });
     let test = test.reference_tables();
     invite(&test, "i1", "o1", NOW - 29 * DAY, None);
@@ -369,7 +488,11 @@ fn a_weeks_schedules_keep_the_tables_in_order() {
     assert!(report.attempts.iter().all(|attempt| attempt.outcome.error().is_none()));
     assert_eq!((invitations(&test).as_str(), states(&test).as_str()), ("i1", "m1=expired"));
     let row = assert_audited!(test, subject: ("membership", "m1"));
-    assert_eq!(row.occurred_at, NOW + 2 * 3_600_000 + 300_000, "at the first slot after it ran out");
+    assert_eq!(
+        row.occurred_at,
+        NOW + 2 * 3_600_000 + 300_000,
+        "at the first slot after it ran out"
+    );
     test.run_for(Duration::from_secs(86_400 * 2));
     assert_eq!(invitations(&test), "");
     assert_enqueued!(test, schedule: "invitations", state: JobState::Completed, at: Timestamp::from_millis(NOW + 3 * 3_600_000));
@@ -378,7 +501,9 @@ fn a_weeks_schedules_keep_the_tables_in_order() {
 
 #[test]
 fn a_narrower_grant_narrows_a_built_in() {
-    let test = TestVerger::with(|builder| builder.grant(MEMBERSHIPS, Grant::new().read("memberships"))).reference_tables();
+    let test =
+        TestVerger::with(|builder| builder.grant(MEMBERSHIPS, Grant::new().read("memberships")))
+            .reference_tables();
     join(&test, "m1", "o1", "active", Some(0));
     let refused = run(&test, MEMBERSHIPS, args(None, json!({})));
     assert_eq!(refused.state, JobState::Discarded);

@@ -1,5 +1,6 @@
-//! Opening the app takes a bounded time, whatever file was dropped in: one that would keep the compiler busy is refused before it is
-//! compiled, one that takes too long all the same is left behind, and the honest worker beside it runs.
+//! Opening the app takes a bounded time, whatever file was dropped in: one that would keep the
+//! compiler busy is refused before it is compiled, one that takes too long all the same is left
+//! behind, and the honest worker beside it runs.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
@@ -36,36 +37,83 @@ fn times(count: usize, text: &str) -> String {
 fn instances(levels: usize) -> Vec<u8> {
     let ten = |inner: usize| times(10, &format!("(instance (instantiate $c{inner}))"));
     let first = "(component $c0)".to_string();
-    let nested = (1..=levels).fold(first, |inner, level| format!("(component $c{level} {inner} {})", ten(level - 1)));
+    let nested = (1..=levels)
+        .fold(first, |inner, level| format!("(component $c{level} {inner} {})", ten(level - 1)));
     wat::parse_str(format!("(component {nested} {})", ten(levels))).unwrap()
 }
 
 fn nested(levels: usize) -> Vec<u8> {
-    wat::parse_str((0..levels).fold("(component)".to_string(), |inner, _| format!("(component {inner})"))).unwrap()
+    wat::parse_str(
+        (0..levels).fold("(component)".to_string(), |inner, _| format!("(component {inner})")),
+    )
+    .unwrap()
 }
 
-/// What would take the compiler seconds to minutes, or hundreds of megabytes to more than there is; and what there is too much of.
+/// What would take the compiler seconds to minutes, or hundreds of megabytes to more than there is;
+/// and what there is too much of.
 fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let live = format!("(local {}) {}", times(1_900, "i32"), times(200, "local.get 0"));
-    let versions = format!("(local {}) {}", times(1_000, "i32"), times(2_000, "block local.get 1 br_if 0 local.get 1 local.set 2 end"));
-    let types = |count| each(count, |number| format!("(type (func (result {})))", times(number % 9, "i64")));
+    let versions = format!(
+        "(local {}) {}",
+        times(1_000, "i32"),
+        times(2_000, "block local.get 1 br_if 0 local.get 1 local.set 2 end")
+    );
+    let types = |count| {
+        each(count, |number| format!("(type (func (result {})))", times(number % 9, "i64")))
+    };
     let apart = each(30_000, |number| format!("(data (i32.const {}) \"x\")", number << 16));
     vec![
-        ("one function without end", function(&times(200_000, "local.get 0 drop")), "units of code in function 0"),
-        ("calls of the runtime", function(&times(12_000, "local.get 0 local.get 0 local.get 0 table.copy")), "units of code in function 0"),
-        ("loops in loops", function(&format!("{} {}", times(400, "loop"), times(400, "local.get 0 br_if 0 end"))), "blocks and branches"),
-        ("blocks in blocks", function(&format!("{} {}", times(45_000, "block"), times(45_000, "end"))), "blocks and branches"),
-        ("a table of branches", function(&format!("block local.get 0 br_table {} end", times(50_000, "0"))), "blocks and branches"),
+        (
+            "one function without end",
+            function(&times(200_000, "local.get 0 drop")),
+            "units of code in function 0",
+        ),
+        (
+            "calls of the runtime",
+            function(&times(12_000, "local.get 0 local.get 0 local.get 0 table.copy")),
+            "units of code in function 0",
+        ),
+        (
+            "loops in loops",
+            function(&format!("{} {}", times(400, "loop"), times(400, "local.get 0 br_if 0 end"))),
+            "blocks and branches",
+        ),
+        (
+            "blocks in blocks",
+            function(&format!("{} {}", times(45_000, "block"), times(45_000, "end"))),
+            "blocks and branches",
+        ),
+        (
+            "a table of branches",
+            function(&format!("block local.get 0 br_table {} end", times(50_000, "0"))),
+            "blocks and branches",
+        ),
         ("variables over branches", function(&versions), "times variables"),
-        ("values on the stack", function(&format!("{} {}", times(2_500, "local.get 0"), times(2_500, "drop"))), "values at once"),
+        (
+            "values on the stack",
+            function(&format!("{} {}", times(2_500, "local.get 0"), times(2_500, "drop"))),
+            "values at once",
+        ),
         ("variables and values", function(&live), "values at once"),
-        ("a function of 300 parameters", module(&format!("(func (param {}))", times(300, "i32"))), "parameters and results"),
+        (
+            "a function of 300 parameters",
+            module(&format!("(func (param {}))", times(300, "i32"))),
+            "parameters and results",
+        ),
         ("50,001 functions", module(&times(50_001, "(func)")), "functions and function types"),
         ("50,001 types", module(&types(50_001)), "functions and function types"),
-        ("half a million entries", wat::parse_str(format!("(component {})", times(500_001, "(type u8)"))).unwrap(), "entries"),
+        (
+            "half a million entries",
+            wat::parse_str(format!("(component {})", times(500_001, "(type u8)"))).unwrap(),
+            "entries",
+        ),
         ("nine memories", module(&times(9, "(memory 1)")), "memories"),
         ("a table of two million", module("(table 2000000 funcref)"), "elements in its tables"),
-        ("globals to compute", module(&times(30_000, "(global i32 i32.const 1 i32.const 1 i32.add)")), "initialise"),
+        (
+            "globals to compute",
+            module(&times(30_000, "(global i32 i32.const 1 i32.const 1 i32.add)")),
+            "initialise",
+        ),
         (
             "one global that takes long to compute",
             module(&format!("(global i32 i32.const 1 {})", times(400_000, "i32.const 1 i32.add"))),
@@ -74,7 +122,10 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("data far apart", module(&format!("(memory 65536) {apart}")), "initialise"),
         (
             "elements at a place to compute",
-            module(&format!("(func) (table 100000 funcref) (elem (offset i32.const 1 i32.const 1 i32.add) func {})", times(95_000, "0"))),
+            module(&format!(
+                "(func) (table 100000 funcref) (elem (offset i32.const 1 i32.const 1 i32.add) func {})",
+                times(95_000, "0")
+            )),
             "initialise",
         ),
         ("components in components", nested(40), "components in one another"),
@@ -85,7 +136,13 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 /// What was dropped into the folder, compiled within that time; the cache is beside it.
 fn open(folder: &Path, limit: Duration) -> Verger {
     let cache = CompileCache::Folder(folder.join("cache"));
-    Verger::in_memory().without_built_ins().plugins(folder).compile_cache(cache).compile_limit(limit).open().unwrap()
+    Verger::in_memory()
+        .without_built_ins()
+        .plugins(folder)
+        .compile_cache(cache)
+        .compile_limit(limit)
+        .open()
+        .unwrap()
 }
 
 #[test]
@@ -98,7 +155,9 @@ fn what_would_keep_the_compiler_busy_is_refused_before_it_is_compiled() {
     std::fs::write(folder.path().join("noop.wasm"), NOOP).unwrap();
     let verger = open(folder.path(), LONG);
     assert_eq!(verger.refused_plugins().len(), hostile.len());
-    for (number, ((what, _, phrase), refusal)) in hostile.iter().zip(verger.refused_plugins()).enumerate() {
+    for (number, ((what, _, phrase), refusal)) in
+        hostile.iter().zip(verger.refused_plugins()).enumerate()
+    {
         assert!(matches!(refusal, PluginError::TooComplex { .. }), "{what}: {refusal:?}");
         let text = refusal.to_string();
         for phrase in [&format!("{number:02}.wasm is not compiled"), *phrase, "at most; build it"] {
@@ -111,13 +170,18 @@ fn what_would_keep_the_compiler_busy_is_refused_before_it_is_compiled() {
 #[test]
 fn the_apps_own_component_is_held_to_the_same_shapes() {
     let error = Verger::in_memory().component("acme.wasm", nested(40)).open().unwrap_err();
-    assert!(matches!(&error, OpenError::Worker(PluginError::TooComplex { what, .. }) if what == "acme.wasm"), "{error:?}");
+    assert!(
+        matches!(&error, OpenError::Worker(PluginError::TooComplex { what, .. }) if what == "acme.wasm"),
+        "{error:?}"
+    );
 }
 
-/// A stack that overflows would end the process. These are no workers, and that is all that is wrong with them.
+/// A stack that overflows would end the process. These are no workers, and that is all that is
+/// wrong with them.
 #[test]
 fn what_nests_as_deep_as_it_may_is_compiled() {
-    let adds = format!("(local i32) local.get 0 {} local.set 2", times(120_000, "local.get 1 i32.add"));
+    let adds =
+        format!("(local i32) local.get 0 {} local.set 2", times(120_000, "local.get 1 i32.add"));
     let unary = format!("(local i32) local.get 0 {} local.set 2", times(240_000, "i32.clz"));
     let loads = format!("(local i32) local.get 0 {} local.set 2", times(100_000, "i32.load"));
     let deep = [
@@ -131,8 +195,16 @@ fn what_nests_as_deep_as_it_may_is_compiled() {
     ];
     for (number, bytes) in deep.into_iter().enumerate() {
         let cache = CompileCache::Off;
-        let error = Verger::in_memory().component("deep.wasm", bytes).compile_cache(cache).compile_limit(LONG).open().unwrap_err();
-        assert!(matches!(error, OpenError::Worker(PluginError::Mismatch { .. })), "{number}: {error:?}");
+        let error = Verger::in_memory()
+            .component("deep.wasm", bytes)
+            .compile_cache(cache)
+            .compile_limit(LONG)
+            .open()
+            .unwrap_err();
+        assert!(
+            matches!(error, OpenError::Worker(PluginError::Mismatch { .. })),
+            "{number}: {error:?}"
+        );
     }
 }
 
@@ -151,13 +223,15 @@ fn sized(content: &[u8]) -> Vec<u8> {
     [&length(content.len()), content].concat()
 }
 
-/// 300 functions, each of which takes the compiler half a second or so: some 24 MB, which as text would be twenty times that.
+/// 300 functions, each of which takes the compiler half a second or so: some 24 MB, which as text
+/// would be twenty times that.
 fn slow() -> Vec<u8> {
     const FUNCTIONS: usize = 300;
     // One of the variables 2 to 98, by chance: what lives where follows no pattern.
     let mut chance = 1_u64;
     let mut variable = || {
-        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        chance =
+            chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         2 + (chance >> 33) as u8 % 97
     };
     // The sum of two and of what is in memory there is another.
@@ -169,9 +243,12 @@ fn slow() -> Vec<u8> {
     let steps = (0..6_000).flat_map(step);
     // The sum of all is the result, so that none is in vain.
     let sum = (3..=98).flat_map(|variable| [0x20, variable, 0x6a]);
-    let code: Vec<u8> = [1, 97, 0x7f].into_iter().chain(steps).chain([0x20, 2]).chain(sum).chain([0x0b]).collect();
+    let code: Vec<u8> =
+        [1, 97, 0x7f].into_iter().chain(steps).chain([0x20, 2]).chain(sum).chain([0x0b]).collect();
     let body = sized(&code);
-    let section = |id: u8, entries: usize, content: &[u8]| [&[id], &sized(&[length(entries), content.to_vec()].concat())[..]].concat();
+    let section = |id: u8, entries: usize, content: &[u8]| {
+        [&[id], &sized(&[length(entries), content.to_vec()].concat())[..]].concat()
+    };
     let module = [
         b"\0asm\x01\0\0\0".to_vec(),
         section(1, 1, &[0x60, 2, 0x7f, 0x7f, 1, 0x7f]),
@@ -186,7 +263,8 @@ fn slow() -> Vec<u8> {
 fn padded(bytes: usize) -> Vec<u8> {
     // Its length in five bytes, then its name.
     let length = bytes - NOOP.len() - 6;
-    let digits = (0..5).map(|digit| (length >> (7 * digit) & 0x7f) as u8 | if digit < 4 { 0x80 } else { 0 });
+    let digits =
+        (0..5).map(|digit| (length >> (7 * digit) & 0x7f) as u8 | if digit < 4 { 0x80 } else { 0 });
     let head = std::iter::once(0).chain(digits).chain([3]).chain(*b"pad");
     NOOP.iter().copied().chain(head).chain(std::iter::repeat(0)).take(bytes).collect()
 }
@@ -206,8 +284,16 @@ fn what_takes_longer_than_there_is_time_is_left_behind() {
     // In the order of their names; they had their turns in the order of their sizes.
     let [larger, slow] = verger.refused_plugins() else { panic!("{refused:#?}") };
     assert!(matches!(slow, PluginError::TooSlow { limit: LIMIT, .. }), "{slow:?}");
-    assert!(matches!(larger, PluginError::NoTimeLeft { by, limit: LIMIT, .. } if by.contains("slow.wasm")), "{larger:?}");
-    for phrase in ["larger.wasm was not compiled", "slow.wasm took what was left of the 3s", "remove that one", "compile_limit"] {
+    assert!(
+        matches!(larger, PluginError::NoTimeLeft { by, limit: LIMIT, .. } if by.contains("slow.wasm")),
+        "{larger:?}"
+    );
+    for phrase in [
+        "larger.wasm was not compiled",
+        "slow.wasm took what was left of the 3s",
+        "remove that one",
+        "compile_limit",
+    ] {
         assert!(refused[0].contains(phrase), "{refused:#?}");
     }
     for phrase in ["slow.wasm was not compiled within the 3s", "a smaller build", "compile_limit"] {
@@ -231,7 +317,8 @@ fn what_takes_longer_than_there_is_time_is_left_behind() {
 fn the_compiler_ends() {
     let compiling = || {
         let threads = std::fs::read_dir("/proc/self/task").unwrap();
-        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        let names = threads
+            .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
         names.filter(|name| name.starts_with("verger-compiler")).count()
     };
     let began = std::time::Instant::now();
@@ -246,8 +333,15 @@ fn without_any_time_only_what_was_compiled_before_is_there() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("noop.wasm"), NOOP).unwrap();
     let verger = open(folder.path(), Duration::ZERO);
-    assert!(matches!(verger.refused_plugins(), [PluginError::TooSlow { .. }]), "{:?}", verger.refused_plugins());
-    assert!(matches!(verger.perform_now("noop", json!({})), Err(PerformError::Refused(_))), "it is not there");
+    assert!(
+        matches!(verger.refused_plugins(), [PluginError::TooSlow { .. }]),
+        "{:?}",
+        verger.refused_plugins()
+    );
+    assert!(
+        matches!(verger.perform_now("noop", json!({})), Err(PerformError::Refused(_))),
+        "it is not there"
+    );
     open(folder.path(), LONG);
     open(folder.path(), Duration::ZERO).perform_now("noop", json!({})).unwrap();
 }
@@ -255,7 +349,13 @@ fn without_any_time_only_what_was_compiled_before_is_there() {
 /// They are part of the app, and can be trusted.
 #[test]
 fn the_built_in_workers_are_compiled_however_little_time_there_is() {
-    let verger = Verger::in_memory().compile_cache(CompileCache::Off).compile_limit(Duration::ZERO).open().unwrap();
+    let verger = Verger::in_memory()
+        .compile_cache(CompileCache::Off)
+        .compile_limit(Duration::ZERO)
+        .open()
+        .unwrap();
     verger.migrate_reference().unwrap();
-    verger.perform_now("reconcile-memberships", json!({"organization_id": null, "actor_id": null})).unwrap();
+    verger
+        .perform_now("reconcile-memberships", json!({"organization_id": null, "actor_id": null}))
+        .unwrap();
 }

@@ -19,7 +19,8 @@ fn limited(change: impl FnOnce(&mut Limits)) -> Grant {
     grant().limits(limits)
 }
 
-/// Steps and what they are answered; in an error's answer the message stands for all that contain it.
+/// Steps and what they are answered; in an error's answer the message stands for all that contain
+/// it.
 #[track_caller]
 fn check(steps: Json, expected: Json) {
     check_with(&grant(), steps, expected);
@@ -31,7 +32,10 @@ fn check_with(grant: &Grant, steps: Json, expected: Json) {
     for kind in BOTH {
         let test = kind.open_with(grant.clone());
         let answers = answers(&test, steps.clone());
-        assert!(like(&answers, &expected), "{kind:?}: {steps}\nanswered {answers}\nnot      {expected}");
+        assert!(
+            like(&answers, &expected),
+            "{kind:?}: {steps}\nanswered {answers}\nnot      {expected}"
+        );
         left.push((answers, test.everything()));
     }
     assert_eq!(left[0], left[1], "a component and plain Rust leave the same behind");
@@ -43,12 +47,15 @@ fn like(answer: &Json, expected: &Json) -> bool {
             answer.len() == expected.len() && answer.iter().zip(expected).all(|(a, e)| like(a, e))
         }
         (Json::Object(answer), Json::Object(expected)) if answer.contains_key("message") => {
-            let says = |json: &serde_json::Map<String, Json>| json["message"].as_str().unwrap_or_default().to_string();
+            let says = |json: &serde_json::Map<String, Json>| {
+                json["message"].as_str().unwrap_or_default().to_string()
+            };
             answer["err"] == *expected.get("err").unwrap_or(&Json::Null)
                 && (!expected.contains_key("message") || says(answer).contains(&says(expected)))
         }
         (Json::Object(answer), Json::Object(expected)) => {
-            answer.len() == expected.len() && answer.iter().all(|(key, a)| expected.get(key).is_some_and(|e| like(a, e)))
+            answer.len() == expected.len()
+                && answer.iter().all(|(key, a)| expected.get(key).is_some_and(|e| like(a, e)))
         }
         _ => answer == expected,
     }
@@ -59,7 +66,10 @@ fn values_of_all_five_classes_come_back_as_they_went() {
     let values = json!([null, 0, i64::MIN, i64::MAX, 1.5, -0.25, 1e300, "", "ä\u{0}b🙂", {"blob": []}, {"blob": [0, 255, 7]}]);
     for value in values.as_array().unwrap() {
         check(
-            json!([["execute", "INSERT INTO things (id, value) VALUES (1, ?1)", [value]], ["query", "SELECT value FROM things", []]]),
+            json!([
+                ["execute", "INSERT INTO things (id, value) VALUES (1, ?1)", [value]],
+                ["query", "SELECT value FROM things", []]
+            ]),
             json!([{"ok": 1}, {"ok": [[value]]}]),
         );
     }
@@ -130,8 +140,19 @@ fn a_chunk_ends_early_at_the_bytes_it_may_have() {
     for kind in BOTH {
         let test = kind.open_with(limited(|limits| limits.chunk_bytes = 2_000));
         test.sql("INSERT INTO things (value) VALUES (zeroblob(1500)), (zeroblob(1500)), (zeroblob(1500))");
-        let read = answers(&test, json!([["open", "SELECT value FROM things", []], ["next", 0, 9], ["next", 0, 9], ["next", 0, 9]]));
-        let counts: Vec<_> = read.as_array().unwrap()[1..].iter().map(|rows| rows["ok"].as_array().unwrap().len()).collect();
+        let read = answers(
+            &test,
+            json!([
+                ["open", "SELECT value FROM things", []],
+                ["next", 0, 9],
+                ["next", 0, 9],
+                ["next", 0, 9]
+            ]),
+        );
+        let counts: Vec<_> = read.as_array().unwrap()[1..]
+            .iter()
+            .map(|rows| rows["ok"].as_array().unwrap().len())
+            .collect();
         assert_eq!(counts, [2, 1, 0], "{kind:?}");
     }
 }
@@ -140,7 +161,11 @@ fn a_chunk_ends_early_at_the_bytes_it_may_have() {
 fn one_bad_row_of_many_does_not_lose_the_others() {
     check(
         json!([
-            ["execute-many", "INSERT INTO things (id, name) VALUES (?1, ?2)", [[1, "a"], [2, "bad"], [1, "twice"], [3], [4, "d"]]],
+            [
+                "execute-many",
+                "INSERT INTO things (id, name) VALUES (?1, ?2)",
+                [[1, "a"], [2, "bad"], [1, "twice"], [3], [4, "d"]]
+            ],
             ["query", "SELECT id FROM things", []],
             ["execute-many", "INSERT INTO nowhere VALUES (?1)", [[1]]],
             ["execute-many", "INSERT INTO things (id) VALUES (?1)", []],
@@ -196,10 +221,14 @@ fn a_rolled_back_savepoint_takes_rows_audit_and_events_with_it() {
         let answers = answers(&test, steps);
         assert_eq!(answers[5], json!({"ok": [2, 3]}));
         assert_eq!(answers[8], json!({"ok": [2]}), "ids have no gap");
-        assert_eq!(test.rows("SELECT id, name FROM things"), [json!({"id": 1, "name": "kept"}), json!({"id": 3, "name": "kept"})]);
+        assert_eq!(
+            test.rows("SELECT id, name FROM things"),
+            [json!({"id": 1, "name": "kept"}), json!({"id": 3, "name": "kept"})]
+        );
         refute_audited!(test, action: "thing.lost");
         assert_eq!(test.verify_audit().unwrap().rows, 2);
-        let payloads: Vec<Json> = std::iter::from_fn(|| events.try_next()).map(|event| event.payload).collect();
+        let payloads: Vec<Json> =
+            std::iter::from_fn(|| events.try_next()).map(|event| event.payload).collect();
         assert_eq!(payloads, [json!(1), json!(3)], "{kind:?}");
     }
 }
@@ -227,8 +256,14 @@ fn a_savepoint_ends_with_the_one_around_it_and_only_once() {
             {"err": "closed"}, {"ok": 3}, {"ok": null}, {"err": "closed", "message": "the savepoint is closed"},
         ]),
     );
-    check(json!([["repeat", 33, ["savepoint"]]]), json!([{"err": "limit", "message": "32 savepoints are open"}]));
-    check(json!([["repeat", 65, ["open", "SELECT 1", []]]]), json!([{"err": "limit", "message": "64 cursors are open"}]));
+    check(
+        json!([["repeat", 33, ["savepoint"]]]),
+        json!([{"err": "limit", "message": "32 savepoints are open"}]),
+    );
+    check(
+        json!([["repeat", 65, ["open", "SELECT 1", []]]]),
+        json!([{"err": "limit", "message": "64 cursors are open"}]),
+    );
 }
 
 #[test]
@@ -311,7 +346,11 @@ fn a_failed_attempt_leaves_nothing_but_its_record() {
         assert_eq!(after, before, "{kind:?} {end}");
         assert_eq!(events.try_next(), None);
         let failed = row(&test, id);
-        assert_eq!((failed.state, failed.attempt, failed.errors.len()), (JobState::Retryable, 1, 1), "{kind:?} {end}");
+        assert_eq!(
+            (failed.state, failed.attempt, failed.errors.len()),
+            (JobState::Retryable, 1, 1),
+            "{kind:?} {end}"
+        );
         assert_eq!((failed.errors[0].attempt, failed.errors[0].at), (1, NOW));
     }
 }
@@ -320,7 +359,10 @@ fn a_failed_attempt_leaves_nothing_but_its_record() {
 fn a_panic_of_a_native_worker_is_a_failed_attempt() {
     let test = Kind::Native.open();
     let failed = run(&test, job(json!([["trap"]])));
-    assert_eq!(last_error(&failed), ("panic", "the worker panicked: the native puppet panics, as the test wants"));
+    assert_eq!(
+        last_error(&failed),
+        ("panic", "the worker panicked: the native puppet panics, as the test wants")
+    );
     common::goes_on(&test);
     assert_eq!(failure(&test, json!([["trap"]])).0, "panic");
 }
@@ -331,7 +373,9 @@ fn messages_reach_the_app_in_order_and_only_after_the_commit() {
         let test = kind.open();
         let events = test.subscribe();
         answers(&test, json!([["publish", "a", "{\"n\": 1}"], ["publish", "b", "[2]"]]));
-        let told: Vec<_> = std::iter::from_fn(|| events.try_next()).map(|event| (event.topic, event.payload, event.job)).collect();
+        let told: Vec<_> = std::iter::from_fn(|| events.try_next())
+            .map(|event| (event.topic, event.payload, event.job))
+            .collect();
         assert_eq!(told, [("a".into(), json!({"n": 1}), None), ("b".into(), json!([2]), None)]);
     }
     check_with(
@@ -362,16 +406,25 @@ fn the_clock_of_a_worker_is_the_one_verger_was_given() {
         assert_eq!(answers(&test, json!([["now"]])), json!([{"ok": NOW + 86_400_001}]));
         let later = test.enqueue(job(json!([["now"]]))).unwrap().id;
         test.tick(TestVerger::START + Duration::from_secs(86_400 * 9)).unwrap();
-        assert_eq!(row(&test, later).result, Some(json!([{"ok": NOW + 9 * 86_400_000}])), "a tick for an instant is that instant");
+        assert_eq!(
+            row(&test, later).result,
+            Some(json!([{"ok": NOW + 9 * 86_400_000}])),
+            "a tick for an instant is that instant"
+        );
     }
 }
 
 #[test]
 fn a_worker_knows_its_job() {
     for kind in BOTH {
-        let slots = Schedule::every("often", Duration::from_secs(60)).unwrap().worker("puppet").args(json!({"do": [["job"], ["scope"]]}));
-        let test =
-            TestVerger::with(|builder| kind.add(builder, grant().time_limit(Duration::from_secs(30))).schedule(slots.max_attempts(7)));
+        let slots = Schedule::every("often", Duration::from_secs(60))
+            .unwrap()
+            .worker("puppet")
+            .args(json!({"do": [["job"], ["scope"]]}));
+        let test = TestVerger::with(|builder| {
+            kind.add(builder, grant().time_limit(Duration::from_secs(30)))
+                .schedule(slots.max_attempts(7))
+        });
         test.clock().advance(Duration::from_secs(150));
         test.drain();
         let made = verger::assert_enqueued!(test, schedule: "often", state: JobState::Completed);
@@ -403,7 +456,11 @@ fn a_function_of_the_app_is_called_when_granted_and_its_faults_are_told() {
             {"err": "denied", "message": "call denied: capability `other` (worker puppet is not granted it)"},
         ]),
     );
-    check_with(&Grant::new(), json!([["call", "echo", "{}"]]), json!([{"err": "denied", "message": "capability `echo`"}]));
+    check_with(
+        &Grant::new(),
+        json!([["call", "echo", "{}"]]),
+        json!([{"err": "denied", "message": "capability `echo`"}]),
+    );
 }
 
 #[test]
@@ -414,7 +471,10 @@ fn what_is_not_granted_is_denied_by_name() {
             "read denied: table withheld (worker puppet is granted nothing on it; it asks for more than the app's grant gives)",
         ),
         ("SELECT count(*) FROM withheld", "read denied: table withheld"),
-        ("SELECT secret FROM other", "read denied: column other.secret (worker puppet is granted read on its columns id)"),
+        (
+            "SELECT secret FROM other",
+            "read denied: column other.secret (worker puppet is granted read on its columns id)",
+        ),
         ("DELETE FROM other", "delete denied: table other"),
         ("UPDATE other SET id = 2", "update denied: table other"),
         (
@@ -423,7 +483,10 @@ fn what_is_not_granted_is_denied_by_name() {
         ),
         ("INSERT INTO things (value) SELECT secret FROM other", "read denied: column other.secret"),
         ("SELECT * FROM verger_jobs", "read denied: verger_jobs belongs to the engine"),
-        ("UPDATE verger_audit SET action = 'x'", "update denied: verger_audit belongs to the engine"),
+        (
+            "UPDATE verger_audit SET action = 'x'",
+            "update denied: verger_audit belongs to the engine",
+        ),
         ("SELECT * FROM sqlite_schema", "belongs to the engine"),
         ("CREATE TABLE mine (id)", "workers do not change the schema"),
         ("CREATE TEMP TABLE mine (id)", "denied"),
@@ -445,7 +508,11 @@ fn what_is_not_granted_is_denied_by_name() {
         }
     }
     check(
-        json!([["execute", "DELETE FROM things; DELETE FROM things", []], ["execute", "", []], ["query", "SELEC 1", []]]),
+        json!([
+            ["execute", "DELETE FROM things; DELETE FROM things", []],
+            ["execute", "", []],
+            ["query", "SELEC 1", []]
+        ]),
         json!([{"err": "sql", "message": "more than one statement"}, {"err": "sql", "message": "the statement is empty"}, {"err": "sql", "message": "syntax error"}]),
     );
 }
@@ -474,13 +541,22 @@ fn lines_of_a_worker_land_in_the_log_with_worker_and_job() {
             ["log", "info", {"x": 9_000}], ["log", "info", "too many"], ["log", "info", "too many"],
         ]);
         let (done, lines) = capture_logs(|| run(&test, job(steps)));
-        let lines: Vec<_> = lines.into_iter().filter(|line| line.target == "verger::worker").collect();
-        let told: Vec<_> = lines.iter().map(|line| format!("{} {}", line.level, &line.message[..1])).collect();
-        assert_eq!(told, ["TRACE t", "DEBUG d", "INFO i", "WARN w", "ERROR e", "INFO x", "WARN m"], "{kind:?}");
+        let lines: Vec<_> =
+            lines.into_iter().filter(|line| line.target == "verger::worker").collect();
+        let told: Vec<_> =
+            lines.iter().map(|line| format!("{} {}", line.level, &line.message[..1])).collect();
+        assert_eq!(
+            told,
+            ["TRACE t", "DEBUG d", "INFO i", "WARN w", "ERROR e", "INFO x", "WARN m"],
+            "{kind:?}"
+        );
         assert_eq!(lines[5].message.len(), 8 << 10);
         assert_eq!(lines[6].message, "more than 6 lines: the rest is dropped");
         for line in &lines {
-            assert_eq!((line.fields["worker"].as_str(), line.fields["job"].as_str()), ("puppet", done.id.to_string().as_str()));
+            assert_eq!(
+                (line.fields["worker"].as_str(), line.fields["job"].as_str()),
+                ("puppet", done.id.to_string().as_str())
+            );
         }
     }
 }
@@ -500,7 +576,11 @@ fn audit_rows_carry_the_job_and_the_worker_by_the_hosts_word() {
             test, action: "thing.updated", outcome: "failure", organization: "o1", actor: None, effective_user: None,
             worker: "puppet", job: done.id, subject: ("thing", "7"), before: json!({"a": 1}), after: json!([2]), metadata: json!({"why": "x"}),
         );
-        assert_eq!((row.id, row.attempt, row.worker_version.as_deref(), row.occurred_at), (1, Some(1), Some("0.1.0"), NOW), "{kind:?}");
+        assert_eq!(
+            (row.id, row.attempt, row.worker_version.as_deref(), row.occurred_at),
+            (1, Some(1), Some("0.1.0"), NOW),
+            "{kind:?}"
+        );
         answers(&test, json!([["audit", [{"action": "thing.direct"}]]]));
         let direct = assert_audited!(test, action: "thing.direct");
         assert_eq!((direct.job, direct.attempt), (None, None));
@@ -522,7 +602,8 @@ fn called_directly_a_worker_keeps_the_same_rules() {
             let performed = perform(json!([insert(id), end])).unwrap();
             assert_eq!((performed.outcome, performed.rows_changed), (outcome, 1), "{kind:?}");
         }
-        let failed = perform(json!([insert(5), ["checkpoint"], insert(6), ["failed", "because"]])).unwrap_err();
+        let failed = perform(json!([insert(5), ["checkpoint"], insert(6), ["failed", "because"]]))
+            .unwrap_err();
         assert_eq!(failed.to_string(), "worker `puppet` failed: because [failed]");
         assert_eq!(test.one::<String>("SELECT group_concat(id) FROM things"), "1,2,3,4,5");
         assert_eq!(test.one::<i64>("SELECT count(*) FROM verger_jobs"), 0);
@@ -541,10 +622,16 @@ fn a_write_through_a_view_counts_the_rows_its_triggers_changed() {
         );
         let answers = answers(
             &test,
-            json!([["execute", "INSERT INTO things VALUES (1, 'a'), (2, 'b')", []], ["query", "SELECT name FROM things", []]]),
+            json!([
+                ["execute", "INSERT INTO things VALUES (1, 'a'), (2, 'b')", []],
+                ["query", "SELECT name FROM things", []]
+            ]),
         );
         assert_eq!(answers, json!([{"ok": 2}, {"ok": [["a"], ["b"]]}]), "{kind:?}");
-        assert_eq!(common::failure_or_answers(&test, json!([["query", "SELECT * FROM hidden", []]]))[0]["err"], "denied");
+        assert_eq!(
+            common::failure_or_answers(&test, json!([["query", "SELECT * FROM hidden", []]]))[0]["err"],
+            "denied"
+        );
     }
 }
 

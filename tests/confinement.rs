@@ -1,4 +1,5 @@
-//! What the walls around a worker's SQL hold back: other tables, other tenants, names that were forged.
+//! What the walls around a worker's SQL hold back: other tables, other tenants, names that were
+//! forged.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use serde_json::{Value as Json, json};
@@ -20,7 +21,12 @@ impl Worker for Sql {
             .table(all("notes"))
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let sql: String = args.get("sql")?;
         if args.opt::<bool>("execute")?.unwrap_or(false) {
             return Ok(Outcome::DoneWith(json!(job.execute(&sql, params![])?)));
@@ -33,7 +39,9 @@ impl Worker for Sql {
             Value::Text(text) => json!(text),
             Value::Blob(bytes) => json!(bytes),
         };
-        Ok(Outcome::DoneWith(rows.iter().map(|row| Json::Array(row.values().iter().map(json).collect())).collect()))
+        Ok(Outcome::DoneWith(
+            rows.iter().map(|row| Json::Array(row.values().iter().map(json).collect())).collect(),
+        ))
     }
 }
 
@@ -55,18 +63,21 @@ const SCHEMA: &str = "
 ";
 
 fn open(grant: Grant) -> Verger {
-    let verger = Verger::in_memory().without_built_ins().worker(Sql).grant("sql", grant).open().unwrap();
+    let verger =
+        Verger::in_memory().without_built_ins().worker(Sql).grant("sql", grant).open().unwrap();
     verger.connect().unwrap().execute_batch(SCHEMA).unwrap();
     verger
 }
 
 fn confined() -> Verger {
-    let tables = ["orders", "lines", "notes", "open_orders"].into_iter().fold(Grant::new(), Grant::write);
+    let tables =
+        ["orders", "lines", "notes", "open_orders"].into_iter().fold(Grant::new(), Grant::write);
     open(tables.read("rates").shared("rates").tenant_column("organization_id"))
 }
 
 fn run(verger: &Verger, organization: Json, sql: &str, execute: bool) -> Result<Json, String> {
-    let args = json!({"organization_id": organization, "actor_id": null, "sql": sql, "execute": execute});
+    let args =
+        json!({"organization_id": organization, "actor_id": null, "sql": sql, "execute": execute});
     match verger.perform_now("sql", args) {
         Ok(performed) => Ok(performed.result().cloned().unwrap_or_default()),
         Err(PerformError::Failed { source, .. }) => Err(source.message),
@@ -110,9 +121,15 @@ fn a_common_table_expression_opens_no_table_that_is_not_granted() {
     }
     for (sql, rows) in [
         ("SELECT id FROM open_orders ORDER BY id", json!([[1], [3], [4]])),
-        ("WITH mine AS (SELECT id FROM orders WHERE total > 15) SELECT count(id) FROM mine", json!([[3]])),
+        (
+            "WITH mine AS (SELECT id FROM orders WHERE total > 15) SELECT count(id) FROM mine",
+            json!([[3]]),
+        ),
         ("SELECT value FROM json_each('[1,2]')", json!([[1], [2]])),
-        ("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 9) SELECT count(*) FROM n", json!([[9]])),
+        (
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 9) SELECT count(*) FROM n",
+            json!([[9]]),
+        ),
         ("WITH m AS MATERIALIZED (SELECT id FROM orders) SELECT count(*) FROM m", json!([[4]])),
     ] {
         assert_eq!(run(&verger, Json::Null, sql, false).unwrap(), rows, "{sql}");
@@ -129,9 +146,15 @@ fn a_confined_worker_reads_its_tenants_rows_and_no_others() {
         ("SELECT sum(total) FROM temp.orders", json!([[30]])),
         ("WITH mine AS (SELECT id FROM orders) SELECT * FROM mine", json!([[1], [2]])),
         ("SELECT replace(state, 'open', 'new') FROM orders WHERE id = 1", json!([["new"]])),
-        ("SELECT o.id, l.what FROM orders o JOIN lines l ON l.order_id = o.id", json!([[1, "tea"]])),
+        (
+            "SELECT o.id, l.what FROM orders o JOIN lines l ON l.order_id = o.id",
+            json!([[1, "tea"]]),
+        ),
         ("SELECT id FROM orders WHERE id IN (SELECT order_id FROM lines)", json!([[1]])),
-        ("SELECT id, row_number() OVER (ORDER BY id DESC) FROM orders ORDER BY id", json!([[1, 2], [2, 1]])),
+        (
+            "SELECT id, row_number() OVER (ORDER BY id DESC) FROM orders ORDER BY id",
+            json!([[1, 2], [2, 1]]),
+        ),
         ("SELECT id FROM open_orders", json!([[1]])),
         ("SELECT text FROM notes", json!([["mine"]])),
         ("SELECT rate FROM rates", json!([[0.2]])),
@@ -154,10 +177,14 @@ fn a_confined_worker_reads_its_tenants_rows_and_no_others() {
         let denied = query(&verger, sql).unwrap_err();
         assert!(denied.contains("denied"), "{sql}: {denied}");
     }
-    // The same worker, for the whole system, is not confined; and another tenant's run sees its own.
+    // The same worker, for the whole system, is not confined; and another tenant's run sees its
+    // own.
     assert_eq!(run(&verger, Json::Null, "SELECT count(*) FROM orders", false), Ok(json!([[4]])));
     assert_eq!(run(&verger, json!("b"), "SELECT count(*) FROM orders", false), Ok(json!([[2]])));
-    assert_eq!(run(&verger, json!("nobody"), "SELECT count(*) FROM orders", false), Ok(json!([[0]])));
+    assert_eq!(
+        run(&verger, json!("nobody"), "SELECT count(*) FROM orders", false),
+        Ok(json!([[0]]))
+    );
 }
 
 #[test]
@@ -178,10 +205,25 @@ fn a_confined_worker_changes_its_tenants_rows_and_no_others() {
     ] {
         assert_eq!(execute(&verger, sql), Ok(json!(changed)), "{sql}");
     }
-    assert_eq!(one("SELECT count(*) FROM orders WHERE organization_id = 'b' AND total IN (30, 40) AND card = 'y'"), 2);
-    assert_eq!(one("SELECT count(*) FROM orders WHERE id IN (9, 10) AND organization_id = 'a' AND total = 7"), 2, "defaults hold");
+    assert_eq!(
+        one(
+            "SELECT count(*) FROM orders WHERE organization_id = 'b' AND total IN (30, 40) AND card = 'y'"
+        ),
+        2
+    );
+    assert_eq!(
+        one(
+            "SELECT count(*) FROM orders WHERE id IN (9, 10) AND organization_id = 'a' AND total = 7"
+        ),
+        2,
+        "defaults hold"
+    );
     assert_eq!(one("SELECT count(*) FROM lines WHERE organization_id = 'b' AND what = 'gin'"), 1);
-    assert_eq!(one("SELECT count(*) FROM log"), 3, "the app's triggers fire, and are not counted as the worker's rows");
+    assert_eq!(
+        one("SELECT count(*) FROM log"),
+        3,
+        "the app's triggers fire, and are not counted as the worker's rows"
+    );
     for (sql, why) in [
         ("INSERT INTO orders (id, organization_id) VALUES (20, 'b')", "another organization"),
         ("UPDATE orders SET organization_id = 'b'", "another organization"),
@@ -208,13 +250,20 @@ fn a_confined_worker_changes_its_tenants_rows_and_no_others() {
     ] {
         assert!(execute(&verger, sql).is_err(), "{sql}");
     }
-    assert_eq!(execute(&verger, "INSERT OR IGNORE INTO orders (id, total) VALUES (3, 1)"), Ok(json!(0)));
-    assert_eq!(execute(&verger, "UPDATE orders SET state = replace(state, 'open', 'x') WHERE id = 1"), Ok(json!(1)));
+    assert_eq!(
+        execute(&verger, "INSERT OR IGNORE INTO orders (id, total) VALUES (3, 1)"),
+        Ok(json!(0))
+    );
+    assert_eq!(
+        execute(&verger, "UPDATE orders SET state = replace(state, 'open', 'x') WHERE id = 1"),
+        Ok(json!(1))
+    );
     assert_eq!(one("SELECT count(*) FROM orders WHERE organization_id = 'b'"), 2);
 }
 
-/// While SQLite works on an UPDATE or DELETE of a view, it gives the view's name as the accessor of what the statement itself reads:
-/// what tells an access of the app's view from one of the worker's is that the worker has to name the table.
+/// While SQLite works on an UPDATE or DELETE of a view, it gives the view's name as the accessor of
+/// what the statement itself reads: what tells an access of the app's view from one of the worker's
+/// is that the worker has to name the table.
 #[test]
 fn a_write_to_a_view_opens_no_table_that_is_not_granted() {
     let verger = confined();
@@ -251,7 +300,11 @@ fn a_write_to_a_view_opens_no_table_that_is_not_granted() {
     }
     let app = verger.connect().unwrap();
     let left: String = app
-        .query_row("SELECT group_concat(id || organization_id || total || state || card, ' ') FROM orders", [], |row| row.get(0))
+        .query_row(
+            "SELECT group_concat(id || organization_id || total || state || card, ' ') FROM orders",
+            [],
+            |row| row.get(0),
+        )
         .unwrap();
     assert_eq!(left, "1a10openx 2a20paidx 3b30openy 4b40openy");
     for (sql, rows) in [
@@ -296,8 +349,15 @@ fn a_write_to_a_view_of_the_app_opens_no_table_beneath_it() {
         "with the trigger's own row"
     );
     // A trigger of the app's may call what its worker may not.
-    assert_eq!(run(&verger, Json::Null, "INSERT INTO notes (text) VALUES ('x')", true), Ok(json!(1)));
-    assert!(run(&verger, Json::Null, "SELECT sqlite_source_id()", false).unwrap_err().contains("denied"));
+    assert_eq!(
+        run(&verger, Json::Null, "INSERT INTO notes (text) VALUES ('x')", true),
+        Ok(json!(1))
+    );
+    assert!(
+        run(&verger, Json::Null, "SELECT sqlite_source_id()", false)
+            .unwrap_err()
+            .contains("denied")
+    );
 }
 
 #[test]
@@ -328,7 +388,11 @@ fn a_view_that_is_not_granted_is_not_even_counted() {
     assert!(denied.contains("denied"), "{denied}");
     assert_eq!(query(&confined, "SELECT count(*) FROM open_orders"), Ok(json!([[1]])));
     assert_eq!(run(&free, Json::Null, "SELECT count(*) FROM open_orders", false), Ok(json!([[3]])));
-    assert_eq!(query(&confined, "SELECT 'both', count(*) FROM orders"), Ok(json!([["both", 2]])), "a word is not a view");
+    assert_eq!(
+        query(&confined, "SELECT 'both', count(*) FROM orders"),
+        Ok(json!([["both", 2]])),
+        "a word is not a view"
+    );
 }
 
 #[test]
@@ -352,14 +416,18 @@ fn columns_that_are_not_granted_stay_closed_in_a_confined_write() {
         let denied = execute(&verger, sql).unwrap_err();
         assert!(denied.contains("denied"), "{sql}: {denied}");
     }
-    assert!(query(&verger, "UPDATE orders SET state = 'x' RETURNING *").unwrap_err().contains("denied"));
+    assert!(
+        query(&verger, "UPDATE orders SET state = 'x' RETURNING *").unwrap_err().contains("denied")
+    );
     assert_eq!(execute(&verger, "DELETE FROM orders WHERE state = 'new'"), Ok(json!(1)));
 }
 
 /// FTS5 keeps its words in tables of its own and sends its own SQL for them.
 #[test]
 fn a_full_text_index_that_the_apps_triggers_keep_does_not_stop_a_worker() {
-    for (verger, organization) in [(open(Grant::new().write("orders")), Json::Null), (confined(), json!("a"))] {
+    for (verger, organization) in
+        [(open(Grant::new().write("orders")), Json::Null), (confined(), json!("a"))]
+    {
         verger
             .connect()
             .unwrap()
@@ -368,14 +436,31 @@ fn a_full_text_index_that_the_apps_triggers_keep_does_not_stop_a_worker() {
                  CREATE TRIGGER find AFTER UPDATE ON orders BEGIN INSERT INTO found (rowid, state) VALUES (NEW.id, NEW.state) ; END;",
             )
             .unwrap();
-        assert_eq!(run(&verger, organization.clone(), "UPDATE orders SET state = 'sent' WHERE id = 1", true), Ok(json!(1)));
-        let count: i64 =
-            verger.connect().unwrap().query_row("SELECT count(*) FROM found WHERE found MATCH 'sent'", [], |row| row.get(0)).unwrap();
+        assert_eq!(
+            run(
+                &verger,
+                organization.clone(),
+                "UPDATE orders SET state = 'sent' WHERE id = 1",
+                true
+            ),
+            Ok(json!(1))
+        );
+        let count: i64 = verger
+            .connect()
+            .unwrap()
+            .query_row("SELECT count(*) FROM found WHERE found MATCH 'sent'", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(count, 1);
-        for sql in
-            ["SELECT c0 FROM found_content", "SELECT count(*) FROM found_content", "SELECT state FROM found", "SELECT count(*) FROM found"]
-        {
-            assert!(run(&verger, organization.clone(), sql, false).unwrap_err().contains("denied"), "{sql}");
+        for sql in [
+            "SELECT c0 FROM found_content",
+            "SELECT count(*) FROM found_content",
+            "SELECT state FROM found",
+            "SELECT count(*) FROM found",
+        ] {
+            assert!(
+                run(&verger, organization.clone(), sql, false).unwrap_err().contains("denied"),
+                "{sql}"
+            );
         }
     }
 }
@@ -384,7 +469,11 @@ fn a_full_text_index_that_the_apps_triggers_keep_does_not_stop_a_worker() {
 fn a_change_of_the_schema_reaches_the_next_confined_run() {
     let verger = confined();
     assert_eq!(query(&verger, "SELECT count(*) FROM orders"), Ok(json!([[2]])));
-    verger.connect().unwrap().execute_batch("ALTER TABLE orders ADD COLUMN weight INTEGER DEFAULT 5").unwrap();
+    verger
+        .connect()
+        .unwrap()
+        .execute_batch("ALTER TABLE orders ADD COLUMN weight INTEGER DEFAULT 5")
+        .unwrap();
     assert_eq!(query(&verger, "SELECT weight FROM orders"), Ok(json!([[5], [5]])));
 }
 

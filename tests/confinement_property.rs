@@ -1,8 +1,10 @@
-//! A confined worker on a database of many tenants gets, for any SQL, what it would get if its tenant were alone there, or a refusal.
+//! A confined worker on a database of many tenants gets, for any SQL, what it would get if its
+//! tenant were alone there, or a refusal.
 //!
-//! Statements are made at random from a grammar that knows the names worth shadowing. Each runs confined among three tenants and
-//! unconfined on a database that holds tenant `a` alone. 2,000 statements; `VERGER_LONG=1` makes it 100,000. A failure prints the seed
-//! and the statement; `VERGER_SEED=…` replays a run.
+//! Statements are made at random from a grammar that knows the names worth shadowing. Each runs
+//! confined among three tenants and unconfined on a database that holds tenant `a` alone. 2,000
+//! statements; `VERGER_LONG=1` makes it 100,000. A failure prints the seed and the statement;
+//! `VERGER_SEED=…` replays a run.
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -19,15 +21,22 @@ use verger::{Grant, PerformError, Verger};
 /// Sends the SQL of its args; answers with the rows, or with the number of rows changed.
 struct Sql;
 
-const GRANTED: [&str; 8] = ["orders", "lines", "notes", "members", "open_orders", "by_state", "everything", "rates"];
+const GRANTED: [&str; 8] =
+    ["orders", "lines", "notes", "members", "open_orders", "by_state", "everything", "rates"];
 
 impl Worker for Sql {
     fn manifest(&self) -> Manifest {
-        let tables = GRANTED.iter().map(|table| TableAsk::named(*table).read().insert().update().delete());
+        let tables =
+            GRANTED.iter().map(|table| TableAsk::named(*table).read().insert().update().delete());
         tables.fold(Manifest::new("sql", "1.0.0").tenant_aware(), Manifest::table)
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let sql: String = args.get("sql")?;
         if args.get::<bool>("execute")? {
             return Ok(Outcome::DoneWith(json!(job.execute(&sql, params![])?)));
@@ -36,7 +45,9 @@ impl Worker for Sql {
         let mut rows: Vec<String> = rows.iter().map(|row| format!("{:?}", row.values())).collect();
         if sql.contains(" RETURNING ") {
             // Before a view there is no column to give a value its type.
-            rows.iter_mut().for_each(|row| *row = row.replace("Text", "").replace("Integer", "").replace('"', ""));
+            rows.iter_mut().for_each(|row| {
+                *row = row.replace("Text", "").replace("Integer", "").replace('"', "")
+            });
         }
         rows.sort();
         Ok(Outcome::DoneWith(json!(rows)))
@@ -71,10 +82,16 @@ struct World {
 
 impl World {
     fn open(organization: Json, tenants: &'static [&'static str], default: &str) -> Self {
-        let grant =
-            GRANTED[..7].iter().copied().fold(Grant::new(), Grant::write).read("rates").shared("rates").tenant_column("organization_id");
+        let grant = GRANTED[..7]
+            .iter()
+            .copied()
+            .fold(Grant::new(), Grant::write)
+            .read("rates")
+            .shared("rates")
+            .tenant_column("organization_id");
         let grant = grant.time_limit(std::time::Duration::from_secs(5));
-        let verger = Verger::in_memory().without_built_ins().worker(Sql).grant("sql", grant).open().unwrap();
+        let verger =
+            Verger::in_memory().without_built_ins().worker(Sql).grant("sql", grant).open().unwrap();
         let app = verger.connect().unwrap();
         app.execute_batch(&SCHEMA.replace("{default}", default)).unwrap();
         let world = Self { verger, app, organization, tenants };
@@ -102,9 +119,16 @@ impl World {
                     n * 10
                 ));
                 sql.push_str(&format!("INSERT INTO lines VALUES ({id}, 1, '{tenant}', '{state}'), ({id}, 2, '{tenant}', NULL); "));
-                sql.push_str(&format!("INSERT INTO members VALUES ('{tenant}', {n}, {}, '{}'); ", n % 4, ["Open", "PAID", "void"][n % 3]));
+                sql.push_str(&format!(
+                    "INSERT INTO members VALUES ('{tenant}', {n}, {}, '{}'); ",
+                    n % 4,
+                    ["Open", "PAID", "void"][n % 3]
+                ));
                 sql.push_str(&format!("INSERT INTO notes VALUES ('{tenant}', {n}, '{state}'); "));
-                sql.push_str(&format!("INSERT INTO secrets VALUES ({id}, '{tenant}', {}, 'secret'); ", n * 10));
+                sql.push_str(&format!(
+                    "INSERT INTO secrets VALUES ({id}, '{tenant}', {}, 'secret'); ",
+                    n * 10
+                ));
             }
         }
         sql.push_str("COMMIT");
@@ -116,7 +140,9 @@ impl World {
         let args = json!({"organization_id": self.organization, "actor_id": null, "sql": sql, "execute": statement.changes});
         match self.verger.perform_now("sql", args) {
             Ok(performed) => Ok(performed.result().cloned().unwrap_or_default()),
-            Err(PerformError::Failed { source, .. }) => Err(format!("{}: {}", source.code, source.message)),
+            Err(PerformError::Failed { source, .. }) => {
+                Err(format!("{}: {}", source.code, source.message))
+            }
             Err(other) => panic!("{other}"),
         }
     }
@@ -125,17 +151,25 @@ impl World {
     fn rows(&self, of_a: bool) -> String {
         let mut dump = String::new();
         for table in TABLES {
-            let columns = if table == "orders" { "id, organization_id, total, state, gross" } else { "*" };
+            let columns =
+                if table == "orders" { "id, organization_id, total, state, gross" } else { "*" };
             let condition = match (table, of_a) {
                 ("rates", true) => "0",
                 ("rates", false) => "1",
                 (_, true) => "organization_id = 'a'",
                 (_, false) => "organization_id IS NOT 'a'",
             };
-            let mut statement = self.app.prepare_cached(&format!("SELECT {columns} FROM {table} WHERE {condition}")).unwrap();
+            let mut statement = self
+                .app
+                .prepare_cached(&format!("SELECT {columns} FROM {table} WHERE {condition}"))
+                .unwrap();
             let width = statement.column_count();
             let mut rows: Vec<String> = statement
-                .query_map([], |row| Ok((0..width).map(|place| format!("{:?} ", row.get_ref(place).unwrap())).collect()))
+                .query_map([], |row| {
+                    Ok((0..width)
+                        .map(|place| format!("{:?} ", row.get_ref(place).unwrap()))
+                        .collect())
+                })
                 .unwrap()
                 .collect::<Result<_, _>>()
                 .unwrap();
@@ -163,13 +197,26 @@ fn random_sql_confined_among_many_tenants_answers_as_if_its_tenant_were_alone() 
     for number in 0..statements {
         let statement = grammar.statement();
         let (confined, free) = (many.run(&statement, "temp."), alone.run(&statement, "main."));
-        let about = || format!("seed {seed}, statement {number}:\n{}\nconfined: {confined:?}\nalone:    {free:?}", statement.sql);
+        let about = || {
+            format!(
+                "seed {seed}, statement {number}:\n{}\nconfined: {confined:?}\nalone:    {free:?}",
+                statement.sql
+            )
+        };
         assert_eq!(many.rows(false), others, "rows of others changed\n{}", about());
         if let Ok(said) = &confined {
-            assert!(!said.to_string().contains("secret"), "a table that is not granted was read\n{}", about());
+            assert!(
+                !said.to_string().contains("secret"),
+                "a table that is not granted was read\n{}",
+                about()
+            );
         }
         if let Err(said) = &confined {
-            assert!(!said.contains("verger_") || said.contains("verger_tenant: "), "an error names the walls\n{}", about());
+            assert!(
+                !said.contains("verger_") || said.contains("verger_tenant: "),
+                "an error names the walls\n{}",
+                about()
+            );
             assert!(!said.starts_with("panic") && !said.starts_with("store"), "{}", about());
         }
         let kind = match (&confined, &free) {
@@ -180,8 +227,9 @@ fn random_sql_confined_among_many_tenants_answers_as_if_its_tenant_were_alone() 
             }
             (Err(_), Err(_)) => "an error either way",
             (Err(reason), Ok(_)) => {
-                // Only for what it is told a confined worker cannot have, never by a fault.
-                // SQLite forgets an alias, or a WITH inside, in an UPDATE of a view. No view stands before one without a tenant.
+                // Only for what it is told a confined worker cannot have, never by a fault. SQLite
+                // forgets an alias, or a WITH inside, in an UPDATE of a view. No view stands before
+                // one without a tenant.
                 let known = [
                     "denied]",
                     "no such column",
@@ -192,11 +240,18 @@ fn random_sql_confined_among_many_tenants_answers_as_if_its_tenant_were_alone() 
                     "UNIQUE",
                     "because it is a view",
                 ];
-                assert!(known.iter().any(|known| reason.contains(known)), "refused for no good reason\n{}", about());
+                assert!(
+                    known.iter().any(|known| reason.contains(known)),
+                    "refused for no good reason\n{}",
+                    about()
+                );
                 "refused confined"
             }
             // With a trigger in place SQLite asks only of a row whether it can be changed.
-            (Ok(changed), Err(reason)) if reason.contains("because it is a view") && (*changed == json!(0) || *changed == json!([])) => {
+            (Ok(changed), Err(reason))
+                if reason.contains("because it is a view")
+                    && (*changed == json!(0) || *changed == json!([])) =>
+            {
                 "an error either way"
             }
             (Ok(_), Err(_)) => panic!("refused alone only\n{}", about()),

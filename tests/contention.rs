@@ -1,8 +1,14 @@
-//! Several processes on one file, all of them enqueueing and performing, one of them sweeping: the books are right, no job fails for a
-//! lock, and no process waits long for its turn to write.
+//! Several processes on one file, all of them enqueueing and performing, one of them sweeping: the
+//! books are right, no job fails for a lock, and no process waits long for its turn to write.
 //!
-//! The processes are this test binary, started again. `VERGER_LONG=1` makes them meet for a minute instead of some seconds.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at the first surprise")]
+//! The processes are this test binary, started again. `VERGER_LONG=1` makes them meet for a minute
+//! instead of some seconds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 mod common;
 
@@ -26,7 +32,8 @@ const TIME: &str = "VERGER_TEST_MILLIS";
 /// The longest a process may wait for its turn to write.
 const TURN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Changes its rows batch after batch, each holding the write lock for a while, and lets others in between.
+/// Changes its rows batch after batch, each holding the write lock for a while, and lets others in
+/// between.
 struct Sweep;
 
 impl Worker for Sweep {
@@ -37,7 +44,12 @@ impl Worker for Sweep {
             .tenant_aware()
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let (begun, time) = (Instant::now(), Duration::from_millis(args.get("millis")?));
         let mut batches = 0;
         while begun.elapsed() < time {
@@ -57,7 +69,12 @@ fn open(file: &Path) -> Verger {
 }
 
 fn sweep(time: Duration) -> NewJob {
-    NewJob::new("sweep", json!({"organization_id": null, "actor_id": null, "millis": time.as_millis() as u64})).queue("sweeps").priority(9)
+    NewJob::new(
+        "sweep",
+        json!({"organization_id": null, "actor_id": null, "millis": time.as_millis() as u64}),
+    )
+    .queue("sweeps")
+    .priority(9)
 }
 
 /// How long its own calls made a process wait.
@@ -93,9 +110,22 @@ fn live(verger: &Verger, seed: u64, time: Duration, told: &mut impl FnMut(String
         });
         while begun.elapsed() < time {
             assert!(!ticking.is_finished(), "a tick failed");
-            waits.over(|| enqueue_some(verger, &mut app, &mut dice, seed, &mut number)).into_iter().for_each(&mut *told);
-            let waiting: i64 = app.query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL", [], |row| row.get(0)).unwrap();
-            std::thread::sleep(Duration::from_millis(if waiting > 100 { 20 } else { dice.below(4) }));
+            waits
+                .over(|| enqueue_some(verger, &mut app, &mut dice, seed, &mut number))
+                .into_iter()
+                .for_each(&mut *told);
+            let waiting: i64 = app
+                .query_row(
+                    "SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL",
+                    [],
+                    |row| row.get(0),
+                )
+                .unwrap();
+            std::thread::sleep(Duration::from_millis(if waiting > 100 {
+                20
+            } else {
+                dice.below(4)
+            }));
         }
         over.store(true, Ordering::Relaxed);
     });
@@ -110,7 +140,9 @@ fn live_for_a_while() {
     let verger = open(Path::new(&file));
     let mut out = std::io::stdout();
     writeln!(out, "\nready").unwrap();
-    let waits = live(&verger, number(SEED), Duration::from_millis(number(TIME)), &mut |tag| writeln!(out, "told {tag}").unwrap());
+    let waits = live(&verger, number(SEED), Duration::from_millis(number(TIME)), &mut |tag| {
+        writeln!(out, "told {tag}").unwrap()
+    });
     writeln!(out, "waited {} {}", waits.calls, waits.longest.as_millis()).unwrap();
 }
 
@@ -124,25 +156,52 @@ fn meet(processes: u64) {
     app.execute_batch("CREATE TABLE swept (n INTEGER); INSERT INTO swept SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9]')").unwrap();
     let verger = open(&file);
     // One after the other, each well within the time a worker is granted.
-    let sweeps = verger.enqueue_all((0..time.as_secs() / 4).map(|_| sweep(Duration::from_millis(3_600)))).unwrap();
-    let variables = |seed: u64| [(FILE, file.display().to_string()), (SEED, seed.to_string()), (TIME, time.as_millis().to_string())];
-    let others: Vec<_> = (1..processes).map(|seed| Process::start("live_for_a_while", &variables(seed))).collect();
+    let sweeps = verger
+        .enqueue_all((0..time.as_secs() / 4).map(|_| sweep(Duration::from_millis(3_600))))
+        .unwrap();
+    let variables = |seed: u64| {
+        [
+            (FILE, file.display().to_string()),
+            (SEED, seed.to_string()),
+            (TIME, time.as_millis().to_string()),
+        ]
+    };
+    let others: Vec<_> =
+        (1..processes).map(|seed| Process::start("live_for_a_while", &variables(seed))).collect();
     let mut told = BTreeSet::new();
     let mut waits = vec![live(&verger, 0, time, &mut |tag| told.extend([tag]))];
     for process in others {
         let (status, lines) = process.end(time + Duration::from_secs(30));
         told.extend(lines.iter().filter_map(|line| line.strip_prefix("told ")).map(str::to_string));
         assert!(status.success(), "{:?}", lines.last());
-        let (calls, longest) = lines.iter().find_map(|line| line.strip_prefix("waited ")).unwrap().split_once(' ').unwrap();
-        waits.push(Waits { calls: calls.parse().unwrap(), longest: Duration::from_millis(longest.parse().unwrap()) });
+        let (calls, longest) = lines
+            .iter()
+            .find_map(|line| line.strip_prefix("waited "))
+            .unwrap()
+            .split_once(' ')
+            .unwrap();
+        waits.push(Waits {
+            calls: calls.parse().unwrap(),
+            longest: Duration::from_millis(longest.parse().unwrap()),
+        });
     }
-    let performed: i64 = app.query_row("SELECT count(*) FROM verger_jobs WHERE state = 'completed'", [], |row| row.get(0)).unwrap();
+    let performed: i64 = app
+        .query_row("SELECT count(*) FROM verger_jobs WHERE state = 'completed'", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
     check_all(&verger, &app, &told);
     let longest = waits.iter().map(|waits| waits.longest).max().unwrap();
-    let waits: Vec<_> = waits.iter().map(|waits| format!("{} calls, longest {:.0?}", waits.calls, waits.longest)).collect();
+    let waits: Vec<_> = waits
+        .iter()
+        .map(|waits| format!("{} calls, longest {:.0?}", waits.calls, waits.longest))
+        .collect();
     println!(
         "{processes} processes for {time:?}: {performed} jobs; {waits:?}; sweeps: {:?}",
-        sweeps.iter().map(|sweep| verger.job(sweep.id).unwrap().unwrap().result).collect::<Vec<_>>()
+        sweeps
+            .iter()
+            .map(|sweep| verger.job(sweep.id).unwrap().unwrap().result)
+            .collect::<Vec<_>>()
     );
     assert!(longest < TURN_WITHIN, "a process waited {longest:?} for its turn to write");
 }
@@ -190,5 +249,9 @@ fn an_app_that_waits_as_sqlite_does_gets_its_turn_in_the_middle_of_a_sweep() {
         }
     });
     println!("SQLite's own busy handler: {} calls, longest {:.0?}", waits.calls, waits.longest);
-    assert!(waits.longest < TURN_WITHIN, "the app waited {:?} for its turn to write", waits.longest);
+    assert!(
+        waits.longest < TURN_WITHIN,
+        "the app waited {:?} for its turn to write",
+        waits.longest
+    );
 }

@@ -1,7 +1,14 @@
-//! A process is killed at any instant, again and again: nothing is lost, nothing is done twice, and what was interrupted runs again at once.
+//! A process is killed at any instant, again and again: nothing is lost, nothing is done twice, and
+//! what was interrupted runs again at once.
 //!
-//! The processes are this test binary, started again. 50 kills by default; `VERGER_LONG=1 cargo test --release --test crash` makes 2,000.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at the first surprise")]
+//! The processes are this test binary, started again. 50 kills by default; `VERGER_LONG=1 cargo
+//! test --release --test crash` makes 2,000.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 mod common;
 
@@ -35,7 +42,11 @@ fn live_until_killed() {
     let seed: u64 = std::env::var(SEED).unwrap().parse().unwrap();
     if let Ok(place) = std::env::var(FAILPOINT) {
         let (place, nth) = place.split_once(' ').unwrap();
-        Failpoint::ALL.into_iter().find(|failpoint| format!("{failpoint:?}") == place).unwrap().abort_at(nth.parse().unwrap());
+        Failpoint::ALL
+            .into_iter()
+            .find(|failpoint| format!("{failpoint:?}") == place)
+            .unwrap()
+            .abort_at(nth.parse().unwrap());
     }
     let verger = builder(Path::new(&file)).open().unwrap();
     let mut app = verger.connect().unwrap();
@@ -46,8 +57,16 @@ fn live_until_killed() {
     loop {
         let tags = enqueue_some(&verger, &mut app, &mut dice, seed, &mut number);
         tags.iter().for_each(|tag| writeln!(out, "told {tag}").unwrap());
-        let waiting: i64 = app.query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL", [], |row| row.get(0)).unwrap();
-        std::thread::sleep(Duration::from_micros(if waiting > 40 { 20_000 } else { dice.below(2_500) }));
+        let waiting: i64 = app
+            .query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(if waiting > 40 {
+            20_000
+        } else {
+            dice.below(2_500)
+        }));
     }
 }
 
@@ -64,7 +83,13 @@ impl Life {
     fn begin(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         found(&folder.path().join("app.db"));
-        Self { folder, told: BTreeSet::new(), dice: Dice::new(seed), interrupted: 0, longest: Duration::ZERO }
+        Self {
+            folder,
+            told: BTreeSet::new(),
+            dice: Dice::new(seed),
+            interrupted: 0,
+            longest: Duration::ZERO,
+        }
     }
 
     fn start(&self, seed: u64, failpoint: Option<String>) -> Process {
@@ -75,24 +100,42 @@ impl Life {
     }
 
     fn heard(&mut self, lines: Vec<String>) {
-        self.told.extend(lines.iter().filter_map(|line| line.strip_prefix("told ")).map(str::to_string));
+        self.told
+            .extend(lines.iter().filter_map(|line| line.strip_prefix("told ")).map(str::to_string));
     }
 
-    /// Reads the books as the dead process left them, opens the file, and lets what was interrupted run.
+    /// Reads the books as the dead process left them, opens the file, and lets what was interrupted
+    /// run.
     fn reopen(&mut self) -> (Verger, Connection) {
         let file = self.folder.path().join("app.db");
         let app = Connection::open(&file).unwrap();
         app.busy_timeout(Duration::from_secs(10)).unwrap();
-        let migrated: bool = app.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'verger_jobs'", [], |row| row.get(0)).unwrap();
+        let migrated: bool = app
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'verger_jobs'", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
         let mut interrupted = Vec::new();
         if migrated {
             check(&app, &self.told);
-            let mut select = app.prepare("SELECT id FROM verger_jobs WHERE state = 'executing' AND worker <> 'poison'").unwrap();
-            interrupted = select.query_map([], |row| row.get(0)).unwrap().map(|id| JobId::from_number(id.unwrap())).collect();
+            let mut select = app
+                .prepare(
+                    "SELECT id FROM verger_jobs WHERE state = 'executing' AND worker <> 'poison'",
+                )
+                .unwrap();
+            interrupted = select
+                .query_map([], |row| row.get(0))
+                .unwrap()
+                .map(|id| JobId::from_number(id.unwrap()))
+                .collect();
         }
         let begun = Instant::now();
         let verger = builder(&file).open().unwrap();
-        let executing: i64 = app.query_row("SELECT count(*) FROM verger_jobs WHERE state = 'executing'", [], |row| row.get(0)).unwrap();
+        let executing: i64 = app
+            .query_row("SELECT count(*) FROM verger_jobs WHERE state = 'executing'", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
         assert_eq!(executing, 0, "whoever held them is dead");
         verger.verify_audit().unwrap();
         self.interrupted += interrupted.len();
@@ -101,7 +144,10 @@ impl Life {
             interrupted.retain(|id| !report.attempts.iter().any(|attempt| attempt.job == *id));
             // A crash may have been the last attempt there was.
             interrupted.retain(|id| verger.job(*id).unwrap().unwrap().state != JobState::Discarded);
-            assert!(begun.elapsed() < AGAIN_WITHIN, "{interrupted:?} did not run again within {AGAIN_WITHIN:?}");
+            assert!(
+                begun.elapsed() < AGAIN_WITHIN,
+                "{interrupted:?} did not run again within {AGAIN_WITHIN:?}"
+            );
         }
         self.longest = self.longest.max(begun.elapsed());
         (verger, app)
@@ -112,7 +158,8 @@ impl Life {
 fn kills_at_any_instant_lose_nothing_and_double_nothing() {
     let kills = if std::env::var_os("VERGER_LONG").is_some() { 2_000 } else { 50 };
     let begun = Instant::now();
-    let (mut interrupted, mut longest, mut jobs, mut effects, mut crashed, mut told) = (0, Duration::ZERO, 0, 0, 0, 0);
+    let (mut interrupted, mut longest, mut jobs, mut effects, mut crashed, mut told) =
+        (0, Duration::ZERO, 0, 0, 0, 0);
     for first in (0..kills).step_by(KILLS_A_FILE as usize) {
         let mut life = Life::begin(first + 1);
         for kill in first..first + KILLS_A_FILE.min(kills - first) {
@@ -129,8 +176,12 @@ fn kills_at_any_instant_lose_nothing_and_double_nothing() {
         let (verger, app) = life.reopen();
         let books = settle(&verger, &app, &life.told);
         (interrupted, longest) = (interrupted + life.interrupted, longest.max(life.longest));
-        (jobs, effects, crashed, told) =
-            (jobs + books.jobs, effects + books.effects, crashed + books.crashed_attempts, told + life.told.len());
+        (jobs, effects, crashed, told) = (
+            jobs + books.jobs,
+            effects + books.effects,
+            crashed + books.crashed_attempts,
+            told + life.told.len(),
+        );
         if kills > KILLS_A_FILE {
             println!("{} kills, {jobs} jobs, {:.0?}", first + KILLS_A_FILE, begun.elapsed());
         }
@@ -178,13 +229,20 @@ fn a_job_that_kills_its_process_ends_discarded_and_the_others_go_on() {
         life.heard(lines);
         let app = Connection::open(life.folder.path().join("app.db")).unwrap();
         check(&app, &life.told);
-        let attempts: i64 = app.query_row("SELECT attempt FROM verger_jobs WHERE worker = 'poison'", [], |row| row.get(0)).unwrap();
+        let attempts: i64 = app
+            .query_row("SELECT attempt FROM verger_jobs WHERE worker = 'poison'", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
         assert_eq!(attempts, i64::try_from(attempt).unwrap());
     }
     let (verger, app) = life.reopen();
     let job = verger.job(poison).unwrap().unwrap();
     assert_eq!(job.state, JobState::Discarded);
-    assert_eq!(job.errors.iter().map(|error| error.code.as_str()).collect::<Vec<_>>(), ["crashed"; 3]);
+    assert_eq!(
+        job.errors.iter().map(|error| error.code.as_str()).collect::<Vec<_>>(),
+        ["crashed"; 3]
+    );
     settle(&verger, &app, &life.told);
 }
 
@@ -204,8 +262,15 @@ fn the_books_notice_what_is_lost_doubled_or_half_done() {
     for (what, sql) in [
         ("an effect twice", format!("INSERT INTO things (name, value) SELECT {plain}, 0")),
         ("an effect lost", format!("DELETE FROM things WHERE name = {plain}")),
-        ("an effect of a job that failed", "UPDATE verger_jobs SET state = 'discarded' WHERE args ->> '$.tag' LIKE 'plain:%'".into()),
-        ("an audit row lost", format!("{unguarded}DELETE FROM verger_audit WHERE subject_id = {plain}")),
+        (
+            "an effect of a job that failed",
+            "UPDATE verger_jobs SET state = 'discarded' WHERE args ->> '$.tag' LIKE 'plain:%'"
+                .into(),
+        ),
+        (
+            "an audit row lost",
+            format!("{unguarded}DELETE FROM verger_audit WHERE subject_id = {plain}"),
+        ),
         (
             "a job lost with its effect",
             format!(
@@ -219,7 +284,10 @@ fn the_books_notice_what_is_lost_doubled_or_half_done() {
             ),
         ),
         ("an order without its job", "INSERT INTO orders (tag) VALUES ('ordered-x')".into()),
-        ("a slot without its job", "UPDATE verger_fires SET job = 1000000 WHERE job IS NOT NULL".into()),
+        (
+            "a slot without its job",
+            "UPDATE verger_fires SET job = 1000000 WHERE job IS NOT NULL".into(),
+        ),
     ] {
         app.execute_batch("SAVEPOINT tampering").unwrap();
         app.execute_batch(&sql).unwrap();

@@ -1,5 +1,5 @@
-//! One deadline over everything a worker does: a run granted 200 ms ends within 250 ms, whatever it is at; so does one that is cancelled,
-//! and one whose loop is stopped.
+//! One deadline over everything a worker does: a run granted 200 ms ends within 250 ms, whatever it
+//! is at; so does one that is cancelled, and one whose loop is stopped.
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -14,7 +14,8 @@ use verger::{Grant, JobState, PerformError, Verger};
 
 const GRANTED: Duration = Duration::from_millis(200);
 const MARGIN: Duration = Duration::from_millis(50);
-/// A loaded machine may take a processor away for longer than the margin: the best of so many counts.
+/// A loaded machine may take a processor away for longer than the margin: the best of so many
+/// counts.
 const TRIES: usize = 10;
 
 /// One at a time: what is measured must not share its processor with another measurement.
@@ -50,7 +51,8 @@ fn query(sql: &str) -> Json {
     json!([["query", sql, []]])
 }
 
-/// A statement that never jumps, as long as may be sent: SQLite does not look at the deadline before its one row is there.
+/// A statement that never jumps, as long as may be sent: SQLite does not look at the deadline
+/// before its one row is there.
 fn straight(expression: &str) -> Json {
     let chain = vec![expression; 100].join(" + ");
     let columns = vec![chain.as_str(); (60_000 / chain.len()).max(1)].join(", ");
@@ -62,43 +64,101 @@ fn endless() -> Vec<(&'static str, Json)> {
     let long = "hex(zeroblob(2000000))";
     vec![
         ("loops in wasm", json!([["spin"]])),
-        ("recursive query without end", query("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n")),
-        ("sorts a cross join of a million rows", query("SELECT a.id FROM things a, things b ORDER BY a.value * b.value, b.id DESC")),
-        ("groups a cross join of a billion rows", query("SELECT a.value + b.value, count(*) FROM things a, things b, things c GROUP BY 1")),
+        (
+            "recursive query without end",
+            query(
+                "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n",
+            ),
+        ),
+        (
+            "sorts a cross join of a million rows",
+            query("SELECT a.id FROM things a, things b ORDER BY a.value * b.value, b.id DESC"),
+        ),
+        (
+            "groups a cross join of a billion rows",
+            query(
+                "SELECT a.value + b.value, count(*) FROM things a, things b, things c GROUP BY 1",
+            ),
+        ),
         (
             "counts a cross join of a billion rows",
-            query("SELECT count(*) FROM things a, things b, things c WHERE a.value < b.value + c.value"),
+            query(
+                "SELECT count(*) FROM things a, things b, things c WHERE a.value < b.value + c.value",
+            ),
         ),
-        ("distinct of a cross join", query("SELECT DISTINCT a.id, b.id, c.id FROM things a, things b, things c")),
-        ("writes without end", json!([["execute", "INSERT INTO things (name) SELECT 'x' FROM things a, things b, things c", []]])),
-        ("statement after statement", json!([["until-refused", ["execute", "UPDATE things SET value = value + 1 WHERE id = 3", []]]])),
+        (
+            "distinct of a cross join",
+            query("SELECT DISTINCT a.id, b.id, c.id FROM things a, things b, things c"),
+        ),
+        (
+            "writes without end",
+            json!([[
+                "execute",
+                "INSERT INTO things (name) SELECT 'x' FROM things a, things b, things c",
+                []
+            ]]),
+        ),
+        (
+            "statement after statement",
+            json!([[
+                "until-refused",
+                ["execute", "UPDATE things SET value = value + 1 WHERE id = 3", []]
+            ]]),
+        ),
         ("checkpoint after checkpoint", json!([["until-refused", ["checkpoint"]]])),
         ("savepoint, released, without end", json!([["until-refused", ["query", "SELECT 1", []]]])),
         (
             "LIKE that tries every place",
-            query(&format!("SELECT count(*) FROM things WHERE {long} LIKE '%' || substr({long}, 1, 9000) || '1'")),
+            query(&format!(
+                "SELECT count(*) FROM things WHERE {long} LIKE '%' || substr({long}, 1, 9000) || '1'"
+            )),
         ),
         (
             "GLOB that tries every place",
-            query(&format!("SELECT count(*) FROM things WHERE {long} GLOB '*' || substr({long}, 1, 9000) || '[1-3]'")),
+            query(&format!(
+                "SELECT count(*) FROM things WHERE {long} GLOB '*' || substr({long}, 1, 9000) || '[1-3]'"
+            )),
         ),
         (
             "instr of a long text in a longer one",
-            query(&format!("SELECT sum(instr({long} || id, substr({long}, 1, 2000000) || '1')) FROM things, (SELECT 1 FROM things)")),
+            query(&format!(
+                "SELECT sum(instr({long} || id, substr({long}, 1, 2000000) || '1')) FROM things, (SELECT 1 FROM things)"
+            )),
         ),
         (
             "replace of a long text in a longer one",
-            query(&format!("SELECT sum(length(replace({long} || id, substr({long}, 1, 2000000) || '1', ''))) FROM things")),
+            query(&format!(
+                "SELECT sum(length(replace({long} || id, substr({long}, 1, 2000000) || '1', ''))) FROM things"
+            )),
         ),
-        ("trim by a large set", query(&format!("SELECT sum(length(trim({long} || id, {long} || 'x'))) FROM things"))),
-        ("randomblob again and again", query("SELECT sum(length(randomblob(4000000))) FROM things")),
-        ("printf of a long text", query("SELECT sum(length(printf('%.*c', 7990000 + id, 'x'))) FROM things")),
+        (
+            "trim by a large set",
+            query(&format!("SELECT sum(length(trim({long} || id, {long} || 'x'))) FROM things")),
+        ),
+        (
+            "randomblob again and again",
+            query("SELECT sum(length(randomblob(4000000))) FROM things"),
+        ),
+        (
+            "printf of a long text",
+            query("SELECT sum(length(printf('%.*c', 7990000 + id, 'x'))) FROM things"),
+        ),
         ("calls of long texts, one after the other", straight("length(hex(?1))")),
         ("long texts put together, again and again", straight("length(?1 || ?1)")),
         ("long texts compared", straight("(?1 = ?1)")),
         ("long texts taken for numbers", straight("?1")),
-        ("group_concat of everything", query("SELECT length(group_concat(a.name || b.name)) FROM things a, things b, things c")),
-        ("JSON of everything", query("SELECT length(json_group_array(a.name || b.name)) FROM things a, things b, things c")),
+        (
+            "group_concat of everything",
+            query(
+                "SELECT length(group_concat(a.name || b.name)) FROM things a, things b, things c",
+            ),
+        ),
+        (
+            "JSON of everything",
+            query(
+                "SELECT length(json_group_array(a.name || b.name)) FROM things a, things b, things c",
+            ),
+        ),
         ("sits in a function of the app", json!([["call", "echo", "{}"]])),
     ]
 }
@@ -114,7 +174,8 @@ fn code(result: Result<verger::Performance, PerformError>) -> String {
     }
 }
 
-/// What looking at the deadline costs: printed, not asserted. `VERGER_LONG=1 cargo test --release --test deadlines looks -- --nocapture`
+/// What looking at the deadline costs: printed, not asserted. `VERGER_LONG=1 cargo test --release
+/// --test deadlines looks -- --nocapture`
 #[test]
 fn what_the_looks_cost() {
     if std::env::var_os("VERGER_LONG").is_none() {
@@ -164,7 +225,10 @@ fn a_run_ends_with_its_deadline_whatever_it_is_at() {
     let other = app.verger.connect().unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     check("waits for a lock another connection holds", &|| {
-        code(app.verger.perform_now("puppet", json!({"do": [["must", ["execute", "DELETE FROM things", []]]]})))
+        code(app.verger.perform_now(
+            "puppet",
+            json!({"do": [["must", ["execute", "DELETE FROM things", []]]]}),
+        ))
     });
     other.execute_batch("ROLLBACK").unwrap();
     assert!(late.is_empty(), "late:\n{}", late.join("\n"));
@@ -172,8 +236,13 @@ fn a_run_ends_with_its_deadline_whatever_it_is_at() {
     assert_eq!(things, 1_000, "nothing of them is left");
 }
 
-/// Runs each of them as a job on the loop, does something, and measures until the job or the loop is at its end.
-fn interrupt(margin: Duration, cases: &[&str], mut end: impl FnMut(&Verger, verger::JobId, verger::TickLoop) -> Duration) {
+/// Runs each of them as a job on the loop, does something, and measures until the job or the loop
+/// is at its end.
+fn interrupt(
+    margin: Duration,
+    cases: &[&str],
+    mut end: impl FnMut(&Verger, verger::JobId, verger::TickLoop) -> Duration,
+) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for (case, steps) in endless() {
         if !cases.iter().any(|wanted| case.contains(wanted)) {
@@ -196,7 +265,8 @@ fn interrupt(margin: Duration, cases: &[&str], mut end: impl FnMut(&Verger, verg
     }
 }
 
-const CASES: [&str; 5] = ["loops in wasm", "recursive query", "counts a cross join", "LIKE", "sorts"];
+const CASES: [&str; 5] =
+    ["loops in wasm", "recursive query", "counts a cross join", "LIKE", "sorts"];
 
 #[test]
 fn a_cancelled_job_ends_at_once_whatever_it_is_at() {

@@ -1,4 +1,5 @@
-//! `verger demo`: the same seed gives the same rows and the same audit log, and a run that was killed goes on without loss.
+//! `verger demo`: the same seed gives the same rows and the same audit log, and a run that was
+//! killed goes on without loss.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -15,7 +16,14 @@ const SMALL: [&str; 4] = ["--scale", "100", "--days", "1"];
 fn demo(db: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_verger"));
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-    command.arg("demo").arg("--db").arg(db).args(args).env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+        .arg("demo")
+        .arg("--db")
+        .arg(db)
+        .args(args)
+        .env("XDG_CACHE_HOME", cache)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
     command
 }
 
@@ -30,7 +38,9 @@ fn rows(db: &Path, sql: &str) -> Vec<String> {
     let connection = Connection::open_with_flags(db, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let mut statement = connection.prepare(sql).unwrap();
     let columns = statement.column_count();
-    let rows = statement.query_map([], |row| Ok((0..columns).map(|column| format!("{:?}|", row.get_ref(column).unwrap())).collect()));
+    let rows = statement.query_map([], |row| {
+        Ok((0..columns).map(|column| format!("{:?}|", row.get_ref(column).unwrap())).collect())
+    });
     rows.unwrap().map(Result::unwrap).collect()
 }
 
@@ -74,10 +84,21 @@ fn all_three_workers_find_work_and_the_summary_agrees_with_the_tables() {
     let output = finish(demo(&db, &[&SMALL[..], &["--json"]].concat()));
     let summary: Json = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&summary["slots"], &summary["now"]), (&288.into(), &"2026-01-06T00:00:00Z".into()));
-    let runs = [("cleanup-expired-invitations", 1), ("reconcile-memberships", 288), ("reconcile-webhook-events", 288)];
+    let runs = [
+        ("cleanup-expired-invitations", 1),
+        ("reconcile-memberships", 288),
+        ("reconcile-webhook-events", 288),
+    ];
     for (worker, (name, runs)) in summary["workers"].as_array().unwrap().iter().zip(runs) {
-        assert_eq!((&worker["worker"], &worker["runs"], &worker["errors"]), (&name.into(), &runs.into(), &0.into()), "{worker}");
-        assert!(worker["rows_changed"].as_u64() > Some(0) && worker["audited"].as_u64() > Some(0), "{worker}");
+        assert_eq!(
+            (&worker["worker"], &worker["runs"], &worker["errors"]),
+            (&name.into(), &runs.into(), &0.into()),
+            "{worker}"
+        );
+        assert!(
+            worker["rows_changed"].as_u64() > Some(0) && worker["audited"].as_u64() > Some(0),
+            "{worker}"
+        );
         assert!(worker["median_ms"].as_f64() <= worker["p99_ms"].as_f64(), "{worker}");
     }
     let count = |sql: &str| rows(&db, sql).len() as u64;
@@ -85,14 +106,25 @@ fn all_three_workers_find_work_and_the_summary_agrees_with_the_tables() {
     assert_eq!(summary["audit"]["verified"], true);
     let left = count("SELECT id FROM organization_invitations");
     assert_eq!(summary["workers"][0]["rows_changed"], 200 - left);
-    assert_eq!(summary["workers"][2]["rows_changed"], 2 * count("SELECT id FROM webhook_events WHERE type = 'reconciled'"));
-    assert_eq!(count("SELECT id FROM memberships WHERE state IN ('active', 'suspended') AND expires_at < 1767657600000"), 0);
+    assert_eq!(
+        summary["workers"][2]["rows_changed"],
+        2 * count("SELECT id FROM webhook_events WHERE type = 'reconciled'")
+    );
+    assert_eq!(
+        count(
+            "SELECT id FROM memberships WHERE state IN ('active', 'suspended') AND expires_at < 1767657600000"
+        ),
+        0
+    );
     assert_eq!(summary["last_events"].as_array().unwrap().len(), 10);
 
     // Again on the finished file: nothing changes, and it says so; with more days it goes on.
     let audit = rows(&db, ENGINE[0]);
     let said = String::from_utf8(finish(demo(&db, &["--days", "1"])).stdout).unwrap();
-    assert!(said.contains("has lived through its 1 days already") && said.contains("To start over"), "{said}");
+    assert!(
+        said.contains("has lived through its 1 days already") && said.contains("To start over"),
+        "{said}"
+    );
     assert_eq!(rows(&db, ENGINE[0]), audit);
     finish(demo(&db, &["--days", "2"]));
     let straight = folder.path().join("straight.db");
@@ -111,13 +143,15 @@ fn slot(db: &Path) -> i64 {
     look().unwrap_or(-2)
 }
 
-/// The job a kill interrupts counts an attempt more and notes a crash, and its audit rows name that attempt. Apart from that (and so from
-/// the hashes) nothing may differ from a run that nobody touched.
+/// The job a kill interrupts counts an attempt more and notes a crash, and its audit rows name that
+/// attempt. Apart from that (and so from the hashes) nothing may differ from a run that nobody
+/// touched.
 #[test]
 fn a_demo_that_is_killed_again_and_again_goes_on_without_loss() {
     let folder = tempfile::tempdir().unwrap();
     let [killed, whole] = ["killed.db", "whole.db"].map(|name| folder.path().join(name));
-    let start = || demo(&killed, &SMALL).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start =
+        || demo(&killed, &SMALL).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     // While the file is made.
     for wait in [0, 5, 10] {
         let mut child = start();
@@ -145,7 +179,10 @@ fn a_demo_that_is_killed_again_and_again_goes_on_without_loss() {
     assert!(rows(&killed, audit) == rows(&whole, audit), "a killed run gave another audit log");
     let jobs = "SELECT id, worker, state, args, result, schedule, slot, missed FROM verger_jobs ORDER BY id";
     assert!(rows(&killed, jobs) == rows(&whole, jobs), "a killed run gave other jobs");
-    assert!(rows(&killed, ENGINE[1]) == rows(&whole, ENGINE[1]), "a killed run gave another ledger");
+    assert!(
+        rows(&killed, ENGINE[1]) == rows(&whole, ENGINE[1]),
+        "a killed run gave another ledger"
+    );
 }
 
 #[test]

@@ -1,9 +1,15 @@
-//! Disks that are full, fail, lie or can only be read, files that are damaged or taken away: a typed error, nothing half-written, and work
-//! goes on when the cause is gone.
+//! Disks that are full, fail, lie or can only be read, files that are damaged or taken away: a
+//! typed error, nothing half-written, and work goes on when the cause is gone.
 //!
-//! The faults come from a file system of the test's own in front of SQLite's; see `common/faulty.rs`.
+//! The faults come from a file system of the test's own in front of SQLite's; see
+//! `common/faulty.rs`.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 mod common;
 
@@ -18,17 +24,27 @@ use common::faulty::{Disk, Fault};
 use serde_json::json;
 use verger::rusqlite::Connection;
 use verger::verger_worker::prelude::*;
-use verger::{Backoff, Durability, EnqueueError, Error, JobFilter, JobState, NewJob, OpenError, StoreErrorKind, Verger};
+use verger::{
+    Backoff, Durability, EnqueueError, Error, JobFilter, JobState, NewJob, OpenError,
+    StoreErrorKind, Verger,
+};
 
 /// Writes its number down, twice, with a checkpoint in between when it is asked to.
 struct Note;
 
 impl Worker for Note {
     fn manifest(&self) -> Manifest {
-        Manifest::new("note", "1.0.0").arg("n", ArgSpec::required()).table(TableAsk::named("notes").insert())
+        Manifest::new("note", "1.0.0")
+            .arg("n", ArgSpec::required())
+            .table(TableAsk::named("notes").insert())
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let n: i64 = args.get("n")?;
         job.execute("INSERT INTO notes (n) VALUES (?1)", params![n])?;
         job.audit(AuditEvent::success("note.written").subject("note", n.to_string()))?;
@@ -79,7 +95,13 @@ impl Place {
     /// Ticks until all jobs are completed.
     fn finish(&self, within: Duration) {
         let begun = Instant::now();
-        while self.verger.jobs(&JobFilter::default(), 1_000).unwrap().iter().any(|job| job.state != JobState::Completed) {
+        while self
+            .verger
+            .jobs(&JobFilter::default(), 1_000)
+            .unwrap()
+            .iter()
+            .any(|job| job.state != JobState::Completed)
+        {
             self.verger.tick(self.verger.now()).unwrap();
             assert!(begun.elapsed() < within, "{:?}", self.verger.jobs(&JobFilter::default(), 3));
             std::thread::sleep(Duration::from_millis(1));
@@ -88,7 +110,10 @@ impl Place {
 
     fn sound(&self) {
         let app = self.verger.connect().unwrap();
-        assert_eq!(app.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");
+        assert_eq!(
+            app.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(),
+            "ok"
+        );
         self.verger.verify_audit().unwrap();
     }
 }
@@ -119,11 +144,20 @@ fn a_call_on_a_disk_that_fails_gets_a_typed_error_and_writes_nothing() {
         let error = Error::from(place.verger.enqueue(note(2)).unwrap_err());
         assert_eq!(kind(&error), expected, "{fault:?}");
         assert!(error.to_string().starts_with("could not enqueue the job: "), "{error}");
-        let error = place.verger.enqueue_all([note(3), note(4)]).map(drop).map_err(Error::from).unwrap_err();
+        let error = place
+            .verger
+            .enqueue_all([note(3), note(4)])
+            .map(drop)
+            .map_err(Error::from)
+            .unwrap_err();
         assert_eq!(kind(&error), expected, "{fault:?}");
         let error = place.verger.audit(&AuditEvent::success("a.b")).unwrap_err();
         assert!(error.to_string().starts_with("could not write to the audit log: "), "{error}");
-        assert_eq!(kind(&place.verger.tick(place.verger.now()).unwrap_err()), expected, "{fault:?}");
+        assert_eq!(
+            kind(&place.verger.tick(place.verger.now()).unwrap_err()),
+            expected,
+            "{fault:?}"
+        );
         place.disk.works();
         assert_eq!(place.verger.jobs(&JobFilter::default(), 10).unwrap().len(), 1, "{fault:?}");
         place.verger.enqueue(note(5)).unwrap();
@@ -144,14 +178,18 @@ fn wherever_in_a_tick_the_disk_fails_each_job_takes_effect_once_and_soon_after_i
                 place.disk.fails_after(fault, writes);
                 for _ in 0..3 {
                     if let Err(error) = place.verger.tick(place.verger.now()) {
-                        assert!(matches!(kind(&error), StoreErrorKind::Full | StoreErrorKind::Io), "{error:?}");
+                        assert!(
+                            matches!(kind(&error), StoreErrorKind::Full | StoreErrorKind::Io),
+                            "{error:?}"
+                        );
                     }
                 }
                 place.disk.works();
                 // Not after their leases, which are two minutes long.
                 place.finish(Duration::from_secs(5));
             }
-            let expected: Vec<i64> = (0..40).flat_map(|writes| writes * 10..writes * 10 + 4).collect();
+            let expected: Vec<i64> =
+                (0..40).flat_map(|writes| writes * 10..writes * 10 + 4).collect();
             assert_eq!(place.notes(), expected, "{fault:?}");
             assert_eq!(place.verger.verify_audit().unwrap().rows, 160);
             place.sound();
@@ -167,7 +205,12 @@ impl Worker for Pulse {
         Manifest::new("pulse", "1.0.0")
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> Result<Outcome, WorkerError> {
         self.0.fails(Fault::Full);
         let checkpoint = job.checkpoint();
         self.0.works();
@@ -183,7 +226,13 @@ fn a_lease_that_could_not_be_renewed_is_no_checkpoint() {
     let verger = Verger::builder(&file).without_built_ins().worker(Pulse(disk)).open().unwrap();
     verger.enqueue(NewJob::new("pulse", json!({}))).unwrap();
     let report = verger.tick(verger.now()).unwrap();
-    assert!(report.attempts[0].outcome.error().is_some_and(|error| error.message.contains("the disk is full")), "{report:?}");
+    assert!(
+        report.attempts[0]
+            .outcome
+            .error()
+            .is_some_and(|error| error.message.contains("the disk is full")),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -220,7 +269,8 @@ fn a_file_that_can_only_be_read_is_refused_untouched_and_can_be_looked_at() {
     let error = open(&file, Durability::Normal).unwrap_err();
     assert!(matches!(error, OpenError::ReadOnly { .. }), "{error:?}");
     assert!(error.to_string().contains("it can only be read"), "{error}");
-    let looking = Verger::builder(&file).without_built_ins().worker(Note).read_only().open().unwrap();
+    let looking =
+        Verger::builder(&file).without_built_ins().worker(Note).read_only().open().unwrap();
     assert_eq!(looking.jobs(&JobFilter::default(), 10).unwrap().len(), 1);
     let error = Error::from(looking.enqueue(note(2)).unwrap_err());
     assert_eq!(kind(&error), StoreErrorKind::ReadOnly);
@@ -231,7 +281,8 @@ fn a_file_that_can_only_be_read_is_refused_untouched_and_can_be_looked_at() {
     assert_eq!(verger.tick(verger.now()).unwrap().attempts.len(), 1);
 }
 
-/// What a folder that is shut, so that nothing can be made in it or deleted from it, makes of a Verger. What is in it can be written.
+/// What a folder that is shut, so that nothing can be made in it or deleted from it, makes of a
+/// Verger. What is in it can be written.
 fn in_a_folder_that_is_shut(folder: &Path, shut: impl Fn(bool)) {
     let (new, own, app) = (folder.join("new.db"), folder.join("own.db"), folder.join("app.db"));
     let rollback_mode = "CREATE TABLE notes (n INTEGER)";
@@ -239,7 +290,10 @@ fn in_a_folder_that_is_shut(folder: &Path, shut: impl Fn(bool)) {
     shut(true);
     match open(&new, Durability::Normal).unwrap_err() {
         OpenError::Database { source, .. } if source.kind() == StoreErrorKind::CannotOpen => {
-            assert!(source.to_string().ends_with("check that its folder exists and can be written"), "{source}");
+            assert!(
+                source.to_string().ends_with("check that its folder exists and can be written"),
+                "{source}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -247,12 +301,16 @@ fn in_a_folder_that_is_shut(folder: &Path, shut: impl Fn(bool)) {
     drop(open(&own, Durability::Normal).unwrap());
     Connection::open(&own).unwrap().execute_batch("CREATE TABLE notes (n INTEGER)").unwrap();
     shut(true);
-    // One of Verger's own, in WAL mode; and one of an app that keeps a rollback journal, without Verger's tables.
+    // One of Verger's own, in WAL mode; and one of an app that keeps a rollback journal, without
+    // Verger's tables.
     for file in [&own, &app] {
         let before = std::fs::read(file).unwrap();
         let error = open(file, Durability::Normal).unwrap_err();
         assert!(matches!(error, OpenError::ReadOnly { .. }), "{error:?}");
-        let said = format!("cannot open {}: it can only be read; check the permissions of the file and of its folder", file.display());
+        let said = format!(
+            "cannot open {}: it can only be read; check the permissions of the file and of its folder",
+            file.display()
+        );
         assert_eq!(error.to_string(), said);
         assert_eq!(std::fs::read(file).unwrap(), before);
     }
@@ -262,7 +320,8 @@ fn in_a_folder_that_is_shut(folder: &Path, shut: impl Fn(bool)) {
         verger.enqueue(note(1)).unwrap();
         assert_eq!(verger.tick(verger.now()).unwrap().attempts.len(), 1);
     }
-    // A rollback journal is made for every commit: a folder that is shut meanwhile shows at the next one.
+    // A rollback journal is made for every commit: a folder that is shut meanwhile shows at the
+    // next one.
     let verger = open(&app, Durability::Normal).unwrap();
     verger.enqueue(note(2)).unwrap();
     shut(true);
@@ -271,7 +330,11 @@ fn in_a_folder_that_is_shut(folder: &Path, shut: impl Fn(bool)) {
     shut(false);
     assert_eq!(verger.tick(verger.now()).unwrap().attempts.len(), 1);
     let left = verger.connect().unwrap();
-    assert_eq!(left.query_row("SELECT group_concat(n) FROM notes", [], |row| row.get::<_, String>(0)).unwrap(), "1,2");
+    assert_eq!(
+        left.query_row("SELECT group_concat(n) FROM notes", [], |row| row.get::<_, String>(0))
+            .unwrap(),
+        "1,2"
+    );
     // The log of one in WAL mode is there while it is open.
     let verger = open(&own, Durability::Normal).unwrap();
     verger.enqueue(note(2)).unwrap();
@@ -288,7 +351,10 @@ fn in_a_folder_that_cannot_be_written_a_file_is_refused_untouched_and_gone_on_wi
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::at(folder.path());
     let path = folder.path().canonicalize().unwrap();
-    in_a_folder_that_is_shut(&path, |shut| if shut { disk.fails(Fault::Folder) } else { disk.works() });
+    in_a_folder_that_is_shut(
+        &path,
+        |shut| if shut { disk.fails(Fault::Folder) } else { disk.works() },
+    );
     assert!(disk.refused() > 0);
 }
 
@@ -335,7 +401,13 @@ fn a_file_that_is_taken_away_or_replaced_is_noticed_and_one_put_back_is_gone_on_
     assert!(ticking.is_running());
     place.verger.enqueue(note(3)).unwrap();
     let begun = Instant::now();
-    while place.verger.jobs(&JobFilter::default(), 10).unwrap().iter().any(|job| job.state != JobState::Completed) {
+    while place
+        .verger
+        .jobs(&JobFilter::default(), 10)
+        .unwrap()
+        .iter()
+        .any(|job| job.state != JobState::Completed)
+    {
         assert!(begun.elapsed() < Duration::from_secs(3));
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -372,7 +444,12 @@ fn wherever_a_file_is_damaged_the_error_is_typed_and_the_loop_stays_alive() {
                     Ok(report) => drop(report),
                     Err(error) => {
                         assert!(
-                            matches!(kind(&error), StoreErrorKind::Corrupt | StoreErrorKind::Other | StoreErrorKind::Constraint),
+                            matches!(
+                                kind(&error),
+                                StoreErrorKind::Corrupt
+                                    | StoreErrorKind::Other
+                                    | StoreErrorKind::Constraint
+                            ),
                             "{error:?}"
                         );
                         failed += 1;
@@ -380,10 +457,17 @@ fn wherever_a_file_is_damaged_the_error_is_typed_and_the_loop_stays_alive() {
                 }
             }
             // Whatever they say, they say it in words.
-            let _ = (verger.verify_audit(), verger.jobs(&JobFilter::default(), 1_000), verger.enqueue(note(1_000)));
+            let _ = (
+                verger.verify_audit(),
+                verger.jobs(&JobFilter::default(), 1_000),
+                verger.enqueue(note(1_000)),
+            );
         }
     }
-    println!("{} pages damaged in 3 ways: {refused} refused at open, {failed} ticks failed", whole.len() / 4096);
+    println!(
+        "{} pages damaged in 3 ways: {refused} refused at open, {failed} ticks failed",
+        whole.len() / 4096
+    );
     assert!(refused > 0 && failed > 0);
 }
 
@@ -405,11 +489,17 @@ fn a_write_ahead_log_that_was_cut_short_leaves_the_commits_before_the_cut() {
         std::fs::write(file.with_extension("db-wal"), &wal[..cut]).unwrap();
         let verger = open(&file, Durability::Normal).unwrap();
         let app = verger.connect().unwrap();
-        assert_eq!(app.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");
+        assert_eq!(
+            app.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(),
+            "ok"
+        );
         let rows = verger.verify_audit().unwrap().rows;
         if rows > 0 {
             verger.tick(verger.now()).unwrap();
-            let notes: u64 = app.query_row("SELECT count(*) FROM notes", [], |row| row.get(0)).map(i64::unsigned_abs).unwrap();
+            let notes: u64 = app
+                .query_row("SELECT count(*) FROM notes", [], |row| row.get(0))
+                .map(i64::unsigned_abs)
+                .unwrap();
             let done = verger.jobs(&JobFilter::default(), 100).unwrap();
             assert!(done.iter().all(|job| job.state == JobState::Completed));
             assert_eq!(notes, done.len() as u64);
@@ -419,7 +509,8 @@ fn a_write_ahead_log_that_was_cut_short_leaves_the_commits_before_the_cut() {
     assert!(seen.len() > 20 && seen.contains(&30), "{seen:?}");
 }
 
-/// Lives on a disk whose unsynced writes may be lost, and looks at what a power cut would have left.
+/// Lives on a disk whose unsynced writes may be lost, and looks at what a power cut would have
+/// left.
 fn power_cuts(durability: Durability) {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::with_memory(folder.path());
@@ -430,7 +521,8 @@ fn power_cuts(durability: Durability) {
     // So that the log is folded into the file, and begun anew, many times.
     app.pragma_update(None, "wal_autocheckpoint", 50).unwrap();
     let cuts = if std::env::var_os("VERGER_LONG").is_some() { 400 } else { 25 };
-    let (mut dice, mut number, mut told, over) = (Dice::new(3), 0, BTreeSet::new(), AtomicBool::new(false));
+    let (mut dice, mut number, mut told, over) =
+        (Dice::new(3), 0, BTreeSet::new(), AtomicBool::new(false));
     let mut lost = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -447,17 +539,26 @@ fn power_cuts(durability: Durability) {
             let after = tempfile::tempdir().unwrap();
             disk.cut(&mut dice, after.path());
             let left = Connection::open(after.path().join("app.db")).unwrap();
-            let migrated: bool =
-                left.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'verger_jobs'", [], |row| row.get(0)).unwrap();
+            let migrated: bool = left
+                .query_row(
+                    "SELECT count(*) FROM sqlite_schema WHERE name = 'verger_jobs'",
+                    [],
+                    |row| row.get(0),
+                )
+                .unwrap();
             if !migrated {
                 assert_eq!(durability, Durability::Normal);
                 lost.push(told.len());
                 continue;
             }
-            let promised = if durability == Durability::Full { told.clone() } else { BTreeSet::new() };
+            let promised =
+                if durability == Durability::Full { told.clone() } else { BTreeSet::new() };
             chronicle::check(&left, &promised);
-            let mut select = left.prepare("SELECT args ->> '$.tag' FROM verger_jobs WHERE schedule IS NULL").unwrap();
-            let there: BTreeSet<String> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+            let mut select = left
+                .prepare("SELECT args ->> '$.tag' FROM verger_jobs WHERE schedule IS NULL")
+                .unwrap();
+            let there: BTreeSet<String> =
+                select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
             lost.push(told.difference(&there).count());
             drop(select);
             drop(left);

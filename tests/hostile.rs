@@ -1,6 +1,6 @@
-//! What a hostile worker tries, the wall that stops it, and the error it sees: a table. `cargo test --test hostile -- --nocapture`
-//! prints it, and another of the components that no compiler makes. After each case the app's other rows are as they were, and an honest
-//! job is performed.
+//! What a hostile worker tries, the wall that stops it, and the error it sees: a table. `cargo test
+//! --test hostile -- --nocapture` prints it, and another of the components that no compiler makes.
+//! After each case the app's other rows are as they were, and an honest job is performed.
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -31,12 +31,18 @@ struct Table {
 
 impl Table {
     fn new() -> Self {
-        Self { lines: vec![format!("{:55} {:18} what is said", "tried", "wall")], wrong: Vec::new() }
+        Self {
+            lines: vec![format!("{:55} {:18} what is said", "tried", "wall")],
+            wrong: Vec::new(),
+        }
     }
 
     /// `expected` is a code, and what the message has to name.
     fn row(&mut self, tried: &str, wall: &str, expected: (&str, &str), code: &str, message: &str) {
-        self.lines.push(format!("{tried:55} {wall:18} [{code}] {}", message.lines().next().unwrap_or_default()));
+        self.lines.push(format!(
+            "{tried:55} {wall:18} [{code}] {}",
+            message.lines().next().unwrap_or_default()
+        ));
         if code != expected.0 || !message.contains(expected.1) {
             self.wrong.push(format!("{tried}: not {expected:?}, but [{code}] {message}"));
         }
@@ -48,15 +54,33 @@ impl Table {
     }
 }
 
-fn case(tried: &'static str, wall: &'static str, steps: Json, code: &'static str, names: &'static str) -> Case {
+fn case(
+    tried: &'static str,
+    wall: &'static str,
+    steps: Json,
+    code: &'static str,
+    names: &'static str,
+) -> Case {
     Case { tried, wall, steps, code, names }
 }
 
-fn query(tried: &'static str, wall: &'static str, sql: &str, code: &'static str, names: &'static str) -> Case {
+fn query(
+    tried: &'static str,
+    wall: &'static str,
+    sql: &str,
+    code: &'static str,
+    names: &'static str,
+) -> Case {
     case(tried, wall, json!([["query", sql, []]]), code, names)
 }
 
-fn execute(tried: &'static str, wall: &'static str, sql: &str, code: &'static str, names: &'static str) -> Case {
+fn execute(
+    tried: &'static str,
+    wall: &'static str,
+    sql: &str,
+    code: &'static str,
+    names: &'static str,
+) -> Case {
     case(tried, wall, json!([["execute", sql, []]]), code, names)
 }
 
@@ -69,22 +93,73 @@ fn sql_cases() -> Vec<Case> {
     let deep = format!("SELECT {}1{}", "(1+".repeat(400), ")".repeat(400));
     let compound = vec!["SELECT 1"; 80].join(" UNION ALL ");
     let long = format!("SELECT '{}'", "x".repeat(70_000));
-    let joins = format!("SELECT 1 FROM {}", (0..70).map(|n| format!("things t{n}")).collect::<Vec<_>>().join(", "));
+    let joins = format!(
+        "SELECT 1 FROM {}",
+        (0..70).map(|n| format!("things t{n}")).collect::<Vec<_>>().join(", ")
+    );
     let columns = format!("SELECT {}", vec!["1"; 2_100].join(", "));
     let variables = "SELECT ?99999";
     let blobs = format!("SELECT {}", ["zeroblob(600000)"; 10].join(", "));
     vec![
-        query("reads a table it did not ask for", AUTHORIZER, "SELECT * FROM secrets", "denied", "secrets"),
-        query("reads a table it asked for and was not granted", AUTHORIZER, "SELECT * FROM withheld", "denied", "grant"),
-        query("reads a column it was not granted", AUTHORIZER, "SELECT secret FROM other", "denied", "other.secret"),
+        query(
+            "reads a table it did not ask for",
+            AUTHORIZER,
+            "SELECT * FROM secrets",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "reads a table it asked for and was not granted",
+            AUTHORIZER,
+            "SELECT * FROM withheld",
+            "denied",
+            "grant",
+        ),
+        query(
+            "reads a column it was not granted",
+            AUTHORIZER,
+            "SELECT secret FROM other",
+            "denied",
+            "other.secret",
+        ),
         query("reads all columns", AUTHORIZER, "SELECT * FROM other", "denied", "other.secret"),
-        query("joins another table", AUTHORIZER, "SELECT * FROM things t LEFT JOIN secrets s ON s.id = t.id", "denied", "secrets"),
-        query("a UNION into another table", AUTHORIZER, "SELECT name FROM things UNION ALL SELECT word FROM secrets", "denied", "secrets"),
+        query(
+            "joins another table",
+            AUTHORIZER,
+            "SELECT * FROM things t LEFT JOIN secrets s ON s.id = t.id",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "a UNION into another table",
+            AUTHORIZER,
+            "SELECT name FROM things UNION ALL SELECT word FROM secrets",
+            "denied",
+            "secrets",
+        ),
         query("a subquery", AUTHORIZER, "SELECT (SELECT word FROM secrets)", "denied", "secrets"),
-        query("an EXISTS", AUTHORIZER, "SELECT 1 WHERE EXISTS (SELECT 1 FROM secrets)", "denied", "secrets"),
+        query(
+            "an EXISTS",
+            AUTHORIZER,
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM secrets)",
+            "denied",
+            "secrets",
+        ),
         query("counts", AUTHORIZER, "SELECT count(*) FROM secrets", "denied", "secrets"),
-        query("an IN with a table", AUTHORIZER, "SELECT 1 WHERE 'x' IN secret_words", "denied", "secret"),
-        query("counts a view it was not granted", AUTHORIZER, "SELECT count(*) FROM secret_words", "denied", "secret"),
+        query(
+            "an IN with a table",
+            AUTHORIZER,
+            "SELECT 1 WHERE 'x' IN secret_words",
+            "denied",
+            "secret",
+        ),
+        query(
+            "counts a view it was not granted",
+            AUTHORIZER,
+            "SELECT count(*) FROM secret_words",
+            "denied",
+            "secret",
+        ),
         query(
             "a WITH named as a view",
             AUTHORIZER,
@@ -100,7 +175,13 @@ fn sql_cases() -> Vec<Case> {
             "secrets",
         ),
         query("a quoted name", AUTHORIZER, "SELECT * FROM [SECRETS]", "denied", "secrets"),
-        query("a name behind a comment", AUTHORIZER, "SELECT * FROM/**/main/**/.\"secrets\"", "denied", "secrets"),
+        query(
+            "a name behind a comment",
+            AUTHORIZER,
+            "SELECT * FROM/**/main/**/.\"secrets\"",
+            "denied",
+            "secrets",
+        ),
         query(
             "RETURNING another table",
             AUTHORIZER,
@@ -108,8 +189,20 @@ fn sql_cases() -> Vec<Case> {
             "denied",
             "secrets",
         ),
-        execute("UPDATE FROM another table", AUTHORIZER, "UPDATE things SET name = word FROM secrets", "denied", "secrets"),
-        execute("INSERT from another table", AUTHORIZER, "INSERT INTO things (name) SELECT word FROM secrets", "denied", "secrets"),
+        execute(
+            "UPDATE FROM another table",
+            AUTHORIZER,
+            "UPDATE things SET name = word FROM secrets",
+            "denied",
+            "secrets",
+        ),
+        execute(
+            "INSERT from another table",
+            AUTHORIZER,
+            "INSERT INTO things (name) SELECT word FROM secrets",
+            "denied",
+            "secrets",
+        ),
         execute(
             "an UPSERT that looks",
             AUTHORIZER,
@@ -117,24 +210,102 @@ fn sql_cases() -> Vec<Case> {
             "denied",
             "secrets",
         ),
-        execute("writes where it may read", AUTHORIZER, "UPDATE other SET secret = 'x'", "denied", "update denied"),
-        execute("deletes where it may read", AUTHORIZER, "DELETE FROM other", "denied", "delete denied"),
-        execute("inserts elsewhere", AUTHORIZER, "INSERT INTO secrets VALUES (9, 'x')", "denied", "insert denied"),
-        query("the engine's jobs", AUTHORIZER, "SELECT * FROM verger_jobs", "denied", "belongs to the engine"),
-        execute("a job for another worker", AUTHORIZER, "INSERT INTO verger_jobs (worker) VALUES ('x')", "denied", "belongs to the engine"),
-        execute("the audit log", AUTHORIZER, "DELETE FROM verger_audit", "denied", "belongs to the engine"),
-        query("sqlite_schema", AUTHORIZER, "SELECT sql FROM sqlite_schema", "denied", "belongs to the engine"),
-        query("sqlite_master of temp", AUTHORIZER, "SELECT * FROM temp.sqlite_master", "denied", "belongs to the engine"),
-        execute("writes sqlite_schema", AUTHORIZER, "UPDATE sqlite_schema SET sql = ''", "sql", "may not be modified"),
-        execute("writable_schema", AUTHORIZER, "PRAGMA writable_schema = ON", "denied", "PRAGMA writable_schema"),
-        execute("turns the journal off", AUTHORIZER, "PRAGMA journal_mode = OFF", "denied", "PRAGMA journal_mode"),
-        query("a PRAGMA as a table", AUTHORIZER, "SELECT * FROM pragma_table_info('secrets')", "denied", "pragma_table_info"),
+        execute(
+            "writes where it may read",
+            AUTHORIZER,
+            "UPDATE other SET secret = 'x'",
+            "denied",
+            "update denied",
+        ),
+        execute(
+            "deletes where it may read",
+            AUTHORIZER,
+            "DELETE FROM other",
+            "denied",
+            "delete denied",
+        ),
+        execute(
+            "inserts elsewhere",
+            AUTHORIZER,
+            "INSERT INTO secrets VALUES (9, 'x')",
+            "denied",
+            "insert denied",
+        ),
+        query(
+            "the engine's jobs",
+            AUTHORIZER,
+            "SELECT * FROM verger_jobs",
+            "denied",
+            "belongs to the engine",
+        ),
+        execute(
+            "a job for another worker",
+            AUTHORIZER,
+            "INSERT INTO verger_jobs (worker) VALUES ('x')",
+            "denied",
+            "belongs to the engine",
+        ),
+        execute(
+            "the audit log",
+            AUTHORIZER,
+            "DELETE FROM verger_audit",
+            "denied",
+            "belongs to the engine",
+        ),
+        query(
+            "sqlite_schema",
+            AUTHORIZER,
+            "SELECT sql FROM sqlite_schema",
+            "denied",
+            "belongs to the engine",
+        ),
+        query(
+            "sqlite_master of temp",
+            AUTHORIZER,
+            "SELECT * FROM temp.sqlite_master",
+            "denied",
+            "belongs to the engine",
+        ),
+        execute(
+            "writes sqlite_schema",
+            AUTHORIZER,
+            "UPDATE sqlite_schema SET sql = ''",
+            "sql",
+            "may not be modified",
+        ),
+        execute(
+            "writable_schema",
+            AUTHORIZER,
+            "PRAGMA writable_schema = ON",
+            "denied",
+            "PRAGMA writable_schema",
+        ),
+        execute(
+            "turns the journal off",
+            AUTHORIZER,
+            "PRAGMA journal_mode = OFF",
+            "denied",
+            "PRAGMA journal_mode",
+        ),
+        query(
+            "a PRAGMA as a table",
+            AUTHORIZER,
+            "SELECT * FROM pragma_table_info('secrets')",
+            "denied",
+            "pragma_table_info",
+        ),
         query("dbstat", AUTHORIZER, "SELECT * FROM dbstat", "denied", "dbstat"),
         execute("ATTACH", AUTHORIZER, "ATTACH 'x.db' AS x", "denied", "ATTACH"),
         execute("VACUUM INTO", "transaction", "VACUUM INTO 'copy.db'", "sql", "VACUUM"),
         execute("CREATE TABLE", AUTHORIZER, "CREATE TABLE mine (x)", "denied", "CREATE"),
         execute("CREATE TEMP TABLE", AUTHORIZER, "CREATE TEMP TABLE mine (x)", "denied", "CREATE"),
-        execute("CREATE TEMP VIEW", AUTHORIZER, "CREATE TEMP VIEW mine AS SELECT * FROM secrets", "denied", "CREATE"),
+        execute(
+            "CREATE TEMP VIEW",
+            AUTHORIZER,
+            "CREATE TEMP VIEW mine AS SELECT * FROM secrets",
+            "denied",
+            "CREATE",
+        ),
         execute(
             "CREATE TRIGGER",
             AUTHORIZER,
@@ -142,7 +313,13 @@ fn sql_cases() -> Vec<Case> {
             "denied",
             "CreateTrigger",
         ),
-        execute("CREATE VIRTUAL TABLE", AUTHORIZER, "CREATE VIRTUAL TABLE mine USING fts5(x)", "denied", "denied"),
+        execute(
+            "CREATE VIRTUAL TABLE",
+            AUTHORIZER,
+            "CREATE VIRTUAL TABLE mine USING fts5(x)",
+            "denied",
+            "denied",
+        ),
         execute("DROP TABLE", AUTHORIZER, "DROP TABLE things", "denied", "DROP"),
         execute("ALTER TABLE", AUTHORIZER, "ALTER TABLE things ADD COLUMN x", "denied", "ALTER"),
         execute("ANALYZE", AUTHORIZER, "ANALYZE", "denied", "denied"),
@@ -151,12 +328,48 @@ fn sql_cases() -> Vec<Case> {
         execute("BEGIN", AUTHORIZER, "BEGIN EXCLUSIVE", "denied", "checkpoint"),
         execute("SAVEPOINT", AUTHORIZER, "SAVEPOINT x", "denied", "begin-savepoint"),
         query("EXPLAIN", AUTHORIZER, "EXPLAIN SELECT * FROM things", "denied", "EXPLAIN"),
-        query("load_extension", AUTHORIZER, "SELECT load_extension('evil.so')", "denied", "load_extension"),
-        query("fts3_tokenizer", AUTHORIZER, "SELECT fts3_tokenizer('simple', x'00')", "denied", "fts3_tokenizer"),
-        query("the tables beneath a full-text index", AUTHORIZER, "SELECT * FROM found_content", "denied", "found_content"),
-        query("a function of the engine", AUTHORIZER, "SELECT verger_tenant()", "sql", "no such function"),
-        query("json_patch, whose time is a product", AUTHORIZER, "SELECT json_patch('{}', '{}')", "denied", "json_patch"),
-        query("two statements in one text", "prepare", "SELECT 1; DELETE FROM things", "sql", "more than one"),
+        query(
+            "load_extension",
+            AUTHORIZER,
+            "SELECT load_extension('evil.so')",
+            "denied",
+            "load_extension",
+        ),
+        query(
+            "fts3_tokenizer",
+            AUTHORIZER,
+            "SELECT fts3_tokenizer('simple', x'00')",
+            "denied",
+            "fts3_tokenizer",
+        ),
+        query(
+            "the tables beneath a full-text index",
+            AUTHORIZER,
+            "SELECT * FROM found_content",
+            "denied",
+            "found_content",
+        ),
+        query(
+            "a function of the engine",
+            AUTHORIZER,
+            "SELECT verger_tenant()",
+            "sql",
+            "no such function",
+        ),
+        query(
+            "json_patch, whose time is a product",
+            AUTHORIZER,
+            "SELECT json_patch('{}', '{}')",
+            "denied",
+            "json_patch",
+        ),
+        query(
+            "two statements in one text",
+            "prepare",
+            "SELECT 1; DELETE FROM things",
+            "sql",
+            "more than one",
+        ),
         query("no statement", "prepare", " -- nothing", "sql", "empty"),
         query(
             "a recursive query without end",
@@ -188,7 +401,13 @@ fn sql_cases() -> Vec<Case> {
         ),
         query("randomblob(1e9)", LIMIT, "SELECT randomblob(1000000000)", "limit", "too big"),
         query("zeroblob(1e9)", LIMIT, "SELECT hex(zeroblob(1000000000))", "limit", "too big"),
-        query("printf('%.*c')", LIMIT, "SELECT length(printf('%.*c', 1000000000, 'x'))", "limit", "too big"),
+        query(
+            "printf('%.*c')",
+            LIMIT,
+            "SELECT length(printf('%.*c', 1000000000, 'x'))",
+            "limit",
+            "too big",
+        ),
         query("a row of many long values", BOUND, &blobs, "limit", "a row has more"),
         query(
             "group_concat of everything",
@@ -229,20 +448,80 @@ fn other_cases() -> Vec<Case> {
     };
     vec![
         case("an infinite loop", DEADLINE, step(json!(["spin"])), DEADLINE, "250 ms"),
-        case("host calls for ever", DEADLINE, step(json!(["until-refused", ["now"]])), DEADLINE, "250 ms"),
-        case("log lines for ever", DEADLINE, step(json!(["until-refused", ["log", "info", "x"]])), DEADLINE, "250 ms"),
-        case("checkpoints for ever", DEADLINE, step(json!(["until-refused", ["checkpoint"]])), DEADLINE, "250 ms"),
-        case("recursion on the machine's stack", "wasm stack", step(json!(["recurse"])), "trap", "stack"),
-        case("recursion on its own stack", "wasm memory", step(json!(["recurse-in-memory"])), "trap", "memory"),
+        case(
+            "host calls for ever",
+            DEADLINE,
+            step(json!(["until-refused", ["now"]])),
+            DEADLINE,
+            "250 ms",
+        ),
+        case(
+            "log lines for ever",
+            DEADLINE,
+            step(json!(["until-refused", ["log", "info", "x"]])),
+            DEADLINE,
+            "250 ms",
+        ),
+        case(
+            "checkpoints for ever",
+            DEADLINE,
+            step(json!(["until-refused", ["checkpoint"]])),
+            DEADLINE,
+            "250 ms",
+        ),
+        case(
+            "recursion on the machine's stack",
+            "wasm stack",
+            step(json!(["recurse"])),
+            "trap",
+            "stack",
+        ),
+        case(
+            "recursion on its own stack",
+            "wasm memory",
+            step(json!(["recurse-in-memory"])),
+            "trap",
+            "memory",
+        ),
         case("memory until it aborts", "memory limit", step(json!(["eat"])), "memory", "8192 KiB"),
         case("memory.grow until it is refused", "memory limit", step(json!(["grow"])), "ok", ""),
         case("a trap", "instance", step(json!(["trap"])), "trap", "unreachable"),
-        case("a result that is no JSON", BOUND, step(json!(["done-with", "{"])), "invalid-result", "JSON"),
-        case("a result of 1.1 MB", BOUND, step(json!(["done-with", {"x": 1_100_000}])), "invalid-result", "1048576"),
-        case("a snooze of no time", BOUND, step(json!(["snooze", 0])), "invalid-result", "1 second"),
+        case(
+            "a result that is no JSON",
+            BOUND,
+            step(json!(["done-with", "{"])),
+            "invalid-result",
+            "JSON",
+        ),
+        case(
+            "a result of 1.1 MB",
+            BOUND,
+            step(json!(["done-with", {"x": 1_100_000}])),
+            "invalid-result",
+            "1048576",
+        ),
+        case(
+            "a snooze of no time",
+            BOUND,
+            step(json!(["snooze", 0])),
+            "invalid-result",
+            "1 second",
+        ),
         case("a snooze for ever", "(its own job)", step(json!(["snooze", u64::MAX])), "ok", ""),
-        case("SQL of 3 MB", LIMIT, step(json!(["execute", {"x": 3_000_000}, []])), "limit", "too long"),
-        case("a message of 9 MB", "hostcall fuel", step(json!(["publish", "t", {"x": 5_000_000}])), "limit", ""),
+        case(
+            "SQL of 3 MB",
+            LIMIT,
+            step(json!(["execute", {"x": 3_000_000}, []])),
+            "limit",
+            "too long",
+        ),
+        case(
+            "a message of 9 MB",
+            "hostcall fuel",
+            step(json!(["publish", "t", {"x": 5_000_000}])),
+            "limit",
+            "",
+        ),
         case(
             "parameters of 3 MB",
             BOUND,
@@ -257,7 +536,13 @@ fn other_cases() -> Vec<Case> {
             "limit",
             "2000 statements",
         ),
-        case("one parameter too many", BOUND, step(json!(["execute", "SELECT ?1", [1, 2]])), "sql", "parameters"),
+        case(
+            "one parameter too many",
+            BOUND,
+            step(json!(["execute", "SELECT ?1", [1, 2]])),
+            "sql",
+            "parameters",
+        ),
         case(
             "more statements than granted",
             BOUND,
@@ -280,14 +565,62 @@ fn other_cases() -> Vec<Case> {
             "closed",
         ),
         case("a cursor that is not there", "handles", step(json!(["next", 7, 1])), "trap", "trap"),
-        case("a chunk of no rows", BOUND, json!([["open", "SELECT 1", []], ["next", 0, 0]]), "invalid", "at least 1"),
-        case("cursors without end", BOUND, step(json!(["until-refused", ["open", "SELECT 1", []]])), "limit", "64 cursors"),
-        case("savepoints without end", BOUND, step(json!(["until-refused", ["savepoint"]])), "limit", "32 savepoints"),
-        case("a savepoint released twice", "handles", json!([["savepoint"], ["release", 0], ["release", 0]]), "closed", "closed"),
-        case("messages without end", BOUND, step(json!(["until-refused", ["publish", "t", "1"]])), "limit", "100 messages"),
-        case("a message of 300 KB", BOUND, step(json!(["publish", "t", {"x": 300_000}])), "limit", "256 KiB"),
-        case("a message that is no JSON", BOUND, step(json!(["publish", "t", "{"])), "invalid", "JSON"),
-        case("a topic of 1 KB", BOUND, step(json!(["publish", {"x": 1_000}, "1"])), "invalid", "topic"),
+        case(
+            "a chunk of no rows",
+            BOUND,
+            json!([["open", "SELECT 1", []], ["next", 0, 0]]),
+            "invalid",
+            "at least 1",
+        ),
+        case(
+            "cursors without end",
+            BOUND,
+            step(json!(["until-refused", ["open", "SELECT 1", []]])),
+            "limit",
+            "64 cursors",
+        ),
+        case(
+            "savepoints without end",
+            BOUND,
+            step(json!(["until-refused", ["savepoint"]])),
+            "limit",
+            "32 savepoints",
+        ),
+        case(
+            "a savepoint released twice",
+            "handles",
+            json!([["savepoint"], ["release", 0], ["release", 0]]),
+            "closed",
+            "closed",
+        ),
+        case(
+            "messages without end",
+            BOUND,
+            step(json!(["until-refused", ["publish", "t", "1"]])),
+            "limit",
+            "100 messages",
+        ),
+        case(
+            "a message of 300 KB",
+            BOUND,
+            step(json!(["publish", "t", {"x": 300_000}])),
+            "limit",
+            "256 KiB",
+        ),
+        case(
+            "a message that is no JSON",
+            BOUND,
+            step(json!(["publish", "t", "{"])),
+            "invalid",
+            "JSON",
+        ),
+        case(
+            "a topic of 1 KB",
+            BOUND,
+            step(json!(["publish", {"x": 1_000}, "1"])),
+            "invalid",
+            "topic",
+        ),
         case(
             "audit rows without end",
             BOUND,
@@ -295,8 +628,20 @@ fn other_cases() -> Vec<Case> {
             "limit",
             "100 audit rows",
         ),
-        case("an audit action with a line break", "audit rules", event(json!({"action": "thing.done\nadmin.made"})), "invalid", "action"),
-        case("audit metadata of 9 KB", "audit rules", event(json!({"metadata": {"x": 9_000}})), "invalid", "metadata"),
+        case(
+            "an audit action with a line break",
+            "audit rules",
+            event(json!({"action": "thing.done\nadmin.made"})),
+            "invalid",
+            "action",
+        ),
+        case(
+            "audit metadata of 9 KB",
+            "audit rules",
+            event(json!({"metadata": {"x": 9_000}})),
+            "invalid",
+            "metadata",
+        ),
         case(
             "a secret in audit metadata",
             "audit rules",
@@ -304,8 +649,20 @@ fn other_cases() -> Vec<Case> {
             "invalid",
             "password",
         ),
-        case("a capability that is not granted", "grant", step(json!(["call", "mailer", "{}"])), "denied", "mailer"),
-        case("a capability with no JSON", BOUND, step(json!(["call", "echo", "{"])), "invalid", "JSON"),
+        case(
+            "a capability that is not granted",
+            "grant",
+            step(json!(["call", "mailer", "{}"])),
+            "denied",
+            "mailer",
+        ),
+        case(
+            "a capability with no JSON",
+            BOUND,
+            step(json!(["call", "echo", "{"])),
+            "invalid",
+            "JSON",
+        ),
         case(
             "a capability that panics",
             "catch_unwind",
@@ -329,7 +686,11 @@ fn spelled(steps: &Json) -> Json {
 }
 
 fn open() -> TestVerger {
-    let grant = Grant::new().write("things").read_columns("other", ["id"]).capability("echo").capability("broken");
+    let grant = Grant::new()
+        .write("things")
+        .read_columns("other", ["id"])
+        .capability("echo")
+        .capability("broken");
     let test = Kind::Component.open_with(grant.limits(Limits {
         time: Duration::from_millis(250),
         memory_bytes: 8 << 20,
@@ -362,9 +723,14 @@ fn each_misdeed_is_stopped_by_its_wall_and_named() {
         let (got, message) = match test.perform_job("puppet", json!({ "do": spelled(steps) })) {
             Ok(performed) => {
                 let answers = performed.result().cloned().unwrap_or_default();
-                let last = answers.as_array().and_then(|answers| answers.last().cloned()).unwrap_or_default();
+                let last = answers
+                    .as_array()
+                    .and_then(|answers| answers.last().cloned())
+                    .unwrap_or_default();
                 match last["err"].as_str() {
-                    Some(code) => (code.to_string(), last["message"].as_str().unwrap_or_default().to_string()),
+                    Some(code) => {
+                        (code.to_string(), last["message"].as_str().unwrap_or_default().to_string())
+                    }
                     None => ("ok".to_string(), last["ok"].to_string()),
                 }
             }
@@ -385,9 +751,15 @@ fn each_misdeed_is_stopped_by_its_wall_and_named() {
 fn each_component_that_breaks_the_rules_is_refused_or_stopped() {
     let mut table = Table::new();
     for handmade::cases::Case { tried, wall, component, code, names } in handmade::cases::all() {
-        let limits = Limits { time: Duration::from_millis(250), memory_bytes: 8 << 20, ..Limits::default() };
-        let builder = verger::Verger::in_memory().component("handmade.wasm", component).grant("handmade", Grant::new().limits(limits));
-        let (got, message) = match TestVerger::open(Kind::Native.add(builder, common::grant()), &ManualClock::at(TestVerger::START)) {
+        let limits =
+            Limits { time: Duration::from_millis(250), memory_bytes: 8 << 20, ..Limits::default() };
+        let builder = verger::Verger::in_memory()
+            .component("handmade.wasm", component)
+            .grant("handmade", Grant::new().limits(limits));
+        let (got, message) = match TestVerger::open(
+            Kind::Native.add(builder, common::grant()),
+            &ManualClock::at(TestVerger::START),
+        ) {
             Err(OpenError::Worker(reason)) => ("refused".to_string(), reason.to_string()),
             Err(other) => panic!("{tried}: {other}"),
             Ok(test) => {
@@ -420,7 +792,10 @@ fn a_grant_for_one_file_is_not_taken_by_another() {
     assert!(with(&digest.to_uppercase(), Kind::Component).is_ok());
     for (other, kind) in [("00".repeat(32), Kind::Component), (digest.clone(), Kind::Native)] {
         let refused = with(&other, kind).unwrap_err().to_string();
-        assert!(refused.contains("SHA-256") && refused.contains(&other) && refused.contains("puppet"), "{refused}");
+        assert!(
+            refused.contains("SHA-256") && refused.contains(&other) && refused.contains("puppet"),
+            "{refused}"
+        );
     }
 }
 
@@ -429,7 +804,10 @@ fn what_a_worker_wants_more_is_reported_and_not_taken() {
     let test = common::puppet();
     let withheld = test.withheld();
     assert_eq!(withheld.len(), 1);
-    assert_eq!(withheld[0].to_string(), "worker `puppet` asks for what it is not granted: read on table withheld");
+    assert_eq!(
+        withheld[0].to_string(),
+        "worker `puppet` asks for what it is not granted: read on table withheld"
+    );
     let answer = common::answers(&test, json!([["query", "SELECT * FROM withheld", []]]));
     assert_eq!(answer[0]["err"], "denied");
 }

@@ -1,10 +1,15 @@
-//! Years of the built-in workers' suggested schedules, on a file whose rows come and go every day: neither the file, nor its log, nor the
-//! process, nor the work of a day grows.
+//! Years of the built-in workers' suggested schedules, on a file whose rows come and go every day:
+//! neither the file, nor its log, nor the process, nor the work of a day grows.
 //!
-//! Months by default, with the schedules that fire every five minutes made hourly. `VERGER_LONG=1`, in release: ten years so, and one year
-//! as suggested.
+//! Months by default, with the schedules that fire every five minutes made hourly. `VERGER_LONG=1`,
+//! in release: ten years so, and one year as suggested.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,7 +28,8 @@ const KEPT: u32 = 30;
 /// Days after which everything that comes has begun to go, too.
 const SETTLED: u32 = 45;
 
-/// What a statement costs, whatever else the machine does: the steps of SQLite's virtual machine, which grow with every row it looks at.
+/// What a statement costs, whatever else the machine does: the steps of SQLite's virtual machine,
+/// which grow with every row it looks at.
 mod steps {
     #![allow(unsafe_code, reason = "SQLite calls it through pointers")]
 
@@ -38,12 +44,26 @@ mod steps {
     /// Counts the steps of every statement of this connection.
     pub(super) fn count(connection: &Connection) -> Result<()> {
         // The callback is a plain function and reads nothing of ours.
-        unsafe { ffi::sqlite3_trace_v2(connection.handle(), ffi::SQLITE_TRACE_PROFILE as c_uint, Some(ended), null_mut()) };
+        unsafe {
+            ffi::sqlite3_trace_v2(
+                connection.handle(),
+                ffi::SQLITE_TRACE_PROFILE as c_uint,
+                Some(ended),
+                null_mut(),
+            )
+        };
         Ok(())
     }
 
-    unsafe extern "C" fn ended(_: c_uint, _: *mut c_void, statement: *mut c_void, _: *mut c_void) -> c_int {
-        let taken = unsafe { ffi::sqlite3_stmt_status(statement.cast(), ffi::SQLITE_STMTSTATUS_VM_STEP, 1) };
+    unsafe extern "C" fn ended(
+        _: c_uint,
+        _: *mut c_void,
+        statement: *mut c_void,
+        _: *mut c_void,
+    ) -> c_int {
+        let taken = unsafe {
+            ffi::sqlite3_stmt_status(statement.cast(), ffi::SQLITE_STMTSTATUS_VM_STEP, 1)
+        };
         TAKEN.fetch_add(u64::from(taken.unsigned_abs()), Relaxed);
         0
     }
@@ -62,18 +82,23 @@ struct Life {
 }
 
 impl Life {
-    /// The reference tables, and every built-in worker on its suggested schedule; `coarse`, at most once an hour.
+    /// The reference tables, and every built-in worker on its suggested schedule; `coarse`, at most
+    /// once an hour.
     fn begin(coarse: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("app.db");
         let retention = Retention { fires: Some(DAY * KEPT), ..Retention::default() };
         let builder = Verger::builder(&file).retention(retention).connection_setup(steps::count);
-        let test = TestVerger::open(builder, &ManualClock::at(TestVerger::START)).unwrap().reference_tables();
+        let test = TestVerger::open(builder, &ManualClock::at(TestVerger::START))
+            .unwrap()
+            .reference_tables();
         let mut scheduled = Vec::new();
         for worker in test.workers() {
             let manifest = test.manifest(&worker).unwrap();
             let schedule = match manifest.schedule {
-                Some(Suggested::Cron(expression)) if coarse && expression.starts_with("*/5 ") => Schedule::cron(&worker, "2 * * * *"),
+                Some(Suggested::Cron(expression)) if coarse && expression.starts_with("*/5 ") => {
+                    Schedule::cron(&worker, "2 * * * *")
+                }
                 Some(Suggested::Cron(expression)) => Schedule::cron(&worker, &expression),
                 Some(Suggested::EveryMs(interval)) => {
                     let interval = Duration::from_millis(interval);
@@ -89,7 +114,12 @@ impl Life {
             test.add_schedule(&schedule.unwrap().worker(&worker).args(args)).unwrap();
             scheduled.push(worker);
         }
-        for worker in ["cleanup-audit", "cleanup-expired-invitations", "reconcile-memberships", "reconcile-webhook-events"] {
+        for worker in [
+            "cleanup-audit",
+            "cleanup-expired-invitations",
+            "reconcile-memberships",
+            "reconcile-webhook-events",
+        ] {
             assert!(scheduled.iter().any(|scheduled| scheduled == worker), "{scheduled:?}");
         }
         Self { _folder: folder, file, test, days: 0 }
@@ -98,7 +128,8 @@ impl Life {
     /// One day: rows come, the workers find them over the hours, and what is old goes.
     fn day(&mut self) {
         let (day, now, ms) = (self.days, self.test.now().as_millis(), DAY.as_millis() as i64);
-        let numbers = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 39)";
+        let numbers =
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 39)";
         self.test.sql(&format!(
             "BEGIN IMMEDIATE;
              {numbers} INSERT INTO organization_invitations (id, organization_id, email, created_at, expires_at, accepted_at)
@@ -139,7 +170,9 @@ impl Life {
             values.sort_unstable();
             values[values.len() / 2]
         };
-        let count = |table: &str| self.test.one::<i64>(&format!("SELECT count(*) FROM {table}")).unsigned_abs();
+        let count = |table: &str| {
+            self.test.one::<i64>(&format!("SELECT count(*) FROM {table}")).unsigned_abs()
+        };
         let verified = self.test.verify_audit().unwrap();
         Period {
             days: self.days,
@@ -203,15 +236,17 @@ impl Period {
 
     /// That nothing grew since then.
     fn is_no_more_than(&self, then: &Self) {
-        let bounded =
-            |now: u64, then: u64, factor: f64, slack: u64| assert!(now as f64 <= then as f64 * factor + slack as f64, "{self:?}\n{then:?}");
+        let bounded = |now: u64, then: u64, factor: f64, slack: u64| {
+            assert!(now as f64 <= then as f64 * factor + slack as f64, "{self:?}\n{then:?}")
+        };
         bounded(self.steps, then.steps, 1.05, 0);
         bounded(self.file_bytes, then.file_bytes, 1.05, 64 << 10);
         bounded(self.jobs, then.jobs, 1.02, 5);
         bounded(self.fires, then.fires, 1.02, 5);
         bounded(self.audit, then.audit, 1.02, 50);
         bounded(self.resident, then.resident, 1.0, 16 << 20);
-        // SQLite's own bound, 4,000 pages by the engine's setting, and what one transaction may add to it.
+        // SQLite's own bound, 4,000 pages by the engine's setting, and what one transaction may add
+        // to it.
         bounded(self.log_bytes, 4_000 * 4_120, 1.0, 4 << 20);
         assert!(self.audit_pruned > then.audit_pruned, "retention goes on: {self:?}");
     }
@@ -229,10 +264,20 @@ fn live(coarse: bool, periods: u32, days: u32) {
         period.print();
         period.is_no_more_than(&first);
     }
-    let unfinished = life.test.jobs(&JobFilter::default(), u32::MAX).unwrap().into_iter().find(|job| job.state != JobState::Completed);
+    let unfinished = life
+        .test
+        .jobs(&JobFilter::default(), u32::MAX)
+        .unwrap()
+        .into_iter()
+        .find(|job| job.state != JobState::Completed);
     assert_eq!(unfinished, None);
     assert_eq!(life.test.one::<String>("PRAGMA integrity_check"), "ok");
-    println!("{} days, {} jobs: {:?}", life.days, life.test.one::<i64>("SELECT max(id) FROM verger_jobs"), begun.elapsed());
+    println!(
+        "{} days, {} jobs: {:?}",
+        life.days,
+        life.test.one::<i64>("SELECT max(id) FROM verger_jobs"),
+        begun.elapsed()
+    );
 }
 
 #[test]

@@ -1,11 +1,15 @@
-//! The whole path: a schedule falls due, a job is enqueued, a component performs it, and everything commits together.
+//! The whole path: a schedule falls due, a job is enqueued, a component performs it, and everything
+//! commits together.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::time::Duration;
 
 use serde_json::json;
 use verger::testing::ManualClock;
-use verger::{AttemptOutcome, AuditFilter, CompileCache, FireOutcome, JobFilter, JobState, Schedule, Timestamp, Verger};
+use verger::{
+    AttemptOutcome, AuditFilter, CompileCache, FireOutcome, JobFilter, JobState, Schedule,
+    Timestamp, Verger,
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
@@ -39,8 +43,13 @@ fn a_due_schedule_becomes_rows_audit_and_a_completed_job() {
     clock.advance(Duration::from_secs(300));
     let report = verger.tick(verger.now()).unwrap();
     assert!(matches!(report.fired[0].outcome, FireOutcome::Enqueued(_)), "{report:?}");
-    assert_eq!(report.attempts[0].outcome, AttemptOutcome::Completed(Some(json!({"scanned": 1, "updated": 1, "errors": 0}))));
-    let state: String = app.query_row("SELECT state FROM memberships WHERE id = 'm1'", [], |row| row.get(0)).unwrap();
+    assert_eq!(
+        report.attempts[0].outcome,
+        AttemptOutcome::Completed(Some(json!({"scanned": 1, "updated": 1, "errors": 0})))
+    );
+    let state: String = app
+        .query_row("SELECT state FROM memberships WHERE id = 'm1'", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(state, "expired");
     let log = verger.audit_log(&AuditFilter::default(), 10).unwrap();
     assert_eq!(log[0].action, "membership.updated");

@@ -1,4 +1,5 @@
-//! Workers that take what they can get leave the process as large as it was. 300 runs; `VERGER_LONG=1` makes it 10,000.
+//! Workers that take what they can get leave the process as large as it was. 300 runs;
+//! `VERGER_LONG=1` makes it 10,000.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
@@ -28,14 +29,33 @@ fn misdeeds() -> Vec<(Json, &'static str)> {
         (json!([["until-refused", ["publish", "t", {"x": 0}]], ["failed", "x"]]), "failed"),
         (json!([["until-refused", ["publish", "t", "[1]"]], ["failed", "x"]]), "failed"),
         (json!([["until-refused", ["audit", [{"action": "thing.done"}]]], ["trap"]]), "trap"),
-        (json!([["until-refused", ["open", "SELECT hex(zeroblob(200000))", []]], ["failed", "x"]]), "failed"),
+        (
+            json!([
+                ["until-refused", ["open", "SELECT hex(zeroblob(200000))", []]],
+                ["failed", "x"]
+            ]),
+            "failed",
+        ),
         (json!([["until-refused", ["savepoint"]], ["failed", "x"]]), "failed"),
         (json!([["done-with", {"x": 1_500_000}]]), "invalid-result"),
         (json!([["must", ["publish", "t", {"x": 3_000_000}]]]), "failed"),
         (json!([["must", ["execute", {"x": 2_000_000}, []]]]), "failed"),
-        (json!([["must", ["query", "SELECT randomblob(3000000), randomblob(3000000)", []]]]), "failed"),
         (
-            json!([["must", ["query", "SELECT hex(randomblob(500000)) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')", []]], ["failed", "x"]]),
+            json!([["must", ["query", "SELECT randomblob(3000000), randomblob(3000000)", []]]]),
+            "failed",
+        ),
+        (
+            json!([
+                [
+                    "must",
+                    [
+                        "query",
+                        "SELECT hex(randomblob(500000)) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')",
+                        []
+                    ]
+                ],
+                ["failed", "x"]
+            ]),
             "memory",
         ),
         (
@@ -51,7 +71,11 @@ fn misdeeds() -> Vec<(Json, &'static str)> {
         ),
         (
             json!([
-                ["execute", "INSERT INTO things (value) SELECT zeroblob(100000) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')", []],
+                [
+                    "execute",
+                    "INSERT INTO things (value) SELECT zeroblob(100000) FROM json_each('[1,2,3,4,5,6,7,8,9,10]')",
+                    []
+                ],
                 ["trap"]
             ]),
             "trap",
@@ -63,14 +87,19 @@ fn misdeeds() -> Vec<(Json, &'static str)> {
 /// What is written by hand and gets past the compiler, without what takes all its time.
 fn handmade() -> Vec<Vec<u8>> {
     let cases = handmade::cases::all().into_iter();
-    cases.filter(|case| !["deadline", "validation", "pool"].contains(&case.wall)).map(|case| case.component).collect()
+    cases
+        .filter(|case| !["deadline", "validation", "pool"].contains(&case.wall))
+        .map(|case| case.component)
+        .collect()
 }
 
 /// Opens it, and performs it if it is a worker.
 fn open_and_perform(component: &[u8]) {
     let limits = Limits { memory_bytes: 8 << 20, ..Limits::default() };
-    let builder =
-        Verger::in_memory().without_built_ins().component("handmade.wasm", component).grant("handmade", Grant::new().limits(limits));
+    let builder = Verger::in_memory()
+        .without_built_ins()
+        .component("handmade.wasm", component)
+        .grant("handmade", Grant::new().limits(limits));
     if let Ok(verger) = builder.compile_cache(CompileCache::Off).open() {
         let _ = verger.perform_now("handmade", json!({}));
     }
@@ -98,7 +127,12 @@ fn the_process_does_not_grow_over_hostile_runs() {
         test.drain();
         if number < misdeeds.len() {
             let job = row(&test, id);
-            assert_eq!((job.state, job.errors[0].code.as_str()), (JobState::Discarded, *code), "{steps}: {:?}", job.errors);
+            assert_eq!(
+                (job.state, job.errors[0].code.as_str()),
+                (JobState::Discarded, *code),
+                "{steps}: {:?}",
+                job.errors
+            );
         }
         open_and_perform(&handmade[number % handmade.len()]);
         // The job rows of the test itself live in memory too.
@@ -113,7 +147,12 @@ fn the_process_does_not_grow_over_hostile_runs() {
         }
     }
     let grown = resident().saturating_sub(settled);
-    println!("{runs} runs: {} MiB, at most {} MiB; {} KiB more than after a third of them", resident() >> 20, most >> 20, grown >> 10);
+    println!(
+        "{runs} runs: {} MiB, at most {} MiB; {} KiB more than after a third of them",
+        resident() >> 20,
+        most >> 20,
+        grown >> 10
+    );
     assert!(grown < 16 << 20, "it grew by {} KiB", grown >> 10);
     assert!(most < 256 << 20, "at most {} MiB", most >> 20);
 }

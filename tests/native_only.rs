@@ -1,4 +1,5 @@
-//! What Verger does without WebAssembly: native workers run, and components that were asked for are named in one warning.
+//! What Verger does without WebAssembly: native workers run, and components that were asked for are
+//! named in one warning.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use serde_json::json;
@@ -12,7 +13,12 @@ impl Worker for Echo {
         Manifest::new("echo", "1.0.0")
     }
 
-    fn perform(&self, _: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        _: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         Ok(Outcome::DoneWith(json!(args.as_map())))
     }
 }
@@ -29,6 +35,11 @@ fn native_workers_run_with_or_without_wasm() {
 #[cfg(not(feature = "wasm"))]
 #[test]
 fn without_wasm_configured_components_do_not_keep_the_app_from_opening() {
-    let verger = Verger::in_memory().worker(Echo).plugins("no-such-folder").component("acme", vec![0]).open().unwrap();
+    let verger = Verger::in_memory()
+        .worker(Echo)
+        .plugins("no-such-folder")
+        .component("acme", vec![0])
+        .open()
+        .unwrap();
     assert_eq!(verger.workers(), ["echo"]);
 }

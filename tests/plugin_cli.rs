@@ -1,5 +1,5 @@
-//! `verger plugin inspect` and `verger plugin check`: what a person learns of a `.wasm` before it is dropped in, and the grants of the
-//! command line that they speak of.
+//! `verger plugin inspect` and `verger plugin check`: what a person learns of a `.wasm` before it
+//! is dropped in, and the grants of the command line that they speak of.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -15,7 +15,13 @@ use verger::rusqlite::Connection;
 
 fn verger_with_cache(cache: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_verger"));
-    command.args(args).env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
+    command
+        .args(args)
+        .env("XDG_CACHE_HOME", cache)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// The command. What it compiles is kept for the other tests of this build, and nowhere else.
@@ -27,7 +33,8 @@ fn verger(args: &[&str]) -> Output {
 #[track_caller]
 fn said(status: i32, args: &[&str]) -> (String, String) {
     let output = verger(args);
-    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let (out, err) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(status), "{args:?}: {out}{err}");
     (out, err)
 }
@@ -83,16 +90,24 @@ fn keys(object: &Json) -> Vec<&str> {
 /// The findings of a check that are no `ok`: level, what was looked at, and the sentence.
 fn findings(checked: &Json) -> Vec<(&str, &str, &str)> {
     let all = checked["findings"].as_array().unwrap().iter();
-    let all =
-        all.map(|finding| (finding["level"].as_str().unwrap(), finding["check"].as_str().unwrap(), finding["says"].as_str().unwrap()));
+    let all = all.map(|finding| {
+        (
+            finding["level"].as_str().unwrap(),
+            finding["check"].as_str().unwrap(),
+            finding["says"].as_str().unwrap(),
+        )
+    });
     all.filter(|(level, ..)| *level != "ok").collect()
 }
 
 fn has(checked: &Json, level: &str, check: &str, names: &str) -> bool {
-    findings(checked).iter().any(|found| found.0 == level && found.1 == check && found.2.contains(names))
+    findings(checked)
+        .iter()
+        .any(|found| found.0 == level && found.1 == check && found.2.contains(names))
 }
 
-// --- inspect ----------------------------------------------------------------------------------------------------------------------------
+// --- inspect
+// ----------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
@@ -130,16 +145,27 @@ fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
     assert_eq!(keys(&told), all);
     assert_eq!(told["bytes"], std::fs::metadata(memberships()).unwrap().len());
     assert!(text.contains(&format!("SHA-256 {}", told["sha256"].as_str().unwrap())), "{text}");
-    assert_eq!((&told["manifest"]["name"], &told["grant"], &told["refused"]), (&json!("reconcile-memberships"), &Json::Null, &Json::Null));
-    assert_eq!(told["tables"][0], json!({"table": "memberships", "arg": "table", "verb": "read", "granted": false, "columns": null}));
-    assert_eq!(told["withheld"], json!({"tables": {"memberships": ["read", "update"]}, "capabilities": []}));
-    assert!(told["imports"].as_array().unwrap().iter().all(|import| import["means"].is_string()), "{told}");
+    assert_eq!(
+        (&told["manifest"]["name"], &told["grant"], &told["refused"]),
+        (&json!("reconcile-memberships"), &Json::Null, &Json::Null)
+    );
+    assert_eq!(
+        told["tables"][0],
+        json!({"table": "memberships", "arg": "table", "verb": "read", "granted": false, "columns": null})
+    );
+    assert_eq!(
+        told["withheld"],
+        json!({"tables": {"memberships": ["read", "update"]}, "capabilities": []})
+    );
+    assert!(
+        told["imports"].as_array().unwrap().iter().all(|import| import["means"].is_string()),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_grant_shows_what_it_gives_and_what_it_leaves_closed() {
-    let grant =
-        r#"{"reconcile-memberships": {"read": ["memberships:id,state"], "delete": ["memberships"], "tenant_column": "organization_id"}}"#;
+    let grant = r#"{"reconcile-memberships": {"read": ["memberships:id,state"], "delete": ["memberships"], "tenant_column": "organization_id"}}"#;
     let inspect = ["plugin", "inspect", &memberships(), "--grant", grant];
     let (text, _) = said(0, &inspect);
     for words in [
@@ -155,25 +181,46 @@ fn a_grant_shows_what_it_gives_and_what_it_leaves_closed() {
     assert_eq!(told["tables"][0]["columns"], json!(["id", "state"]));
     assert_eq!(told["withheld"]["tables"], json!({"memberships": ["update"]}));
     assert_eq!(told["unasked"], json!(["delete on memberships"]));
-    assert_eq!(told["grant"], serde_json::from_str::<Json>(grant).unwrap()["reconcile-memberships"]);
+    assert_eq!(
+        told["grant"],
+        serde_json::from_str::<Json>(grant).unwrap()["reconcile-memberships"]
+    );
 
     // Trust, and the line it prints itself, leave nothing closed.
     let (text, _) = said(0, &["plugin", "inspect", &puppet(), "--trust"]);
-    assert!(!text.contains("NOT GRANTED") && text.contains("function echo of the app    call     granted"), "{text}");
+    assert!(
+        !text.contains("NOT GRANTED")
+            && text.contains("function echo of the app    call     granted"),
+        "{text}"
+    );
     let (text, _) = said(0, &["plugin", "inspect", &puppet()]);
     let all = text.split("--grant '").nth(1).unwrap().split('\'').next().unwrap();
     let told = object(0, &["plugin", "inspect", &puppet(), "--grant", all]);
-    assert_eq!((&told["withheld"], &told["unasked"]), (&json!({"tables": {}, "capabilities": []}), &json!([])));
+    assert_eq!(
+        (&told["withheld"], &told["unasked"]),
+        (&json!({"tables": {}, "capabilities": []}), &json!([]))
+    );
     assert_eq!(told["grant"]["sha256"], told["sha256"]);
-    assert!(told["tables"].as_array().unwrap().iter().all(|asked| asked["granted"] == true), "{told}");
+    assert!(
+        told["tables"].as_array().unwrap().iter().all(|asked| asked["granted"] == true),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_grant_for_another_file_is_looked_at_all_the_same() {
-    let grant = format!(r#"{{"puppet": {{"write": ["things"], "sha256": "{}"}}}}"#, "ab".repeat(32));
+    let grant =
+        format!(r#"{{"puppet": {{"write": ["things"], "sha256": "{}"}}}}"#, "ab".repeat(32));
     let (text, _) = said(0, &["plugin", "inspect", &puppet(), "--grant", &grant]);
-    assert!(text.contains("THE GRANT IS FOR ANOTHER FILE") && text.contains("table things                delete   granted"), "{text}");
-    assert_eq!(object(0, &["plugin", "inspect", &puppet(), "--grant", &grant])["grant_is_for_this_file"], false);
+    assert!(
+        text.contains("THE GRANT IS FOR ANOTHER FILE")
+            && text.contains("table things                delete   granted"),
+        "{text}"
+    );
+    assert_eq!(
+        object(0, &["plugin", "inspect", &puppet(), "--grant", &grant])["grant_is_for_this_file"],
+        false
+    );
     let checked = object(1, &["plugin", "check", &puppet(), "--grant", &grant]);
     assert!(has(&checked, "must-fix", "grant", "for another file"), "{checked}");
 }
@@ -201,7 +248,9 @@ fn what_is_no_component_is_refused_with_the_reason() {
             assert!(said.contains(names), "{verb} {file}: {said}");
         }
     }
-    assert!(refusal(&["plugin", "pack", &puppet(), "-o", "x.wasm"]).contains("is a component already"));
+    assert!(
+        refusal(&["plugin", "pack", &puppet(), "-o", "x.wasm"]).contains("is a component already")
+    );
 }
 
 #[test]
@@ -210,9 +259,21 @@ fn what_verger_refuses_is_told_of_as_far_as_it_can_be() {
     let worker = || Handmade::new("worker");
     let foreign = worker().fields(r#"(import "acme:files/types@1.0.0" (instance))"#).bytes();
     for (file, import, names) in [
-        (folder.file("foreign.wasm", foreign), Some("acme:files/types@1.0.0"), "imports `acme:files/types@1.0.0`"),
-        (folder.file("nothing.wasm", wat::parse_str("(component)").unwrap()), None, "does not implement the world"),
-        (folder.file("traps.wasm", worker().describe("unreachable").bytes()), None, "could not describe itself"),
+        (
+            folder.file("foreign.wasm", foreign),
+            Some("acme:files/types@1.0.0"),
+            "imports `acme:files/types@1.0.0`",
+        ),
+        (
+            folder.file("nothing.wasm", wat::parse_str("(component)").unwrap()),
+            None,
+            "does not implement the world",
+        ),
+        (
+            folder.file("traps.wasm", worker().describe("unreachable").bytes()),
+            None,
+            "could not describe itself",
+        ),
         (folder.file("other.wasm", Handmade::described("[]").bytes()), None, "manifest"),
     ] {
         let inspect = ["plugin", "inspect", file.as_str()];
@@ -220,14 +281,21 @@ fn what_verger_refuses_is_told_of_as_far_as_it_can_be() {
         assert!(reason.contains(names), "{reason}");
         assert_eq!(text.contains("REFUSED"), import.is_some(), "{text}");
         let told = object(2, &inspect);
-        assert!(told["refused"].as_str().unwrap().contains(names) && told["manifest"].is_null(), "{told}");
-        let foreign = told["imports"].as_array().unwrap().iter().find(|import| import["refused"] == true);
+        assert!(
+            told["refused"].as_str().unwrap().contains(names) && told["manifest"].is_null(),
+            "{told}"
+        );
+        let foreign =
+            told["imports"].as_array().unwrap().iter().find(|import| import["refused"] == true);
         assert_eq!(foreign.map(|import| import["name"].as_str().unwrap()), import);
 
         let checked = object(1, &["plugin", "check", &file]);
         let check = if import.is_some() { "imports" } else { "load" };
         assert!(has(&checked, "must-fix", check, import.unwrap_or(names)), "{checked}");
-        assert_eq!((&checked["must_fix"], &checked["worker"], &checked["outcome"]), (&json!(1), &Json::Null, &Json::Null));
+        assert_eq!(
+            (&checked["must_fix"], &checked["worker"], &checked["outcome"]),
+            (&json!(1), &Json::Null, &Json::Null)
+        );
         assert!(said(1, &["plugin", "check", &file]).0.contains("1 thing to fix"));
     }
 }
@@ -273,29 +341,52 @@ fn no_word_of_a_stranger_reaches_the_terminal_as_a_command() {
     }
     let (text, _) = said(0, &["plugin", "inspect", &file]);
     assert!(text.contains(r"Good.\u000a\u000aIt asks for"), "{text}");
-    assert!(text.contains(r#"'{"worker":{"capabilities":["x'\''; touch owned; '\''\u001b"]"#), "{text}");
+    assert!(
+        text.contains(r#"'{"worker":{"capabilities":["x'\''; touch owned; '\''\u001b"]"#),
+        "{text}"
+    );
 }
 
-// --- grants -----------------------------------------------------------------------------------------------------------------------------
+// --- grants
+// -----------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_same_grant_lets_a_worker_run_as_far_as_it_goes() {
     let folder = Folder::new();
     let db = folder.path("app.db").to_str().unwrap().to_string();
     said(0, &["migrate", "--db", &db]);
-    Connection::open(&db).unwrap().execute_batch("CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT)").unwrap();
+    Connection::open(&db)
+        .unwrap()
+        .execute_batch("CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT)")
+        .unwrap();
     std::fs::create_dir(folder.path("plugins")).unwrap();
     std::fs::copy(puppet(), folder.path("plugins/puppet.wasm")).unwrap();
     let steps = r#"{"do": [["execute", "INSERT INTO things (id) VALUES (1)", []], ["query", "SELECT name FROM things", []], ["execute", "DELETE FROM things", []]]}"#;
     let plugins = folder.path("plugins");
-    let run = ["run", "puppet", "--db", &db, "--args", steps, "--dry-run", "--plugins", plugins.to_str().unwrap()];
+    let run = [
+        "run",
+        "puppet",
+        "--db",
+        &db,
+        "--args",
+        steps,
+        "--dry-run",
+        "--plugins",
+        plugins.to_str().unwrap(),
+    ];
     let with = |grant: &str| object(0, &[&run[..], &["--grant", grant]].concat())["result"].clone();
 
     let grant = r#"{"puppet": {"insert": ["things"], "read": ["things:id"]}}"#;
     let answers = with(grant);
     assert_eq!(answers[0], json!({"ok": 1}));
-    assert!(answers[1]["message"].as_str().unwrap().contains("read denied: column things.name"), "{answers}");
-    assert!(answers[2]["message"].as_str().unwrap().contains("delete denied: table things"), "{answers}");
+    assert!(
+        answers[1]["message"].as_str().unwrap().contains("read denied: column things.name"),
+        "{answers}"
+    );
+    assert!(
+        answers[2]["message"].as_str().unwrap().contains("delete denied: table things"),
+        "{answers}"
+    );
     assert_eq!(with(&folder.file("grants.json", grant)), answers, "a file says the same");
 
     // What is granted by name counts before --trust.
@@ -305,20 +396,29 @@ fn the_same_grant_lets_a_worker_run_as_far_as_it_goes() {
     assert_eq!(narrowed["result"], answers);
 
     // For this file alone.
-    let sha256 = object(0, &["plugin", "inspect", &puppet()])["sha256"].as_str().unwrap().to_string();
-    let bound = |sha256: &str| format!(r#"{{"puppet": {{"write": ["things"], "sha256": "{sha256}"}}}}"#);
+    let sha256 =
+        object(0, &["plugin", "inspect", &puppet()])["sha256"].as_str().unwrap().to_string();
+    let bound =
+        |sha256: &str| format!(r#"{{"puppet": {{"write": ["things"], "sha256": "{sha256}"}}}}"#);
     assert_eq!(with(&bound(&sha256))[2], json!({"ok": 1}));
     let refused = refusal(&[&run[..], &["--grant", &bound(&"0".repeat(64))]].concat());
     assert!(refused.contains("a plugin was refused") && refused.contains(&sha256), "{refused}");
 
     let (_, warned) = said(0, &[&run[..], &["--grant", r#"{"pupet": {}}"#]].concat());
     assert!(warned.contains("--grant names `pupet`") && warned.contains("puppet"), "{warned}");
-    assert!(refusal(&[&run[..], &["--grant", r#"{"puppet": {"reed": []}}"#]].concat()).contains("unknown field `reed`"));
-    assert!(refusal(&[&run[..], &["--grant", grant, "--grant", grant]].concat()).contains("`puppet` twice"));
+    assert!(
+        refusal(&[&run[..], &["--grant", r#"{"puppet": {"reed": []}}"#]].concat())
+            .contains("unknown field `reed`")
+    );
+    assert!(
+        refusal(&[&run[..], &["--grant", grant, "--grant", grant]].concat())
+            .contains("`puppet` twice")
+    );
     assert!(refusal(&["tick", "--db", &db, "--trust"]).contains("--plugins"));
 }
 
-// --- check ------------------------------------------------------------------------------------------------------------------------------
+// --- check
+// ------------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_built_in_workers_need_nothing() {
@@ -357,12 +457,22 @@ fn a_check_tells_programs_what_it_tells_people() {
     assert_eq!(keys(&checked), all);
     assert_eq!(keys(&checked["findings"][0]), ["check", "level", "says"]);
     assert_eq!(checked["result"], json!({"scanned": 0, "updated": 0, "errors": 0}));
-    for measured in ["compile_ms", "describe_ms", "machine_code_bytes", "memory_bytes", "perform_ms"] {
-        assert!(checked[measured].as_f64().is_some_and(|number| number > 0.0), "{measured}: {checked}");
+    for measured in
+        ["compile_ms", "describe_ms", "machine_code_bytes", "memory_bytes", "perform_ms"]
+    {
+        assert!(
+            checked[measured].as_f64().is_some_and(|number| number > 0.0),
+            "{measured}: {checked}"
+        );
     }
     let (text, _) = said(0, &check);
     assert!(text.starts_with("reconcile-memberships 0.1.0 ("), "{text}");
-    assert!(text.contains("ok        world         `memberships` is the reference table, without rows\n"), "{text}");
+    assert!(
+        text.contains(
+            "ok        world         `memberships` is the reference table, without rows\n"
+        ),
+        "{text}"
+    );
     assert!(text.ends_with("Nothing must be fixed; no advice.\n"), "{text}");
 }
 
@@ -371,19 +481,40 @@ fn each_fault_at_work_is_found_and_named() {
     let steps = |steps: Json| json!({ "do": steps }).to_string();
     let query = |sql: &str| steps(json!([["query", sql, []]]));
     for (args, level, check, names) in [
-        (steps(json!([["trap"]])), "must-fix", "perform", "in an empty world it fails: the worker panicked or aborted"),
+        (
+            steps(json!([["trap"]])),
+            "must-fix",
+            "perform",
+            "in an empty world it fails: the worker panicked or aborted",
+        ),
         (steps(json!([["failed", "no idea"]])), "must-fix", "perform", "no idea [failed]"),
         (steps(json!([["done-with", "{"]])), "must-fix", "perform", "[invalid-result]"),
-        (steps(json!([["cancel", "not today"]])), "advice", "perform", "it cancels its job: not today"),
-        // Access it does not ask for: to a table that is there, to one that is not, to a function, to the schema, to the engine.
+        (
+            steps(json!([["cancel", "not today"]])),
+            "advice",
+            "perform",
+            "it cancels its job: not today",
+        ),
+        // Access it does not ask for: to a table that is there, to one that is not, to a function,
+        // to the schema, to the engine.
         (
             query("SELECT * FROM tokens"),
             "must-fix",
             "denied",
             "table tokens (worker puppet is granted nothing on it; its manifest does not ask for more): ask for it",
         ),
-        (query("SELECT * FROM users"), "must-fix", "denied", "it uses `users`, which its manifest does not ask for"),
-        (query("DELETE FROM other RETURNING id"), "must-fix", "denied", "delete denied: table other"),
+        (
+            query("SELECT * FROM users"),
+            "must-fix",
+            "denied",
+            "it uses `users`, which its manifest does not ask for",
+        ),
+        (
+            query("DELETE FROM other RETURNING id"),
+            "must-fix",
+            "denied",
+            "delete denied: table other",
+        ),
         (steps(json!([["call", "mailer", "{}"]])), "must-fix", "denied", "capability `mailer`"),
         (
             steps(json!([["execute", "CREATE TABLE x (a)", []]])),
@@ -391,9 +522,19 @@ fn each_fault_at_work_is_found_and_named() {
             "denied",
             "CREATE, ALTER and DROP denied: workers do not change the schema (worker puppet): do without",
         ),
-        (query("SELECT * FROM verger_jobs"), "must-fix", "denied", "verger_jobs belongs to the engine"),
+        (
+            query("SELECT * FROM verger_jobs"),
+            "must-fix",
+            "denied",
+            "verger_jobs belongs to the engine",
+        ),
         (query("SELEC 1"), "must-fix", "sql", "syntax error"),
-        (query("SELECT no_such_function(id) FROM other"), "advice", "sql", "say them with --sql FILE"),
+        (
+            query("SELECT no_such_function(id) FROM other"),
+            "advice",
+            "sql",
+            "say them with --sql FILE",
+        ),
         (steps(json!([["audit-safe", [{"action": "bad"}]]])), "must-fix", "audit", "`action`"),
         (
             steps(json!([["call", "echo", "{\"to\": 1}"], ["failed", "no answer"]])),
@@ -401,7 +542,12 @@ fn each_fault_at_work_is_found_and_named() {
             "perform",
             "only answers null here: no answer",
         ),
-        (steps(json!([["execute", "INSERT INTO things (name) VALUES ('a')", []]])), "advice", "again", "changes 1 row too"),
+        (
+            steps(json!([["execute", "INSERT INTO things (name) VALUES ('a')", []]])),
+            "advice",
+            "again",
+            "changes 1 row too",
+        ),
         (
             steps(json!([
                 ["execute", "INSERT INTO things (id) VALUES (1)", []],
@@ -411,7 +557,12 @@ fn each_fault_at_work_is_found_and_named() {
             "again",
             "fails: ",
         ),
-        (query("SELECT id FROM other"), "advice", "tables", "it asks for read on `withheld` and did not touch it"),
+        (
+            query("SELECT id FROM other"),
+            "advice",
+            "tables",
+            "it asks for read on `withheld` and did not touch it",
+        ),
     ] {
         let status = i32::from(level == "must-fix");
         let checked = object(status, &["plugin", "check", &puppet(), "--args", &args]);
@@ -446,14 +597,31 @@ fn the_columns_of_unknown_tables_are_learned_from_the_statements() {
 
 #[test]
 fn functions_answer_null_and_their_calls_are_noted() {
-    let args = json!({"do": [["call", "echo", "{\"to\": 1}"], ["log", "warn", "no answer"], ["now"]]}).to_string();
+    let args =
+        json!({"do": [["call", "echo", "{\"to\": 1}"], ["log", "warn", "no answer"], ["now"]]})
+            .to_string();
     let check = ["plugin", "check", &puppet(), "--args", &args, "--now", "1970-01-01T00:00:05Z"];
     let checked = object(0, &check);
     assert_eq!(checked["calls"], json!([{"capability": "echo", "request": {"to": 1}}]));
-    assert!(has(&checked, "advice", "functions", "register the function `echo` and grant it; here 1 call got null"), "{checked}");
-    assert!(has(&checked, "advice", "functions", "`broken` and grant it; it did not call it here"), "{checked}");
+    assert!(
+        has(
+            &checked,
+            "advice",
+            "functions",
+            "register the function `echo` and grant it; here 1 call got null"
+        ),
+        "{checked}"
+    );
+    assert!(
+        has(&checked, "advice", "functions", "`broken` and grant it; it did not call it here"),
+        "{checked}"
+    );
     assert_eq!(checked["log"], json!([{"level": "warn", "message": "no answer"}]));
-    assert_eq!(checked["result"], json!([{"ok": "null"}, {"ok": null}, {"ok": 5_000}]), "the clock is the one of --now");
+    assert_eq!(
+        checked["result"],
+        json!([{"ok": "null"}, {"ok": null}, {"ok": 5_000}]),
+        "the clock is the one of --now"
+    );
     assert!(said(0, &check).0.contains("\nIt logged\n  warn   no answer\n"));
 }
 
@@ -465,27 +633,53 @@ fn a_world_of_ones_own_has_tables_and_rows() {
     let world = folder.file("world.sql", sql);
     let check = ["plugin", "check", &memberships(), "--sql", &world];
     let checked = object(0, &check);
-    assert_eq!((&checked["result"]["updated"], &checked["findings"].as_array().unwrap().len()), (&json!(2), &11));
+    assert_eq!(
+        (&checked["result"]["updated"], &checked["findings"].as_array().unwrap().len()),
+        (&json!(2), &11)
+    );
     assert_eq!(findings(&checked), []);
 
     // Under a grant of one's own: of one organization's rows, then without a verb it asks for.
-    let confined =
-        r#"{"reconcile-memberships": {"read": ["memberships"], "update": ["memberships:state"], "tenant_column": "organization_id"}}"#;
-    let checked = object(0, &[&check[..], &["--args", r#"{"organization_id": "o1"}"#, "--grant", confined]].concat());
+    let confined = r#"{"reconcile-memberships": {"read": ["memberships"], "update": ["memberships:state"], "tenant_column": "organization_id"}}"#;
+    let checked = object(
+        0,
+        &[&check[..], &["--args", r#"{"organization_id": "o1"}"#, "--grant", confined]].concat(),
+    );
     assert_eq!(checked["result"]["updated"], 1, "{checked}");
-    let checked = object(1, &[&check[..], &["--grant", r#"{"reconcile-memberships": {"read": ["memberships"]}}"#]].concat());
-    assert!(has(&checked, "advice", "denied", "under this grant it is refused: update denied"), "{checked}");
+    let checked = object(
+        1,
+        &[&check[..], &["--grant", r#"{"reconcile-memberships": {"read": ["memberships"]}}"#]]
+            .concat(),
+    );
+    assert!(
+        has(&checked, "advice", "denied", "under this grant it is refused: update denied"),
+        "{checked}"
+    );
     assert!(has(&checked, "must-fix", "perform", "under this grant it fails"), "{checked}");
     assert_eq!(checked["error"]["code"], "failed");
 
     let other = folder.file("other.sql", "CREATE TABLE memberships (id)");
     let checked = object(1, &["plugin", "check", &memberships(), "--sql", &other]);
-    assert!(has(&checked, "must-fix", "sql", "in the tables of --sql: no such column"), "{checked}");
+    assert!(
+        has(&checked, "must-fix", "sql", "in the tables of --sql: no such column"),
+        "{checked}"
+    );
     let none = folder.file("none.sql", "CREATE TABLE users (id)");
-    assert!(has(&object(0, &["plugin", "check", &memberships(), "--sql", &none]), "advice", "world", "--sql does not make"));
+    assert!(has(
+        &object(0, &["plugin", "check", &memberships(), "--sql", &none]),
+        "advice",
+        "world",
+        "--sql does not make"
+    ));
     let bad = folder.file("bad.sql", "CREATE TABEL memberships");
-    assert!(refusal(&["plugin", "check", &memberships(), "--sql", &bad]).contains("the SQL of --sql fails"));
-    assert!(refusal(&["plugin", "check", &memberships(), "--sql", "no-such.sql"]).contains("cannot read no-such.sql"));
+    assert!(
+        refusal(&["plugin", "check", &memberships(), "--sql", &bad])
+            .contains("the SQL of --sql fails")
+    );
+    assert!(
+        refusal(&["plugin", "check", &memberships(), "--sql", "no-such.sql"])
+            .contains("cannot read no-such.sql")
+    );
 }
 
 #[test]
@@ -495,7 +689,10 @@ fn args_that_have_no_default_are_asked_for() {
         "args": {"since": {"required": true, "description": "From when on."}}});
     let file = folder.file("worker.wasm", Handmade::described(manifest.to_string()).bytes());
     let said = refusal(&["plugin", "check", &file]);
-    assert!(said.contains("requires the args `since`") && said.contains(r#"--args '{"since":"…"}'"#), "{said}");
+    assert!(
+        said.contains("requires the args `since`") && said.contains(r#"--args '{"since":"…"}'"#),
+        "{said}"
+    );
     let checked = object(0, &["plugin", "check", &file, "--args", r#"{"since": 1}"#]);
     assert_eq!((findings(&checked), &checked["outcome"]), (vec![], &json!("done")));
 }
@@ -503,9 +700,13 @@ fn args_that_have_no_default_are_asked_for() {
 #[test]
 fn a_name_that_is_taken_is_told() {
     let folder = Folder::new();
-    let manifest = json!({"name": "reconcile-memberships", "version": "1", "description": "Another."});
+    let manifest =
+        json!({"name": "reconcile-memberships", "version": "1", "description": "Another."});
     let file = folder.file("mine.wasm", Handmade::described(manifest.to_string()).bytes());
     let checked = object(0, &["plugin", "check", &file]);
-    assert!(has(&checked, "advice", "name", "name the file reconcile-memberships.wasm"), "{checked}");
+    assert!(
+        has(&checked, "advice", "name", "name the file reconcile-memberships.wasm"),
+        "{checked}"
+    );
     assert!(has(&checked, "advice", "name", "a built-in worker has its name"), "{checked}");
 }

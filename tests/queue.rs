@@ -11,8 +11,8 @@ use common::{BOTH, Kind, TABLES, answers, grant, job, last_error, puppet, row, r
 use serde_json::{Value as Json, json};
 use verger::testing::{ManualClock, TestVerger};
 use verger::{
-    AttemptOutcome, Backoff, Clock as _, JobFilter, JobState, Limits, LoopError, NewJob, Retention, Timestamp, Verger, assert_enqueued,
-    refute_enqueued,
+    AttemptOutcome, Backoff, Clock as _, JobFilter, JobState, Limits, LoopError, NewJob, Retention,
+    Timestamp, Verger, assert_enqueued, refute_enqueued,
 };
 
 const START: Timestamp = TestVerger::START;
@@ -27,7 +27,9 @@ fn named(name: &str) -> NewJob {
 }
 
 fn names(test: &TestVerger) -> String {
-    test.one("SELECT coalesce(group_concat(name, ' '), '') FROM (SELECT name FROM things ORDER BY id)")
+    test.one(
+        "SELECT coalesce(group_concat(name, ' '), '') FROM (SELECT name FROM things ORDER BY id)",
+    )
 }
 
 fn on_file(path: &Path, clock: &ManualClock) -> TestVerger {
@@ -58,7 +60,11 @@ fn a_job_is_performed_when_it_is_due_and_not_before() {
     refute_enqueued!(test);
     let done = row(&test, at);
     assert_eq!(done.state, JobState::Completed);
-    assert_eq!(done.finished_at, Some((START + MINUTE * 2).as_millis()), "at its own time, not at the end");
+    assert_eq!(
+        done.finished_at,
+        Some((START + MINUTE * 2).as_millis()),
+        "at its own time, not at the end"
+    );
     assert_eq!((done.attempt, done.attempted_at, done.errors.len()), (1, done.finished_at, 0));
 }
 
@@ -85,20 +91,40 @@ fn each_outcome_leads_to_its_state() {
         let test = kind.open();
         let ends = |end: Json| run(&test, job(json!([insert("row"), end])).max_attempts(3));
         let done = ends(json!(["done"]));
-        assert_eq!((done.state, done.result, done.finished_at), (JobState::Completed, None, Some(START.as_millis())), "{kind:?}");
+        assert_eq!(
+            (done.state, done.result, done.finished_at),
+            (JobState::Completed, None, Some(START.as_millis())),
+            "{kind:?}"
+        );
         let done = ends(json!(["done-with", "{\"b\":2,\"a\":[1]}"]));
-        assert_eq!((done.state, done.result), (JobState::Completed, Some(json!({"a": [1], "b": 2}))));
+        assert_eq!(
+            (done.state, done.result),
+            (JobState::Completed, Some(json!({"a": [1], "b": 2})))
+        );
         let cancelled = ends(json!(["cancel", "no longer wanted"]));
-        assert_eq!((cancelled.state, last_error(&cancelled)), (JobState::Cancelled, ("cancelled", "no longer wanted")));
+        assert_eq!(
+            (cancelled.state, last_error(&cancelled)),
+            (JobState::Cancelled, ("cancelled", "no longer wanted"))
+        );
         assert_eq!(cancelled.finished_at, Some(START.as_millis()));
         assert_eq!(test.one::<i64>("SELECT count(*) FROM things"), 3, "what was written stays");
         let snoozed = ends(json!(["snooze", 90]));
-        assert_eq!((snoozed.state, snoozed.attempt, snoozed.snoozes, snoozed.finished_at), (JobState::Scheduled, 0, 1, None));
+        assert_eq!(
+            (snoozed.state, snoozed.attempt, snoozed.snoozes, snoozed.finished_at),
+            (JobState::Scheduled, 0, 1, None)
+        );
         assert_eq!(snoozed.due_at, (START + Duration::from_secs(90)).as_millis());
         assert_eq!(test.one::<i64>("SELECT count(*) FROM things"), 4);
         let failed = ends(json!(["failed", "no network"]));
-        assert_eq!((failed.state, failed.attempt, last_error(&failed)), (JobState::Retryable, 1, ("failed", "no network")));
-        assert_eq!(test.one::<i64>("SELECT count(*) FROM things"), 4, "of a failed attempt nothing stays");
+        assert_eq!(
+            (failed.state, failed.attempt, last_error(&failed)),
+            (JobState::Retryable, 1, ("failed", "no network"))
+        );
+        assert_eq!(
+            test.one::<i64>("SELECT count(*) FROM things"),
+            4,
+            "of a failed attempt nothing stays"
+        );
     }
 }
 
@@ -125,7 +151,9 @@ fn a_failing_job_is_tried_again_later_and_later_and_then_discarded() {
 #[test]
 fn the_last_twenty_errors_of_a_job_are_kept() {
     let test = TestVerger::with(|builder| {
-        Kind::Component.add(builder, grant()).backoff(Backoff { base: Duration::from_secs(1), max: Duration::from_secs(1) })
+        Kind::Component
+            .add(builder, grant())
+            .backoff(Backoff { base: Duration::from_secs(1), max: Duration::from_secs(1) })
     });
     let id = test.enqueue(job(json!([["failed", "down"]])).max_attempts(25)).unwrap().id;
     test.run_for(MINUTE);
@@ -136,10 +164,16 @@ fn the_last_twenty_errors_of_a_job_are_kept() {
 #[test]
 fn a_snooze_uses_up_no_attempt_however_often() {
     let test = puppet();
-    let id = test.enqueue(job(json!([["must", insert("row")], ["snooze", 60]])).max_attempts(1)).unwrap().id;
+    let id = test
+        .enqueue(job(json!([["must", insert("row")], ["snooze", 60]])).max_attempts(1))
+        .unwrap()
+        .id;
     test.run_for(MINUTE * 5);
     let snoozed = row(&test, id);
-    assert_eq!((snoozed.state, snoozed.attempt, snoozed.snoozes, snoozed.token), (JobState::Scheduled, 0, 6, 6));
+    assert_eq!(
+        (snoozed.state, snoozed.attempt, snoozed.snoozes, snoozed.token),
+        (JobState::Scheduled, 0, 6, 6)
+    );
     assert_eq!(snoozed.errors, []);
     assert_eq!(test.one::<i64>("SELECT count(*) FROM things"), 6);
     let far = run(&test, job(json!([["snooze", u64::MAX]])));
@@ -154,9 +188,18 @@ fn a_unique_job_is_there_once_until_it_has_come_to_its_end() {
     assert!(!first.existing);
     let again = test.enqueue(wanted()).unwrap();
     assert_eq!((again.id, again.existing), (first.id, true));
-    assert!(!test.enqueue(wanted().queue("other")).unwrap().existing, "in another queue it is another job");
-    assert!(!test.enqueue(named("twice").unique()).unwrap().existing, "with other args it is another job");
-    assert!(!test.enqueue(named("once")).unwrap().existing, "one that is not unique is not held back");
+    assert!(
+        !test.enqueue(wanted().queue("other")).unwrap().existing,
+        "in another queue it is another job"
+    );
+    assert!(
+        !test.enqueue(named("twice").unique()).unwrap().existing,
+        "with other args it is another job"
+    );
+    assert!(
+        !test.enqueue(named("once")).unwrap().existing,
+        "one that is not unique is not held back"
+    );
     test.drain();
     assert!(!test.enqueue(wanted()).unwrap().existing, "the first is completed");
 
@@ -175,7 +218,10 @@ fn a_unique_job_is_there_once_until_it_has_come_to_its_end() {
     let failing = || job(json!([["failed", "x"]])).unique().max_attempts(2);
     let first = run(&test, failing());
     assert_eq!(first.state, JobState::Retryable);
-    assert!(test.enqueue(failing()).unwrap().existing, "a job that waits to be tried again is unfinished");
+    assert!(
+        test.enqueue(failing()).unwrap().existing,
+        "a job that waits to be tried again is unfinished"
+    );
     test.run_for(MINUTE);
     assert_eq!(row(&test, first.id).state, JobState::Discarded);
     assert!(!test.enqueue(failing()).unwrap().existing);
@@ -192,7 +238,11 @@ fn of_many_threads_that_enqueue_a_unique_job_one_makes_it() {
             .iter()
             .map(|test| {
                 let verger = Verger::clone(test);
-                scope.spawn(move || (0..5).map(|n| !verger.enqueue(named(&n.to_string()).unique()).unwrap().existing).collect::<Vec<_>>())
+                scope.spawn(move || {
+                    (0..5)
+                        .map(|n| !verger.enqueue(named(&n.to_string()).unique()).unwrap().existing)
+                        .collect::<Vec<_>>()
+                })
             })
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
@@ -210,12 +260,17 @@ fn two_that_tick_one_file_perform_each_job_once() {
     vergers[0].sql(TABLES);
     vergers[0].enqueue_all((0..60).map(|n| named(&n.to_string()))).unwrap();
     let performed: usize = std::thread::scope(|scope| {
-        let clones = [Verger::clone(&vergers[0]), Verger::clone(&vergers[0]), Verger::clone(&vergers[1])];
-        let threads = clones.map(|verger| scope.spawn(move || verger.tick(START).unwrap().attempts.len()));
+        let clones =
+            [Verger::clone(&vergers[0]), Verger::clone(&vergers[0]), Verger::clone(&vergers[1])];
+        let threads =
+            clones.map(|verger| scope.spawn(move || verger.tick(START).unwrap().attempts.len()));
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     let rest = vergers[0].drain().attempts.len();
-    assert_eq!((performed + rest, vergers[0].one::<i64>("SELECT count(DISTINCT name) FROM things")), (60, 60));
+    assert_eq!(
+        (performed + rest, vergers[0].one::<i64>("SELECT count(DISTINCT name) FROM things")),
+        (60, 60)
+    );
     assert_eq!(vergers[0].one::<i64>("SELECT count(*) FROM things"), 60);
     assert_eq!(vergers[1].one::<i64>("SELECT max(attempt) FROM verger_jobs"), 1);
 }
@@ -229,7 +284,9 @@ fn a_job_enqueued_in_the_apps_transaction_is_there_when_that_commits() {
     for commit in [false, true] {
         let mut app = test.connect().unwrap();
         let transaction = app.transaction().unwrap();
-        transaction.execute("INSERT INTO other VALUES (?1, 'app')", [7 + i64::from(commit)]).unwrap();
+        transaction
+            .execute("INSERT INTO other VALUES (?1, 'app')", [7 + i64::from(commit)])
+            .unwrap();
         let enqueued = test.enqueue_in(&transaction, named("with the app")).unwrap();
         assert_eq!(test.job(enqueued.id).unwrap(), None, "nobody sees it before");
         if commit {
@@ -238,7 +295,10 @@ fn a_job_enqueued_in_the_apps_transaction_is_there_when_that_commits() {
             transaction.rollback().unwrap()
         }
         test.drain();
-        assert_eq!(test.job(enqueued.id).unwrap().map(|job| job.state), commit.then_some(JobState::Completed));
+        assert_eq!(
+            test.job(enqueued.id).unwrap().map(|job| job.state),
+            commit.then_some(JobState::Completed)
+        );
     }
     assert_eq!(names(&test), "with the app");
     let mut app = test.connect().unwrap();
@@ -275,7 +335,11 @@ fn jobs_of_an_executor_that_died_are_taken_back_when_its_lease_is_over() {
     assert_eq!(begun.errors[0].code, "crashed");
     assert_eq!(begun.errors[0].at, until.as_millis() + 1, "as soon as it may be");
     let waiting = row(&test, second);
-    assert_eq!((waiting.attempt, waiting.errors.len()), (1, 0), "what was claimed and not begun lost no attempt");
+    assert_eq!(
+        (waiting.attempt, waiting.errors.len()),
+        (1, 0),
+        "what was claimed and not begun lost no attempt"
+    );
     abandon(&test, &[last.number()], test.now() + MINUTE);
     test.run_for(MINUTE * 2);
     let spent = row(&test, last);
@@ -293,7 +357,11 @@ fn opened_again_alone_a_file_gives_its_jobs_back_at_once() {
     abandon(&test, &[id.number()], START + Duration::from_secs(3_600));
     {
         let other = on_file(&file, &clock);
-        assert_eq!(row(&other, id).state, JobState::Executing, "someone else has it open, and may be at it");
+        assert_eq!(
+            row(&other, id).state,
+            JobState::Executing,
+            "someone else has it open, and may be at it"
+        );
     }
     drop(test);
     let test = on_file(&file, &clock);
@@ -309,7 +377,8 @@ fn an_attempt_whose_lease_ran_out_changes_nothing() {
         let clock = ManualClock::at(START);
         let meanwhile: Arc<OnceLock<Verger>> = Arc::default();
         let (shared, moved) = (Arc::clone(&meanwhile), clock.clone());
-        // While the job is performed, its lease runs out and another executor takes it over and completes it.
+        // While the job is performed, its lease runs out and another executor takes it over and
+        // completes it.
         let builder = kind.add(Verger::in_memory(), grant()).capability("absent", move |_| {
             let verger = shared.get().unwrap();
             if moved.now() == START {
@@ -323,10 +392,16 @@ fn an_attempt_whose_lease_ran_out_changes_nothing() {
         meanwhile.set(Verger::clone(&test)).unwrap();
         let id = test.enqueue(job(json!([["call", "absent", "{}"], insert("row"), ["audit", [{"action": "thing.made"}]]]))).unwrap().id;
         let report = test.drain();
-        let AttemptOutcome::Lost(error) = &report.attempts[0].outcome else { panic!("{kind:?}: {report:?}") };
+        let AttemptOutcome::Lost(error) = &report.attempts[0].outcome else {
+            panic!("{kind:?}: {report:?}")
+        };
         assert_eq!(error.code, "lease-lost");
         let job = row(&test, id);
-        assert_eq!((job.state, job.attempt, job.errors.len()), (JobState::Completed, 2, 1), "{kind:?}");
+        assert_eq!(
+            (job.state, job.attempt, job.errors.len()),
+            (JobState::Completed, 2, 1),
+            "{kind:?}"
+        );
         assert_eq!(test.one::<i64>("SELECT count(*) FROM things"), 1, "{kind:?}");
         assert_eq!(test.verify_audit().unwrap().rows, 1);
     }
@@ -340,8 +415,14 @@ fn a_waiting_job_is_cancelled_at_once_and_may_be_retried() {
     assert!(!test.cancel(id).unwrap(), "it has come to its end");
     test.run_for(MINUTE * 2);
     let cancelled = row(&test, id);
-    assert_eq!((cancelled.state, last_error(&cancelled).0, names(&test).as_str()), (JobState::Cancelled, "cancelled", ""));
-    assert!(!test.enqueue(named("later").unique()).unwrap().existing, "a cancelled job holds no other back");
+    assert_eq!(
+        (cancelled.state, last_error(&cancelled).0, names(&test).as_str()),
+        (JobState::Cancelled, "cancelled", "")
+    );
+    assert!(
+        !test.enqueue(named("later").unique()).unwrap().existing,
+        "a cancelled job holds no other back"
+    );
     assert!(test.retry(id).unwrap());
     assert!(!test.retry(id).unwrap(), "it waits already");
     test.drain();
@@ -351,12 +432,18 @@ fn a_waiting_job_is_cancelled_at_once_and_may_be_retried() {
     assert!(test.retry(spent.id).unwrap());
     test.drain();
     let again = row(&test, spent.id);
-    assert_eq!((again.state, again.attempt, again.errors.len()), (JobState::Discarded, 2, 2), "one more attempt, and no more");
+    assert_eq!(
+        (again.state, again.attempt, again.errors.len()),
+        (JobState::Discarded, 2, 2),
+        "one more attempt, and no more"
+    );
 }
 
 #[test]
 fn a_job_being_performed_notices_a_cancellation_at_its_next_host_call() {
-    for (kind, call) in BOTH.iter().flat_map(|kind| [json!(["checkpoint"]), insert("row")].map(|call| (kind, call))) {
+    for (kind, call) in
+        BOTH.iter().flat_map(|kind| [json!(["checkpoint"]), insert("row")].map(|call| (kind, call)))
+    {
         let meanwhile: Arc<OnceLock<Verger>> = Arc::default();
         let shared = Arc::clone(&meanwhile);
         let test = TestVerger::with(|builder| {
@@ -367,17 +454,29 @@ fn a_job_being_performed_notices_a_cancellation_at_its_next_host_call() {
         });
         test.sql(TABLES);
         meanwhile.set(Verger::clone(&test)).unwrap();
-        let cancelled = run(&test, job(json!([["call", "absent", "{}"], call, insert("row"), ["done"]])));
-        assert_eq!((cancelled.state, cancelled.attempt), (JobState::Cancelled, 1), "{kind:?} {call}");
+        let cancelled =
+            run(&test, job(json!([["call", "absent", "{}"], call, insert("row"), ["done"]])));
+        assert_eq!(
+            (cancelled.state, cancelled.attempt),
+            (JobState::Cancelled, 1),
+            "{kind:?} {call}"
+        );
         assert_eq!(last_error(&cancelled), ("cancelled", "cancelled by an operator"));
         assert_eq!(names(&test), "");
     }
 }
 
-/// Two Vergers on one file, as two processes are: the first performs, and what the second does is news to it at its next look only.
-fn two_on_a_file(folder: &Path, set_up: impl Fn(verger::Builder) -> verger::Builder) -> [TestVerger; 2] {
+/// Two Vergers on one file, as two processes are: the first performs, and what the second does is
+/// news to it at its next look only.
+fn two_on_a_file(
+    folder: &Path,
+    set_up: impl Fn(verger::Builder) -> verger::Builder,
+) -> [TestVerger; 2] {
     let (file, clock) = (folder.join("app.db"), ManualClock::at(START));
-    let open = || TestVerger::open(set_up(Kind::Component.add(Verger::builder(&file), grant())), &clock).unwrap();
+    let open = || {
+        TestVerger::open(set_up(Kind::Component.add(Verger::builder(&file), grant())), &clock)
+            .unwrap()
+    };
     let both = [open(), open()];
     both[0].sql(TABLES);
     both
@@ -401,7 +500,9 @@ fn a_job_that_someone_cancelled_meanwhile_runs_no_second_time_however_its_attemp
         let other: Arc<OnceLock<Verger>> = Arc::default();
         let [test, second] = two_on_a_file(folder.path(), |builder| {
             let other = Arc::clone(&other);
-            builder.capability("absent", move |call| Ok(json!(other.get().unwrap().cancel(call.job.unwrap()).unwrap())))
+            builder.capability("absent", move |call| {
+                Ok(json!(other.get().unwrap().cancel(call.job.unwrap()).unwrap()))
+            })
         });
         other.set(Verger::clone(&second)).unwrap();
         let steps = json!([["call", "absent", "{}"], insert("row"), end]);
@@ -417,8 +518,14 @@ fn a_job_that_someone_cancelled_meanwhile_runs_no_second_time_however_its_attemp
             AttemptOutcome::Cancelled(told) => assert!(reason.starts_with(told), "{end}: {told}"),
             other => panic!("{end}: {other:?}"),
         }
-        assert!(!test.enqueue(job(steps).unique()).unwrap().existing, "it holds no other back: {end}");
-        assert!(test.run_for(MINUTE * 60 * 24).attempts.iter().all(|attempt| attempt.job != id), "{end}");
+        assert!(
+            !test.enqueue(job(steps).unique()).unwrap().existing,
+            "it holds no other back: {end}"
+        );
+        assert!(
+            test.run_for(MINUTE * 60 * 24).attempts.iter().all(|attempt| attempt.job != id),
+            "{end}"
+        );
     }
 }
 
@@ -430,7 +537,8 @@ fn a_job_cancelled_while_its_executor_was_dead_is_not_begun_again() {
         let clock = ManualClock::at(START);
         let test = on_file(&file, &clock);
         test.sql(TABLES);
-        let [begun, waiting, other] = ["begun", "waiting", "other"].map(|name| test.enqueue(named(name)).unwrap().id);
+        let [begun, waiting, other] =
+            ["begun", "waiting", "other"].map(|name| test.enqueue(named(name)).unwrap().id);
         abandon(&test, &[begun, waiting, other].map(|id| id.number()), START + MINUTE);
         assert!(test.cancel(begun).unwrap() && test.cancel(waiting).unwrap());
         assert_eq!(row(&test, begun).state, JobState::Executing, "for all anyone knows");
@@ -450,7 +558,10 @@ fn a_job_cancelled_while_its_executor_was_dead_is_not_begun_again() {
         assert_eq!(names(&test), "other");
         assert!(test.retry(waiting).unwrap());
         test.drain();
-        assert_eq!((row(&test, waiting).state, names(&test).as_str()), (JobState::Completed, "other waiting"));
+        assert_eq!(
+            (row(&test, waiting).state, names(&test).as_str()),
+            (JobState::Completed, "other waiting")
+        );
     }
 }
 
@@ -461,12 +572,18 @@ fn a_loop_that_is_stopped_gives_no_job_back_that_was_cancelled() {
     let events = test.subscribe();
     for elsewhere in [false, true] {
         let ticking = test.start().unwrap();
-        let id = test.enqueue(job(json!([["publish", "begun", "1"], ["checkpoint"], ["spin"]]))).unwrap().id;
+        let id = test
+            .enqueue(job(json!([["publish", "begun", "1"], ["checkpoint"], ["spin"]])))
+            .unwrap()
+            .id;
         assert!(events.next_within(Duration::from_secs(5)).is_some());
         assert!(if elsewhere { second.cancel(id) } else { test.cancel(id) }.unwrap());
         ticking.stop(Duration::ZERO).unwrap();
         let cancelled = row(&test, id);
-        assert_eq!((cancelled.state, last_error(&cancelled)), (JobState::Cancelled, ("cancelled", "cancelled by an operator")));
+        assert_eq!(
+            (cancelled.state, last_error(&cancelled)),
+            (JobState::Cancelled, ("cancelled", "cancelled by an operator"))
+        );
     }
 }
 
@@ -495,8 +612,11 @@ fn a_dry_run_changes_nothing_and_says_what_it_would_have_changed() {
         ]);
         let dry = test.dry_run("puppet", json!({ "do": steps })).unwrap();
         assert_eq!(dry.result().unwrap()[10], json!({"ok": [[1]]}), "it saw its own changes");
-        let changes: Vec<_> =
-            dry.changes.iter().map(|change| (change.table.as_str(), change.inserted, change.updated, change.deleted)).collect();
+        let changes: Vec<_> = dry
+            .changes
+            .iter()
+            .map(|change| (change.table.as_str(), change.inserted, change.updated, change.deleted))
+            .collect();
         assert_eq!(changes, [("things", 2, 3, 2)], "{kind:?}");
         assert_eq!((test.everything(), events.try_next()), (before, None), "{kind:?}");
         answers(&test, json!([["query", "SELECT 1", []]]));
@@ -504,20 +624,35 @@ fn a_dry_run_changes_nothing_and_says_what_it_would_have_changed() {
     let test = TestVerger::new().reference_tables();
     test.sql("INSERT INTO memberships (id, organization_id, user_id, state, expires_at, created_at, updated_at) VALUES ('m', 'o', 'u', 'active', 1, 0, 0)");
     let before = test.everything();
-    let dry = test.dry_run("reconcile-memberships", json!({"organization_id": null, "actor_id": null})).unwrap();
-    assert_eq!((dry.changes[0].table.as_str(), dry.changes[0].updated), ("memberships", 1), "a table without rowids counts too");
+    let dry = test
+        .dry_run("reconcile-memberships", json!({"organization_id": null, "actor_id": null}))
+        .unwrap();
+    assert_eq!(
+        (dry.changes[0].table.as_str(), dry.changes[0].updated),
+        ("memberships", 1),
+        "a table without rowids counts too"
+    );
     assert_eq!(test.everything(), before);
 }
 
 #[test]
 fn finished_jobs_go_when_their_time_is_over_and_ids_are_not_used_again() {
     let days = |days: u64| Some(Duration::from_secs(days * 86_400));
-    let retention = Retention { completed: days(1), cancelled: days(2), discarded: None, ..Retention::default() };
-    let test = TestVerger::with(|builder| Kind::Component.add(builder, grant()).retention(retention));
+    let retention = Retention {
+        completed: days(1),
+        cancelled: days(2),
+        discarded: None,
+        ..Retention::default()
+    };
+    let test =
+        TestVerger::with(|builder| Kind::Component.add(builder, grant()).retention(retention));
     let ends = |end: Json| run(&test, job(json!([end])).max_attempts(1)).id;
-    let (discarded, cancelled, completed) = (ends(json!(["failed", "x"])), ends(json!(["cancel", "x"])), ends(json!(["done"])));
+    let (discarded, cancelled, completed) =
+        (ends(json!(["failed", "x"])), ends(json!(["cancel", "x"])), ends(json!(["done"])));
     let last = ends(json!(["done"]));
-    let left = |test: &TestVerger| [discarded, cancelled, completed, last].map(|id| test.job(id).unwrap().is_some());
+    let left = |test: &TestVerger| {
+        [discarded, cancelled, completed, last].map(|id| test.job(id).unwrap().is_some())
+    };
     test.clock().advance(Duration::from_secs(86_400));
     test.drain();
     assert_eq!(left(&test), [true; 4]);
@@ -549,7 +684,10 @@ fn however_many_finished_at_once_go_batch_by_batch_without_a_pause() {
     let report = test.tick(test.now()).unwrap();
     assert_eq!((report.pruned, report.next_wake_at), (1_000, Some(test.now())));
     assert_eq!(test.drain().pruned, 2_500);
-    assert_eq!(test.jobs(&JobFilter::default(), 10).unwrap().iter().map(|job| job.id).collect::<Vec<_>>(), [last]);
+    assert_eq!(
+        test.jobs(&JobFilter::default(), 10).unwrap().iter().map(|job| job.id).collect::<Vec<_>>(),
+        [last]
+    );
     test.clock().advance(Duration::from_secs(90 * 86_400));
     let report = test.drain();
     assert_eq!((report.pruned, report.next_wake_at), (3_500, None));
@@ -577,7 +715,8 @@ fn the_loop_performs_what_is_enqueued_at_once_and_stops_twice() {
     let folder = tempfile::tempdir().unwrap();
     let files = [Verger::in_memory(), Verger::builder(folder.path().join("app.db"))];
     for builder in files {
-        let test = TestVerger::open(Kind::Component.add(builder, grant()), &ManualClock::at(START)).unwrap();
+        let test = TestVerger::open(Kind::Component.add(builder, grant()), &ManualClock::at(START))
+            .unwrap();
         test.sql(TABLES);
         let events = test.subscribe();
         let ticking = test.start().unwrap();
@@ -619,28 +758,45 @@ fn the_loop_notices_a_commit_of_the_app() {
 
 #[test]
 fn a_loop_that_is_stopped_gives_the_attempt_of_a_component_back() {
-    for misdeed in [json!(["spin"]), json!(["until-cancelled"]), json!(["until-refused", ["now"]])] {
+    for misdeed in [json!(["spin"]), json!(["until-cancelled"]), json!(["until-refused", ["now"]])]
+    {
         let test = puppet();
         let events = test.subscribe();
         let ticking = test.start().unwrap();
-        let steps = json!([["publish", "begun", "1"], insert("kept"), ["checkpoint"], insert("lost"), misdeed, insert("late")]);
+        let steps = json!([
+            ["publish", "begun", "1"],
+            insert("kept"),
+            ["checkpoint"],
+            insert("lost"),
+            misdeed,
+            insert("late")
+        ]);
         let id = test.enqueue(job(steps)).unwrap().id;
         assert!(events.next_within(Duration::from_secs(5)).is_some());
         let begun = Instant::now();
         ticking.stop(Duration::from_millis(30)).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         let released = row(&test, id);
-        assert_eq!((released.state, released.attempt, released.errors.len()), (JobState::Available, 0, 0), "{misdeed}");
+        assert_eq!(
+            (released.state, released.attempt, released.errors.len()),
+            (JobState::Available, 0, 0),
+            "{misdeed}"
+        );
         assert_eq!(names(&test), "kept");
     }
 }
 
 #[test]
 fn a_job_that_ends_within_the_bound_is_let_finish() {
-    let test = Kind::Component.open_with(grant().limits(Limits { time: Duration::from_millis(400), ..Limits::default() }));
+    let test = Kind::Component.open_with(
+        grant().limits(Limits { time: Duration::from_millis(400), ..Limits::default() }),
+    );
     let events = test.subscribe();
     let ticking = test.start().unwrap();
-    let id = test.enqueue(job(json!([["publish", "begun", "1"], ["checkpoint"], ["spin"]])).max_attempts(1)).unwrap().id;
+    let id = test
+        .enqueue(job(json!([["publish", "begun", "1"], ["checkpoint"], ["spin"]])).max_attempts(1))
+        .unwrap()
+        .id;
     assert!(events.next_within(Duration::from_secs(5)).is_some());
     let stopped: Result<(), LoopError> = ticking.stop(Duration::from_secs(5));
     stopped.unwrap();

@@ -1,4 +1,5 @@
-//! Queues: how many jobs at a time, pausing and resuming, uniqueness for a period, and a backoff of a worker's own.
+//! Queues: how many jobs at a time, pausing and resuming, uniqueness for a period, and a backoff of
+//! a worker's own.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::sync::Arc;
@@ -19,7 +20,12 @@ impl Worker for Waits {
         Manifest::new("waits", "1.0.0").table(TableAsk::named("notes").insert())
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let [now, most] = &*self.0;
         most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
         std::thread::sleep(Duration::from_millis(60));
@@ -33,19 +39,31 @@ impl Worker for Waits {
 fn most_at_a_time(queue: &str, jobs: usize, set_up: impl FnOnce(Builder) -> Builder) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let waits = Waits::default();
-    let verger = set_up(Verger::builder(folder.path().join("app.db")).without_built_ins().worker(waits.clone())).open().unwrap();
+    let verger = set_up(
+        Verger::builder(folder.path().join("app.db")).without_built_ins().worker(waits.clone()),
+    )
+    .open()
+    .unwrap();
     let app = verger.connect().unwrap();
     app.execute_batch("CREATE TABLE notes (job INTEGER)").unwrap();
     let ticking = verger.start().unwrap();
     verger.enqueue_all((0..jobs).map(|_| NewJob::new("waits", json!({})).queue(queue))).unwrap();
     let begun = Instant::now();
-    while verger.jobs(&JobFilter::default(), 100).unwrap().iter().any(|job| job.state != JobState::Completed) {
+    while verger
+        .jobs(&JobFilter::default(), 100)
+        .unwrap()
+        .iter()
+        .any(|job| job.state != JobState::Completed)
+    {
         assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(5));
     }
     ticking.stop(Duration::from_secs(5)).unwrap();
-    let (notes, different): (i64, i64) =
-        app.query_row("SELECT count(*), count(DISTINCT job) FROM notes", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let (notes, different): (i64, i64) = app
+        .query_row("SELECT count(*), count(DISTINCT job) FROM notes", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
     assert_eq!((notes, different), (jobs as i64, jobs as i64), "each once");
     assert!(verger.jobs(&JobFilter::default(), 100).unwrap().iter().all(|job| job.attempt == 1));
     waits.0[1].load(SeqCst)
@@ -61,8 +79,12 @@ fn a_queue_performs_as_many_jobs_at_a_time_as_it_asks_for_and_one_by_default() {
 #[test]
 fn stopping_waits_for_every_thread_and_gives_back_what_was_not_begun() {
     let folder = tempfile::tempdir().unwrap();
-    let verger =
-        Verger::builder(folder.path().join("app.db")).without_built_ins().worker(Waits::default()).queue("mail", 4).open().unwrap();
+    let verger = Verger::builder(folder.path().join("app.db"))
+        .without_built_ins()
+        .worker(Waits::default())
+        .queue("mail", 4)
+        .open()
+        .unwrap();
     verger.connect().unwrap().execute_batch("CREATE TABLE notes (job INTEGER)").unwrap();
     verger.enqueue_all((0..40).map(|_| NewJob::new("waits", json!({})).queue("mail"))).unwrap();
     let ticking = verger.start().unwrap();
@@ -82,8 +104,17 @@ impl Worker for Fails {
         Manifest::new(self.0, "1.0.0")
     }
 
-    fn perform(&self, _: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
-        Ok(if args.as_map().contains_key("well") { Outcome::Done } else { Outcome::Failed("as it does".into()) })
+    fn perform(
+        &self,
+        _: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
+        Ok(if args.as_map().contains_key("well") {
+            Outcome::Done
+        } else {
+            Outcome::Failed("as it does".into())
+        })
     }
 }
 
@@ -93,7 +124,10 @@ fn nothing_is_claimed_from_a_paused_queue_until_it_is_resumed() {
     test.pause_queue("mail").unwrap();
     test.pause_queue("mail").unwrap();
     assert_eq!(test.paused_queues().unwrap(), ["mail"]);
-    let held = test.enqueue(NewJob::new("fails", json!({"well": 1})).queue("mail").priority(0)).unwrap().id;
+    let held = test
+        .enqueue(NewJob::new("fails", json!({"well": 1})).queue("mail").priority(0))
+        .unwrap()
+        .id;
     let other = test.enqueue(NewJob::new("fails", json!({"well": 1}))).unwrap().id;
     let report = test.tick(test.now()).unwrap();
     assert_eq!(report.attempts.iter().map(|attempt| attempt.job).collect::<Vec<_>>(), [other]);
@@ -107,8 +141,11 @@ fn nothing_is_claimed_from_a_paused_queue_until_it_is_resumed() {
 #[test]
 fn a_worker_may_have_a_backoff_of_its_own() {
     let soon = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(1) };
-    let test = TestVerger::with(|builder| builder.worker(Fails("hasty")).worker(Fails("calm")).backoff_of("hasty", soon));
-    let [hasty, calm] = ["hasty", "calm"].map(|worker| test.enqueue(NewJob::new(worker, json!({}))).unwrap().id);
+    let test = TestVerger::with(|builder| {
+        builder.worker(Fails("hasty")).worker(Fails("calm")).backoff_of("hasty", soon)
+    });
+    let [hasty, calm] =
+        ["hasty", "calm"].map(|worker| test.enqueue(NewJob::new(worker, json!({}))).unwrap().id);
     test.drain();
     let wait = |id| test.job(id).unwrap().unwrap().due_at - test.now().as_millis();
     assert!((900..=1_100).contains(&wait(hasty)), "{}", wait(hasty));
@@ -120,7 +157,12 @@ fn a_job_unique_for_a_period_stays_so_when_it_is_finished() {
     let test = TestVerger::with(|builder| builder.worker(Fails("fails")));
     let minute = Duration::from_secs(60);
     for args in [json!({"well": 1, "to": "a"}), json!({"to": "a"})] {
-        let job = || NewJob::new("fails", args.clone()).unique_by(["to", "well"]).unique_for(minute).max_attempts(1);
+        let job = || {
+            NewJob::new("fails", args.clone())
+                .unique_by(["to", "well"])
+                .unique_for(minute)
+                .max_attempts(1)
+        };
         let first = test.enqueue(job()).unwrap();
         test.drain();
         let ended = test.job(first.id).unwrap().unwrap().state;
@@ -140,7 +182,11 @@ fn a_job_unique_for_a_period_stays_so_when_it_is_finished() {
     let plain = || NewJob::new("fails", json!({"well": 1, "to": "b"})).unique();
     let first = test.enqueue(plain()).unwrap();
     test.drain();
-    assert_ne!(test.enqueue(plain()).unwrap().id, first.id, "without a period it ends with the job");
+    assert_ne!(
+        test.enqueue(plain()).unwrap().id,
+        first.id,
+        "without a period it ends with the job"
+    );
 }
 
 #[test]

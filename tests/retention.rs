@@ -9,7 +9,9 @@ use cleanup_audit::CleanupAudit;
 use serde_json::json;
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
-use verger::{AuditFilter, ChainError, Grant, PerformError, Schedule, Verger, assert_audited, refute_audited};
+use verger::{
+    AuditFilter, ChainError, Grant, PerformError, Schedule, Verger, assert_audited, refute_audited,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -34,7 +36,11 @@ fn both(check: impl Fn(&TestVerger)) {
 fn rows_past_their_time_go_and_what_stays_verifies() {
     both(|test| {
         days(test, 10);
-        assert_eq!(test.cleanup_audit(Some(4)).unwrap(), 6, "strictly older: the seventh is four days old to the millisecond");
+        assert_eq!(
+            test.cleanup_audit(Some(4)).unwrap(),
+            6,
+            "strictly older: the seventh is four days old to the millisecond"
+        );
         assert_eq!(ids(test), [7, 8, 9, 10, 11]);
         assert_audited!(test, action: "audit.pruned", worker: "cleanup-audit", metadata: json!({"deleted": 6, "retention_days": 4}));
         let verified = test.verify_audit().unwrap();
@@ -57,7 +63,8 @@ fn null_keeps_for_ever_and_less_than_a_day_is_an_error() {
         test.clock().advance(DAY * 10_000);
         assert_eq!(test.cleanup_audit(None).unwrap(), 0);
         for bad in [json!(0), json!(-1)] {
-            let error = test.perform_job("cleanup-audit", json!({"retention_days": bad})).unwrap_err();
+            let error =
+                test.perform_job("cleanup-audit", json!({"retention_days": bad})).unwrap_err();
             assert!(matches!(error, PerformError::Failed { .. }), "{error:?}");
             assert!(error.to_string().contains("retention_days"), "{error}");
         }
@@ -84,7 +91,9 @@ fn ten_thousand_go_at_a_time() {
     let batches = test.audit_log(&AuditFilter::default(), 10).unwrap();
     let deleted: Vec<_> = batches.iter().rev().map(|row| row.metadata.clone().unwrap()).collect();
     assert!(
-        deleted[0].contains("\"deleted\":10000") && deleted[1].contains("\"deleted\":10000") && deleted[2].contains("\"deleted\":5000")
+        deleted[0].contains("\"deleted\":10000")
+            && deleted[1].contains("\"deleted\":10000")
+            && deleted[2].contains("\"deleted\":5000")
     );
     let verified = test.verify_audit().unwrap();
     assert_eq!((verified.rows, verified.pruned), (3, 25_000));
@@ -100,8 +109,13 @@ fn rows_from_when_the_clock_was_wrong_neither_block_nor_hurry_retention() {
     test.audit(&AuditEvent::success("from.the_future")).unwrap();
     test.clock().set(right);
     days(&test, 10);
-    assert_eq!(test.cleanup_audit(Some(5)).unwrap(), 8, "the one from the future goes with those around it");
-    // Far behind for a while: a young row that says it is old stays as long as older ones before it do.
+    assert_eq!(
+        test.cleanup_audit(Some(5)).unwrap(),
+        8,
+        "the one from the future goes with those around it"
+    );
+    // Far behind for a while: a young row that says it is old stays as long as older ones before it
+    // do.
     let right = test.now();
     test.clock().set(TestVerger::START - DAY * 5_000);
     test.audit(&AuditEvent::success("from.the_past")).unwrap();
@@ -126,7 +140,13 @@ fn a_run_that_fails_prunes_nothing_and_a_dry_run_says_what_it_would() {
     let before = test.everything();
     let dry = test.dry_run("cleanup-audit", json!({"retention_days": 4})).unwrap();
     assert_eq!(dry.result(), Some(&json!({"deleted": 6})));
-    assert_eq!(dry.changes.iter().map(|change| (change.table.as_str(), change.deleted)).collect::<Vec<_>>(), [("verger_audit", 6)]);
+    assert_eq!(
+        dry.changes
+            .iter()
+            .map(|change| (change.table.as_str(), change.deleted))
+            .collect::<Vec<_>>(),
+        [("verger_audit", 6)]
+    );
     assert_eq!(test.everything(), before);
 }
 
@@ -138,7 +158,12 @@ impl Worker for Pretender {
         Manifest::new(self.0, "1.0.0").capability("verger.prune-audit")
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let reply = job.call("verger.prune-audit", &json!({"before": i64::MAX, "limit": 1_000}));
         if args.as_map().contains_key("fail") {
             return Ok(Outcome::Failed("after it pruned".into()));
@@ -149,18 +174,28 @@ impl Worker for Pretender {
 
 #[test]
 fn no_other_worker_prunes_and_what_a_failed_attempt_pruned_is_there_again() {
-    let test = TestVerger::with(|builder| builder.worker(Pretender("pretender")).grant("pretender", Grant::as_declared()));
+    let test = TestVerger::with(|builder| {
+        builder.worker(Pretender("pretender")).grant("pretender", Grant::as_declared())
+    });
     days(&test, 5);
     let error = test.perform_job("pretender", json!({})).unwrap_err().to_string();
-    assert!(error.contains("call denied: `verger.prune-audit` is for `cleanup-audit` alone"), "{error}");
+    assert!(
+        error.contains("call denied: `verger.prune-audit` is for `cleanup-audit` alone"),
+        "{error}"
+    );
     assert_eq!(ids(&test).len(), 5);
 
-    let test = TestVerger::with(|builder| builder.without_built_ins().worker(Pretender("cleanup-audit")));
+    let test =
+        TestVerger::with(|builder| builder.without_built_ins().worker(Pretender("cleanup-audit")));
     days(&test, 5);
     let before = test.everything();
     test.perform_job("cleanup-audit", json!({"fail": true})).unwrap_err();
     assert_eq!(test.everything(), before);
-    assert_eq!(test.perform_job("cleanup-audit", json!({})).unwrap().result(), Some(&json!({"deleted": 4})), "never less than a day");
+    assert_eq!(
+        test.perform_job("cleanup-audit", json!({})).unwrap().result(),
+        Some(&json!({"deleted": 4})),
+        "never less than a day"
+    );
     test.verify_audit().unwrap();
 }
 
@@ -215,7 +250,9 @@ fn newest_rows_removed_behind_what_retention_took_are_missed() {
         let test = TestVerger::new();
         days(&test, 10);
         test.cleanup_audit(Some(4)).unwrap();
-        test.sql(&format!("DROP TRIGGER verger_audit_no_delete; DELETE FROM verger_audit WHERE id >= {gone}"));
+        test.sql(&format!(
+            "DROP TRIGGER verger_audit_no_delete; DELETE FROM verger_audit WHERE id >= {gone}"
+        ));
         match test.verify_audit() {
             Err(ChainError::Missing { kept: found, last: 11 }) => assert_eq!(found, kept),
             other => panic!("{other:?}"),
@@ -231,27 +268,46 @@ impl Worker for Hasty {
         Manifest::new("cleanup-audit", "1.0.0").capability("verger.prune-audit")
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> Result<Outcome, WorkerError> {
         job.audit(AuditEvent::success("a.b"))?;
         self.0.advance(DAY);
-        Ok(Outcome::DoneWith(job.call("verger.prune-audit", &json!({"before": i64::MAX, "limit": 1_000}))?))
+        Ok(Outcome::DoneWith(
+            job.call("verger.prune-audit", &json!({"before": i64::MAX, "limit": 1_000}))?,
+        ))
     }
 }
 
 #[test]
 fn what_a_run_writes_itself_is_not_old_whatever_the_clock_does() {
     let clock = ManualClock::at(TestVerger::START);
-    let builder = Verger::in_memory().without_built_ins().worker(Hasty(clock.clone())).keep_audit(Duration::ZERO);
+    let builder = Verger::in_memory()
+        .without_built_ins()
+        .worker(Hasty(clock.clone()))
+        .keep_audit(Duration::ZERO);
     let test = TestVerger::open(builder, &clock).unwrap();
-    assert_eq!(test.perform_now("cleanup-audit", json!({})).unwrap().result(), Some(&json!({"deleted": 0})));
+    assert_eq!(
+        test.perform_now("cleanup-audit", json!({})).unwrap().result(),
+        Some(&json!({"deleted": 0}))
+    );
     assert_eq!((ids(&test), test.verify_audit().unwrap().rows), (vec![1], 1));
-    assert_eq!(test.perform_now("cleanup-audit", json!({})).unwrap().result(), Some(&json!({"deleted": 1})));
+    assert_eq!(
+        test.perform_now("cleanup-audit", json!({})).unwrap().result(),
+        Some(&json!({"deleted": 1}))
+    );
     assert_eq!((ids(&test), test.verify_audit().unwrap().rows), (vec![2], 1));
 }
 
 #[test]
 fn on_its_schedule_the_log_stays_bounded_and_verifies_every_night() {
-    let nightly = Schedule::cron("audit", "30 3 * * *").unwrap().worker("cleanup-audit").args(json!({"retention_days": 30}));
+    let nightly = Schedule::cron("audit", "30 3 * * *")
+        .unwrap()
+        .worker("cleanup-audit")
+        .args(json!({"retention_days": 30}));
     let test = TestVerger::with(|builder| builder.schedule(nightly));
     for day in 0..400 {
         for _ in 0..5 {

@@ -1,6 +1,11 @@
-//! What becomes of slots: policies for missed ones, overlap, deadlines, clocks set back, schedules that change; and the ledger, which
-//! accounts for every slot and says why.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at the first surprise")]
+//! What becomes of slots: policies for missed ones, overlap, deadlines, clocks set back, schedules
+//! that change; and the ledger, which accounts for every slot and says why.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,15 +15,16 @@ use serde_json::json;
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
 use verger::{
-    Builder, Error, Expression, FireOutcome, FireRow, Job, JobFilter, JobState, Missed, OpenError, Overlap, Schedule, ScheduleError,
-    Timestamp, Verger,
+    Builder, Error, Expression, FireOutcome, FireRow, Job, JobFilter, JobState, Missed, OpenError,
+    Overlap, Schedule, ScheduleError, Timestamp, Verger,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A worker that does nothing, unless its args say something else, and tells what it knows of its slot.
+/// A worker that does nothing, unless its args say something else, and tells what it knows of its
+/// slot.
 struct Nothing;
 
 impl Worker for Nothing {
@@ -26,17 +32,29 @@ impl Worker for Nothing {
         Manifest::new("nothing", "1.0.0")
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         if let Some(seconds) = args.as_map().get("snooze").and_then(|seconds| seconds.as_u64()) {
             return Ok(Outcome::Snooze(seconds));
         }
-        let slot = job.job().scheduled.map(|slot| json!({"schedule": slot.schedule, "at": slot.at, "missed": slot.missed}));
+        let slot = job
+            .job()
+            .scheduled
+            .map(|slot| json!({"schedule": slot.schedule, "at": slot.at, "missed": slot.missed}));
         Ok(slot.map_or(Outcome::Done, Outcome::DoneWith))
     }
 }
 
 fn at(text: &str) -> Timestamp {
-    Timestamp::from_millis(DateTime::parse_from_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}")).timestamp_millis())
+    Timestamp::from_millis(
+        DateTime::parse_from_rfc3339(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .timestamp_millis(),
+    )
 }
 
 fn daily(name: &str) -> Schedule {
@@ -48,7 +66,9 @@ fn every(name: &str, minutes: u64) -> Schedule {
 }
 
 fn test(schedules: impl IntoIterator<Item = Schedule>) -> TestVerger {
-    TestVerger::with(|builder| schedules.into_iter().fold(builder.worker(Nothing), Builder::schedule))
+    TestVerger::with(|builder| {
+        schedules.into_iter().fold(builder.worker(Nothing), Builder::schedule)
+    })
 }
 
 /// The ledger, oldest first, as `day hh:mm outcome reason +missed`.
@@ -74,30 +94,56 @@ fn jobs(test: &Verger, schedule: &str) -> Vec<Job> {
 }
 
 fn next_of(test: &Verger, schedule: &str) -> Option<Timestamp> {
-    test.schedules().unwrap().into_iter().find(|row| row.name == schedule).unwrap().next_fire_at.map(Timestamp::from_millis)
+    test.schedules()
+        .unwrap()
+        .into_iter()
+        .find(|row| row.name == schedule)
+        .unwrap()
+        .next_fire_at
+        .map(Timestamp::from_millis)
 }
 
-// --- missed slots -------------------------------------------------------------------------------------------------------------------------
+// --- missed slots
+// -------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn two_weeks_off_become_what_the_policy_says() {
-    // From January 1 at midnight to January 15 at noon: fourteen slots at 03:00, the last of them nine hours ago.
+    // From January 1 at midnight to January 15 at noon: fourteen slots at 03:00, the last of them
+    // nine hours ago.
     let table: [(&str, Schedule, &[&str]); 8] = [
         ("coalesce", daily("s"), &["14 03:00 coalesced +13"]),
         ("skip", daily("s").missed(Missed::Skip), &["14 03:00 skipped missed +13"]),
         (
             "replay",
             daily("s").missed(Missed::Replay(3)),
-            &["11 03:00 skipped missed +10", "12 03:00 enqueued", "13 03:00 enqueued", "14 03:00 enqueued"],
+            &[
+                "11 03:00 skipped missed +10",
+                "12 03:00 enqueued",
+                "13 03:00 enqueued",
+                "14 03:00 enqueued",
+            ],
         ),
         ("a deadline it keeps", daily("s").start_deadline(10 * HOUR), &["14 03:00 coalesced +13"]),
-        ("a deadline that is over", daily("s").start_deadline(HOUR), &["14 03:00 skipped deadline +13"]),
+        (
+            "a deadline that is over",
+            daily("s").start_deadline(HOUR),
+            &["14 03:00 skipped deadline +13"],
+        ),
         (
             "replay and a deadline",
             daily("s").missed(Missed::Replay(3)).start_deadline(30 * HOUR),
-            &["11 03:00 skipped missed +10", "12 03:00 skipped deadline", "13 03:00 skipped deadline", "14 03:00 enqueued"],
+            &[
+                "11 03:00 skipped missed +10",
+                "12 03:00 skipped deadline",
+                "13 03:00 skipped deadline",
+                "14 03:00 enqueued",
+            ],
         ),
-        ("replay of one", daily("s").missed(Missed::Replay(1)), &["13 03:00 skipped missed +12", "14 03:00 enqueued"]),
+        (
+            "replay of one",
+            daily("s").missed(Missed::Replay(1)),
+            &["13 03:00 skipped missed +12", "14 03:00 enqueued"],
+        ),
         ("allow", daily("s").overlap(Overlap::Allow), &["14 03:00 coalesced +13"]),
     ];
     for (case, schedule, expected) in table {
@@ -114,12 +160,15 @@ fn two_weeks_off_become_what_the_policy_says() {
 
 #[test]
 fn skip_takes_a_slot_that_is_less_than_a_minute_late() {
-    for (late, expected) in [(59, "01 03:00 enqueued"), (60, "01 03:00 enqueued"), (61, "01 03:00 skipped missed")] {
+    for (late, expected) in
+        [(59, "01 03:00 enqueued"), (60, "01 03:00 enqueued"), (61, "01 03:00 skipped missed")]
+    {
         let test = test([daily("s").missed(Missed::Skip)]);
         test.sleep_laptop(3 * HOUR + Duration::from_secs(late));
         assert_eq!(ledger(&test, "s"), [expected], "{late} s late");
     }
-    // Of several at once the last; the others have their line too, and the job does not stand for them.
+    // Of several at once the last; the others have their line too, and the job does not stand for
+    // them.
     let test = test([every("s", 5).missed(Missed::Skip)]);
     test.sleep_laptop(HOUR);
     assert_eq!(ledger(&test, "s"), ["01 00:55 skipped missed +10", "01 01:00 enqueued"]);
@@ -131,19 +180,36 @@ fn a_job_reads_its_slot_and_how_many_were_missed() {
     let test = test([daily("s")]);
     test.sleep_laptop(13 * DAY + 12 * HOUR);
     let slot = at("2026-01-14T03:00:00Z").as_millis();
-    assert_eq!(jobs(&test, "s")[0].result, Some(json!({"schedule": "s", "at": slot, "missed": 13})));
+    assert_eq!(
+        jobs(&test, "s")[0].result,
+        Some(json!({"schedule": "s", "at": slot, "missed": 13}))
+    );
 }
 
 #[test]
 fn a_year_of_seconds_is_counted_and_replayed_in_no_time() {
-    let seconds = |name: &str| Schedule::cron(name, "* * * * * *").unwrap().worker("nothing").time_zone("Europe/Berlin").unwrap();
-    let test = test([seconds("coalesced"), seconds("skipped").missed(Missed::Skip), seconds("replayed").missed(Missed::Replay(500))]);
+    let seconds = |name: &str| {
+        Schedule::cron(name, "* * * * * *")
+            .unwrap()
+            .worker("nothing")
+            .time_zone("Europe/Berlin")
+            .unwrap()
+    };
+    let test = test([
+        seconds("coalesced"),
+        seconds("skipped").missed(Missed::Skip),
+        seconds("replayed").missed(Missed::Replay(500)),
+    ]);
     test.clock().advance(365 * DAY);
     let begun = Instant::now();
     let report = test.tick(test.now()).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let year = 365 * 86_400;
-    assert!(matches!(report.fired[0].outcome, FireOutcome::Coalesced(_, missed) if missed == year - 1), "{:?}", report.fired[0]);
+    assert!(
+        matches!(report.fired[0].outcome, FireOutcome::Coalesced(_, missed) if missed == year - 1),
+        "{:?}",
+        report.fired[0]
+    );
     let replayed = test.fires("replayed", 1_000).unwrap();
     assert_eq!((replayed.len(), replayed[500].missed), (501, year - 501));
 }
@@ -153,7 +219,11 @@ fn every_slot_is_accounted_for_whatever_happens() {
     let mut random = Random(7);
     for policy in [Missed::Coalesce, Missed::Skip, Missed::Replay(4)] {
         for expression in ["*/5 * * * *", "30 * * * *", "0 3 * * *", "@every 7m"] {
-            let schedule = Schedule::cron("s", expression).unwrap().worker("nothing").missed(policy).overlap(Overlap::Allow);
+            let schedule = Schedule::cron("s", expression)
+                .unwrap()
+                .worker("nothing")
+                .missed(policy)
+                .overlap(Overlap::Allow);
             let test = test([schedule]);
             for _ in 0..60 {
                 test.sleep_laptop(Duration::from_secs(random.below(4 * 3_600)));
@@ -163,8 +233,12 @@ fn every_slot_is_accounted_for_whatever_happens() {
                     _ => {}
                 }
             }
-            let (rule, mut slot, mut slots) = (Expression::cron(expression).unwrap(), TestVerger::START, Vec::new());
-            while let Some(next) = rule.next_after(slot, chrono_tz::UTC, TestVerger::START).filter(|next| *next <= test.now()) {
+            let (rule, mut slot, mut slots) =
+                (Expression::cron(expression).unwrap(), TestVerger::START, Vec::new());
+            while let Some(next) = rule
+                .next_after(slot, chrono_tz::UTC, TestVerger::START)
+                .filter(|next| *next <= test.now())
+            {
                 slots.push(next.as_millis());
                 slot = next;
             }
@@ -184,7 +258,8 @@ fn every_slot_is_accounted_for_whatever_happens() {
     }
 }
 
-// --- clocks -------------------------------------------------------------------------------------------------------------------------------
+// --- clocks
+// -------------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_clock_set_back_fires_no_slot_twice() {
@@ -206,18 +281,30 @@ fn a_clock_set_back_fires_no_slot_twice() {
 fn no_walk_of_the_clock_fires_a_slot_twice() {
     let mut random = Random(11);
     for round in 0..20 {
-        let test = test([every("s", 5), Schedule::cron("c", "*/7 * * * *").unwrap().worker("nothing").missed(Missed::Replay(10))]);
+        let test = test([
+            every("s", 5),
+            Schedule::cron("c", "*/7 * * * *")
+                .unwrap()
+                .worker("nothing")
+                .missed(Missed::Replay(10)),
+        ]);
         for _ in 0..100 {
             let by = Duration::from_secs(random.below(6 * 3_600));
             match random.below(3) {
                 0 => drop(test.set_clock_back(by)),
                 _ => drop(test.sleep_laptop(by)),
             }
-            // Registered again and again, now and then with another rule, so that next slots are computed anew, and anchors too.
+            // Registered again and again, now and then with another rule, so that next slots are
+            // computed anew, and anchors too.
             if random.below(8) == 0 {
                 let minutes = [5, 10][usize::try_from(random.below(2)).unwrap()];
                 test.add_schedule(&every("s", minutes)).unwrap();
-                test.add_schedule(&Schedule::cron("c", &format!("*/{minutes} * * * *")).unwrap().worker("nothing")).unwrap();
+                test.add_schedule(
+                    &Schedule::cron("c", &format!("*/{minutes} * * * *"))
+                        .unwrap()
+                        .worker("nothing"),
+                )
+                .unwrap();
             }
         }
         for name in ["s", "c"] {
@@ -257,26 +344,44 @@ fn a_device_that_starts_in_1970_goes_on_where_it_was_when_its_clock_is_set() {
 
 #[test]
 fn summer_time_makes_and_loses_no_slot() {
-    let berlin =
-        |name: &str, expression: &str| Schedule::cron(name, expression).unwrap().worker("nothing").time_zone("Europe/Berlin").unwrap();
+    let berlin = |name: &str, expression: &str| {
+        Schedule::cron(name, expression)
+            .unwrap()
+            .worker("nothing")
+            .time_zone("Europe/Berlin")
+            .unwrap()
+    };
     let test = test([berlin("fixed", "30 2 * * *"), berlin("hourly", "0 * * * *")]);
     // 02:30 does not exist on March 29, and comes twice on October 25.
-    for (day, fixed, hours) in [("2026-03-29", "29 01:00 enqueued", 23), ("2026-10-25", "25 00:30 enqueued", 25)] {
-        test.clock().set(at(&format!("{day}T00:00:00{}", if hours == 23 { "+01:00" } else { "+02:00" })) - Duration::from_millis(1));
+    for (day, fixed, hours) in
+        [("2026-03-29", "29 01:00 enqueued", 23), ("2026-10-25", "25 00:30 enqueued", 25)]
+    {
+        test.clock().set(
+            at(&format!("{day}T00:00:00{}", if hours == 23 { "+01:00" } else { "+02:00" }))
+                - Duration::from_millis(1),
+        );
         test.drain();
         let midnight = test.now().as_millis();
         test.run_for(hours * HOUR);
         assert_eq!(ledger(&test, "fixed").last().unwrap(), fixed);
-        let fired = test.fires("hourly", 100).unwrap().iter().filter(|row| row.slot > midnight).count();
+        let fired =
+            test.fires("hourly", 100).unwrap().iter().filter(|row| row.slot > midnight).count();
         assert_eq!(fired, usize::try_from(hours).unwrap());
     }
 }
 
-// --- schedules that change ----------------------------------------------------------------------------------------------------------------
+// --- schedules that change
+// ----------------------------------------------------------------------------------------------------------------
 
 /// Opens the file as an app with these schedules.
-fn app(file: &std::path::Path, clock: &ManualClock, schedules: impl IntoIterator<Item = Schedule>) -> TestVerger {
-    let builder = schedules.into_iter().fold(Verger::builder(file).without_built_ins().worker(Nothing), Builder::schedule);
+fn app(
+    file: &std::path::Path,
+    clock: &ManualClock,
+    schedules: impl IntoIterator<Item = Schedule>,
+) -> TestVerger {
+    let builder = schedules
+        .into_iter()
+        .fold(Verger::builder(file).without_built_ins().worker(Nothing), Builder::schedule);
     TestVerger::open(builder, clock).unwrap()
 }
 
@@ -286,7 +391,8 @@ fn a_new_schedule_never_backfills_and_an_unchanged_one_keeps_its_next_slot() {
     let (file, clock) = (folder.path().join("app.db"), ManualClock::at(TestVerger::START));
     let next = next_of(&app(&file, &clock, [every("s", 5), daily("d")]), "s");
     clock.advance(4 * MINUTE);
-    let test = app(&file, &clock, [every("s", 5).args(json!({"a": 1})).missed(Missed::Skip), daily("d")]);
+    let test =
+        app(&file, &clock, [every("s", 5).args(json!({"a": 1})).missed(Missed::Skip), daily("d")]);
     assert_eq!(next_of(&test, "s"), next, "other settings do not move it either");
     drop(test);
     clock.advance(10 * DAY);
@@ -325,7 +431,10 @@ fn a_schedule_removed_and_added_again_makes_no_slot_twice() {
     assert!(!test.remove_schedule("s").unwrap());
     test.add_schedule(&hourly).unwrap();
     test.run_for(3 * HOUR);
-    assert_eq!(ledger(&test, "s"), ["01 01:00 enqueued", "01 02:00 enqueued", "01 03:00 enqueued", "01 04:00 enqueued"]);
+    assert_eq!(
+        ledger(&test, "s"),
+        ["01 01:00 enqueued", "01 02:00 enqueued", "01 03:00 enqueued", "01 04:00 enqueued"]
+    );
     assert_eq!(jobs(&test, "s").len(), 4);
 }
 
@@ -390,19 +499,28 @@ fn at_each_start_a_schedule_for_the_start_runs_once() {
     let test = app(&file, &clock, []);
     test.pause_schedule("s").unwrap();
     test.drain();
-    assert_eq!(ledger(&test, "s"), ["01 00:00 enqueued", "02 00:00 enqueued", "02 00:00 enqueued", "02 00:00 skipped paused"]);
+    assert_eq!(
+        ledger(&test, "s"),
+        ["01 00:00 enqueued", "02 00:00 enqueued", "02 00:00 enqueued", "02 00:00 skipped paused"]
+    );
 }
 
-// --- overlap, jitter ----------------------------------------------------------------------------------------------------------------------
+// --- overlap, jitter
+// ----------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_slot_that_falls_into_an_unfinished_job_is_suppressed_or_not() {
     let snoozing = || every("s", 5).args(json!({"snooze": 720}));
     let test = test([snoozing()]);
     test.run_for(15 * MINUTE);
-    assert_eq!(ledger(&test, "s"), ["01 00:05 enqueued", "01 00:10 skipped overlap", "01 00:15 skipped overlap"]);
+    assert_eq!(
+        ledger(&test, "s"),
+        ["01 00:05 enqueued", "01 00:10 skipped overlap", "01 00:15 skipped overlap"]
+    );
 
-    let test = TestVerger::with(|builder| builder.worker(Nothing).schedule(snoozing().overlap(Overlap::Allow)));
+    let test = TestVerger::with(|builder| {
+        builder.worker(Nothing).schedule(snoozing().overlap(Overlap::Allow))
+    });
     test.run_for(15 * MINUTE);
     assert_eq!(ledger(&test, "s"), ["01 00:05 enqueued", "01 00:10 enqueued", "01 00:15 enqueued"]);
 }
@@ -413,8 +531,14 @@ fn the_jobs_of_one_replay_do_not_suppress_each_other_but_an_older_one_does() {
     let test = test([replay("s"), replay("busy").args(json!({"snooze": 36_000}))]);
     test.run_for(5 * MINUTE);
     test.sleep_laptop(15 * MINUTE);
-    assert_eq!(ledger(&test, "s")[1..], ["01 00:10 enqueued", "01 00:15 enqueued", "01 00:20 enqueued"]);
-    assert_eq!(ledger(&test, "busy")[1..], ["01 00:10 skipped overlap", "01 00:15 skipped overlap", "01 00:20 skipped overlap"]);
+    assert_eq!(
+        ledger(&test, "s")[1..],
+        ["01 00:10 enqueued", "01 00:15 enqueued", "01 00:20 enqueued"]
+    );
+    assert_eq!(
+        ledger(&test, "busy")[1..],
+        ["01 00:10 skipped overlap", "01 00:15 skipped overlap", "01 00:20 skipped overlap"]
+    );
 }
 
 #[test]
@@ -423,7 +547,10 @@ fn jitter_is_stable_for_a_name_within_its_bound_and_differs_between_names() {
         let names: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();
         let test = test(names.iter().map(|name| daily(name).jitter(HOUR)));
         test.run_for(days * DAY);
-        names.iter().map(|name| jobs(&test, name).last().map(|job| job.due_at - job.slot.unwrap()).unwrap()).collect()
+        names
+            .iter()
+            .map(|name| jobs(&test, name).last().map(|job| job.due_at - job.slot.unwrap()).unwrap())
+            .collect()
     };
     let (one, two) = (offsets(1), offsets(2));
     assert_eq!(one, two);
@@ -434,7 +561,8 @@ fn jitter_is_stable_for_a_name_within_its_bound_and_differs_between_names() {
     assert!(different.len() > 15);
 }
 
-// --- run now ------------------------------------------------------------------------------------------------------------------------------
+// --- run now
+// ------------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn run_now_makes_a_job_outside_the_slots_and_never_moves_the_next() {
@@ -446,9 +574,14 @@ fn run_now_makes_a_job_outside_the_slots_and_never_moves_the_next() {
     assert!(!test.run_schedule_now("s").unwrap().unwrap().existing);
     assert_eq!(next_of(&test, "s"), next);
     test.drain();
-    let [slot, asked] = &test.fires("s", 10).unwrap()[..] else { panic!("{:?}", ledger(&test, "s")) };
+    let [slot, asked] = &test.fires("s", 10).unwrap()[..] else {
+        panic!("{:?}", ledger(&test, "s"))
+    };
     // The job someone asked for was unfinished when the slot fell due.
-    assert_eq!((line(slot), line(asked)), ("01 03:00 enqueued run-now".into(), "01 03:00 skipped overlap".into()));
+    assert_eq!(
+        (line(slot), line(asked)),
+        ("01 03:00 enqueued run-now".into(), "01 03:00 skipped overlap".into())
+    );
     test.clock().advance(HOUR);
     test.pause_schedule("s").unwrap();
     assert!(!test.run_schedule_now("s").unwrap().unwrap().existing, "paused or not");
@@ -460,17 +593,42 @@ fn run_now_makes_a_job_outside_the_slots_and_never_moves_the_next() {
     assert_eq!(busy.id, jobs(&test, "busy")[0].id);
 }
 
-// --- what is broken stays alone -----------------------------------------------------------------------------------------------------------
+// --- what is broken stays alone
+// -----------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_broken_schedule_says_so_and_the_others_go_on() {
     let broken: [(&str, &str, &str); 6] = [
-        ("worker", "UPDATE verger_schedules SET worker = 'gone' WHERE name = 'a'", "worker: no worker is named `gone`"),
-        ("expression", "UPDATE verger_schedules SET expression = '0 25 * * *' WHERE name = 'a'", "unreadable: its stored expression"),
-        ("zone", "UPDATE verger_schedules SET timezone = 'Europe/Berin' WHERE name = 'a'", "unreadable: its stored time zone"),
-        ("priority", "UPDATE verger_schedules SET priority = 3000 WHERE name = 'a'", "worker: a job for worker `nothing`"),
-        ("attempts", "UPDATE verger_schedules SET max_attempts = -1 WHERE name = 'a'", "worker: a job for worker `nothing`"),
-        ("queue", "UPDATE verger_schedules SET queue = '' WHERE name = 'a'", "worker: a job for worker `nothing`"),
+        (
+            "worker",
+            "UPDATE verger_schedules SET worker = 'gone' WHERE name = 'a'",
+            "worker: no worker is named `gone`",
+        ),
+        (
+            "expression",
+            "UPDATE verger_schedules SET expression = '0 25 * * *' WHERE name = 'a'",
+            "unreadable: its stored expression",
+        ),
+        (
+            "zone",
+            "UPDATE verger_schedules SET timezone = 'Europe/Berin' WHERE name = 'a'",
+            "unreadable: its stored time zone",
+        ),
+        (
+            "priority",
+            "UPDATE verger_schedules SET priority = 3000 WHERE name = 'a'",
+            "worker: a job for worker `nothing`",
+        ),
+        (
+            "attempts",
+            "UPDATE verger_schedules SET max_attempts = -1 WHERE name = 'a'",
+            "worker: a job for worker `nothing`",
+        ),
+        (
+            "queue",
+            "UPDATE verger_schedules SET queue = '' WHERE name = 'a'",
+            "worker: a job for worker `nothing`",
+        ),
     ];
     for (case, sql, expected) in broken {
         let test = test([daily("a"), daily("b")]);
@@ -530,23 +688,44 @@ fn schedules_are_registered_all_or_none() {
     for (schedules, expected) in bad {
         let builder = Verger::builder(&file).without_built_ins().worker(Nothing);
         let error = schedules.into_iter().fold(builder, Builder::schedule).open().unwrap_err();
-        assert!(matches!(error, OpenError::Schedule(_)) && error.to_string().contains(expected), "{error}");
+        assert!(
+            matches!(error, OpenError::Schedule(_)) && error.to_string().contains(expected),
+            "{error}"
+        );
         let verger = Verger::builder(&file).without_built_ins().open().unwrap();
         assert!(verger.schedules().unwrap().is_empty(), "{expected}");
     }
     assert!(matches!(Schedule::cron("", "* * * * *"), Err(ScheduleError::Invalid { .. })));
     assert!(matches!(Schedule::every("s", Duration::ZERO), Err(ScheduleError::Expression { .. })));
     assert!(matches!(Schedule::every("s", Duration::MAX), Err(ScheduleError::Expression { .. })));
-    assert!(daily("s").time_zone("Europe/Berin").unwrap_err().to_string().contains("Europe/Berlin"));
+    assert!(
+        daily("s").time_zone("Europe/Berin").unwrap_err().to_string().contains("Europe/Berlin")
+    );
 }
 
 #[test]
 fn instants_at_the_ends_of_time_do_no_harm() {
-    for now in [i64::MIN, i64::MIN + 1, -8_334_632_851_200_000 * 1_000, 0, 4_133_980_800_000, i64::MAX - 1, i64::MAX] {
+    for now in [
+        i64::MIN,
+        i64::MIN + 1,
+        -8_334_632_851_200_000 * 1_000,
+        0,
+        4_133_980_800_000,
+        i64::MAX - 1,
+        i64::MAX,
+    ] {
         let clock = ManualClock::at(Timestamp::from_millis(now));
-        let schedules =
-            [daily("d"), every("e", 5), every("r", 5).missed(Missed::Replay(100)).jitter(Duration::MAX).start_deadline(Duration::MAX)];
-        let builder = schedules.into_iter().fold(Verger::in_memory().without_built_ins().worker(Nothing), Builder::schedule);
+        let schedules = [
+            daily("d"),
+            every("e", 5),
+            every("r", 5)
+                .missed(Missed::Replay(100))
+                .jitter(Duration::MAX)
+                .start_deadline(Duration::MAX),
+        ];
+        let builder = schedules
+            .into_iter()
+            .fold(Verger::in_memory().without_built_ins().worker(Nothing), Builder::schedule);
         let test = TestVerger::open(builder, &clock).unwrap();
         for other in [i64::MIN, 0, TestVerger::START.as_millis(), i64::MAX] {
             clock.set(Timestamp::from_millis(other));
@@ -556,20 +735,37 @@ fn instants_at_the_ends_of_time_do_no_harm() {
     }
 }
 
-// --- why ----------------------------------------------------------------------------------------------------------------------------------
+// --- why
+// ----------------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_ledger_answers_why_it_did_or_did_not_run() {
-    let test = test([daily("s"), every("busy", 720).args(json!({"snooze": 90_000})), daily("late").start_deadline(HOUR)]);
+    let test = test([
+        daily("s"),
+        every("busy", 720).args(json!({"snooze": 90_000})),
+        daily("late").start_deadline(HOUR),
+    ]);
     let says = |schedule: &str, instant: &str, expected: &str| {
         let sentence = test.explain(schedule, at(instant)).unwrap();
         assert_eq!(sentence, expected, "{schedule} at {instant}");
     };
     let rule = "`0 3 * * *` (at 03:00 every day, UTC)";
-    says("unknown", "2026-01-01T03:00:00Z", "There is no schedule `unknown`, and there is no line of it in the ledger.");
-    says("s", "2026-01-01T03:00:00Z", &format!("2026-01-01T03:00:00Z is still to come: it is a slot of {rule}."));
+    says(
+        "unknown",
+        "2026-01-01T03:00:00Z",
+        "There is no schedule `unknown`, and there is no line of it in the ledger.",
+    );
+    says(
+        "s",
+        "2026-01-01T03:00:00Z",
+        &format!("2026-01-01T03:00:00Z is still to come: it is a slot of {rule}."),
+    );
     test.run_for(DAY);
-    says("s", "2026-01-01T03:00:00Z", "2026-01-01T03:00:00Z made job 2 on time, which is completed.");
+    says(
+        "s",
+        "2026-01-01T03:00:00Z",
+        "2026-01-01T03:00:00Z made job 2 on time, which is completed.",
+    );
     says(
         "busy",
         "2026-01-02T00:00:00Z",
@@ -578,7 +774,9 @@ fn the_ledger_answers_why_it_did_or_did_not_run() {
     says(
         "s",
         "2026-01-01T04:00:00Z",
-        &format!("2026-01-01T04:00:00Z is no slot of {rule}: the one before it is 2026-01-01T03:00:00Z, the next is 2026-01-02T03:00:00Z."),
+        &format!(
+            "2026-01-01T04:00:00Z is no slot of {rule}: the one before it is 2026-01-01T03:00:00Z, the next is 2026-01-02T03:00:00Z."
+        ),
     );
     says(
         "s",
@@ -588,7 +786,11 @@ fn the_ledger_answers_why_it_did_or_did_not_run() {
         ),
     );
     test.clock().advance(3 * DAY + 12 * HOUR);
-    says("s", "2026-01-03T03:00:00Z", "2026-01-03T03:00:00Z is due and was not looked at yet: nothing has ticked since.");
+    says(
+        "s",
+        "2026-01-03T03:00:00Z",
+        "2026-01-03T03:00:00Z is due and was not looked at yet: nothing has ticked since.",
+    );
     test.drain();
     let job = jobs(&test, "s").last().unwrap().id;
     says(
@@ -619,7 +821,9 @@ fn the_ledger_answers_why_it_did_or_did_not_run() {
     says(
         "s",
         "2026-01-06T03:00:00Z",
-        &format!("2026-01-06T03:00:00Z is still to come: it is a slot of {rule}, but the schedule is paused."),
+        &format!(
+            "2026-01-06T03:00:00Z is still to come: it is a slot of {rule}, but the schedule is paused."
+        ),
     );
     test.run_for(DAY);
     says("s", "2026-01-06T03:00:00Z", "2026-01-06T03:00:00Z made no job: the schedule was paused.");
@@ -627,13 +831,23 @@ fn the_ledger_answers_why_it_did_or_did_not_run() {
     says(
         "s",
         "2026-01-06T12:00:00Z",
-        &format!("2026-01-06T12:00:00Z is no slot: someone asked for a run, which made job {asked}, which is available."),
+        &format!(
+            "2026-01-06T12:00:00Z is no slot: someone asked for a run, which made job {asked}, which is available."
+        ),
     );
     test.sql("DELETE FROM verger_jobs WHERE id = 2");
-    says("s", "2026-01-01T03:00:00Z", "2026-01-01T03:00:00Z made job 2 on time, which is no longer kept.");
+    says(
+        "s",
+        "2026-01-01T03:00:00Z",
+        "2026-01-01T03:00:00Z made job 2 on time, which is no longer kept.",
+    );
     test.remove_schedule("s").unwrap();
     says("s", "2026-01-06T03:00:00Z", "2026-01-06T03:00:00Z made no job: the schedule was paused.");
-    says("s", "2026-01-02T04:00:00Z", "There is no schedule `s` any more, and the ledger has no line of it for 2026-01-02T04:00:00Z.");
+    says(
+        "s",
+        "2026-01-02T04:00:00Z",
+        "There is no schedule `s` any more, and the ledger has no line of it for 2026-01-02T04:00:00Z.",
+    );
     let line = test.fires("busy", 1).unwrap()[0].explain();
     assert!(line.ends_with("forbids overlap."), "{line}");
 }
@@ -648,9 +862,15 @@ fn schedules_can_be_changed_from_another_thread_while_it_ticks() {
         scope.spawn(move || {
             for n in 0..100 {
                 let name = format!("s{}", n % 5);
-                let done = other.add_schedule(&every(&name, 5 + n % 3)).and_then(|()| other.pause_schedule(&name)).and_then(|_| {
-                    other.resume_schedule(&name).and_then(|_| other.run_schedule_now(&name)).and_then(|_| other.remove_schedule(&name))
-                });
+                let done = other
+                    .add_schedule(&every(&name, 5 + n % 3))
+                    .and_then(|()| other.pause_schedule(&name))
+                    .and_then(|_| {
+                        other
+                            .resume_schedule(&name)
+                            .and_then(|_| other.run_schedule_now(&name))
+                            .and_then(|_| other.remove_schedule(&name))
+                    });
                 if let Err(error) = done {
                     errors.lock().unwrap().push(error.to_string());
                 }
@@ -664,7 +884,8 @@ fn schedules_can_be_changed_from_another_thread_while_it_ticks() {
     assert_eq!(*verger.lock().unwrap(), Vec::<String>::new());
 }
 
-/// `VERGER_LONG=1 cargo test --release --test schedules simulated -- --nocapture` lives through a year and prints how long it took.
+/// `VERGER_LONG=1 cargo test --release --test schedules simulated -- --nocapture` lives through a
+/// year and prints how long it took.
 #[test]
 fn a_simulated_year_of_a_five_minute_schedule_takes_seconds() {
     let long = std::env::var_os("VERGER_LONG").is_some();

@@ -12,8 +12,8 @@ use serde_json::json;
 use verger::testing::{ManualClock, TestVerger, WorkerTest};
 use verger::verger_worker::Outcome;
 use verger::{
-    Clock as _, Grant, JobState, OpenError, PerformError, PluginError, Schedule, Verger, assert_audited, assert_enqueued, refute_audited,
-    refute_enqueued,
+    Clock as _, Grant, JobState, OpenError, PerformError, PluginError, Schedule, Verger,
+    assert_audited, assert_enqueued, refute_audited, refute_enqueued,
 };
 
 const START: verger::Timestamp = TestVerger::START;
@@ -28,9 +28,13 @@ fn stopped(work: impl FnOnce()) -> String {
 #[test]
 fn an_assertion_that_fails_lists_what_there_is() {
     let test = common::puppet();
-    assert_eq!(stopped(|| drop(assert_enqueued!(test))).lines().last(), Some("there are: no jobs at all"));
+    assert_eq!(
+        stopped(|| drop(assert_enqueued!(test))).lines().last(),
+        Some("there are: no jobs at all")
+    );
     test.enqueue(job(json!([["now"]])).queue("slow").after(Duration::from_secs(60))).unwrap();
-    let text = stopped(|| drop(assert_enqueued!(test, worker: "puppet", args: json!({"do": [["trap"]]}))));
+    let text =
+        stopped(|| drop(assert_enqueued!(test, worker: "puppet", args: json!({"do": [["trap"]]}))));
     for phrase in [
         "no job is JobMatch",
         "trap",
@@ -40,18 +44,25 @@ fn an_assertion_that_fails_lists_what_there_is() {
         assert!(text.contains(phrase), "{text}");
     }
     assert!(stopped(|| refute_enqueued!(test, queue: "slow")).contains("a job is JobMatch"));
-    assert!(stopped(|| drop(assert_audited!(test, action: "a.b"))).contains("no audit rows at all"));
+    assert!(
+        stopped(|| drop(assert_audited!(test, action: "a.b"))).contains("no audit rows at all")
+    );
     common::answers(&test, json!([["audit", [{"action": "thing.made", "metadata": "{\"n\":1}"}]]]));
-    let text = stopped(|| drop(assert_audited!(test, action: "thing.made", metadata: json!({"n": 2}))));
+    let text =
+        stopped(|| drop(assert_audited!(test, action: "thing.made", metadata: json!({"n": 2}))));
     assert!(text.contains(r#""action":"thing.made""#) && text.contains(r#"{\"n\":1}"#), "{text}");
-    assert!(stopped(|| refute_audited!(test, worker: "puppet")).contains("an audit row is AuditMatch"));
+    assert!(
+        stopped(|| refute_audited!(test, worker: "puppet")).contains("an audit row is AuditMatch")
+    );
     refute_audited!(test, organization: "o1");
 }
 
 #[test]
 fn a_job_matches_by_any_of_its_fields_while_it_is_unfinished() {
     let test = common::puppet();
-    let enqueued = test.enqueue(job(json!([])).queue("slow").priority(2).at(START + Duration::from_secs(9))).unwrap();
+    let enqueued = test
+        .enqueue(job(json!([])).queue("slow").priority(2).at(START + Duration::from_secs(9)))
+        .unwrap();
     let found = assert_enqueued!(
         test, worker: "puppet", args: json!({}), queue: "slow", priority: 2, at: START + Duration::from_secs(9), state: JobState::Scheduled,
     );
@@ -81,8 +92,13 @@ fn args_make_the_journey_through_json() {
 
 #[test]
 fn time_jumps_from_due_instant_to_due_instant() {
-    let schedule = Schedule::every("hourly", Duration::from_secs(3_600)).unwrap().worker("puppet").args(json!({"do": [["now"]]}));
-    let test = TestVerger::with(|builder| common::Kind::Component.add(builder, common::grant()).schedule(schedule));
+    let schedule = Schedule::every("hourly", Duration::from_secs(3_600))
+        .unwrap()
+        .worker("puppet")
+        .args(json!({"do": [["now"]]}));
+    let test = TestVerger::with(|builder| {
+        common::Kind::Component.add(builder, common::grant()).schedule(schedule)
+    });
     let report = test.run_for(Duration::from_secs(86_400));
     assert_eq!((report.fired.len(), report.attempts.len()), (24, 24));
     assert_eq!(report.next_wake_at, Some(START + Duration::from_secs(25 * 3_600)));
@@ -99,7 +115,10 @@ fn time_jumps_from_due_instant_to_due_instant() {
 fn two_vergers_share_a_file_and_a_clock() {
     let folder = tempfile::tempdir().unwrap();
     let (file, clock) = (folder.path().join("app.db"), ManualClock::at(START));
-    let open = || TestVerger::open(common::Kind::Native.add(Verger::builder(&file), common::grant()), &clock).unwrap();
+    let open = || {
+        TestVerger::open(common::Kind::Native.add(Verger::builder(&file), common::grant()), &clock)
+            .unwrap()
+    };
     let (one, two) = (open(), open());
     let before = one.everything();
     two.enqueue(job(json!([])).after(Duration::from_secs(5))).unwrap();
@@ -111,8 +130,12 @@ fn two_vergers_share_a_file_and_a_clock() {
 #[test]
 fn a_failing_statement_of_the_test_says_which() {
     let test = TestVerger::new();
-    assert!(stopped(|| test.sql("CREATE TABEL x (id)")).contains("CREATE TABEL x (id): near \"TABEL\""));
-    assert!(stopped(|| drop(test.rows("SELECT * FROM nowhere"))).contains("no such table: nowhere"));
+    assert!(
+        stopped(|| test.sql("CREATE TABEL x (id)")).contains("CREATE TABEL x (id): near \"TABEL\"")
+    );
+    assert!(
+        stopped(|| drop(test.rows("SELECT * FROM nowhere"))).contains("no such table: nowhere")
+    );
     assert!(stopped(|| drop(test.one::<String>("SELECT 1"))).starts_with("SELECT 1: "));
     assert!(
         stopped(|| drop(TestVerger::with(|builder| builder.component("x.wasm", vec![0]))))
@@ -140,26 +163,55 @@ fn a_worker_is_tested_with_no_app_around_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("puppet.wasm");
     std::fs::write(&file, PUPPET).unwrap();
-    for worker in [WorkerTest::file(&file), WorkerTest::component("puppet.wasm", PUPPET), WorkerTest::native(Marionette)] {
-        let worker = worker.sql(TABLES).capability("echo", |_| Ok(json!("echo"))).at(START + Duration::from_secs(1)).open().unwrap();
+    for worker in [
+        WorkerTest::file(&file),
+        WorkerTest::component("puppet.wasm", PUPPET),
+        WorkerTest::native(Marionette),
+    ] {
+        let worker = worker
+            .sql(TABLES)
+            .capability("echo", |_| Ok(json!("echo")))
+            .at(START + Duration::from_secs(1))
+            .open()
+            .unwrap();
         assert_eq!((worker.name(), worker.workers()), ("puppet", vec!["puppet".to_string()]));
         let performed = worker.perform(steps());
         assert_eq!(performed.result()[4], json!({"ok": "\"echo\""}));
         assert_eq!(performed.result()[5], json!({"ok": START.as_millis() + 1_000}));
         assert_eq!(performed.rows_changed, 2);
-        assert_eq!(worker.rows("SELECT name FROM things"), [json!({"name": "a"}), json!({"name": "b"})]);
-        assert_eq!(performed.audit.iter().map(|row| row.action.as_str()).collect::<Vec<_>>(), ["thing.made", "thing.seen"]);
-        assert_eq!((performed.events[0].topic.as_str(), &performed.events[0].payload), ("made", &json!({"n": 2})));
-        let lines: Vec<_> = performed.logs.iter().filter(|line| line.target == "verger::worker").collect();
-        assert_eq!((lines[0].message.as_str(), lines[0].fields["worker"].as_str()), ("two of them", "puppet"));
+        assert_eq!(
+            worker.rows("SELECT name FROM things"),
+            [json!({"name": "a"}), json!({"name": "b"})]
+        );
+        assert_eq!(
+            performed.audit.iter().map(|row| row.action.as_str()).collect::<Vec<_>>(),
+            ["thing.made", "thing.seen"]
+        );
+        assert_eq!(
+            (performed.events[0].topic.as_str(), &performed.events[0].payload),
+            ("made", &json!({"n": 2}))
+        );
+        let lines: Vec<_> =
+            performed.logs.iter().filter(|line| line.target == "verger::worker").collect();
+        assert_eq!(
+            (lines[0].message.as_str(), lines[0].fields["worker"].as_str()),
+            ("two of them", "puppet")
+        );
 
         // The rows are there already: it fails, and shows nothing of what it tried.
         let failed = worker.perform(
             json!({"do": [["audit", [{"action": "thing.made"}]], ["must", ["execute", "INSERT INTO things (id) VALUES (1)", []]]]}),
         );
-        assert!(failed.error().contains("UNIQUE constraint failed: things.id"), "{}", failed.error());
+        assert!(
+            failed.error().contains("UNIQUE constraint failed: things.id"),
+            "{}",
+            failed.error()
+        );
         assert!(failed.audit.is_empty() && failed.events.is_empty());
-        assert!(stopped(|| drop(failed.result().clone())).contains("the attempt failed: worker `puppet` failed"));
+        assert!(
+            stopped(|| drop(failed.result().clone()))
+                .contains("the attempt failed: worker `puppet` failed")
+        );
         assert!(stopped(|| drop(performed.error())).contains("did not fail"));
 
         // It is a Verger too.
@@ -171,11 +223,22 @@ fn a_worker_is_tested_with_no_app_around_it() {
 
 #[test]
 fn a_worker_under_test_has_the_grant_it_is_given() {
-    let read_only = WorkerTest::component("puppet.wasm", PUPPET).grant(Grant::new().read("things")).sql(TABLES).open().unwrap();
+    let read_only = WorkerTest::component("puppet.wasm", PUPPET)
+        .grant(Grant::new().read("things"))
+        .sql(TABLES)
+        .open()
+        .unwrap();
     let performed = read_only.perform(json!({"do": [["query", "SELECT count(*) FROM things", []], ["execute", "DELETE FROM things", []]]}));
-    assert_eq!((&performed.result()[0], &performed.result()[1]["err"]), (&json!({"ok": [[0]]}), &json!("denied")));
+    assert_eq!(
+        (&performed.result()[0], &performed.result()[1]["err"]),
+        (&json!({"ok": [[0]]}), &json!("denied"))
+    );
     let declared = WorkerTest::component("puppet.wasm", PUPPET).sql(TABLES).open().unwrap();
-    assert_eq!(declared.perform(json!({"do": [["query", "SELECT count(*) FROM withheld", []]]})).result()[0], json!({"ok": [[0]]}));
+    assert_eq!(
+        declared.perform(json!({"do": [["query", "SELECT count(*) FROM withheld", []]]})).result()
+            [0],
+        json!({"ok": [[0]]})
+    );
 }
 
 #[test]
@@ -184,5 +247,7 @@ fn a_component_that_is_no_worker_is_refused_by_the_harness_too() {
     assert!(matches!(error, OpenError::Worker(PluginError::CoreModule { .. })), "{error:?}");
     let error = WorkerTest::file("no/such/worker.wasm").open().unwrap_err();
     assert!(error.to_string().contains("no/such/worker.wasm"), "{error}");
-    assert!(stopped(|| drop(WorkerTest::native(Marionette).sql("CREATE").open())).contains("CREATE: "));
+    assert!(
+        stopped(|| drop(WorkerTest::native(Marionette).sql("CREATE").open())).contains("CREATE: ")
+    );
 }

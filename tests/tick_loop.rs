@@ -1,7 +1,13 @@
 //! The loop on a thread: what wakes it, how soon, what a sleeping one costs, and how it is stopped.
 //!
-//! Bounds on time are those the loop promises plus what a busy machine may add; the medians are printed.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at the first surprise")]
+//! Bounds on time are those the loop promises plus what a busy machine may add; the medians are
+//! printed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,7 +16,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
-use verger::{Builder, Clock, Grant, Job, JobFilter, JobState, LoopError, NewJob, Schedule, SystemClock, Verger};
+use verger::{
+    Builder, Clock, Grant, Job, JobFilter, JobState, LoopError, NewJob, Schedule, SystemClock,
+    Verger,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -29,7 +38,12 @@ impl Worker for Tell {
         Manifest::new("tell", "1.0.0")
     }
 
-    fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        _: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
         let _ = self.0.send((Instant::now(), thread.to_string_lossy().into_owned()));
         Ok(Outcome::Done)
@@ -44,7 +58,12 @@ impl Worker for Stay {
         Manifest::new("stay", "1.0.0")
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let _ = self.0.send(());
         if let Some(deaf) = args.as_map().get("deaf").and_then(|deaf| deaf.as_u64()) {
             std::thread::sleep(Duration::from_millis(deaf));
@@ -83,7 +102,8 @@ fn eventually(holds: impl Fn() -> bool) -> Duration {
     begun.elapsed()
 }
 
-// --- clocks -------------------------------------------------------------------------------------------------------------------------------
+// --- clocks
+// -------------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_jump_of_the_clock_is_noticed_within_a_second() {
@@ -109,7 +129,8 @@ fn a_jump_of_the_clock_is_noticed_within_a_second() {
     ticking.stop(LOOK).unwrap();
 }
 
-// --- what wakes it ------------------------------------------------------------------------------------------------------------------------
+// --- what wakes it
+// ------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn an_enqueue_in_this_process_starts_within_milliseconds() {
@@ -156,7 +177,8 @@ fn an_enqueue_from_elsewhere_starts_within_a_second() {
     let (builder, told) = telling(Verger::builder(&file));
     let ticking = builder.open().unwrap().start().unwrap();
     settle();
-    // As another process would: a Verger of its own on the same file, whose bell this loop does not hear.
+    // As another process would: a Verger of its own on the same file, whose bell this loop does not
+    // hear.
     let elsewhere = telling(Verger::builder(&file)).0.open().unwrap();
     for _ in 0..3 {
         let begun = Instant::now();
@@ -191,12 +213,17 @@ fn schedules_come_go_pause_and_run_now_on_a_live_loop() {
     ticking.stop(LOOK).unwrap();
 }
 
-// --- what it costs ------------------------------------------------------------------------------------------------------------------------
+// --- what it costs
+// ------------------------------------------------------------------------------------------------------------------------
 
 /// Size and time of the database and of its log.
 fn traces(file: &Path) -> Vec<(u64, std::time::SystemTime)> {
     let wal = file.with_file_name("app.db-wal");
-    [file, &wal].map(|file| std::fs::metadata(file).map(|meta| (meta.len(), meta.modified().unwrap())).unwrap()).to_vec()
+    [file, &wal]
+        .map(|file| {
+            std::fs::metadata(file).map(|meta| (meta.len(), meta.modified().unwrap())).unwrap()
+        })
+        .to_vec()
 }
 
 #[test]
@@ -204,7 +231,10 @@ fn an_idle_loop_writes_nothing_and_costs_next_to_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.db");
     let (builder, told) = telling(Verger::builder(&file));
-    let verger = builder.schedule(Schedule::every("daily", 24 * HOUR).unwrap().worker("tell")).open().unwrap();
+    let verger = builder
+        .schedule(Schedule::every("daily", 24 * HOUR).unwrap().worker("tell"))
+        .open()
+        .unwrap();
     let ticking = verger.start().unwrap();
     verger.enqueue(tell()).unwrap();
     let (_, thread) = told.recv_timeout(10 * LOOK).unwrap();
@@ -214,7 +244,10 @@ fn an_idle_loop_writes_nothing_and_costs_next_to_nothing() {
     std::thread::sleep(3 * LOOK);
     assert_eq!(traces(&file), before, "an idle loop writes nothing");
     if let (Some(before), Some(after)) = (used, processor_time(&thread)) {
-        println!("3 s of idling: {:?} of processor time, counted in steps of 10 ms", after - before);
+        println!(
+            "3 s of idling: {:?} of processor time, counted in steps of 10 ms",
+            after - before
+        );
         assert!(after - before <= 10 * MILLISECOND, "{:?}", after - before);
     }
     // And a tick by hand, with nothing due, writes nothing either.
@@ -233,13 +266,18 @@ fn processor_time(thread: &str) -> Option<Duration> {
     Some(10 * MILLISECOND * (ticks(11)? + ticks(12)?))
 }
 
-// --- how it is stopped --------------------------------------------------------------------------------------------------------------------
+// --- how it is stopped
+// --------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn stopping_gives_the_attempt_of_a_running_worker_back_within_the_bound() {
     let (began, begun) = channel();
     let puppet = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/puppet.wasm");
-    let builder = Verger::in_memory().without_built_ins().worker(Stay(began)).plugin(puppet).grant("puppet", Grant::as_declared());
+    let builder = Verger::in_memory()
+        .without_built_ins()
+        .worker(Stay(began))
+        .plugin(puppet)
+        .grant("puppet", Grant::as_declared());
     let verger = (*TestVerger::open(builder, &ManualClock::at(SystemClock.now())).unwrap()).clone();
     let looping = json!({"do": [["spin"]]});
     for (worker, args) in [("stay", json!({})), ("puppet", looping)] {
@@ -251,7 +289,11 @@ fn stopping_gives_the_attempt_of_a_running_worker_back_within_the_bound() {
             ticking.stop(bound).unwrap();
             assert!(stopping.elapsed() < bound + SLACK, "{worker}: {:?}", stopping.elapsed());
             let job = verger.job(job).unwrap().unwrap();
-            assert_eq!((job.state, job.attempt, job.errors.len()), (JobState::Available, 0, 0), "{worker}");
+            assert_eq!(
+                (job.state, job.attempt, job.errors.len()),
+                (JobState::Available, 0, 0),
+                "{worker}"
+            );
             assert!(verger.cancel(job.id).unwrap());
         }
     }
@@ -265,7 +307,12 @@ fn a_job_may_finish_within_the_bound() {
         fn manifest(&self) -> Manifest {
             Manifest::new("brief", "1.0.0")
         }
-        fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+        fn perform(
+            &self,
+            _: &Context<'_>,
+            _: Option<&Scope>,
+            _: &Args,
+        ) -> Result<Outcome, WorkerError> {
             self.0.send(()).unwrap();
             std::thread::sleep(200 * MILLISECOND);
             Ok(Outcome::Done)
@@ -278,7 +325,8 @@ fn a_job_may_finish_within_the_bound() {
     let second = verger.enqueue(NewJob::new("brief", json!({}))).unwrap().id;
     begun.recv_timeout(10 * LOOK).unwrap();
     ticking.stop(5 * LOOK).unwrap();
-    let states: Vec<_> = verger.jobs(&JobFilter::default(), 2).unwrap().iter().map(|job| job.state).collect();
+    let states: Vec<_> =
+        verger.jobs(&JobFilter::default(), 2).unwrap().iter().map(|job| job.state).collect();
     assert_eq!(states, [JobState::Available, JobState::Completed], "the second was not begun");
     assert_eq!(verger.job(second).unwrap().unwrap().attempt, 0);
 }

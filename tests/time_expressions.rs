@@ -1,11 +1,18 @@
 //! When schedules fire: what expressions mean, what is refused, and what clock changes do.
 //!
-//! The tables hold transitions that happened, worked out by hand from the IANA database. The property compares the library with a reference
-//! written here that knows nothing of its workings: it walks every minute, asks the zone for the local time, and applies crontab(5) and
-//! cron(8) to the letter. `VERGER_LONG=1 cargo test --release --test time_expressions -- --nocapture` runs it over 500 expressions, 20
-//! zones and 20 years, walking minutes by the day.
+//! The tables hold transitions that happened, worked out by hand from the IANA database. The
+//! property compares the library with a reference written here that knows nothing of its workings:
+//! it walks every minute, asks the zone for the local time, and applies crontab(5) and cron(8) to
+//! the letter. `VERGER_LONG=1 cargo test --release --test time_expressions -- --nocapture` runs it
+//! over 500 expressions, 20 zones and 20 years, walking minutes by the day.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +26,11 @@ const MINUTE: i64 = 60;
 const DAY: i64 = 86_400;
 
 fn at(text: &str) -> Timestamp {
-    Timestamp::from_millis(DateTime::parse_from_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}")).timestamp_millis())
+    Timestamp::from_millis(
+        DateTime::parse_from_rfc3339(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .timestamp_millis(),
+    )
 }
 
 fn cron(text: &str) -> Expression {
@@ -40,7 +51,8 @@ fn slots(text: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
     found
 }
 
-// --- what fields mean -------------------------------------------------------------------------------------------------------------------
+// --- what fields mean
+// -------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn sunday_is_0_and_7_and_every_weekday_is_its_own() {
@@ -82,7 +94,8 @@ fn sunday_is_0_and_7_and_every_weekday_is_its_own() {
     ];
     for (weekday, days) in table {
         let text = format!("0 12 * * {weekday}");
-        let expected: Vec<String> = days.iter().map(|day| format!("2026-02-{day:02}T12:00:00+00:00")).collect();
+        let expected: Vec<String> =
+            days.iter().map(|day| format!("2026-02-{day:02}T12:00:00+00:00")).collect();
         assert_eq!(slots(&text, "UTC", "2026-02-01T00:00:00Z", days.len()), expected, "{text}");
     }
 }
@@ -95,20 +108,50 @@ fn fields_mean_what_crontab_5_says() {
         ("*/20 * * * *", &["2026-01-01T00:20", "2026-01-01T00:40", "2026-01-01T01:00"]),
         ("*/45 * * * *", &["2026-01-01T00:45", "2026-01-01T01:00", "2026-01-01T01:45"]),
         ("*/90 * * * *", &["2026-01-01T01:00", "2026-01-01T02:00"]),
-        ("5-30/10 4 * * *", &["2026-01-01T04:05", "2026-01-01T04:15", "2026-01-01T04:25", "2026-01-02T04:05"]),
+        (
+            "5-30/10 4 * * *",
+            &["2026-01-01T04:05", "2026-01-01T04:15", "2026-01-01T04:25", "2026-01-02T04:05"],
+        ),
         ("23 0-23/2 * * *", &["2026-01-01T00:23", "2026-01-01T02:23"]),
         ("15 14 1 * *", &["2026-01-01T14:15", "2026-02-01T14:15"]),
         ("0 22 * * 1-5", &["2026-01-01T22:00", "2026-01-02T22:00", "2026-01-05T22:00"]),
         ("5 4 * * sun", &["2026-01-04T04:05", "2026-01-11T04:05"]),
-        ("1,2,5,9 0 * * *", &["2026-01-01T00:01", "2026-01-01T00:02", "2026-01-01T00:05", "2026-01-01T00:09", "2026-01-02T00:01"]),
-        ("0 0-4,8-12 * * *", &["2026-01-01T01:00", "2026-01-01T02:00", "2026-01-01T03:00", "2026-01-01T04:00", "2026-01-01T08:00"]),
+        (
+            "1,2,5,9 0 * * *",
+            &[
+                "2026-01-01T00:01",
+                "2026-01-01T00:02",
+                "2026-01-01T00:05",
+                "2026-01-01T00:09",
+                "2026-01-02T00:01",
+            ],
+        ),
+        (
+            "0 0-4,8-12 * * *",
+            &[
+                "2026-01-01T01:00",
+                "2026-01-01T02:00",
+                "2026-01-01T03:00",
+                "2026-01-01T04:00",
+                "2026-01-01T08:00",
+            ],
+        ),
         ("0 0 1 jan,JUL *", &["2026-07-01T00:00", "2027-01-01T00:00"]),
         ("0 0 1 nov-dec *", &["2026-11-01T00:00", "2026-12-01T00:00", "2027-11-01T00:00"]),
         ("  007\t\t09 * *   *  ", &["2026-01-01T09:07", "2026-01-02T09:07"]),
         ("0 0 29 2 *", &["2028-02-29T00:00", "2032-02-29T00:00"]),
         ("0 0 31 * *", &["2026-01-31T00:00", "2026-03-31T00:00", "2026-05-31T00:00"]),
         // Both day fields restricted: either.
-        ("30 4 1,15 * 5", &["2026-01-01T04:30", "2026-01-02T04:30", "2026-01-09T04:30", "2026-01-15T04:30", "2026-01-16T04:30"]),
+        (
+            "30 4 1,15 * 5",
+            &[
+                "2026-01-01T04:30",
+                "2026-01-02T04:30",
+                "2026-01-09T04:30",
+                "2026-01-15T04:30",
+                "2026-01-16T04:30",
+            ],
+        ),
         ("0 0 30 2 1", &["2026-02-02T00:00", "2026-02-09T00:00"]),
         ("0 0 1-31 * 1", &["2026-01-02T00:00", "2026-01-03T00:00"]),
         ("0 0 10,* * 1", &["2026-01-02T00:00", "2026-01-03T00:00"]),
@@ -126,12 +169,18 @@ fn fields_mean_what_crontab_5_says() {
     ];
     for (text, expected) in table {
         let found = slots(text, "UTC", from, expected.len());
-        let expected: Vec<String> = expected.iter().map(|slot| format!("{slot}:00+00:00")).collect();
+        let expected: Vec<String> =
+            expected.iter().map(|slot| format!("{slot}:00+00:00")).collect();
         assert_eq!(found, expected, "{text}");
     }
     assert_eq!(
         slots("*/25 59 23 31 12 *", "UTC", from, 4),
-        ["2026-12-31T23:59:00+00:00", "2026-12-31T23:59:25+00:00", "2026-12-31T23:59:50+00:00", "2027-12-31T23:59:00+00:00"]
+        [
+            "2026-12-31T23:59:00+00:00",
+            "2026-12-31T23:59:25+00:00",
+            "2026-12-31T23:59:50+00:00",
+            "2027-12-31T23:59:00+00:00"
+        ]
     );
 }
 
@@ -140,22 +189,38 @@ fn reboot_has_no_instant() {
     let reboot = cron("@reboot");
     assert!(reboot.is_reboot());
     assert!(!cron("@daily").is_reboot());
-    assert_eq!(reboot.next_after(at("2026-01-01T00:00:00Z"), Tz::UTC, at("2026-01-01T00:00:00Z")), None);
+    assert_eq!(
+        reboot.next_after(at("2026-01-01T00:00:00Z"), Tz::UTC, at("2026-01-01T00:00:00Z")),
+        None
+    );
 }
 
 #[test]
 fn a_slot_comes_strictly_after_to_the_millisecond() {
     let daily = cron("@daily");
     let midnight = at("2026-01-02T00:00:00Z");
-    let next = |millis| daily.next_after(Timestamp::from_millis(midnight.as_millis() + millis), Tz::UTC, midnight).unwrap();
+    let next = |millis| {
+        daily
+            .next_after(Timestamp::from_millis(midnight.as_millis() + millis), Tz::UTC, midnight)
+            .unwrap()
+    };
     assert_eq!(next(-1), midnight);
     assert_eq!(next(-999), midnight);
     assert_eq!(next(0), at("2026-01-03T00:00:00Z"));
     assert_eq!(next(1), at("2026-01-03T00:00:00Z"));
     let second = cron("* * * * * *");
-    assert_eq!(second.next_after(Timestamp::from_millis(500), Tz::UTC, midnight), Some(Timestamp::from_millis(1_000)));
-    assert_eq!(second.next_after(Timestamp::from_millis(999), Tz::UTC, midnight), Some(Timestamp::from_millis(1_000)));
-    assert_eq!(second.next_after(Timestamp::from_millis(1_000), Tz::UTC, midnight), Some(Timestamp::from_millis(2_000)));
+    assert_eq!(
+        second.next_after(Timestamp::from_millis(500), Tz::UTC, midnight),
+        Some(Timestamp::from_millis(1_000))
+    );
+    assert_eq!(
+        second.next_after(Timestamp::from_millis(999), Tz::UTC, midnight),
+        Some(Timestamp::from_millis(1_000))
+    );
+    assert_eq!(
+        second.next_after(Timestamp::from_millis(1_000), Tz::UTC, midnight),
+        Some(Timestamp::from_millis(2_000))
+    );
 }
 
 #[test]
@@ -167,7 +232,11 @@ fn the_ends_of_time_end_the_schedule() {
             let next = |millis| expression.next_after(Timestamp::from_millis(millis), zone, anchor);
             assert_eq!(next(i64::MAX), None, "{text}");
             assert_eq!(next(i64::MIN), None, "{text}: chrono cannot hold it");
-            assert_eq!(next(chrono::DateTime::<chrono::Utc>::MAX_UTC.timestamp_millis()), None, "{text}");
+            assert_eq!(
+                next(chrono::DateTime::<chrono::Utc>::MAX_UTC.timestamp_millis()),
+                None,
+                "{text}"
+            );
             let first = next(chrono::DateTime::<chrono::Utc>::MIN_UTC.timestamp_millis()).unwrap();
             assert_eq!(Some(first), next(-2 * DAY * 1_000), "{text}");
             assert!(first.as_millis() > -DAY * 1_000, "{text}: {first}");
@@ -175,25 +244,42 @@ fn the_ends_of_time_end_the_schedule() {
         }
     }
     let last = at("2100-12-31T23:59:00Z");
-    assert_eq!(cron("* * * * *").next_after(at("2100-12-31T23:58:30Z"), Tz::UTC, anchor), Some(last));
+    assert_eq!(
+        cron("* * * * *").next_after(at("2100-12-31T23:58:30Z"), Tz::UTC, anchor),
+        Some(last)
+    );
     assert_eq!(cron("* * * * *").next_after(last, Tz::UTC, anchor), None);
 }
 
-// --- intervals --------------------------------------------------------------------------------------------------------------------------
+// --- intervals
+// --------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn an_interval_counts_from_its_anchor_without_drift() {
     let every = Expression::every(Duration::from_millis(90_500)).unwrap();
     let next = |after, anchor| {
-        every.next_after(Timestamp::from_millis(after), Tz::Europe__Berlin, Timestamp::from_millis(anchor)).map(Timestamp::as_millis)
+        every
+            .next_after(
+                Timestamp::from_millis(after),
+                Tz::Europe__Berlin,
+                Timestamp::from_millis(anchor),
+            )
+            .map(Timestamp::as_millis)
     };
     assert_eq!(next(7, 7), Some(90_507));
     assert_eq!(next(90_506, 7), Some(90_507));
     assert_eq!(next(90_507, 7), Some(181_007));
-    assert_eq!(next(-5_000_000, 7), Some(90_507), "the anchor itself is no slot, nor anything before it");
+    assert_eq!(
+        next(-5_000_000, 7),
+        Some(90_507),
+        "the anchor itself is no slot, nor anything before it"
+    );
     assert_eq!(next(i64::MIN, 7), Some(90_507));
     assert_eq!(next(i64::MAX, 7), None);
-    assert_eq!(next(i64::MAX - 1, i64::MIN).map(|slot| (slot as i128 - i64::MIN as i128) % 90_500), None);
+    assert_eq!(
+        next(i64::MAX - 1, i64::MIN).map(|slot| (slot as i128 - i64::MIN as i128) % 90_500),
+        None
+    );
     assert_eq!(next(0, i64::MAX), None);
     let far = next(i64::MAX - 90_500, 7).unwrap();
     assert_eq!((far - 7) % 90_500, 0);
@@ -240,22 +326,34 @@ fn an_interval_that_cannot_be_kept_is_refused() {
         assert!(matches!(error, ExpressionError::Interval { .. }), "{text}: {error:?}");
         assert!(error.to_string().contains(reason), "{text}: {error}");
     }
-    for (text, same) in [("@every 1h30m", 5_400), ("@every 90s", 90), ("@EVERY 2w", 1_209_600), ("@every 1000ms", 1), ("@every 1d", 86_400)]
-    {
+    for (text, same) in [
+        ("@every 1h30m", 5_400),
+        ("@every 90s", 90),
+        ("@EVERY 2w", 1_209_600),
+        ("@every 1000ms", 1),
+        ("@every 1d", 86_400),
+    ] {
         assert_eq!(cron(text), Expression::every(Duration::from_secs(same)).unwrap(), "{text}");
     }
 }
 
-// --- bad input --------------------------------------------------------------------------------------------------------------------------
+// --- bad input
+// --------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn an_error_points_at_the_field_and_says_what_to_write() {
     let table = [
-        ("60 * * * *", "minute field \"60\", at byte 0: 60 is outside 0-59; write a number from 0 to 59, or *"),
+        (
+            "60 * * * *",
+            "minute field \"60\", at byte 0: 60 is outside 0-59; write a number from 0 to 59, or *",
+        ),
         ("0 24 * * *", "hour field \"24\", at byte 2: 24 is outside 0-23"),
         ("0 0 0 * *", "day-of-month field \"0\", at byte 4: 0 is outside 1-31"),
         ("0 0 32 * *", "day-of-month field \"32\", at byte 4: 32 is outside 1-31"),
-        ("0 0 * 0 *", "month field \"0\", at byte 6: 0 is outside 1-12; write a number from 1 to 12, a name from jan to dec, or *"),
+        (
+            "0 0 * 0 *",
+            "month field \"0\", at byte 6: 0 is outside 1-12; write a number from 1 to 12, a name from jan to dec, or *",
+        ),
         ("0 0 * 13 *", "month field \"13\", at byte 6: 13 is outside 1-12"),
         ("0 0 * * 8", "day-of-week field \"8\", at byte 8: 8 is outside 0-7"),
         ("  0   0 * * 1,2,9", "day-of-week field \"1,2,9\", at byte 16: 9 is outside 0-7"),
@@ -268,7 +366,10 @@ fn an_error_points_at_the_field_and_says_what_to_write() {
         ("0 0 * * 7-2", "the range \"7-2\" runs backwards; write \"0-2\", 0 is Sunday as well"),
         ("0 0 * * 5-0", "write \"5-7\", 7 is Sunday as well"),
         ("0 0 * * fri-mon", "write \"5-6,0-1\" to go past the end"),
-        ("0,15,5/10 * * * *", "at byte 5: a step needs a range or * in front of it; write \"5-59/10\" for every 10 from 5 on, or \"5\""),
+        (
+            "0,15,5/10 * * * *",
+            "at byte 5: a step needs a range or * in front of it; write \"5-59/10\" for every 10 from 5 on, or \"5\"",
+        ),
         ("*/0 * * * *", "minute field \"*/0\", at byte 2: a step of 0 goes nowhere"),
         ("*/ * * * *", "at byte 2: the step is missing"),
         ("*/-5 * * * *", "at byte 2: the step \"-5\" is not a number"),
@@ -285,7 +386,10 @@ fn an_error_points_at_the_field_and_says_what_to_write() {
         ("*5 * * * *", "\"*5\" is not a number"),
         ("1.5 * * * *", "\"1.5\" is not a number"),
         ("+5 * * * *", "\"+5\" is not a number"),
-        ("0 0 * * monday", "\"monday\" is neither a number nor a name; names are their first three letters: write \"mon\""),
+        (
+            "0 0 * * monday",
+            "\"monday\" is neither a number nor a name; names are their first three letters: write \"mon\"",
+        ),
         ("0 0 * sept *", "write \"sep\""),
         ("0 0 * mon *", "\"mon\" is neither a number nor a name"),
         ("jan 0 * * *", "\"jan\" is not a number"),
@@ -325,25 +429,51 @@ fn an_error_points_at_the_field_and_says_what_to_write() {
 
 #[test]
 fn a_schedule_that_could_never_fire_is_refused() {
-    for text in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *", "0 0 31 4,6,9,11 *", "0 0 30-31 feb *", "0 0 31 4 */2", "* * * 31 nov *"] {
+    for text in [
+        "0 0 30 2 *",
+        "0 0 31 2,4,6,9,11 *",
+        "0 0 31 4,6,9,11 *",
+        "0 0 30-31 feb *",
+        "0 0 31 4 */2",
+        "* * * 31 nov *",
+    ] {
         let error = Expression::cron(text).unwrap_err();
         assert!(matches!(error, ExpressionError::Never { .. }), "{text}: {error}");
     }
     let error = Expression::cron("0 0 30 2 *").unwrap_err().to_string();
-    assert!(error.starts_with("day-of-month field \"30\", at byte 4: the schedule would never fire"), "{error}");
+    assert!(
+        error.starts_with("day-of-month field \"30\", at byte 4: the schedule would never fire"),
+        "{error}"
+    );
     for text in ["0 0 29 2 *", "0 0 31 4,5 *", "0 0 30 2 1", "0 0 28-31 2 *", "0 0 29 2 */7"] {
-        assert!(cron(text).next_after(at("2026-01-01T00:00:00Z"), Tz::UTC, at("2026-01-01T00:00:00Z")).is_some(), "{text}");
+        assert!(
+            cron(text)
+                .next_after(at("2026-01-01T00:00:00Z"), Tz::UTC, at("2026-01-01T00:00:00Z"))
+                .is_some(),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn absurd_lengths_are_refused_in_no_time() {
     let started = Instant::now();
-    for text in ["*".repeat(10 << 20), "1,".repeat(5 << 20), " ".repeat(10 << 20), "@".repeat(10 << 20), "🦀".repeat(1 << 20)] {
+    for text in [
+        "*".repeat(10 << 20),
+        "1,".repeat(5 << 20),
+        " ".repeat(10 << 20),
+        "@".repeat(10 << 20),
+        "🦀".repeat(1 << 20),
+    ] {
         let error = Expression::cron(&text).unwrap_err();
         assert!(error.to_string().len() < 200, "the message holds the input");
     }
-    for text in ["1,".repeat(499) + "1 * * * *", "9".repeat(990) + " * * * *", "* ".repeat(500), "@every ".to_owned() + &"1w".repeat(400)] {
+    for text in [
+        "1,".repeat(499) + "1 * * * *",
+        "9".repeat(990) + " * * * *",
+        "* ".repeat(500),
+        "@every ".to_owned() + &"1w".repeat(400),
+    ] {
         let _ = Expression::cron(&text);
     }
     assert!(started.elapsed() < Duration::from_secs(5));
@@ -379,7 +509,8 @@ fn an_unknown_zone_suggests_the_nearest() {
     assert_eq!(parse_zone(" UTC\n"), Ok(Tz::UTC));
 }
 
-// --- clock changes ----------------------------------------------------------------------------------------------------------------------
+// --- clock changes
+// ----------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn clock_changes_are_as_cron_8_has_them() {
@@ -390,35 +521,86 @@ fn clock_changes_are_as_cron_8_has_them() {
             "30 2 * * *",
             "Europe/Berlin",
             "2026-03-28T00:00:00Z",
-            &["2026-03-28T02:30:00+01:00", "2026-03-29T03:00:00+02:00", "2026-03-30T02:30:00+02:00"],
+            &[
+                "2026-03-28T02:30:00+01:00",
+                "2026-03-29T03:00:00+02:00",
+                "2026-03-30T02:30:00+02:00",
+            ],
         ),
         (
             "0 2,3 * * *",
             "Europe/Berlin",
             "2026-03-28T12:00:00Z",
-            &["2026-03-29T03:00:00+02:00", "2026-03-30T02:00:00+02:00", "2026-03-30T03:00:00+02:00"],
+            &[
+                "2026-03-29T03:00:00+02:00",
+                "2026-03-30T02:00:00+02:00",
+                "2026-03-30T03:00:00+02:00",
+            ],
         ),
-        ("0,20,40 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", &["2026-03-29T03:00:00+02:00", "2026-03-30T02:00:00+02:00"]),
-        ("30 3 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", &["2026-03-29T03:30:00+02:00", "2026-03-30T03:30:00+02:00"]),
-        ("0 30 2 29 3 *", "Europe/Berlin", "2026-03-28T12:00:00Z", &["2026-03-29T03:00:00+02:00", "2027-03-29T02:30:00+02:00"]),
+        (
+            "0,20,40 2 * * *",
+            "Europe/Berlin",
+            "2026-03-28T12:00:00Z",
+            &["2026-03-29T03:00:00+02:00", "2026-03-30T02:00:00+02:00"],
+        ),
+        (
+            "30 3 * * *",
+            "Europe/Berlin",
+            "2026-03-28T12:00:00Z",
+            &["2026-03-29T03:30:00+02:00", "2026-03-30T03:30:00+02:00"],
+        ),
+        (
+            "0 30 2 29 3 *",
+            "Europe/Berlin",
+            "2026-03-28T12:00:00Z",
+            &["2026-03-29T03:00:00+02:00", "2027-03-29T02:30:00+02:00"],
+        ),
         (
             "30 2 * * *",
             "Europe/Berlin",
             "2026-10-24T12:00:00Z",
-            &["2026-10-25T02:30:00+02:00", "2026-10-26T02:30:00+01:00", "2026-10-27T02:30:00+01:00"],
+            &[
+                "2026-10-25T02:30:00+02:00",
+                "2026-10-26T02:30:00+01:00",
+                "2026-10-27T02:30:00+01:00",
+            ],
         ),
         ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:59:00Z", &["2026-10-26T02:30:00+01:00"]),
         ("30 2 * * *", "Europe/Berlin", "2026-10-25T01:00:00Z", &["2026-10-26T02:30:00+01:00"]),
-        ("0 3 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", &["2026-10-25T03:00:00+01:00", "2026-10-26T03:00:00+01:00"]),
-        ("0 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", &["2026-10-25T02:00:00+02:00", "2026-10-26T02:00:00+01:00"]),
+        (
+            "0 3 * * *",
+            "Europe/Berlin",
+            "2026-10-24T12:00:00Z",
+            &["2026-10-25T03:00:00+01:00", "2026-10-26T03:00:00+01:00"],
+        ),
+        (
+            "0 2 * * *",
+            "Europe/Berlin",
+            "2026-10-24T12:00:00Z",
+            &["2026-10-25T02:00:00+02:00", "2026-10-26T02:00:00+01:00"],
+        ),
         (
             "*/30 * * * *",
             "Europe/Berlin",
             "2026-03-29T00:29:00Z",
-            &["2026-03-29T01:30:00+01:00", "2026-03-29T03:00:00+02:00", "2026-03-29T03:30:00+02:00"],
+            &[
+                "2026-03-29T01:30:00+01:00",
+                "2026-03-29T03:00:00+02:00",
+                "2026-03-29T03:30:00+02:00",
+            ],
         ),
-        ("30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", &["2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"]),
-        ("*/30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", &["2026-03-30T02:00:00+02:00", "2026-03-30T02:30:00+02:00"]),
+        (
+            "30 * * * *",
+            "Europe/Berlin",
+            "2026-03-29T00:00:00Z",
+            &["2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"],
+        ),
+        (
+            "*/30 2 * * *",
+            "Europe/Berlin",
+            "2026-03-28T12:00:00Z",
+            &["2026-03-30T02:00:00+02:00", "2026-03-30T02:30:00+02:00"],
+        ),
         (
             "*/30 2 * * *",
             "Europe/Berlin",
@@ -435,65 +617,180 @@ fn clock_changes_are_as_cron_8_has_them() {
             "@hourly",
             "Europe/Berlin",
             "2026-10-24T23:00:00Z",
-            &["2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00", "2026-10-25T03:00:00+01:00"],
+            &[
+                "2026-10-25T02:00:00+02:00",
+                "2026-10-25T02:00:00+01:00",
+                "2026-10-25T03:00:00+01:00",
+            ],
         ),
-        ("30 2-3 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", &["2026-10-25T02:30:00+02:00", "2026-10-25T03:30:00+01:00"]),
-        ("0-59 2 25 10 *", "Europe/Berlin", "2026-10-25T00:58:00Z", &["2026-10-25T02:59:00+02:00", "2027-10-25T02:00:00+02:00"]),
+        (
+            "30 2-3 * * *",
+            "Europe/Berlin",
+            "2026-10-24T12:00:00Z",
+            &["2026-10-25T02:30:00+02:00", "2026-10-25T03:30:00+01:00"],
+        ),
+        (
+            "0-59 2 25 10 *",
+            "Europe/Berlin",
+            "2026-10-25T00:58:00Z",
+            &["2026-10-25T02:59:00+02:00", "2027-10-25T02:00:00+02:00"],
+        ),
         (
             "* 30 2 * * *",
             "Europe/Berlin",
             "2026-10-25T00:30:58Z",
-            &["2026-10-25T02:30:59+02:00", "2026-10-25T02:30:00+01:00", "2026-10-25T02:30:01+01:00"],
+            &[
+                "2026-10-25T02:30:59+02:00",
+                "2026-10-25T02:30:00+01:00",
+                "2026-10-25T02:30:01+01:00",
+            ],
         ),
         // New York: 02:00 → 03:00 on 2026-03-08, 02:00 → 01:00 on 2026-11-01.
-        ("15 2 * * *", "America/New_York", "2026-03-08T00:00:00Z", &["2026-03-08T03:00:00-04:00", "2026-03-09T02:15:00-04:00"]),
-        ("30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z", &["2026-11-01T01:30:00-04:00", "2026-11-02T01:30:00-05:00"]),
+        (
+            "15 2 * * *",
+            "America/New_York",
+            "2026-03-08T00:00:00Z",
+            &["2026-03-08T03:00:00-04:00", "2026-03-09T02:15:00-04:00"],
+        ),
+        (
+            "30 1 * * *",
+            "America/New_York",
+            "2026-10-31T12:00:00Z",
+            &["2026-11-01T01:30:00-04:00", "2026-11-02T01:30:00-05:00"],
+        ),
         (
             "30 * * * *",
             "America/New_York",
             "2026-11-01T05:00:00Z",
-            &["2026-11-01T01:30:00-04:00", "2026-11-01T01:30:00-05:00", "2026-11-01T02:30:00-05:00"],
+            &[
+                "2026-11-01T01:30:00-04:00",
+                "2026-11-01T01:30:00-05:00",
+                "2026-11-01T02:30:00-05:00",
+            ],
         ),
         // Lord Howe: half an hour. 02:00 → 02:30 on 2024-10-06, 02:00 → 01:30 on 2024-04-07.
-        ("15 2 * * *", "Australia/Lord_Howe", "2024-10-05T00:00:00Z", &["2024-10-06T02:30:00+11:00", "2024-10-07T02:15:00+11:00"]),
-        ("30 2 * * *", "Australia/Lord_Howe", "2024-10-05T00:00:00Z", &["2024-10-06T02:30:00+11:00", "2024-10-07T02:30:00+11:00"]),
-        ("45 1 * * *", "Australia/Lord_Howe", "2024-04-06T00:00:00Z", &["2024-04-07T01:45:00+11:00", "2024-04-08T01:45:00+10:30"]),
+        (
+            "15 2 * * *",
+            "Australia/Lord_Howe",
+            "2024-10-05T00:00:00Z",
+            &["2024-10-06T02:30:00+11:00", "2024-10-07T02:15:00+11:00"],
+        ),
+        (
+            "30 2 * * *",
+            "Australia/Lord_Howe",
+            "2024-10-05T00:00:00Z",
+            &["2024-10-06T02:30:00+11:00", "2024-10-07T02:30:00+11:00"],
+        ),
+        (
+            "45 1 * * *",
+            "Australia/Lord_Howe",
+            "2024-04-06T00:00:00Z",
+            &["2024-04-07T01:45:00+11:00", "2024-04-08T01:45:00+10:30"],
+        ),
         (
             "*/15 * * * *",
             "Australia/Lord_Howe",
             "2024-04-06T14:30:00Z",
-            &["2024-04-07T01:45:00+11:00", "2024-04-07T01:30:00+10:30", "2024-04-07T01:45:00+10:30", "2024-04-07T02:00:00+10:30"],
+            &[
+                "2024-04-07T01:45:00+11:00",
+                "2024-04-07T01:30:00+10:30",
+                "2024-04-07T01:45:00+10:30",
+                "2024-04-07T02:00:00+10:30",
+            ],
         ),
         ("@hourly", "Australia/Lord_Howe", "2024-10-05T14:30:00Z", &["2024-10-06T03:00:00+11:00"]),
         // Havana changes at midnight: 00:00 → 01:00 on 2024-03-10, 01:00 → 00:00 on 2024-11-03.
-        ("@daily", "America/Havana", "2024-03-09T12:00:00Z", &["2024-03-10T01:00:00-04:00", "2024-03-11T00:00:00-04:00"]),
-        ("@daily", "America/Havana", "2024-11-02T12:00:00Z", &["2024-11-03T00:00:00-04:00", "2024-11-04T00:00:00-05:00"]),
-        ("0 0 10 3 *", "America/Havana", "2024-01-01T00:00:00Z", &["2024-03-10T01:00:00-04:00", "2025-03-10T00:00:00-04:00"]),
-        ("0 0 * * 0", "America/Havana", "2024-03-08T00:00:00Z", &["2024-03-10T01:00:00-04:00", "2024-03-17T00:00:00-04:00"]),
+        (
+            "@daily",
+            "America/Havana",
+            "2024-03-09T12:00:00Z",
+            &["2024-03-10T01:00:00-04:00", "2024-03-11T00:00:00-04:00"],
+        ),
+        (
+            "@daily",
+            "America/Havana",
+            "2024-11-02T12:00:00Z",
+            &["2024-11-03T00:00:00-04:00", "2024-11-04T00:00:00-05:00"],
+        ),
+        (
+            "0 0 10 3 *",
+            "America/Havana",
+            "2024-01-01T00:00:00Z",
+            &["2024-03-10T01:00:00-04:00", "2025-03-10T00:00:00-04:00"],
+        ),
+        (
+            "0 0 * * 0",
+            "America/Havana",
+            "2024-03-08T00:00:00Z",
+            &["2024-03-10T01:00:00-04:00", "2024-03-17T00:00:00-04:00"],
+        ),
         // Apia crossed the date line: 2011-12-30 did not happen.
         (
             "0 3 * * *",
             "Pacific/Apia",
             "2011-12-29T00:00:00Z",
-            &["2011-12-29T03:00:00-10:00", "2011-12-31T00:00:00+14:00", "2011-12-31T03:00:00+14:00"],
+            &[
+                "2011-12-29T03:00:00-10:00",
+                "2011-12-31T00:00:00+14:00",
+                "2011-12-31T03:00:00+14:00",
+            ],
         ),
-        ("@daily", "Pacific/Apia", "2011-12-29T00:00:00-10:00", &["2011-12-31T00:00:00+14:00", "2012-01-01T00:00:00+14:00"]),
-        ("0 12 30 12 *", "Pacific/Apia", "2011-01-01T00:00:00Z", &["2011-12-31T00:00:00+14:00", "2012-12-30T12:00:00+14:00"]),
-        ("0 12 * * fri", "Pacific/Apia", "2011-12-24T00:00:00Z", &["2011-12-31T00:00:00+14:00", "2012-01-06T12:00:00+14:00"]),
+        (
+            "@daily",
+            "Pacific/Apia",
+            "2011-12-29T00:00:00-10:00",
+            &["2011-12-31T00:00:00+14:00", "2012-01-01T00:00:00+14:00"],
+        ),
+        (
+            "0 12 30 12 *",
+            "Pacific/Apia",
+            "2011-01-01T00:00:00Z",
+            &["2011-12-31T00:00:00+14:00", "2012-12-30T12:00:00+14:00"],
+        ),
+        (
+            "0 12 * * fri",
+            "Pacific/Apia",
+            "2011-12-24T00:00:00Z",
+            &["2011-12-31T00:00:00+14:00", "2012-01-06T12:00:00+14:00"],
+        ),
         ("0 * 30 12 *", "Pacific/Apia", "2011-01-01T00:00:00Z", &["2012-12-30T00:00:00+14:00"]),
-        ("* * * * * *", "Pacific/Apia", "2011-12-29T23:59:58-10:00", &["2011-12-29T23:59:59-10:00", "2011-12-31T00:00:00+14:00"]),
-        // Casablanca leaves its summer time for Ramadan: 03:00 → 02:00 on 2024-03-10, 02:00 → 03:00 on 2024-04-14.
-        ("30 2 * * *", "Africa/Casablanca", "2024-03-09T12:00:00Z", &["2024-03-10T02:30:00+01:00", "2024-03-11T02:30:00+00:00"]),
-        ("30 2 * * *", "Africa/Casablanca", "2024-04-13T12:00:00Z", &["2024-04-14T03:00:00+01:00", "2024-04-15T02:30:00+01:00"]),
+        (
+            "* * * * * *",
+            "Pacific/Apia",
+            "2011-12-29T23:59:58-10:00",
+            &["2011-12-29T23:59:59-10:00", "2011-12-31T00:00:00+14:00"],
+        ),
+        // Casablanca leaves its summer time for Ramadan: 03:00 → 02:00 on 2024-03-10, 02:00 → 03:00
+        // on 2024-04-14.
+        (
+            "30 2 * * *",
+            "Africa/Casablanca",
+            "2024-03-09T12:00:00Z",
+            &["2024-03-10T02:30:00+01:00", "2024-03-11T02:30:00+00:00"],
+        ),
+        (
+            "30 2 * * *",
+            "Africa/Casablanca",
+            "2024-04-13T12:00:00Z",
+            &["2024-04-14T03:00:00+01:00", "2024-04-15T02:30:00+01:00"],
+        ),
         (
             "30 * * * *",
             "Africa/Casablanca",
             "2024-03-10T01:00:00Z",
-            &["2024-03-10T02:30:00+01:00", "2024-03-10T02:30:00+00:00", "2024-03-10T03:30:00+00:00"],
+            &[
+                "2024-03-10T02:30:00+01:00",
+                "2024-03-10T02:30:00+00:00",
+                "2024-03-10T03:30:00+00:00",
+            ],
         ),
     ];
     for (text, zone, from, expected) in table {
-        assert_eq!(slots(text, zone, from, expected.len()), *expected, "{text} in {zone} after {from}");
+        assert_eq!(
+            slots(text, zone, from, expected.len()),
+            *expected,
+            "{text} in {zone} after {from}"
+        );
     }
 }
 
@@ -523,17 +820,27 @@ fn a_preview_marks_what_clock_changes_do() {
             ],
         ),
         ("0 3 * * *", "2026-03-28T12:00:00Z", vec![("2026-03-29T03:00:00+02:00", None)]),
-        ("0 2,3 * * *", "2026-03-28T12:00:00Z", vec![("2026-03-29T03:00:00+02:00", gap("2026-03-29T02:00:00"))]),
+        (
+            "0 2,3 * * *",
+            "2026-03-28T12:00:00Z",
+            vec![("2026-03-29T03:00:00+02:00", gap("2026-03-29T02:00:00"))],
+        ),
         (
             "30 * * * *",
             "2026-03-29T00:00:00Z",
-            vec![("2026-03-29T01:30:00+01:00", None), ("2026-03-29T03:30:00+02:00", passed("2026-03-29T02:30:00"))],
+            vec![
+                ("2026-03-29T01:30:00+01:00", None),
+                ("2026-03-29T03:30:00+02:00", passed("2026-03-29T02:30:00")),
+            ],
         ),
         ("0 */4 * * *", "2026-03-28T23:30:00Z", vec![("2026-03-29T04:00:00+02:00", None)]),
         (
             "30 2 * * *",
             "2026-10-24T12:00:00Z",
-            vec![("2026-10-25T02:30:00+02:00", Some(ClockChange::FoldOnce)), ("2026-10-26T02:30:00+01:00", None)],
+            vec![
+                ("2026-10-25T02:30:00+02:00", Some(ClockChange::FoldOnce)),
+                ("2026-10-26T02:30:00+01:00", None),
+            ],
         ),
         (
             "30 * * * *",
@@ -549,19 +856,33 @@ fn a_preview_marks_what_clock_changes_do() {
     ];
     for (text, from, expected) in table {
         let slots = upcoming(&cron(text), Tz::Europe__Berlin, at(from), expected.len());
-        let found: Vec<_> = slots.iter().map(|slot| (slot.local.as_str(), slot.note.clone())).collect();
+        let found: Vec<_> =
+            slots.iter().map(|slot| (slot.local.as_str(), slot.note.clone())).collect();
         assert_eq!(found, expected, "{text}");
         assert!(slots.iter().all(|slot| at(&slot.local) == slot.at));
     }
     assert!(upcoming(&cron("@reboot"), Tz::UTC, at("2026-10-25T00:00:00Z"), usize::MAX).is_empty());
-    assert!(upcoming(&cron("@yearly"), Tz::UTC, at("2026-10-25T00:00:00Z"), 1_000).len() == 74, "2027 to 2100");
+    assert!(
+        upcoming(&cron("@yearly"), Tz::UTC, at("2026-10-25T00:00:00Z"), 1_000).len() == 74,
+        "2027 to 2100"
+    );
     assert!(upcoming(&cron("@daily"), Tz::UTC, at("2026-10-25T00:00:00Z"), 0).is_empty());
-    let far = upcoming(&Expression::every(Duration::from_secs(1)).unwrap(), Tz::UTC, Timestamp::from_millis(i64::MAX - 2_500), 9);
+    let far = upcoming(
+        &Expression::every(Duration::from_secs(1)).unwrap(),
+        Tz::UTC,
+        Timestamp::from_millis(i64::MAX - 2_500),
+        9,
+    );
     assert_eq!(far.len(), 2, "no panic beyond the years chrono can hold");
-    for edge in [chrono::DateTime::<chrono::Utc>::MAX_UTC, chrono::DateTime::<chrono::Utc>::MIN_UTC] {
+    for edge in [chrono::DateTime::<chrono::Utc>::MAX_UTC, chrono::DateTime::<chrono::Utc>::MIN_UTC]
+    {
         for zone in ["Pacific/Apia", "America/Havana"] {
             let from = Timestamp::from_millis(edge.timestamp_millis() - 1_500);
-            assert_eq!(upcoming(&cron("@every 1s"), parse_zone(zone).unwrap(), from, 3).len(), 3, "{zone} at {edge:?}");
+            assert_eq!(
+                upcoming(&cron("@every 1s"), parse_zone(zone).unwrap(), from, 3).len(),
+                3,
+                "{zone} at {edge:?}"
+            );
         }
     }
     assert_eq!(
@@ -570,7 +891,8 @@ fn a_preview_marks_what_clock_changes_do() {
     );
 }
 
-// --- words ------------------------------------------------------------------------------------------------------------------------------
+// --- words
+// ------------------------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn an_expression_is_said_in_words() {
@@ -606,8 +928,14 @@ fn an_expression_is_said_in_words() {
         ("0 0 1,15 * *", "at 00:00 on days 1 and 15 of every month"),
         ("0 0 29 2 *", "at 00:00 on day 29 in February"),
         ("30 4 1,15 * 5", "at 04:30 on days 1 and 15 of every month, and every Friday"),
-        ("0 0 1-7 */3 1", "at 00:00 on days 1 to 7, and every Monday, in January, April, July and October"),
-        ("0 0 */10 * 1,2", "at 00:00 on days 1, 11, 21 and 31 of every month, if that is Monday or Tuesday"),
+        (
+            "0 0 1-7 */3 1",
+            "at 00:00 on days 1 to 7, and every Monday, in January, April, July and October",
+        ),
+        (
+            "0 0 */10 * 1,2",
+            "at 00:00 on days 1, 11, 21 and 31 of every month, if that is Monday or Tuesday",
+        ),
         ("0 0 1-31 * 1", "at 00:00 every day"),
         ("0 12 * 6-8 *", "at 12:00 every day in June to August"),
         ("@reboot", "once, at startup"),
@@ -646,7 +974,8 @@ fn canonical_text_reads_back_to_the_same() {
     }
 }
 
-// --- the reference ----------------------------------------------------------------------------------------------------------------------
+// --- the reference
+// ----------------------------------------------------------------------------------------------------------------------
 
 /// A small generator (splitmix64), so that a failure can be had again from the seed it prints.
 struct Random(u64);
@@ -700,7 +1029,13 @@ impl Part {
     fn add(&mut self, random: &mut Random, low: i64, high: i64, names: &[&str]) {
         let start = random.between(low, high);
         let named = !names.is_empty() && random.below(2) == 0;
-        let say = |value: i64| if named { names[(value - low) as usize % names.len()].to_owned() } else { value.to_string() };
+        let say = |value: i64| {
+            if named {
+                names[(value - low) as usize % names.len()].to_owned()
+            } else {
+                value.to_string()
+            }
+        };
         let item = match random.below(4) {
             0 | 1 => {
                 self.set(start, start, 1, names);
@@ -752,7 +1087,8 @@ struct Model {
 impl Model {
     /// Minutes and hours are mostly particular ones, so that the long run ends.
     fn random(random: &mut Random, seconds: bool) -> Self {
-        const MONTHS: [&str; 12] = ["jan", "Feb", "mar", "APR", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+        const MONTHS: [&str; 12] =
+            ["jan", "Feb", "mar", "APR", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
         const DAYS: [&str; 7] = ["sun", "Mon", "tue", "wed", "THU", "fri", "sat"];
         let second = if seconds {
             Part::random(random, 0, 59, 20, &[])
@@ -766,7 +1102,9 @@ impl Model {
         let day_of_month = Part::random(random, 1, 31, 50, &[]);
         let month = Part::random(random, 1, 12, 60, &MONTHS);
         let day_of_week = Part::random(random, 0, 7, 50, &DAYS);
-        let mut text = [&minute, &hour, &day_of_month, &month, &day_of_week].map(|part| part.text.clone()).join(" ");
+        let mut text = [&minute, &hour, &day_of_month, &month, &day_of_week]
+            .map(|part| part.text.clone())
+            .join(" ");
         if seconds || random.below(5) == 0 {
             text = format!("{} {text}", second.text);
         }
@@ -783,7 +1121,8 @@ impl Model {
         let by_date = self.day_of_month.values[date.day() as usize];
         let by_weekday = self.day_of_week.values[date.weekday().num_days_from_sunday() as usize];
         let both = self.day_of_month.star || self.day_of_week.star;
-        self.month.values[date.month() as usize] && if both { by_date && by_weekday } else { by_date || by_weekday }
+        self.month.values[date.month() as usize]
+            && if both { by_date && by_weekday } else { by_date || by_weekday }
     }
 
     /// Seconds since the local midnight.
@@ -799,8 +1138,9 @@ fn local_of(zone: Tz, instant: i64) -> i64 {
     instant + i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
 }
 
-/// The plain reference: every instant from `from` on, `unit` seconds apart. A wildcard rule fires when the clock shows a matching time;
-/// another one when the clock reaches or passes a matching time it never reached before.
+/// The plain reference: every instant from `from` on, `unit` seconds apart. A wildcard rule fires
+/// when the clock shows a matching time; another one when the clock reaches or passes a matching
+/// time it never reached before.
 fn plain(model: &Model, zone: Tz, from: i64, to: i64, unit: i64) -> Vec<i64> {
     let mut found = Vec::new();
     let mut matching_day = (i64::MIN, false);
@@ -853,13 +1193,19 @@ fn stretches(zone: Tz, from: i64, to: i64) -> Vec<Stretch> {
     found
 }
 
-/// The same as [`plain`] by the minute, faster: local minutes of matching days only. Calls `each` with every slot.
+/// The same as [`plain`] by the minute, faster: local minutes of matching days only. Calls `each`
+/// with every slot.
 fn by_day(model: &Model, stretches: &[Stretch], mut each: impl FnMut(i64)) {
-    let times: Vec<i64> = (0..1_440).map(|minute| minute * MINUTE).filter(|time| model.matches_time(*time)).collect();
+    let times: Vec<i64> =
+        (0..1_440).map(|minute| minute * MINUTE).filter(|time| model.matches_time(*time)).collect();
     let within = |low: i64, high: i64, each: &mut dyn FnMut(i64)| {
         for day in low.div_euclid(DAY)..=(high - 1).div_euclid(DAY) {
             if model.matches_day(day) {
-                times.iter().map(|time| day * DAY + time).filter(|local| (low..high).contains(local)).for_each(&mut *each);
+                times
+                    .iter()
+                    .map(|time| day * DAY + time)
+                    .filter(|local| (low..high).contains(local))
+                    .for_each(&mut *each);
             }
         }
     };
@@ -873,7 +1219,8 @@ fn by_day(model: &Model, stretches: &[Stretch], mut each: impl FnMut(i64)) {
         if peak + MINUTE < low {
             let mut jumped = false;
             within(peak + MINUTE, low, &mut |_| jumped = true);
-            // Those jumped over are one slot with the minute the clock arrives at, whether that matches or not.
+            // Those jumped over are one slot with the minute the clock arrives at, whether that
+            // matches or not.
             if jumped {
                 each(*start);
                 peak = low;
@@ -893,13 +1240,20 @@ fn instant(text: &str) -> i64 {
 
 /// Zones with the changes of the tables, and random others.
 fn zones(random: &mut Random, count: usize) -> Vec<Tz> {
-    let mut zones: Vec<Tz> =
-        ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana", "Pacific/Apia", "Africa/Casablanca"]
-            .iter()
-            .map(|name| parse_zone(name).unwrap())
-            .collect();
+    let mut zones: Vec<Tz> = [
+        "Europe/Berlin",
+        "America/New_York",
+        "Australia/Lord_Howe",
+        "America/Havana",
+        "Pacific/Apia",
+        "Africa/Casablanca",
+    ]
+    .iter()
+    .map(|name| parse_zone(name).unwrap())
+    .collect();
     while zones.len() < count {
-        let zone = chrono_tz::TZ_VARIANTS[random.below(chrono_tz::TZ_VARIANTS.len() as i64) as usize];
+        let zone =
+            chrono_tz::TZ_VARIANTS[random.below(chrono_tz::TZ_VARIANTS.len() as i64) as usize];
         if !zones.contains(&zone) {
             zones.push(zone);
         }
@@ -922,7 +1276,11 @@ fn accepted(random: &mut Random, seconds: bool) -> (Model, Expression) {
                 assert!(matches!(error, ExpressionError::Never { .. }), "{}: {error}", model.text);
                 // 2000 is a leap year; so is every fourth around it.
                 let days = instant("2000-01-01T00:00:00Z") / DAY;
-                assert!((days..days + 28 * 366).all(|day| !model.matches_day(day)), "{}: {error}, but it does", model.text);
+                assert!(
+                    (days..days + 28 * 366).all(|day| !model.matches_day(day)),
+                    "{}: {error}, but it does",
+                    model.text
+                );
             }
         }
     }
@@ -931,8 +1289,17 @@ fn accepted(random: &mut Random, seconds: bool) -> (Model, Expression) {
 fn same(model: &Model, expression: &Expression, zone: Tz, from: i64, expected: &[i64]) {
     let mut after = from;
     for slot in expected {
-        let next = expression.next_after(Timestamp::from_millis(after * 1_000), zone, Timestamp::from_millis(0));
-        assert_eq!(next, Some(Timestamp::from_millis(slot * 1_000)), "{} ({expression}) in {zone} after {after}", model.text);
+        let next = expression.next_after(
+            Timestamp::from_millis(after * 1_000),
+            zone,
+            Timestamp::from_millis(0),
+        );
+        assert_eq!(
+            next,
+            Some(Timestamp::from_millis(slot * 1_000)),
+            "{} ({expression}) in {zone} after {after}",
+            model.text
+        );
         after = *slot;
     }
 }
@@ -952,8 +1319,17 @@ fn no_slot_is_skipped_or_doubled() {
             let after = random.between(from * 1_000, to * 1_000 - DAY);
             let place = expected.partition_point(|slot| slot * 1_000 <= after);
             if let Some(slot) = expected.get(place) {
-                let next = expression.next_after(Timestamp::from_millis(after), zone, Timestamp::from_millis(0));
-                assert_eq!(next, Some(Timestamp::from_millis(slot * 1_000)), "{} in {zone} after {after} ms", model.text);
+                let next = expression.next_after(
+                    Timestamp::from_millis(after),
+                    zone,
+                    Timestamp::from_millis(0),
+                );
+                assert_eq!(
+                    next,
+                    Some(Timestamp::from_millis(slot * 1_000)),
+                    "{} in {zone} after {after} ms",
+                    model.text
+                );
             }
         }
         // The faster reference of the long run says the same.
@@ -983,7 +1359,11 @@ fn around_a_clock_change_every_second_is_right() {
     ];
     for (zone, change) in changes {
         let (zone, change) = (parse_zone(zone).unwrap(), instant(change));
-        assert_ne!(local_of(zone, change) - local_of(zone, change - 1), 1, "{zone}: no change at {change}");
+        assert_ne!(
+            local_of(zone, change) - local_of(zone, change - 1),
+            1,
+            "{zone}: no change at {change}"
+        );
         for round in 0..4 {
             // Days and months that match on these days, so that there is something to see.
             let (model, expression) = loop {
@@ -997,11 +1377,24 @@ fn around_a_clock_change_every_second_is_right() {
             same(&model, &expression, zone, from, &expected);
             for _ in 0..100 {
                 let after = random.between(from * 1_000, to * 1_000);
-                let next = expression.next_after(Timestamp::from_millis(after), zone, Timestamp::from_millis(0));
+                let next = expression.next_after(
+                    Timestamp::from_millis(after),
+                    zone,
+                    Timestamp::from_millis(0),
+                );
                 let place = expected.partition_point(|slot| slot * 1_000 <= after);
                 match expected.get(place) {
-                    Some(slot) => assert_eq!(next, Some(Timestamp::from_millis(slot * 1_000)), "{} in {zone}", model.text),
-                    None => assert!(next.is_none_or(|next| next.as_millis() > to * 1_000), "{} in {zone}: {next:?}", model.text),
+                    Some(slot) => assert_eq!(
+                        next,
+                        Some(Timestamp::from_millis(slot * 1_000)),
+                        "{} in {zone}",
+                        model.text
+                    ),
+                    None => assert!(
+                        next.is_none_or(|next| next.as_millis() > to * 1_000),
+                        "{} in {zone}: {next:?}",
+                        model.text
+                    ),
                 }
             }
         }
@@ -1017,9 +1410,14 @@ fn no_slot_is_skipped_or_doubled_in_twenty_years() {
     let seed = std::env::var("VERGER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2026);
     let mut random = Random(seed);
     let (from, to) = (instant("2007-01-01T00:00:00Z"), instant("2027-01-01T00:00:00Z"));
-    let zones: Vec<(Tz, Vec<Stretch>)> =
-        zones(&mut random, 20).into_iter().map(|zone| (zone, stretches(zone, from - 2 * DAY, to))).collect();
-    println!("seed {seed}, zones: {}", zones.iter().map(|(zone, _)| zone.name()).collect::<Vec<_>>().join(", "));
+    let zones: Vec<(Tz, Vec<Stretch>)> = zones(&mut random, 20)
+        .into_iter()
+        .map(|zone| (zone, stretches(zone, from - 2 * DAY, to)))
+        .collect();
+    println!(
+        "seed {seed}, zones: {}",
+        zones.iter().map(|(zone, _)| zone.name()).collect::<Vec<_>>().join(", ")
+    );
     let (started, mut compared, mut wildcards) = (Instant::now(), 0_u64, 0);
     for _ in 0..500 {
         let (model, expression) = accepted(&mut random, false);
@@ -1028,8 +1426,17 @@ fn no_slot_is_skipped_or_doubled_in_twenty_years() {
             let mut after = from;
             by_day(&model, stretches, |slot| {
                 if slot > from {
-                    let next = expression.next_after(Timestamp::from_millis(after * 1_000), *zone, Timestamp::from_millis(0));
-                    assert_eq!(next, Some(Timestamp::from_millis(slot * 1_000)), "{} in {zone} after {after}, seed {seed}", model.text);
+                    let next = expression.next_after(
+                        Timestamp::from_millis(after * 1_000),
+                        *zone,
+                        Timestamp::from_millis(0),
+                    );
+                    assert_eq!(
+                        next,
+                        Some(Timestamp::from_millis(slot * 1_000)),
+                        "{} in {zone} after {after}, seed {seed}",
+                        model.text
+                    );
                     after = slot;
                     compared += 1;
                 }
@@ -1044,7 +1451,8 @@ fn no_slot_is_skipped_or_doubled_in_twenty_years() {
     );
 }
 
-// --- properties -------------------------------------------------------------------------------------------------------------------------
+// --- properties
+// -------------------------------------------------------------------------------------------------------------------------
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]

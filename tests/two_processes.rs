@@ -1,7 +1,14 @@
-//! Two processes tick one file through a simulated year: every slot is decided once and done once, also when one of them is killed.
+//! Two processes tick one file through a simulated year: every slot is decided once and done once,
+//! also when one of them is killed.
 //!
-//! The processes are this test binary, started again. The test tells both the hour at the same moment, so that they meet at every slot.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at the first surprise")]
+//! The processes are this test binary, started again. The test tells both the hour at the same
+//! moment, so that they meet at every slot.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -25,9 +32,17 @@ impl Worker for Note {
         Manifest::new("note", "1.0.0").table(TableAsk::named("notes").insert())
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> Result<Outcome, WorkerError> {
         if let Some(slot) = job.job().scheduled {
-            job.execute("INSERT INTO notes (schedule, slot) VALUES (?1, ?2)", params![slot.schedule, slot.at])?;
+            job.execute(
+                "INSERT INTO notes (schedule, slot) VALUES (?1, ?2)",
+                params![slot.schedule, slot.at],
+            )?;
         }
         Ok(Outcome::Done)
     }
@@ -35,8 +50,10 @@ impl Worker for Note {
 
 fn open(file: &Path, clock: &ManualClock) -> Verger {
     let keep = Retention { completed: None, cancelled: None, discarded: None, fires: None };
-    let builder = Verger::builder(file).without_built_ins().worker(Note).clock(clock.clone()).retention(keep);
-    let schedule = |(name, rule)| Schedule::cron(name, rule).unwrap().time_zone(ZONE).unwrap().worker("note");
+    let builder =
+        Verger::builder(file).without_built_ins().worker(Note).clock(clock.clone()).retention(keep);
+    let schedule =
+        |(name, rule)| Schedule::cron(name, rule).unwrap().time_zone(ZONE).unwrap().worker("note");
     RULES.map(schedule).into_iter().fold(builder, verger::Builder::schedule).open().unwrap()
 }
 
@@ -78,7 +95,8 @@ impl Ticker {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (told, says) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (told, says) =
+            (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut ticker = Self { child, told, says };
         ticker.hear("ready");
         ticker
@@ -118,7 +136,10 @@ fn two_processes_decide_and_do_every_slot_of_a_year_once() {
     let clock = ManualClock::at(TestVerger::START);
     let here = open(&file, &clock);
     let app = here.connect().unwrap();
-    app.execute_batch("CREATE TABLE notes (schedule TEXT, slot INTEGER, PRIMARY KEY (schedule, slot))").unwrap();
+    app.execute_batch(
+        "CREATE TABLE notes (schedule TEXT, slot INTEGER, PRIMARY KEY (schedule, slot))",
+    )
+    .unwrap();
 
     let end = TestVerger::START + Duration::from_secs(365 * 86_400);
     let mut tickers = [Ticker::start(&file), Ticker::start(&file)];
@@ -157,15 +178,28 @@ fn two_processes_decide_and_do_every_slot_of_a_year_once() {
             slot = next;
         }
         let lines = here.fires(name, 100_000).unwrap();
-        assert!(lines.iter().all(|line| line.outcome == "enqueued" && line.missed == 0), "{:?}", lines.iter().find(|line| line.missed > 0));
+        assert!(
+            lines.iter().all(|line| line.outcome == "enqueued" && line.missed == 0),
+            "{:?}",
+            lines.iter().find(|line| line.missed > 0)
+        );
         assert_eq!(lines.iter().map(|line| line.slot).collect::<BTreeSet<_>>(), expected);
-        assert_eq!(lines.iter().map(|line| line.job).collect::<BTreeSet<_>>().len(), expected.len());
+        assert_eq!(
+            lines.iter().map(|line| line.job).collect::<BTreeSet<_>>().len(),
+            expected.len()
+        );
         let jobs = here.jobs(&JobFilter::default(), 100_000).unwrap();
-        let jobs: Vec<_> = jobs.iter().filter(|job| job.schedule.as_deref() == Some(name)).collect();
+        let jobs: Vec<_> =
+            jobs.iter().filter(|job| job.schedule.as_deref() == Some(name)).collect();
         assert_eq!(jobs.len(), expected.len());
-        assert!(jobs.iter().all(|job| job.state == JobState::Completed), "{:?}", jobs.iter().find(|job| job.state != JobState::Completed));
+        assert!(
+            jobs.iter().all(|job| job.state == JobState::Completed),
+            "{:?}",
+            jobs.iter().find(|job| job.state != JobState::Completed)
+        );
         let mut notes = app.prepare("SELECT slot FROM notes WHERE schedule = ?1").unwrap();
-        let notes: Vec<i64> = notes.query_map([name], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        let notes: Vec<i64> =
+            notes.query_map([name], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(notes.len(), expected.len());
         assert_eq!(notes.into_iter().collect::<BTreeSet<_>>(), expected);
     }

@@ -1,7 +1,9 @@
-//! Files of every released version open, with everything in them; a file of a newer one is refused and left as it is.
+//! Files of every released version open, with everything in them; a file of a newer one is refused
+//! and left as it is.
 //!
-//! `tests/fixtures/VERSION.db` is what that version wrote. Each release makes its own, once, before its schema is final for ever:
-//! `VERGER_MAKE_FIXTURE=1 cargo test --test upgrades make_the_fixture_of_this_version`
+//! `tests/fixtures/VERSION.db` is what that version wrote. Each release makes its own, once, before
+//! its schema is final for ever: `VERGER_MAKE_FIXTURE=1 cargo test --test upgrades
+//! make_the_fixture_of_this_version`
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
@@ -12,7 +14,9 @@ use serde_json::{Value as Json, json};
 use verger::rusqlite::Connection;
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
-use verger::{AttemptOutcome, Builder, JobId, JobState, MigrationError, NewJob, OpenError, Schedule, Verger};
+use verger::{
+    AttemptOutcome, Builder, JobId, JobState, MigrationError, NewJob, OpenError, Schedule, Verger,
+};
 
 /// Every released version, this one included.
 const VERSIONS: [&str; 1] = ["0.1.0"];
@@ -24,8 +28,17 @@ impl Worker for Does {
         Manifest::new("does", "1.0.0").tenant_aware().arg("how", ArgSpec::default_value("well"))
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
-        job.audit(AuditEvent::success("thing.done").subject("thing", "1").metadata(json!({"how": args.get::<String>("how")?})))?;
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
+        job.audit(
+            AuditEvent::success("thing.done")
+                .subject("thing", "1")
+                .metadata(json!({"how": args.get::<String>("how")?})),
+        )?;
         Ok(match args.get::<String>("how")?.as_str() {
             "badly" => Outcome::Failed("as it was told".into()),
             "later" => Outcome::Snooze(3_600),
@@ -40,7 +53,12 @@ fn fixture(version: &str) -> PathBuf {
 }
 
 fn builder(file: &Path) -> Builder {
-    let hourly = Schedule::cron("hourly", "0 * * * *").unwrap().time_zone("Europe/Berlin").unwrap().worker("does").args(args("well"));
+    let hourly = Schedule::cron("hourly", "0 * * * *")
+        .unwrap()
+        .time_zone("Europe/Berlin")
+        .unwrap()
+        .worker("does")
+        .args(args("well"));
     Verger::builder(file).worker(Does).schedule(hourly)
 }
 
@@ -52,8 +70,8 @@ fn job(how: &str) -> NewJob {
     NewJob::new("does", args(how)).max_attempts(2)
 }
 
-/// In the fixture, by id: four that are over (the last of them the schedule's), one put off, one that failed once, one snoozed, one due,
-/// one unique, and one claimed by a process that died.
+/// In the fixture, by id: four that are over (the last of them the schedule's), one put off, one
+/// that failed once, one snoozed, one due, one unique, and one claimed by a process that died.
 const JOBS: [(JobState, u32); 10] = [
     (JobState::Completed, 1),
     (JobState::Discarded, 2),
@@ -75,7 +93,9 @@ fn make_the_fixture_of_this_version() {
     let file = fixture(env!("CARGO_PKG_VERSION"));
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let _ = std::fs::remove_file(&file);
-    let test = TestVerger::open(builder(&file), &ManualClock::at(TestVerger::START)).unwrap().reference_tables();
+    let test = TestVerger::open(builder(&file), &ManualClock::at(TestVerger::START))
+        .unwrap()
+        .reference_tables();
     test.audit(&AuditEvent::success("app.started")).unwrap();
     test.clock().advance(Duration::from_secs(3 * 86_400));
     test.cleanup_audit(Some(1)).unwrap();
@@ -115,8 +135,14 @@ fn copy(version: &str) -> (tempfile::TempDir, PathBuf) {
 /// Statements that make the engine's tables, without their comments and spaces.
 fn schema(file: &Path) -> BTreeMap<String, String> {
     let app = Connection::open(file).unwrap();
-    let mut select = app.prepare("SELECT name, sql FROM sqlite_schema WHERE name LIKE 'verger_%' AND sql IS NOT NULL").unwrap();
-    let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+    let mut select = app
+        .prepare(
+            "SELECT name, sql FROM sqlite_schema WHERE name LIKE 'verger_%' AND sql IS NOT NULL",
+        )
+        .unwrap();
+    let rows = select
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .unwrap();
     let plain = |sql: String| {
         let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
         lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
@@ -125,7 +151,11 @@ fn schema(file: &Path) -> BTreeMap<String, String> {
 }
 
 fn open(file: &Path) -> TestVerger {
-    TestVerger::open(builder(file), &ManualClock::at(TestVerger::START + Duration::from_secs(3 * 86_400 + 600))).unwrap()
+    TestVerger::open(
+        builder(file),
+        &ManualClock::at(TestVerger::START + Duration::from_secs(3 * 86_400 + 600)),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -140,33 +170,60 @@ fn a_file_of_every_version_opens_with_everything_in_it_and_goes_on() {
             .unwrap()
             .map(Result::unwrap)
             .collect();
-        assert_eq!(states, JOBS.map(|(state, attempt)| format!("{} {attempt}", state.as_str())), "{version}");
+        assert_eq!(
+            states,
+            JOBS.map(|(state, attempt)| format!("{} {attempt}", state.as_str())),
+            "{version}"
+        );
         drop(before);
 
         let test = open(&file);
         let job = |id| test.job(JobId::from_number(id)).unwrap().unwrap();
         assert_eq!(job(1).result, Some(json!({"done": 1})));
-        assert_eq!(job(2).errors.iter().map(|error| error.code.as_str()).collect::<Vec<_>>(), ["failed", "failed"]);
+        assert_eq!(
+            job(2).errors.iter().map(|error| error.code.as_str()).collect::<Vec<_>>(),
+            ["failed", "failed"]
+        );
         assert_eq!((job(5).queue.as_str(), job(5).priority), ("mail", 2));
         assert_eq!(job(7).snoozes, 1);
-        assert_eq!((job(10).state, job(10).errors[0].code.as_str()), (JobState::Retryable, "crashed"), "nobody else has the file open");
+        assert_eq!(
+            (job(10).state, job(10).errors[0].code.as_str()),
+            (JobState::Retryable, "crashed"),
+            "nobody else has the file open"
+        );
         let verified = test.verify_audit().unwrap();
         assert_eq!(verified.pruned, 1);
         assert_eq!(test.schedules().unwrap().len(), 1);
         assert_eq!(test.paused_queues().unwrap(), ["paused"]);
 
         let report = test.drain();
-        assert!(report.attempts.iter().any(|attempt| attempt.job == JobId::from_number(10)), "{report:?}");
-        assert!(report.attempts.iter().all(|attempt| !matches!(attempt.outcome, AttemptOutcome::Lost(_))));
-        let unique = test.enqueue(NewJob::new("does", args("unique")).queue("paused").unique()).unwrap();
+        assert!(
+            report.attempts.iter().any(|attempt| attempt.job == JobId::from_number(10)),
+            "{report:?}"
+        );
+        assert!(
+            report
+                .attempts
+                .iter()
+                .all(|attempt| !matches!(attempt.outcome, AttemptOutcome::Lost(_)))
+        );
+        let unique =
+            test.enqueue(NewJob::new("does", args("unique")).queue("paused").unique()).unwrap();
         assert_eq!((unique.id.number(), unique.existing), (9, true));
         test.resume_queue("paused").unwrap();
         test.run_for(Duration::from_secs(86_400));
-        assert!(
-            (1..=10)
-                .all(|id| [JobState::Completed, JobState::Discarded, JobState::Cancelled, JobState::Scheduled].contains(&job(id).state))
+        assert!((1..=10).all(|id| {
+            [JobState::Completed, JobState::Discarded, JobState::Cancelled, JobState::Scheduled]
+                .contains(&job(id).state)
+        }));
+        assert_eq!(
+            test.fires("hourly", 100)
+                .unwrap()
+                .iter()
+                .filter(|line| line.outcome == "enqueued")
+                .count(),
+            24
         );
-        assert_eq!(test.fires("hourly", 100).unwrap().iter().filter(|line| line.outcome == "enqueued").count(), 24);
         assert!(test.verify_audit().unwrap().rows > verified.rows);
         assert_eq!(test.one::<String>("PRAGMA integrity_check"), "ok");
     }

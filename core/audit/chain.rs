@@ -4,7 +4,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
-use crate::store::{Doing, StoreError};
+use crate::store::{StoreContext, StoreError};
 
 /// The hash of a row.
 pub(crate) type Hash = [u8; 32];
@@ -62,8 +62,8 @@ impl Chained {
     }
 }
 
-/// The id and the hash of the newest row there ever was, for the next one to follow: the log goes on behind rows that were taken away, so
-/// that their place stays empty.
+/// The id and the hash of the newest row there ever was, for the next one to follow: the log goes
+/// on behind rows that were taken away, so that their place stays empty.
 pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
     let head = connection
         .prepare_cached("SELECT id, hash, EXISTS (SELECT 1 FROM verger_audit a WHERE a.id > h.id) FROM verger_audit_head h")?
@@ -73,25 +73,40 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
         Some((id, hash, false)) => Ok((id, hash)),
         // Rows of this transaction, or of someone who knows nothing of the head.
         _ => {
-            let mut last = connection.prepare_cached("SELECT id, hash FROM verger_audit ORDER BY id DESC LIMIT 1")?;
-            Ok(last.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?.unwrap_or_default())
+            let mut last = connection
+                .prepare_cached("SELECT id, hash FROM verger_audit ORDER BY id DESC LIMIT 1")?;
+            Ok(last
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?
+                .unwrap_or_default())
         }
     }
 }
 
 /// Remembers the newest row, so that it is missed when it is taken away.
 pub(super) fn set_head(connection: &Connection, (id, hash): (i64, Hash)) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE verger_audit_head SET id = ?1, hash = ?2")?.execute((id, hash)).map(drop)
+    connection
+        .prepare_cached("UPDATE verger_audit_head SET id = ?1, hash = ?2")?
+        .execute((id, hash))
+        .map(drop)
 }
 
-/// What stands before the first row: the id and the hash of the last one that retention took out, or 0 and zeros.
+/// What stands before the first row: the id and the hash of the last one that retention took out,
+/// or 0 and zeros.
 fn anchor(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
-    connection.query_row("SELECT id, hash FROM verger_audit_anchor", [], |row| Ok((row.get(0)?, row.get(1)?)))
+    connection.query_row("SELECT id, hash FROM verger_audit_anchor", [], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
 }
 
-/// What the newest row is to be. A log without that memory is one whose every row is unaccounted for.
+/// What the newest row is to be. A log without that memory is one whose every row is unaccounted
+/// for.
 fn head(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
-    let head = connection.query_row("SELECT id, hash FROM verger_audit_head", [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let head = connection
+        .query_row("SELECT id, hash FROM verger_audit_head", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
     Ok(head.unwrap_or_default())
 }
 
@@ -109,7 +124,9 @@ pub struct Verified {
 #[non_exhaustive]
 pub enum ChainError {
     /// This row, or one that stood before it, was changed, added or taken away.
-    #[error("the audit log does not verify from row {id} on: it, or a row that stood before it, was changed, added or removed")]
+    #[error(
+        "the audit log does not verify from row {id} on: it, or a row that stood before it, was changed, added or removed"
+    )]
     Broken {
         /// The id of the first row that does not fit.
         id: i64,
@@ -117,7 +134,8 @@ pub enum ChainError {
     /// The newest rows were taken away; those before them are as they were written.
     #[error("{}", missing(*kept, *last))]
     Missing {
-        /// The id of the newest row that is there; of the last one that retention took out, or 0, when there is none.
+        /// The id of the newest row that is there; of the last one that retention took out, or 0,
+        /// when there is none.
         kept: i64,
         /// The id of the newest row that was written.
         last: i64,
@@ -129,8 +147,13 @@ pub enum ChainError {
 
 fn missing(kept: i64, last: i64) -> String {
     match last - kept {
-        1 => format!("the newest row of the audit log is missing: row {last} was written, and removed"),
-        rows => format!("the newest {rows} rows of the audit log are missing: rows {} to {last} were written, and removed", kept + 1),
+        1 => format!(
+            "the newest row of the audit log is missing: row {last} was written, and removed"
+        ),
+        rows => format!(
+            "the newest {rows} rows of the audit log are missing: rows {} to {last} were written, and removed",
+            kept + 1
+        ),
     }
 }
 
@@ -154,8 +177,13 @@ pub(crate) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
         }
         let stored = row.get_ref(columns).doing(reading)?;
         previous = chained.finish();
-        // The ids have no gap: a row taken from the middle shows, and so does one whose hash was made up, or that nobody remembers.
-        if id != last + 1 || stored != ValueRef::Blob(&previous) || id > newest || (id == newest && previous != newest_hash) {
+        // The ids have no gap: a row taken from the middle shows, and so does one whose hash was
+        // made up, or that nobody remembers.
+        if id != last + 1
+            || stored != ValueRef::Blob(&previous)
+            || id > newest
+            || (id == newest && previous != newest_hash)
+        {
             return Err(ChainError::Broken { id });
         }
         (last, count) = (id, count + 1);

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
-use crate::store::{Doing, StoreError};
+use crate::store::{StoreContext, StoreError};
 
 /// One row of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,7 +66,11 @@ const COLUMNS: &str = "id, occurred_at, action, outcome, organization_id, actor_
      job, attempt, subject_type, subject_id, before, after, metadata, lower(hex(hash))";
 
 /// The newest rows that match, newest first.
-pub(crate) fn list(connection: &Connection, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+pub(crate) fn list(
+    connection: &Connection,
+    filter: &AuditFilter,
+    limit: u32,
+) -> Result<Vec<AuditRow>, StoreError> {
     let reading = "read the audit log";
     let sql = format!(
         "SELECT {COLUMNS} FROM verger_audit \
@@ -75,13 +79,27 @@ pub(crate) fn list(connection: &Connection, filter: &AuditFilter, limit: u32) ->
     );
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
     let rows = statement
-        .query_map((&filter.action, &filter.organization_id, &filter.worker, filter.job, filter.before_id, limit), from_row)
+        .query_map(
+            (
+                &filter.action,
+                &filter.organization_id,
+                &filter.worker,
+                filter.job,
+                filter.before_id,
+                limit,
+            ),
+            from_row,
+        )
         .doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
 }
 
 /// The rows behind this id, oldest first.
-pub(crate) fn list_after(connection: &Connection, id: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+pub(crate) fn list_after(
+    connection: &Connection,
+    id: i64,
+    limit: u32,
+) -> Result<Vec<AuditRow>, StoreError> {
     let reading = "read the audit log";
     let sql = format!("SELECT {COLUMNS} FROM verger_audit WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;

@@ -45,7 +45,8 @@ const INSERT: &str = "INSERT INTO verger_audit (id, occurred_at, action, outcome
 
 /// The end of the log within one transaction: the id and the hash of its last row.
 ///
-/// Known only while a write transaction is open; forget it with [`Log::forget`] whenever one ends or is rolled back to a savepoint.
+/// Known only while a write transaction is open; forget it with [`Log::forget`] whenever one ends
+/// or is rolled back to a savepoint.
 #[derive(Default)]
 pub(crate) struct Log {
     end: Option<(i64, Hash)>,
@@ -62,8 +63,15 @@ impl Log {
         chain::set_head(connection, end)
     }
 
-    /// Appends an event that was checked; the id of its row. Inside a write transaction, to be [sealed](Self::seal) before it commits.
-    pub(crate) fn append(&mut self, connection: &Connection, now: Timestamp, stamp: &Stamp, event: &AuditEvent) -> rusqlite::Result<i64> {
+    /// Appends an event that was checked; the id of its row. Inside a write transaction, to be
+    /// [sealed](Self::seal) before it commits.
+    pub(crate) fn append(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+        stamp: &Stamp,
+        event: &AuditEvent,
+    ) -> rusqlite::Result<i64> {
         let (last, hash) = match self.end.take() {
             Some(end) => end,
             None => chain::end(connection)?,
@@ -84,11 +92,17 @@ impl Log {
             stamp.worker_version.as_ref(),
         ];
         for (place, text) in texts.iter().enumerate() {
-            chained.text(if place == 1 { Some(event.outcome.as_str()) } else { text.map(String::as_str) });
+            chained.text(if place == 1 {
+                Some(event.outcome.as_str())
+            } else {
+                text.map(String::as_str)
+            });
         }
         chained.integer(stamp.job);
         chained.integer(stamp.attempt.map(i64::from));
-        for text in [&event.subject_type, &event.subject_id, &event.before, &event.after, &event.metadata] {
+        for text in
+            [&event.subject_type, &event.subject_id, &event.before, &event.after, &event.metadata]
+        {
             chained.text(text.as_deref());
         }
         let hash = chained.finish();

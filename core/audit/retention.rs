@@ -1,7 +1,8 @@
 //! Retention: the oldest rows go, and an anchor stays, so that the rest still verifies.
 //!
-//! Only whole beginnings of the log go, in the order of insertion. The triggers of the table let a row be deleted when, and only when, the
-//! anchor has moved past it; and they let the anchor move forward only, onto a row with that hash.
+//! Only whole beginnings of the log go, in the order of insertion. The triggers of the table let a
+//! row be deleted when, and only when, the anchor has moved past it; and they let the anchor move
+//! forward only, onto a row with that hash.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -15,12 +16,20 @@ pub(crate) const PRUNER: &str = "cleanup-audit";
 /// Rows deleted at once, at most.
 const BATCH_MAX: u32 = 10_000;
 
-/// Deletes the oldest rows that were written before this instant, and before this transaction, inside a write transaction; how many.
+/// Deletes the oldest rows that were written before this instant, and before this transaction,
+/// inside a write transaction; how many.
 ///
-/// The first row that is not older ends it. A row that claims to be from the future, from when the clock was wrong, does not: it goes
-/// with those around it.
-pub(crate) fn prune(connection: &Connection, before: Timestamp, now: Timestamp, most: u32) -> rusqlite::Result<u64> {
-    let anchor: i64 = connection.prepare_cached("SELECT id FROM verger_audit_anchor")?.query_row([], |row| row.get(0))?;
+/// The first row that is not older ends it. A row that claims to be from the future, from when the
+/// clock was wrong, does not: it goes with those around it.
+pub(crate) fn prune(
+    connection: &Connection,
+    before: Timestamp,
+    now: Timestamp,
+    most: u32,
+) -> rusqlite::Result<u64> {
+    let anchor: i64 = connection
+        .prepare_cached("SELECT id FROM verger_audit_anchor")?
+        .query_row([], |row| row.get(0))?;
     let most = i64::from(most.min(BATCH_MAX));
     let young: Option<i64> = connection
         .prepare_cached(
@@ -44,6 +53,7 @@ pub(crate) fn prune(connection: &Connection, before: Timestamp, now: Timestamp, 
             "UPDATE verger_audit_anchor SET id = ?1, hash = (SELECT hash FROM verger_audit WHERE id = ?1), cutoff = ?2, pruned_at = ?3",
         )?
         .execute((last, before.as_millis(), now.as_millis()))?;
-    let deleted = connection.prepare_cached("DELETE FROM verger_audit WHERE id <= ?1")?.execute([last])?;
+    let deleted =
+        connection.prepare_cached("DELETE FROM verger_audit WHERE id <= ?1")?.execute([last])?;
     Ok(deleted as u64)
 }

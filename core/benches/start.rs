@@ -1,7 +1,8 @@
 //! Opening, waiting and coming back: what an app pays for having Verger in it.
 //!
-//! Everything that depends on a fresh process runs in one: this program again with a word as its argument, or the example `minimal`. Memory
-//! and CPU time are read from `/proc`, so on other systems than Linux those rows are missing.
+//! Everything that depends on a fresh process runs in one: this program again with a word as its
+//! argument, or the example `minimal`. Memory and CPU time are read from `/proc`, so on other
+//! systems than Linux those rows are missing.
 
 #![allow(clippy::print_stdout, reason = "children speak through their output")]
 
@@ -49,9 +50,19 @@ fn measure() -> Result<()> {
     let limit = wake_a_thread(folder.path())?;
     row("  plain insert, channel, claim, p50", "ms", median(&limit), Goal::None);
     row("  plain insert, channel, claim, p99", "ms", percentile(&limit, 0.99), Goal::None);
-    row("after kill -9: open to the job's next start", "ms", median(&come_back(folder.path())?), Goal::AtMost(1000.0));
+    row(
+        "after kill -9: open to the job's next start",
+        "ms",
+        median(&come_back(folder.path())?),
+        Goal::AtMost(1000.0),
+    );
     let example = minimal()?;
-    row("minimal app, stripped release binary", "MB", std::fs::metadata(&example)?.len() as f64 / 1e6, Goal::AtMost(12.0));
+    row(
+        "minimal app, stripped release binary",
+        "MB",
+        std::fs::metadata(&example)?.len() as f64 / 1e6,
+        Goal::AtMost(12.0),
+    );
     if cfg!(target_os = "linux") {
         let idle = idle(&example, folder.path())?;
         row("idle loop, CPU in 10 s", "ms", idle.cpu_ms, Goal::AtMost(1.0));
@@ -66,14 +77,30 @@ fn measure() -> Result<()> {
 fn schedules(builder: verger::Builder) -> Result<verger::Builder> {
     let everyone = json!({"organization_id": null, "actor_id": null});
     Ok(builder
-        .schedule(Schedule::cron("invitations", "0 3 * * *")?.worker("cleanup-expired-invitations").args(everyone.clone()))
-        .schedule(Schedule::every("memberships", Duration::from_secs(300))?.worker("reconcile-memberships").args(everyone.clone()))
-        .schedule(Schedule::cron("webhooks", "*/5 * * * *")?.worker("reconcile-webhook-events").args(everyone)))
+        .schedule(
+            Schedule::cron("invitations", "0 3 * * *")?
+                .worker("cleanup-expired-invitations")
+                .args(everyone.clone()),
+        )
+        .schedule(
+            Schedule::every("memberships", Duration::from_secs(300))?
+                .worker("reconcile-memberships")
+                .args(everyone.clone()),
+        )
+        .schedule(
+            Schedule::cron("webhooks", "*/5 * * * *")?
+                .worker("reconcile-webhook-events")
+                .args(everyone),
+        ))
 }
 
-/// In a process of its own: opens and says how long it took. Schedules make all three components load.
+/// In a process of its own: opens and says how long it took. Schedules make all three components
+/// load.
 fn open_once(folder: &Path) -> Result<()> {
-    let builder = schedules(Verger::builder(folder.join("app.db")).compile_cache(CompileCache::Folder(folder.join("cache"))))?;
+    let builder = schedules(
+        Verger::builder(folder.join("app.db"))
+            .compile_cache(CompileCache::Folder(folder.join("cache"))),
+    )?;
     let begun = Instant::now();
     let verger = builder.open()?;
     let took = begun.elapsed().as_secs_f64() * 1000.0;
@@ -84,7 +111,11 @@ fn open_once(folder: &Path) -> Result<()> {
 
 fn opening(folder: &Path) -> Result<(Vec<f64>, Vec<f64>)> {
     let open = |folder: &Path| -> Result<f64> {
-        let output = Command::new(std::env::current_exe()?).arg("open").arg(folder).stderr(Stdio::inherit()).output()?;
+        let output = Command::new(std::env::current_exe()?)
+            .arg("open")
+            .arg(folder)
+            .stderr(Stdio::inherit())
+            .output()?;
         Ok(String::from_utf8(output.stdout)?.trim().parse()?)
     };
     let (mut cold, mut warm) = (Vec::new(), Vec::new());
@@ -108,7 +139,12 @@ impl Worker for Now {
         Manifest::new("now", "1.0.0")
     }
 
-    fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> std::result::Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        _: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> std::result::Result<Outcome, WorkerError> {
         // Nobody listens any more when the bench ends.
         let _ = self.0.send(Instant::now());
         Ok(Outcome::Done)
@@ -118,14 +154,20 @@ impl Worker for Now {
 /// Milliseconds from before `enqueue` to the start of the worker, the loop asleep.
 fn enqueue_to_start(folder: &Path) -> Result<Vec<f64>> {
     let (sender, started) = mpsc::channel();
-    let verger = Verger::builder(folder.join("latency.db")).without_built_ins().worker(Now(sender)).open()?;
+    let verger = Verger::builder(folder.join("latency.db"))
+        .without_built_ins()
+        .worker(Now(sender))
+        .open()?;
     let ticking = verger.start()?;
     let mut latencies = Vec::new();
     for _ in 0..LATENCIES {
         std::thread::sleep(Duration::from_millis(4));
         let begun = Instant::now();
         verger.enqueue(NewJob::new("now", json!({})))?;
-        latencies.push(started.recv_timeout(Duration::from_secs(5))?.duration_since(begun).as_secs_f64() * 1000.0);
+        latencies.push(
+            started.recv_timeout(Duration::from_secs(5))?.duration_since(begun).as_secs_f64()
+                * 1000.0,
+        );
     }
     ticking.stop(Duration::from_secs(5))?;
     Ok(latencies)
@@ -148,7 +190,9 @@ fn wake_a_thread(folder: &Path) -> Result<Vec<f64>> {
             let sql = "UPDATE jobs SET state = 1 WHERE id = (SELECT id FROM jobs WHERE state = 0 AND due_at <= 1 ORDER BY due_at, id LIMIT 1) RETURNING id";
             let id: i64 = worker.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
             sender.send(Instant::now())?;
-            worker.prepare_cached("UPDATE jobs SET state = 2 WHERE id = ?1 AND state = 1")?.execute([id])?;
+            worker
+                .prepare_cached("UPDATE jobs SET state = 2 WHERE id = ?1 AND state = 1")?
+                .execute([id])?;
         }
         Ok(())
     });
@@ -156,9 +200,13 @@ fn wake_a_thread(folder: &Path) -> Result<Vec<f64>> {
     for _ in 0..LATENCIES {
         std::thread::sleep(Duration::from_millis(4));
         let begun = Instant::now();
-        app.prepare_cached("INSERT INTO jobs (args, due_at, state) VALUES ('{}', 1, 0)")?.execute([])?;
+        app.prepare_cached("INSERT INTO jobs (args, due_at, state) VALUES ('{}', 1, 0)")?
+            .execute([])?;
         bell.send(())?;
-        latencies.push(started.recv_timeout(Duration::from_secs(5))?.duration_since(begun).as_secs_f64() * 1000.0);
+        latencies.push(
+            started.recv_timeout(Duration::from_secs(5))?.duration_since(begun).as_secs_f64()
+                * 1000.0,
+        );
     }
     drop(bell);
     thread.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
@@ -173,7 +221,12 @@ impl Worker for Stuck {
         Manifest::new("now", "1.0.0")
     }
 
-    fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> std::result::Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        _: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> std::result::Result<Outcome, WorkerError> {
         println!("begun");
         loop {
             std::thread::park();
@@ -191,19 +244,24 @@ fn hold_a_job(file: &Path) -> Result<()> {
     }
 }
 
-/// Milliseconds from opening the file of a process that was killed to the second start of the job it was at.
+/// Milliseconds from opening the file of a process that was killed to the second start of the job
+/// it was at.
 fn come_back(folder: &Path) -> Result<Vec<f64>> {
     let mut figures = Vec::new();
     for round in 0..KILLS {
         let file = folder.join(format!("killed-{round}.db"));
-        let mut child = Running::start(Command::new(std::env::current_exe()?).arg("hold").arg(&file))?;
+        let mut child =
+            Running::start(Command::new(std::env::current_exe()?).arg("hold").arg(&file))?;
         child.read_line()?;
         child.kill()?;
         let (sender, started) = mpsc::channel();
         let begun = Instant::now();
         let verger = Verger::builder(&file).without_built_ins().worker(Now(sender)).open()?;
         let ticking = verger.start()?;
-        figures.push(started.recv_timeout(Duration::from_secs(60))?.duration_since(begun).as_secs_f64() * 1000.0);
+        figures.push(
+            started.recv_timeout(Duration::from_secs(60))?.duration_since(begun).as_secs_f64()
+                * 1000.0,
+        );
         ticking.stop(Duration::from_secs(5))?;
     }
     Ok(figures)
@@ -250,11 +308,21 @@ impl Drop for Running {
 fn minimal() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let built =
-        Command::new(cargo).args(["build", "--quiet", "--release", "--example", "minimal", "--manifest-path", manifest]).status()?;
+    let built = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--example",
+            "minimal",
+            "--manifest-path",
+            manifest,
+        ])
+        .status()?;
     anyhow::ensure!(built.success(), "the example `minimal` could not be built");
     // This program is target/release/deps/start-…
-    let release = std::env::current_exe()?.ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default();
+    let release =
+        std::env::current_exe()?.ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default();
     Ok(release.join("examples").join(format!("minimal{}", std::env::consts::EXE_SUFFIX)))
 }
 
@@ -267,7 +335,11 @@ struct Idle {
 
 /// The example app with nothing to do.
 fn idle(example: &Path, folder: &Path) -> Result<Idle> {
-    let start = || Running::start(Command::new(example).arg(folder.join("idle.db")).env("XDG_CACHE_HOME", folder));
+    let start = || {
+        Running::start(
+            Command::new(example).arg(folder.join("idle.db")).env("XDG_CACHE_HOME", folder),
+        )
+    };
     // Compiles, and leaves the cache for the next.
     let first = start()?;
     std::thread::sleep(Duration::from_secs(3));
@@ -298,6 +370,13 @@ fn cpu_ms(process: &Running) -> Result<f64> {
 /// A line of the process's memory map, in MB.
 fn memory(process: &Running, line: &str) -> Result<f64> {
     let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", process.child.id()))?;
-    let found = rollup.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB"));
-    Ok(found.ok_or_else(|| anyhow::anyhow!("no {line} in the memory map"))?.trim().parse::<f64>()? * 1024.0 / 1e6)
+    let found = rollup
+        .lines()
+        .find_map(|text| text.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB"));
+    Ok(found
+        .ok_or_else(|| anyhow::anyhow!("no {line} in the memory map"))?
+        .trim()
+        .parse::<f64>()?
+        * 1024.0
+        / 1e6)
 }

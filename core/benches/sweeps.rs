@@ -1,8 +1,9 @@
 //! The built-in sweeps: by component, natively, and the same statements in plain rusqlite.
 //!
-//! Plain SQLite runs the very texts of the workers, in transactions of the same size, with the pragmas Verger sets on its own connections,
-//! and inserts the same columns into the audit log; it does not compute the hash that chains it, and publishes no events. Every round of
-//! each has its own fresh copy of a prepared file.
+//! Plain SQLite runs the very texts of the workers, in transactions of the same size, with the
+//! pragmas Verger sets on its own connections, and inserts the same columns into the audit log; it
+//! does not compute the hash that chains it, and publishes no events. Every round of each has its
+//! own fresh copy of a prepared file.
 
 mod common;
 
@@ -38,9 +39,24 @@ struct Sweep {
 }
 
 const SWEEPS: [Sweep; 3] = [
-    Sweep { worker: "reconcile-memberships", rows: MEMBERSHIPS / 5, plain: plain_memberships, result: "updated" },
-    Sweep { worker: "cleanup-expired-invitations", rows: INVITATIONS / 5, plain: plain_invitations, result: "deleted" },
-    Sweep { worker: "reconcile-webhook-events", rows: ORPHANS / 2, plain: plain_webhooks, result: "linked" },
+    Sweep {
+        worker: "reconcile-memberships",
+        rows: MEMBERSHIPS / 5,
+        plain: plain_memberships,
+        result: "updated",
+    },
+    Sweep {
+        worker: "cleanup-expired-invitations",
+        rows: INVITATIONS / 5,
+        plain: plain_invitations,
+        result: "deleted",
+    },
+    Sweep {
+        worker: "reconcile-webhook-events",
+        rows: ORPHANS / 2,
+        plain: plain_webhooks,
+        result: "linked",
+    },
 ];
 
 fn main() -> Result<()> {
@@ -51,16 +67,29 @@ fn main() -> Result<()> {
     for sweep in &SWEEPS {
         let mut contenders: Vec<Contender<'_>> = vec![
             ("plain SQLite", Box::new(|| by_plain(sweep, &prepared))),
-            ("native", Box::new(|| by_verger(sweep, &prepared, native(&prepared.with_file_name("sweep.db"))))),
+            (
+                "native",
+                Box::new(|| {
+                    by_verger(sweep, &prepared, native(&prepared.with_file_name("sweep.db")))
+                }),
+            ),
             (
                 "component",
-                Box::new(|| by_verger(sweep, &prepared, Verger::builder(prepared.with_file_name("sweep.db")).compile_cache(cache.clone()))),
+                Box::new(|| {
+                    by_verger(
+                        sweep,
+                        &prepared,
+                        Verger::builder(prepared.with_file_name("sweep.db"))
+                            .compile_cache(cache.clone()),
+                    )
+                }),
             ),
         ];
         let figures = interleave(ROUNDS, &mut contenders)?;
         for (place, ((name, _), own)) in contenders.iter().zip(&figures).enumerate() {
             let ratio = ratio(own, &figures[0]);
-            let [goal, reached] = if place == 2 { Goal::AtMost(1.15) } else { Goal::None }.show(ratio);
+            let [goal, reached] =
+                if place == 2 { Goal::AtMost(1.15) } else { Goal::None }.show(ratio);
             let rate = thousands(sweep.rows as f64 / median(own));
             rows.push(vec![
                 format!("{}, {name}", sweep.worker),
@@ -73,7 +102,11 @@ fn main() -> Result<()> {
             ]);
         }
     }
-    table("Sweeps, 1,000 rows per transaction", &["", "rows", "ms", "rows/s", "× plain", "goal", "reached"], &rows);
+    table(
+        "Sweeps, 1,000 rows per transaction",
+        &["", "rows", "ms", "rows/s", "× plain", "goal", "reached"],
+        &rows,
+    );
     Ok(())
 }
 
@@ -93,7 +126,11 @@ fn prepare(folder: &Path) -> Result<PathBuf> {
     let day = 86_400_000;
     for place in 0..INVITATIONS {
         // One in five expired long ago.
-        let expires = if place % 5 == 0 { now - 40 * day - scatter(place) % (300 * day) } else { now + scatter(place) % (30 * day) };
+        let expires = if place % 5 == 0 {
+            now - 40 * day - scatter(place) % (300 * day)
+        } else {
+            now + scatter(place) % (30 * day)
+        };
         transaction
             .prepare_cached(
                 "INSERT INTO organization_invitations (id, organization_id, email, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?4)",
@@ -101,7 +138,11 @@ fn prepare(folder: &Path) -> Result<PathBuf> {
             .execute((id("inv", place), organization(place), format!("someone.{place}@example.org"), expires))?;
     }
     for place in 0..MEMBERSHIPS {
-        let expires = if place % 5 == 0 { now - 1 - scatter(place) % (30 * day) } else { now + day + scatter(place) % (300 * day) };
+        let expires = if place % 5 == 0 {
+            now - 1 - scatter(place) % (30 * day)
+        } else {
+            now + day + scatter(place) % (300 * day)
+        };
         transaction
             .prepare_cached(
                 "INSERT INTO memberships (id, organization_id, user_id, state, expires_at, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, 0)",
@@ -119,7 +160,8 @@ fn prepare(folder: &Path) -> Result<PathBuf> {
     for place in 0..ORPHANS {
         // Those with an odd number belong to no delivery.
         let message = if place % 2 == 0 { place } else { DELIVERIES + place };
-        let metadata = format!(r#"{{"provider":"postmark","provider_message_id":"message-{message}"}}"#);
+        let metadata =
+            format!(r#"{{"provider":"postmark","provider_message_id":"message-{message}"}}"#);
         let inserted = now - 3_600_000 - scatter(place) % day;
         transaction
             .prepare_cached(
@@ -171,7 +213,10 @@ fn by_verger(sweep: &Sweep, prepared: &Path, builder: verger::Builder) -> Result
     verger.manifest(sweep.worker)?;
     let mut result = None;
     let took = seconds(|| {
-        result = verger.perform_now(sweep.worker, json!({"organization_id": null, "actor_id": null}))?.result().cloned();
+        result = verger
+            .perform_now(sweep.worker, json!({"organization_id": null, "actor_id": null}))?
+            .result()
+            .cloned();
         Ok(())
     })?;
     let done = result.as_ref().and_then(|result| result[sweep.result].as_i64());
@@ -232,7 +277,9 @@ fn audit(connection: &Connection, now: i64, worker: &str, event: &Event<'_>) -> 
 fn rows(connection: &Connection, sql: &str, params: Vec<Value>) -> Result<Vec<Vec<Value>>> {
     let mut statement = connection.prepare_cached(sql)?;
     let columns = statement.column_count();
-    let rows = statement.query_map(params_from_iter(params), |row| (0..columns).map(|column| row.get(column)).collect())?;
+    let rows = statement.query_map(params_from_iter(params), |row| {
+        (0..columns).map(|column| row.get(column)).collect()
+    })?;
     Ok(rows.collect::<verger::rusqlite::Result<_>>()?)
 }
 
@@ -253,7 +300,8 @@ fn plain_memberships(connection: &Connection, now: i64) -> Result<i64> {
     for state in sql::STATES {
         let stale = sql::stale(&memberships, state, times, false);
         let expire = sql::expire(&memberships, state, times, None);
-        let (before, after) = (json!({"state": state}).to_string(), json!({"state": "expired"}).to_string());
+        let (before, after) =
+            (json!({"state": state}).to_string(), json!({"state": "expired"}).to_string());
         let mut place = [Value::Integer(i64::MIN), Value::Text(String::new())];
         loop {
             begin(connection)?;
@@ -268,14 +316,22 @@ fn plain_memberships(connection: &Connection, now: i64) -> Result<i64> {
             }
             for row in &changed {
                 let subject = Some(("membership", &row[0]));
-                let event =
-                    Event { action: ACTION, organization: &row[1], subject, before: Some(&before), after: Some(&after), metadata: None };
+                let event = Event {
+                    action: ACTION,
+                    organization: &row[1],
+                    subject,
+                    before: Some(&before),
+                    after: Some(&after),
+                    metadata: None,
+                };
                 audit(connection, now, "reconcile-memberships", &event)?;
             }
             commit(connection)?;
             updated += i64::try_from(changed.len())?;
             match batch.last() {
-                Some(last) if i64::try_from(batch.len())? == BATCH => place = [last[2].clone(), last[0].clone()],
+                Some(last) if i64::try_from(batch.len())? == BATCH => {
+                    place = [last[2].clone(), last[0].clone()]
+                }
                 _ => break,
             }
         }
@@ -286,7 +342,8 @@ fn plain_memberships(connection: &Connection, now: i64) -> Result<i64> {
 fn plain_invitations(connection: &Connection, now: i64) -> Result<i64> {
     use cleanup_expired_invitations::{ACTION, sql};
     let (invitations, times) = (Ident::parse("organization_invitations")?, TimeFormat::UnixMillis);
-    let (expired, delete) = (sql::expired(&invitations, times, false), sql::delete(&invitations, times));
+    let (expired, delete) =
+        (sql::expired(&invitations, times, false), sql::delete(&invitations, times));
     let cutoff = now - 30 * 86_400_000;
     let mut place = [Value::Integer(i64::MIN), Value::Text(String::new())];
     let mut deleted = 0;
@@ -302,14 +359,24 @@ fn plain_invitations(connection: &Connection, now: i64) -> Result<i64> {
             }
         }
         for (organization, count) in counts.values() {
-            let metadata = json!({"deleted": count, "retention_days": 30, "cutoff": cutoff}).to_string();
-            let event = Event { action: ACTION, organization, subject: None, before: None, after: None, metadata: Some(metadata) };
+            let metadata =
+                json!({"deleted": count, "retention_days": 30, "cutoff": cutoff}).to_string();
+            let event = Event {
+                action: ACTION,
+                organization,
+                subject: None,
+                before: None,
+                after: None,
+                metadata: Some(metadata),
+            };
             audit(connection, now, "cleanup-expired-invitations", &event)?;
             deleted += count;
         }
         commit(connection)?;
         match batch.last() {
-            Some(last) if i64::try_from(batch.len())? == BATCH => place = [last[2].clone(), last[0].clone()],
+            Some(last) if i64::try_from(batch.len())? == BATCH => {
+                place = [last[2].clone(), last[0].clone()]
+            }
             _ => return Ok(deleted),
         }
     }
@@ -317,7 +384,8 @@ fn plain_invitations(connection: &Connection, now: i64) -> Result<i64> {
 
 fn plain_webhooks(connection: &Connection, now: i64) -> Result<i64> {
     use reconcile_webhook_events::{ACTION, EVENT_PREFIX, sql};
-    let (events, deliveries, times) = (Ident::parse("webhook_events")?, Ident::parse("deliveries")?, TimeFormat::UnixMillis);
+    let (events, deliveries, times) =
+        (Ident::parse("webhook_events")?, Ident::parse("deliveries")?, TimeFormat::UnixMillis);
     let orphans = sql::orphans(&events, &deliveries, times, false);
     let (append, project) = (sql::append(&events, times), sql::project(&deliveries, times));
     let mut place = [Value::Null, Value::Text(String::new())];
@@ -326,7 +394,11 @@ fn plain_webhooks(connection: &Connection, now: i64) -> Result<i64> {
         begin(connection)?;
         let [inserted_at, id] = place;
         let limits = [now - 60_000, now - 10_080 * 60_000];
-        let batch = rows(connection, &orphans, vec![limits[0].into(), limits[1].into(), inserted_at, id, BATCH.into()])?;
+        let batch = rows(
+            connection,
+            &orphans,
+            vec![limits[0].into(), limits[1].into(), inserted_at, id, BATCH.into()],
+        )?;
         let found: Vec<&Vec<Value>> = batch.iter().filter(|row| row[7] != Value::Null).collect();
         connection.prepare_cached("SAVEPOINT links")?.execute([])?;
         let mut insert = connection.prepare_cached(&append)?;
@@ -348,13 +420,22 @@ fn plain_webhooks(connection: &Connection, now: i64) -> Result<i64> {
         }
         for (organization, count) in counts.values() {
             let metadata = Some(json!({"linked": count}).to_string());
-            let event = Event { action: ACTION, organization, subject: None, before: None, after: None, metadata };
+            let event = Event {
+                action: ACTION,
+                organization,
+                subject: None,
+                before: None,
+                after: None,
+                metadata,
+            };
             audit(connection, now, "reconcile-webhook-events", &event)?;
             linked += count;
         }
         commit(connection)?;
         match batch.last() {
-            Some(last) if i64::try_from(batch.len())? == BATCH => place = [last[2].clone(), last[0].clone()],
+            Some(last) if i64::try_from(batch.len())? == BATCH => {
+                place = [last[2].clone(), last[0].clone()]
+            }
             _ => return Ok(linked),
         }
     }

@@ -1,6 +1,12 @@
-//! What the walls cost: a confined read against the same read filtered by hand, statements of a worker against the same ones on a
-//! connection without walls, and a job that does nothing against the same component with nothing around it. `cargo bench --bench walls`
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench prints, and stops at the first surprise")]
+//! What the walls cost: a confined read against the same read filtered by hand, statements of a
+//! worker against the same ones on a connection without walls, and a job that does nothing against
+//! the same component with nothing around it. `cargo bench --bench walls`
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a bench prints, and stops at the first surprise"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +15,9 @@ use verger::rusqlite::Connection;
 use verger::verger_worker::prelude::*;
 use verger::{Builder, Grant, NewJob, Verger};
 use wasmtime::component::{Component, InstancePre, Linker, Val};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+};
 
 const ROUNDS: usize = 9;
 
@@ -18,10 +26,17 @@ struct Repeat;
 
 impl Worker for Repeat {
     fn manifest(&self) -> Manifest {
-        Manifest::new("repeat", "1.0.0").tenant_aware().table(TableAsk::named("orders").read().insert().update().delete())
+        Manifest::new("repeat", "1.0.0")
+            .tenant_aware()
+            .table(TableAsk::named("orders").read().insert().update().delete())
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let (sql, times): (String, i64) = (args.get("sql")?, args.get("times")?);
         let writes = !sql.starts_with("SELECT");
         // The transaction is begun, the statement is prepared.
@@ -41,13 +56,18 @@ impl Worker for Repeat {
                 std::hint::black_box(rows);
             }
         }
-        Ok(Outcome::DoneWith(json!(began.map_or(0, |began| u64::try_from(began.elapsed().as_nanos()).unwrap_or(0)))))
+        Ok(Outcome::DoneWith(json!(
+            began.map_or(0, |began| u64::try_from(began.elapsed().as_nanos()).unwrap_or(0))
+        )))
     }
 }
 
 fn as_worker(verger: &Verger, organization: Option<&str>, sql: &str, times: i64) -> Duration {
-    let args = json!({"organization_id": organization, "actor_id": null, "sql": sql, "times": times});
-    Duration::from_nanos(verger.dry_run("repeat", args).unwrap().result().unwrap().as_u64().unwrap())
+    let args =
+        json!({"organization_id": organization, "actor_id": null, "sql": sql, "times": times});
+    Duration::from_nanos(
+        verger.dry_run("repeat", args).unwrap().result().unwrap().as_u64().unwrap(),
+    )
 }
 
 fn plainly(connection: &Connection, sql: &str, times: i64) -> Duration {
@@ -82,8 +102,9 @@ const NOOP: &[u8] = include_bytes!("../../tests/guests/noop.wasm");
 /// Jobs of one round.
 const JOBS: usize = 2_000;
 
-/// The component that does nothing, in a fresh instance each time and with no wall around it: no epochs, no limits on memory, tables and
-/// what it may send, no host to call. For the rest of its job it is a worker like any other: claimed, ended, committed.
+/// The component that does nothing, in a fresh instance each time and with no wall around it: no
+/// epochs, no limits on memory, tables and what it may send, no host to call. For the rest of its
+/// job it is a worker like any other: claimed, ended, committed.
 struct Bare {
     engine: Engine,
     noop: InstancePre<()>,
@@ -92,9 +113,13 @@ struct Bare {
 impl Bare {
     fn new() -> Self {
         let mut pool = PoolingAllocationConfig::new();
-        pool.pagemap_scan(Enabled::Auto).linear_memory_keep_resident(256 << 10).table_keep_resident(16 << 10);
+        pool.pagemap_scan(Enabled::Auto)
+            .linear_memory_keep_resident(256 << 10)
+            .table_keep_resident(16 << 10);
         let mut config = Config::new();
-        config.wasm_backtrace_max_frames(None).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        config
+            .wasm_backtrace_max_frames(None)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let engine = Engine::new(&config).unwrap();
         let component = Component::from_binary(&engine, NOOP).unwrap();
         let mut linker = Linker::new(&engine);
@@ -108,12 +133,19 @@ impl Worker for Bare {
         Manifest::new("noop", "1.0.0")
     }
 
-    fn perform(&self, _: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        _: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let mut store = Store::new(&self.engine, ());
         let instance = self.noop.instantiate(&mut store).unwrap();
         let perform = instance.get_func(&mut store, "perform").unwrap();
         let mut outcome = [Val::Bool(false)];
-        perform.call(&mut store, &[Val::Option(None), Val::String(args.to_string())], &mut outcome).unwrap();
+        perform
+            .call(&mut store, &[Val::Option(None), Val::String(args.to_string())], &mut outcome)
+            .unwrap();
         assert!(matches!(&outcome[0], Val::Variant(name, None) if name == "done"));
         Ok(Outcome::Done)
     }
@@ -122,7 +154,8 @@ impl Worker for Bare {
 /// The time that so many jobs take, from the first claim to the last commit.
 fn drained(add: impl FnOnce(Builder) -> Builder) -> Duration {
     let folder = tempfile::tempdir().unwrap();
-    let verger = add(Verger::builder(folder.path().join("app.db")).without_built_ins()).open().unwrap();
+    let verger =
+        add(Verger::builder(folder.path().join("app.db")).without_built_ins()).open().unwrap();
     verger.enqueue_all((0..JOBS).map(|_| NewJob::new("noop", json!({})))).unwrap();
     let (began, mut performed) = (Instant::now(), 0);
     while performed < JOBS {
@@ -134,7 +167,12 @@ fn drained(add: impl FnOnce(Builder) -> Builder) -> Duration {
 fn main() {
     let folder = tempfile::tempdir().unwrap();
     let grant = Grant::new().write("orders").tenant_column("organization_id");
-    let verger = Verger::builder(folder.path().join("bench.db")).without_built_ins().worker(Repeat).grant("repeat", grant).open().unwrap();
+    let verger = Verger::builder(folder.path().join("bench.db"))
+        .without_built_ins()
+        .worker(Repeat)
+        .grant("repeat", grant)
+        .open()
+        .unwrap();
     let app = verger.connect().unwrap();
     app.execute_batch(
         "CREATE TABLE orders (id INTEGER PRIMARY KEY, organization_id TEXT NOT NULL, state TEXT, total INTEGER);
@@ -143,11 +181,26 @@ fn main() {
          INSERT INTO orders SELECT n, 'org-' || (n % 100), CASE (n / 100) % 4 WHEN 0 THEN 'open' ELSE 'paid' END, n % 997 FROM n;",
     )
     .unwrap();
-    println!("{:52} {:>10} {:>10} {:>7}", "median of 9, side by side, for one", "without", "with", "ratio");
+    println!(
+        "{:52} {:>10} {:>10} {:>7}",
+        "median of 9, side by side, for one", "without", "with", "ratio"
+    );
     let reads = [
-        ("read: 250 rows of a tenant, by index", "SELECT id, total FROM orders WHERE state = 'open' AND total >= -?1", 200),
-        ("read: sum over a tenant's 1,000 rows", "SELECT sum(total) FROM orders WHERE total >= -?1", 200),
-        ("read: a tenant's row by its key", "SELECT total FROM orders WHERE id = 100 + ?1 * 0", 5_000),
+        (
+            "read: 250 rows of a tenant, by index",
+            "SELECT id, total FROM orders WHERE state = 'open' AND total >= -?1",
+            200,
+        ),
+        (
+            "read: sum over a tenant's 1,000 rows",
+            "SELECT sum(total) FROM orders WHERE total >= -?1",
+            200,
+        ),
+        (
+            "read: a tenant's row by its key",
+            "SELECT total FROM orders WHERE id = 100 + ?1 * 0",
+            5_000,
+        ),
     ];
     for (what, sql, times) in reads {
         let by_hand = format!("{sql} AND organization_id = 'org-0'");
@@ -166,12 +219,29 @@ fn main() {
         || as_worker(&verger, Some("org-0"), update, 20),
     );
     let statements = [
-        ("a sweep's read, 10,000 rows", "SELECT id, organization_id, total FROM orders WHERE total >= ?1 * 0 LIMIT 10000", 20),
-        ("a sweep's aggregate over 100,000 rows", "SELECT state, count(*), sum(total) FROM orders WHERE total >= -?1 GROUP BY state", 10),
-        ("a sweep's write, 10,000 rows", "UPDATE orders SET total = total + 1 WHERE id <= 10000 + ?1 * 0", 10),
+        (
+            "a sweep's read, 10,000 rows",
+            "SELECT id, organization_id, total FROM orders WHERE total >= ?1 * 0 LIMIT 10000",
+            20,
+        ),
+        (
+            "a sweep's aggregate over 100,000 rows",
+            "SELECT state, count(*), sum(total) FROM orders WHERE total >= -?1 GROUP BY state",
+            10,
+        ),
+        (
+            "a sweep's write, 10,000 rows",
+            "UPDATE orders SET total = total + 1 WHERE id <= 10000 + ?1 * 0",
+            10,
+        ),
     ];
     for (what, sql, times) in statements {
-        compare(&format!("not confined, {what}"), times, || plainly(&app, sql, times), || as_worker(&verger, None, sql, times));
+        compare(
+            &format!("not confined, {what}"),
+            times,
+            || plainly(&app, sql, times),
+            || as_worker(&verger, None, sql, times),
+        );
     }
     no_op_jobs();
 }

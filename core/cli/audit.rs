@@ -10,7 +10,9 @@ use verger::{AuditFilter, AuditRow, ChainError, Verger, Verified};
 
 use crate::failure::WORK_FAILED;
 use crate::options::{Database, Options};
-use crate::output::{Side, Table, brief, counted, plain, print, print_json, print_json_lines, row, time};
+use crate::output::{
+    Side, Table, brief, counted, plain, print, print_json, print_json_lines, row, time,
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -42,9 +44,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         database: Database,
     },
-    /// Print the whole log, oldest first, as one JSON object a line with all columns: a copy to keep elsewhere
+    /// Print the whole log, oldest first, as one JSON object a line with all columns: a copy to
+    /// keep elsewhere
     ///
-    /// Kept where those who may write to the database cannot, it shows what no check of the file alone can: a log that someone made anew.
+    /// Kept where those who may write to the database cannot, it shows what no check of the file
+    /// alone can: a log that someone made anew.
     Export {
         #[command(flatten)]
         database: Database,
@@ -96,7 +100,9 @@ fn verify(database: &Database, options: &Options) -> Result<ExitCode> {
     };
     match error {
         ChainError::Broken { id, .. } if options.json => told(None, Some(id), None)?,
-        ChainError::Missing { kept, last, .. } if options.json => told(None, Some(kept + 1), Some(last - kept))?,
+        ChainError::Missing { kept, last, .. } if options.json => {
+            told(None, Some(kept + 1), Some(last - kept))?
+        }
         error => return Err(error.into()),
     }
     eprintln!("verger: {error}");
@@ -163,10 +169,16 @@ fn list(events: &[AuditRow], json: bool) -> Result<()> {
 /// What an event says beyond its action: the change, or its metadata.
 pub(crate) fn what(event: &AuditRow) -> String {
     let told = |text: &Option<String>| {
-        text.as_deref().map(|text| serde_json::from_str::<Json>(text).map_or_else(|_| text.to_string(), |json| brief(&json)))
+        text.as_deref().map(|text| {
+            serde_json::from_str::<Json>(text)
+                .map_or_else(|_| text.to_string(), |json| brief(&json))
+        })
     };
     let one = |text: &Option<String>| {
-        serde_json::from_str::<BTreeMap<String, Json>>(text.as_deref()?).ok().filter(|state| state.len() == 1)?.pop_first()
+        serde_json::from_str::<BTreeMap<String, Json>>(text.as_deref()?)
+            .ok()
+            .filter(|state| state.len() == 1)?
+            .pop_first()
     };
     if let (Some((key, before)), Some((same, after))) = (one(&event.before), one(&event.after))
         && key == same

@@ -60,9 +60,15 @@ impl Enqueue {
         if options.json {
             print_json(&json!({"id": enqueued.id, "existing": enqueued.existing}))?;
         } else if enqueued.existing {
-            print(&format!("job {} is there already and unfinished: no other was made\n", enqueued.id))?;
+            print(&format!(
+                "job {} is there already and unfinished: no other was made\n",
+                enqueued.id
+            ))?;
         } else {
-            let when = self.at.filter(|at| *at > verger.now()).map_or_else(|| "now".to_string(), |at| at.to_string());
+            let when = self
+                .at
+                .filter(|at| *at > verger.now())
+                .map_or_else(|| "now".to_string(), |at| at.to_string());
             print(&format!("job {}, due {when}\n", enqueued.id))?;
         }
         Ok(ExitCode::SUCCESS)

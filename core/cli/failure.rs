@@ -14,16 +14,27 @@ const BAD_INPUT: u8 = 2;
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let opening = error.is::<OpenError>();
     let failed = error.chain().any(|cause| {
-        let performed = matches!(cause.downcast_ref(), Some(PerformError::Failed { .. } | PerformError::Unexpected { .. }));
-        let stored = cause.downcast_ref::<rusqlite::Error>().is_some_and(|error| !opening && !is_no_database(error));
-        let broken = matches!(cause.downcast_ref(), Some(ChainError::Broken { .. } | ChainError::Missing { .. }));
+        let performed = matches!(
+            cause.downcast_ref(),
+            Some(PerformError::Failed { .. } | PerformError::Unexpected { .. })
+        );
+        let stored = cause
+            .downcast_ref::<rusqlite::Error>()
+            .is_some_and(|error| !opening && !is_no_database(error));
+        let broken = matches!(
+            cause.downcast_ref(),
+            Some(ChainError::Broken { .. } | ChainError::Missing { .. })
+        );
         performed || stored || broken || cause.is::<LoopError>()
     });
     ExitCode::from(if failed { WORK_FAILED } else { BAD_INPUT })
 }
 
 fn is_no_database(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::CannotOpen))
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::CannotOpen)
+    )
 }
 
 /// One sentence with its causes. A cause that an error's own text already tells is not told again.
@@ -58,7 +69,10 @@ mod tests {
     #[test]
     fn a_cause_is_told_once() {
         let io = || std::io::Error::other("the disk is gone");
-        let error = Err::<(), _>(io()).context("cannot write a: the disk is gone").context("cannot pack").unwrap_err();
+        let error = Err::<(), _>(io())
+            .context("cannot write a: the disk is gone")
+            .context("cannot pack")
+            .unwrap_err();
         assert_eq!(explain(&error), "cannot pack: cannot write a: the disk is gone");
         let error = Err::<(), _>(io()).context("cannot pack").unwrap_err();
         assert_eq!(explain(&error), "cannot pack: the disk is gone");

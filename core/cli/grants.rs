@@ -1,4 +1,5 @@
-//! `--grant`: what a person grants workers on the command line. One form for all verbs: JSON, by the worker's name.
+//! `--grant`: what a person grants workers on the command line. One form for all verbs: JSON, by
+//! the worker's name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -77,7 +78,9 @@ struct GivenLimits {
 pub(crate) fn parse(text: &str) -> Result<Grants, String> {
     let json = match text.trim_start().starts_with('{') {
         true => text.to_string(),
-        false => std::fs::read_to_string(text).map_err(|error| format!("it is no JSON object, and no file that can be read: {error}"))?,
+        false => std::fs::read_to_string(text).map_err(|error| {
+            format!("it is no JSON object, and no file that can be read: {error}")
+        })?,
     };
     serde_json::from_str(&json).map_err(|error| format!("it is no grant: {error}"))
 }
@@ -102,15 +105,20 @@ impl Grants {
         self.0.iter()
     }
 
-    /// What gives a worker all it asks for, and this very component alone, as a value of `--grant`. A table that an arg names is the one it
-    /// names by default.
+    /// What gives a worker all it asks for, and this very component alone, as a value of `--grant`.
+    /// A table that an arg names is the one it names by default.
     pub(crate) fn all_of(manifest: &Manifest, sha256: &str) -> Self {
         let mut asked: BTreeMap<&str, BTreeSet<Verb>> = BTreeMap::new();
         for ask in &manifest.tables {
-            let (TableName::Named { table } | TableName::FromArg { default: table, .. }) = &ask.table;
+            let (TableName::Named { table } | TableName::FromArg { default: table, .. }) =
+                &ask.table;
             asked.entry(table).or_default().extend(&ask.verbs);
         }
-        let mut given = Given { capabilities: manifest.capabilities.clone(), sha256: Some(Digest(sha256.to_string())), ..Given::default() };
+        let mut given = Given {
+            capabilities: manifest.capabilities.clone(),
+            sha256: Some(Digest(sha256.to_string())),
+            ..Given::default()
+        };
         for (table, verbs) in asked {
             if verbs.len() == 4 {
                 given.write.push(Table(table.to_string()));
@@ -131,22 +139,33 @@ impl Grants {
 }
 
 impl Given {
-    /// The verbs on each table, and the columns where not all are meant. Tables in lower case, as SQLite takes them.
+    /// The verbs on each table, and the columns where not all are meant. Tables in lower case, as
+    /// SQLite takes them.
     pub(crate) fn tables(&self) -> BTreeMap<(String, Verb), Option<BTreeSet<String>>> {
         let mut tables: BTreeMap<(String, Verb), Option<BTreeSet<String>>> = BTreeMap::new();
         for (verb, parts) in [(Verb::Read, &self.read), (Verb::Update, &self.update)] {
             for part in parts {
-                let known = tables.entry((part.table.to_lowercase(), verb)).or_insert_with(|| Some(BTreeSet::new()));
+                let known = tables
+                    .entry((part.table.to_lowercase(), verb))
+                    .or_insert_with(|| Some(BTreeSet::new()));
                 match (&part.columns, known) {
-                    (Some(columns), Some(known)) => known.extend(columns.iter().map(|column| column.to_lowercase())),
+                    (Some(columns), Some(known)) => {
+                        known.extend(columns.iter().map(|column| column.to_lowercase()))
+                    }
                     // All columns, once granted, stay granted.
                     (_, known) => *known = None,
                 }
             }
         }
         let every = [Verb::Read, Verb::Insert, Verb::Update, Verb::Delete];
-        for (verbs, names) in [(&[Verb::Insert][..], &self.insert), (&[Verb::Delete], &self.delete), (&every, &self.write)] {
-            for (verb, name) in verbs.iter().flat_map(|verb| names.iter().map(move |name| (*verb, name))) {
+        for (verbs, names) in [
+            (&[Verb::Insert][..], &self.insert),
+            (&[Verb::Delete], &self.delete),
+            (&every, &self.write),
+        ] {
+            for (verb, name) in
+                verbs.iter().flat_map(|verb| names.iter().map(move |name| (*verb, name)))
+            {
                 tables.insert((name.0.to_lowercase(), verb), None);
             }
         }
@@ -199,7 +218,9 @@ impl GivenLimits {
         Limits {
             time: self.time_ms.map_or(default.time, |millis| Duration::from_millis(millis.get())),
             memory_bytes: self.memory_bytes.map_or(default.memory_bytes, NonZeroUsize::get),
-            sql_memory_bytes: self.sql_memory_bytes.map_or(default.sql_memory_bytes, NonZeroUsize::get),
+            sql_memory_bytes: self
+                .sql_memory_bytes
+                .map_or(default.sql_memory_bytes, NonZeroUsize::get),
             chunk_bytes: self.chunk_bytes.map_or(default.chunk_bytes, NonZeroUsize::get),
             statements: self.statements.map_or(default.statements, NonZeroU64::get),
             audit_rows: self.audit_rows.map_or(default.audit_rows, NonZeroUsize::get),
@@ -228,7 +249,8 @@ impl TryFrom<String> for Part {
         let Some((table, columns)) = text.split_once(':') else {
             return Table::try_from(text).map(|Table(table)| Self { table, columns: None });
         };
-        let columns: Vec<String> = columns.split(',').map(|column| column.trim().to_string()).collect();
+        let columns: Vec<String> =
+            columns.split(',').map(|column| column.trim().to_string()).collect();
         if table.trim().is_empty() || columns.iter().any(String::is_empty) {
             return Err(format!("{text:?} is no TABLE:COLUMN,COLUMN"));
         }
@@ -274,7 +296,11 @@ mod tests {
                 "tenant_column": "organization_id", "shared": ["log"], "capabilities": ["mailer"], "sha256": "{sha256}",
                 "limits": {{"time_ms": 1500, "memory_bytes": 1048576}}}}"#
         );
-        let limits = Limits { time: Duration::from_millis(1_500), memory_bytes: 1 << 20, ..Limits::default() };
+        let limits = Limits {
+            time: Duration::from_millis(1_500),
+            memory_bytes: 1 << 20,
+            ..Limits::default()
+        };
         let grant = Grant::new()
             .read("orders")
             .read_columns("users", ["id", "name"])
@@ -327,7 +353,12 @@ mod tests {
                 r#"{{"w":{{"read":["orders"],"update":["orders"],"write":["totals"],"capabilities":["mailer"],"sha256":"{sha256}"}}}}"#
             )
         );
-        let grant = Grant::new().read("orders").update("orders").write("totals").capability("mailer").for_digest(&sha256);
+        let grant = Grant::new()
+            .read("orders")
+            .update("orders")
+            .write("totals")
+            .capability("mailer")
+            .for_digest(&sha256);
         assert_eq!(parse(&text).unwrap().get("w").unwrap().to_grant(), grant);
     }
 }

@@ -12,7 +12,8 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc().into());
     }
-    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+    let local =
+        ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
     let local = local.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
     let midnight = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
     match local.or_else(midnight) {
@@ -28,7 +29,10 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
 pub(crate) fn args(text: &str) -> Result<Json, String> {
     match serde_json::from_str(text) {
         Ok(object @ Json::Object(_)) => Ok(object),
-        Ok(_) => Err("it must be a JSON object, such as {\"organization_id\": null, \"actor_id\": null}".to_string()),
+        Ok(_) => {
+            Err("it must be a JSON object, such as {\"organization_id\": null, \"actor_id\": null}"
+                .to_string())
+        }
         Err(error) => Err(format!("it is no JSON: {error}")),
     }
 }
@@ -45,11 +49,18 @@ pub(crate) fn zone(name: &str) -> Result<Tz, String> {
 
 /// A length of time: a whole number and its unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let size = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)].into_iter().find(|(name, _)| *name == unit).map(|(_, size)| size);
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let size = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]
+        .into_iter()
+        .find(|(name, _)| *name == unit)
+        .map(|(_, size)| size);
     match (number.parse::<u64>().ok(), size) {
         (Some(number), Some(size)) => Ok(Duration::from_secs(number.saturating_mul(size))),
-        _ => Err("it is no length of time: write a whole number and s, m, h or d, such as 90s or 2h".to_string()),
+        _ => {
+            Err("it is no length of time: write a whole number and s, m, h or d, such as 90s or 2h"
+                .to_string())
+        }
     }
 }
 
@@ -60,7 +71,10 @@ mod tests {
 
     #[test]
     fn a_length_of_time_has_a_unit() {
-        assert_eq!((duration("90s"), duration("2d")), (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(172_800))));
+        assert_eq!(
+            (duration("90s"), duration("2d")),
+            (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(172_800)))
+        );
         for text in ["", "90", "s", "1.5h", "-1s", "1h30m"] {
             assert!(duration(text).is_err(), "{text}");
         }
@@ -69,7 +83,13 @@ mod tests {
     #[test]
     fn times_without_an_offset_are_utc() {
         let noon = Timestamp::from_millis(1_774_785_600_000);
-        for text in ["2026-03-29T12:00:00Z", "2026-03-29T14:00:00+02:00", "2026-03-29T12:00", "2026-03-29 12:00:00", "2026-03-29 12:00"] {
+        for text in [
+            "2026-03-29T12:00:00Z",
+            "2026-03-29T14:00:00+02:00",
+            "2026-03-29T12:00",
+            "2026-03-29 12:00:00",
+            "2026-03-29 12:00",
+        ] {
             assert_eq!(time(text), Ok(noon), "{text}");
         }
         assert_eq!(time("2026-03-29").unwrap().to_string(), "2026-03-29T00:00:00Z");

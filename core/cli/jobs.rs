@@ -16,7 +16,8 @@ pub(crate) enum Command {
     List {
         #[command(flatten)]
         database: Database,
-        /// Only in this state: scheduled, available, executing, retryable, completed, discarded or cancelled
+        /// Only in this state: scheduled, available, executing, retryable, completed, discarded or
+        /// cancelled
         #[arg(long)]
         state: Option<JobState>,
         /// Only of this worker
@@ -59,7 +60,12 @@ impl Command {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
         match self {
             Self::List { database, state, worker, queue, before, limit } => {
-                let filter = JobFilter { state: *state, worker: worker.clone(), queue: queue.clone(), before_id: *before };
+                let filter = JobFilter {
+                    state: *state,
+                    worker: worker.clone(),
+                    queue: queue.clone(),
+                    before_id: *before,
+                };
                 list(&options.open_to_read(database)?.jobs(&filter, *limit)?, options.json)?;
             }
             Self::Show { id, database } => {
@@ -72,16 +78,28 @@ impl Command {
             Self::Retry { id, database } => {
                 let verger = options.open(database)?;
                 if !verger.retry(JobId::from_number(*id))? {
-                    bail!("job {id} is {}: it cannot be retried", find(&verger, *id, database)?.state);
+                    bail!(
+                        "job {id} is {}: it cannot be retried",
+                        find(&verger, *id, database)?.state
+                    );
                 }
                 after_change(&verger, *id, database, options, "is due now")?;
             }
             Self::Cancel { id, database } => {
                 let verger = options.open(database)?;
                 if !verger.cancel(JobId::from_number(*id))? {
-                    bail!("job {id} is {} already: it cannot be cancelled", find(&verger, *id, database)?.state);
+                    bail!(
+                        "job {id} is {} already: it cannot be cancelled",
+                        find(&verger, *id, database)?.state
+                    );
                 }
-                after_change(&verger, *id, database, options, "is cancelled, or was asked to stop if it is being performed")?;
+                after_change(
+                    &verger,
+                    *id,
+                    database,
+                    options,
+                    "is cancelled, or was asked to stop if it is being performed",
+                )?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -90,12 +108,18 @@ impl Command {
 
 fn find(verger: &Verger, id: i64, database: &Database) -> Result<Job> {
     let file = database.db.display();
-    verger
-        .job(JobId::from_number(id))?
-        .with_context(|| format!("there is no job {id} in {file}; `verger jobs list --db {file}` names the newest"))
+    verger.job(JobId::from_number(id))?.with_context(|| {
+        format!("there is no job {id} in {file}; `verger jobs list --db {file}` names the newest")
+    })
 }
 
-fn after_change(verger: &Verger, id: i64, database: &Database, options: &Options, said: &str) -> Result<()> {
+fn after_change(
+    verger: &Verger,
+    id: i64,
+    database: &Database,
+    options: &Options,
+    said: &str,
+) -> Result<()> {
     match options.json {
         true => print_json(&job_json(&find(verger, id, database)?)),
         false => Ok(print(&format!("job {id} {said}\n"))?),
@@ -103,7 +127,11 @@ fn after_change(verger: &Verger, id: i64, database: &Database, options: &Options
 }
 
 fn job_json(job: &Job) -> Json {
-    let mut json = row(job, &["due_at", "lease_until", "created_at", "attempted_at", "finished_at", "slot"], &[]);
+    let mut json = row(
+        job,
+        &["due_at", "lease_until", "created_at", "attempted_at", "finished_at", "slot"],
+        &[],
+    );
     for error in json["errors"].as_array_mut().into_iter().flatten() {
         if let Some(at) = error["at"].as_i64() {
             error["at"] = json!(time(at));
@@ -134,7 +162,11 @@ fn list(jobs: &[Job], json: bool) -> Result<()> {
             job.worker.clone(),
             format!("{}/{}", job.attempt, job.max_attempts),
             time(job.finished_at.unwrap_or(job.due_at)),
-            job.result.as_ref().map(brief).or_else(|| job.errors.last().map(|error| error.message.clone())).unwrap_or_default(),
+            job.result
+                .as_ref()
+                .map(brief)
+                .or_else(|| job.errors.last().map(|error| error.message.clone()))
+                .unwrap_or_default(),
         ]);
     }
     Ok(print(&table.to_text())?)
@@ -157,21 +189,38 @@ fn in_full(job: &Job) -> String {
         lines.push(("snoozes", job.snoozes.to_string()));
     }
     if let (Some(schedule), Some(slot)) = (&job.schedule, job.slot) {
-        let missed = if job.missed > 0 { format!(", standing for {} missed slots too", job.missed) } else { String::new() };
+        let missed = if job.missed > 0 {
+            format!(", standing for {} missed slots too", job.missed)
+        } else {
+            String::new()
+        };
         lines.push(("schedule", format!("{schedule}, slot {}{missed}", time(slot))));
     }
     if let Some(until) = job.lease_until {
         lines.push(("lease until", time(until)));
     }
     if let Some(done) = job.progress_done {
-        let total = job.progress_total.filter(|total| *total > 0).map(|total| format!(" of {total}")).unwrap_or_default();
+        let total = job
+            .progress_total
+            .filter(|total| *total > 0)
+            .map(|total| format!(" of {total}"))
+            .unwrap_or_default();
         lines.push(("progress", format!("{done}{total}")));
     }
     if let Some(result) = &job.result {
         lines.push(("result", result.to_string()));
     }
     for error in &job.errors {
-        lines.push(("error", format!("attempt {}, {}: {} [{}]", error.attempt, time(error.at), error.message, error.code)));
+        lines.push((
+            "error",
+            format!(
+                "attempt {}, {}: {} [{}]",
+                error.attempt,
+                time(error.at),
+                error.message,
+                error.code
+            ),
+        ));
     }
     lines.iter().map(|(name, value)| format!("{name:<12}{value}\n")).collect()
 }

@@ -29,8 +29,8 @@ use options::Options;
 
 /// Durable jobs, cron schedules and an audit log in a SQLite file.
 ///
-/// Exit status: 0 done, 1 the work failed, 2 bad usage or input. Times are RFC 3339 in UTC.
-/// With --json, lists print one object per line, with the column names of the tables; `schedule next`
+/// Exit status: 0 done, 1 the work failed, 2 bad usage or input. Times are RFC 3339 in UTC. With
+/// --json, lists print one object per line, with the column names of the tables; `schedule next`
 /// prints one array, and everything else one object.
 #[derive(Parser)]
 #[command(name = "verger", version, verbatim_doc_comment)]
@@ -45,9 +45,10 @@ struct Cli {
 enum Command {
     /// Live through a week of a realistic organisation in seconds, and leave the file to look at
     ///
-    /// 200 organisations with 20,000 invitations, 20,000 memberships and 50,000 webhook events. The three
-    /// built-in workers run on their suggested schedules. Killed midway and run again, the demo goes on
-    /// where it was. The same seed gives the same rows and the same audit log, byte for byte.
+    /// 200 organisations with 20,000 invitations, 20,000 memberships and 50,000 webhook events. The
+    /// three built-in workers run on their suggested schedules. Killed midway and run again, the
+    /// demo goes on where it was. The same seed gives the same rows and the same audit log, byte
+    /// for byte.
     #[command(verbatim_doc_comment)]
     Demo(demo::Demo),
     /// Perform a worker once, with no queue

@@ -21,15 +21,18 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "TIME", value_parser = input::time)]
     pub(crate) now: Option<Timestamp>,
 
-    /// Take every .wasm in this folder as a worker, beside the built-in ones; may be given several times
+    /// Take every .wasm in this folder as a worker, beside the built-in ones; may be given several
+    /// times
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugins: Vec<PathBuf>,
 
-    /// Grant dropped-in workers all that their manifests ask for (see `plugin inspect`); without it, and --grant, they may touch nothing
+    /// Grant dropped-in workers all that their manifests ask for (see `plugin inspect`); without
+    /// it, and --grant, they may touch nothing
     #[arg(long, global = true)]
     pub(crate) trust: bool,
 
-    /// Grant workers what they may touch: a JSON object, or the file that holds it; may be given several times
+    /// Grant workers what they may touch: a JSON object, or the file that holds it; may be given
+    /// several times
     ///
     /// One entry for each worker, by its name; every field may be left out:
     ///
@@ -39,11 +42,13 @@ pub(crate) struct Options {
     ///     "tenant_column": "organization_id", "shared": ["log"],
     ///     "capabilities": ["mailer"], "sha256": "…", "limits": {"time_ms": 2000}}}
     ///
-    /// TABLE:COLUMN,COLUMN is these columns and no others, to read and to update. "write" is all four verbs. With a
-    /// tenant column a job of one organization reaches that organization's rows alone; "shared" tables belong to none.
-    /// "sha256" grants it to that very file only. The limits are time_ms, memory_bytes, sql_memory_bytes, chunk_bytes,
-    /// statements, audit_rows, events and log_lines. A worker gets what it asks for and is granted, never more; for a
-    /// built-in worker this takes the place of all it asks for. `plugin inspect` prints what gives a worker everything.
+    /// TABLE:COLUMN,COLUMN is these columns and no others, to read and to update. "write" is all
+    /// four verbs. With a tenant column a job of one organization reaches that organization's rows
+    /// alone; "shared" tables belong to none. "sha256" grants it to that very file only. The limits
+    /// are time_ms, memory_bytes, sql_memory_bytes, chunk_bytes, statements, audit_rows, events and
+    /// log_lines. A worker gets what it asks for and is granted, never more; for a built-in worker
+    /// this takes the place of all it asks for. `plugin inspect` prints what gives a worker
+    /// everything.
     #[arg(long, global = true, value_name = "JSON|FILE", value_parser = grants::parse, verbatim_doc_comment)]
     pub(crate) grant: Vec<Grants>,
 }
@@ -71,13 +76,17 @@ impl Options {
     /// Opens the file to work on it.
     pub(crate) fn open(&self, database: &Database) -> Result<Verger> {
         check_is_there(&database.db)?;
-        let verger = self.with_plugins(Verger::builder(&database.db).clock(self.clock()))?.open()?;
+        let verger =
+            self.with_plugins(Verger::builder(&database.db).clock(self.clock()))?.open()?;
         for refusal in verger.refused_plugins() {
             eprintln!("verger: a plugin was refused: {refusal}");
         }
         let workers = verger.workers();
         for (unknown, _) in self.grants()?.iter().filter(|(worker, _)| !workers.contains(worker)) {
-            eprintln!("verger: --grant names `{unknown}`, and no worker has that name: known are {}", workers.join(", "));
+            eprintln!(
+                "verger: --grant names `{unknown}`, and no worker has that name: known are {}",
+                workers.join(", ")
+            );
         }
         Ok(verger)
     }
@@ -85,7 +94,11 @@ impl Options {
     /// Opens the file to look at it: nothing in it changes.
     pub(crate) fn open_to_read(&self, database: &Database) -> Result<Verger> {
         check_is_there(&database.db)?;
-        Ok(Verger::builder(&database.db).clock(self.clock()).without_built_ins().read_only().open()?)
+        Ok(Verger::builder(&database.db)
+            .clock(self.clock())
+            .without_built_ins()
+            .read_only()
+            .open()?)
     }
 
     fn with_plugins(&self, mut builder: Builder) -> Result<Builder> {
@@ -93,7 +106,10 @@ impl Options {
             builder = builder.plugins(folder);
         }
         if self.trust {
-            ensure!(!self.plugins.is_empty(), "--trust is for the workers of --plugins: name their folder too");
+            ensure!(
+                !self.plugins.is_empty(),
+                "--trust is for the workers of --plugins: name their folder too"
+            );
             // A grant goes by the name of the worker, which only its component tells.
             let mut looking = Verger::in_memory().without_built_ins();
             for folder in &self.plugins {
@@ -117,7 +133,11 @@ impl Options {
 
 /// A mistyped name must not leave a new database behind.
 fn check_is_there(file: &Path) -> Result<()> {
-    ensure!(file.exists(), "there is no file {0}; `verger migrate --db {0}` makes a new database", file.display());
+    ensure!(
+        file.exists(),
+        "there is no file {0}; `verger migrate --db {0}` makes a new database",
+        file.display()
+    );
     ensure!(!file.is_dir(), "{} is a folder, not a database", file.display());
     Ok(())
 }

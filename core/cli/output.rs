@@ -35,12 +35,18 @@ pub(crate) fn row(row: &impl Serialize, times: &[&str], json: &[&str]) -> Json {
     };
     for column in times {
         if let Some(millis) = row.get(*column).and_then(Json::as_i64) {
-            row.insert((*column).to_string(), Json::String(Timestamp::from_millis(millis).to_string()));
+            row.insert(
+                (*column).to_string(),
+                Json::String(Timestamp::from_millis(millis).to_string()),
+            );
         }
     }
     for column in json {
         // What someone wrote there by hand and is no JSON stays text.
-        let value = row.get(*column).and_then(Json::as_str).and_then(|text| serde_json::from_str(text).ok());
+        let value = row
+            .get(*column)
+            .and_then(Json::as_str)
+            .and_then(|text| serde_json::from_str(text).ok());
         if let Some(value) = value {
             row.insert((*column).to_string(), value);
         }
@@ -62,9 +68,11 @@ pub(crate) fn opt_time(millis: Option<i64>) -> String {
 pub(crate) fn brief(json: &Json) -> String {
     let flat = |value: &Json| !value.is_object() && !value.is_array();
     match json {
-        Json::Object(map) if !map.is_empty() && map.values().all(flat) => {
-            map.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect::<Vec<_>>().join(", ")
-        }
+        Json::Object(map) if !map.is_empty() && map.values().all(flat) => map
+            .iter()
+            .map(|(key, value)| format!("{key} {}", plain(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
         other => plain(other),
     }
 }
@@ -88,14 +96,15 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
-/// A stranger's text with nothing in it that moves the cursor, sets colours, or turns the direction of writing. What would is written as
-/// JSON escapes it: a JSON text means the same as before.
+/// A stranger's text with nothing in it that moves the cursor, sets colours, or turns the direction
+/// of writing. What would is written as JSON escapes it: a JSON text means the same as before.
 fn escaped(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
         let hidden = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
         match c.is_control() || hidden {
-            true => shown.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+            true => shown
+                .extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
             false => shown.push(c),
         }
     }
@@ -150,7 +159,13 @@ impl Table {
     pub(crate) fn to_text(&self) -> String {
         let head: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_string()).collect();
         let rows: Vec<&Vec<String>> = std::iter::once(&head).chain(&self.rows).collect();
-        let width = |place: usize| rows.iter().filter_map(|row| row.get(place)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let width = |place: usize| {
+            rows.iter()
+                .filter_map(|row| row.get(place))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
         let mut text = String::new();
         for row in rows {
@@ -173,10 +188,16 @@ pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Sends the library's log lines to stderr: what `RUST_LOG` asks for, else errors; for a long-running command, news too.
+/// Sends the library's log lines to stderr: what `RUST_LOG` asks for, else errors; for a
+/// long-running command, news too.
 pub(crate) fn log_to_stderr(news: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(if news { "info" } else { "error" }));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_watched()).init();
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(if news { "info" } else { "error" }));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(is_watched())
+        .init();
 }
 
 #[cfg(test)]
@@ -194,7 +215,10 @@ mod tests {
     #[test]
     fn what_a_stranger_wrote_does_not_reach_the_terminal_as_a_command() {
         assert_eq!(shown("Grüße, 世界"), "Grüße, 世界");
-        assert_eq!(shown("a\n\u{1b}[2Jb\u{202e}c\u{e0041}"), "a\\u000a\\u001b[2Jb\\u202ec\\udb40\\udc41");
+        assert_eq!(
+            shown("a\n\u{1b}[2Jb\u{202e}c\u{e0041}"),
+            "a\\u000a\\u001b[2Jb\\u202ec\\udb40\\udc41"
+        );
         assert_eq!(shown(&"x".repeat(5_000)).chars().count(), 1_001);
     }
 
@@ -219,8 +243,12 @@ mod tests {
             due_at: Option<i64>,
             metadata: &'static str,
         }
-        let text = row(&Row { id: 1, due_at: Some(0), metadata: "{\"a\":1}" }, &["due_at"], &["metadata"]);
+        let text =
+            row(&Row { id: 1, due_at: Some(0), metadata: "{\"a\":1}" }, &["due_at"], &["metadata"]);
         assert_eq!(text, json!({"id": 1, "due_at": "1970-01-01T00:00:00Z", "metadata": {"a": 1}}));
-        assert_eq!(row(&Row { id: 1, due_at: None, metadata: "{" }, &["due_at"], &["metadata"])["metadata"], "{");
+        assert_eq!(
+            row(&Row { id: 1, due_at: None, metadata: "{" }, &["due_at"], &["metadata"])["metadata"],
+            "{"
+        );
     }
 }

@@ -8,7 +8,9 @@ use serde_json::Value as Json;
 use verger::{QueueRow, Verger};
 
 use crate::options::{Database, Options};
-use crate::output::{Side, Table, count, counted, opt_time, print, print_json, print_json_lines, row};
+use crate::output::{
+    Side, Table, count, counted, opt_time, print, print_json, print_json_lines, row,
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -17,7 +19,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         database: Database,
     },
-    /// Have nothing claimed from a queue, by any process, until it is resumed; a job that is being performed goes on
+    /// Have nothing claimed from a queue, by any process, until it is resumed; a job that is being
+    /// performed goes on
     Pause {
         /// Its name
         name: String,
@@ -36,7 +39,9 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
         match self {
-            Self::List { database } => list(&options.open_to_read(database)?.queues()?, options.json)?,
+            Self::List { database } => {
+                list(&options.open_to_read(database)?.queues()?, options.json)?
+            }
             Self::Pause { name, database } => {
                 let verger = options.open(database)?;
                 verger.pause_queue(name)?;
@@ -46,7 +51,8 @@ impl Command {
                 let verger = options.open(database)?;
                 let paused = verger.paused_queues()?;
                 if !paused.contains(name) {
-                    let paused = if paused.is_empty() { "none".to_string() } else { paused.join(", ") };
+                    let paused =
+                        if paused.is_empty() { "none".to_string() } else { paused.join(", ") };
                     bail!("the queue `{name}` is not paused: paused are {paused}");
                 }
                 verger.resume_queue(name)?;
@@ -62,7 +68,10 @@ fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result
     let Some(queue) = queues.iter().find(|queue| queue.name == name) else { return Ok(()) };
     match options.json {
         true => print_json(&queue_json(queue)),
-        false => Ok(print(&format!("queue {name} {what}; {} in it\n", counted(queue.waiting, "waiting job")))?),
+        false => Ok(print(&format!(
+            "queue {name} {what}; {} in it\n",
+            counted(queue.waiting, "waiting job")
+        ))?),
     }
 }
 

@@ -51,8 +51,12 @@ impl Run {
             Outcome::Done => ("done", Json::Null, Json::Null),
             Outcome::DoneWith(result) => ("done", result.clone(), Json::Null),
             Outcome::Snooze(seconds) => ("snooze", json!({"seconds": seconds}), Json::Null),
-            Outcome::Cancel(reason) => ("cancel", Json::Null, json!({"code": "cancelled", "message": reason})),
-            Outcome::Failed(reason) => ("failed", Json::Null, json!({"code": "failed", "message": reason})),
+            Outcome::Cancel(reason) => {
+                ("cancel", Json::Null, json!({"code": "cancelled", "message": reason}))
+            }
+            Outcome::Failed(reason) => {
+                ("failed", Json::Null, json!({"code": "failed", "message": reason}))
+            }
         };
         if options.json {
             let mut answer = json!({"outcome": outcome, "result": result, "error": error});
@@ -63,7 +67,9 @@ impl Run {
         } else {
             let said = match &performed.outcome {
                 Outcome::DoneWith(result) => format!("done: {}", brief(result)),
-                Outcome::Snooze(seconds) => format!("snooze: it asks to be called again in {seconds} s"),
+                Outcome::Snooze(seconds) => {
+                    format!("snooze: it asks to be called again in {seconds} s")
+                }
                 Outcome::Cancel(reason) => format!("cancel: {reason}"),
                 _ => outcome.to_string(),
             };
@@ -86,11 +92,26 @@ impl Run {
 fn would_have_changed(changes: &[TableChange], audited: u64) -> String {
     let audit = format!("It would have written {}.\n", counted(audited, "audit row"));
     if changes.is_empty() {
-        return format!("Dry run: everything was rolled back. It would have changed no table. {audit}");
+        return format!(
+            "Dry run: everything was rolled back. It would have changed no table. {audit}"
+        );
     }
-    let mut table = Table::new(&[("TABLE", Side::Left), ("INSERTED", Side::Right), ("UPDATED", Side::Right), ("DELETED", Side::Right)]);
+    let mut table = Table::new(&[
+        ("TABLE", Side::Left),
+        ("INSERTED", Side::Right),
+        ("UPDATED", Side::Right),
+        ("DELETED", Side::Right),
+    ]);
     for change in changes {
-        table.row([change.table.clone(), count(change.inserted), count(change.updated), count(change.deleted)]);
+        table.row([
+            change.table.clone(),
+            count(change.inserted),
+            count(change.updated),
+            count(change.deleted),
+        ]);
     }
-    format!("Dry run: everything was rolled back. It would have changed these rows:\n{}{audit}", table.to_text())
+    format!(
+        "Dry run: everything was rolled back. It would have changed these rows:\n{}{audit}",
+        table.to_text()
+    )
 }

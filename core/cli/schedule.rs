@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use chrono_tz::Tz;
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
-use verger::{Expression, FireRow, Missed, Overlap, Schedule, ScheduleRow, Timestamp, Verger, upcoming};
+use verger::{
+    Expression, FireRow, Missed, Overlap, Schedule, ScheduleRow, Timestamp, Verger, upcoming,
+};
 
 use crate::input;
 use crate::options::{Database, Options};
@@ -17,7 +19,8 @@ use crate::output::{Side, Table, opt_time, print, print_json, print_json_lines, 
 pub(crate) enum Command {
     /// What an expression means and when it is due next; needs no database
     Next {
-        /// Five fields as in crontab(5), six with seconds first, a nickname such as @daily, or `@every 5m`
+        /// Five fields as in crontab(5), six with seconds first, a nickname such as @daily, or
+        /// `@every 5m`
         #[arg(value_parser = input::expression)]
         expression: Expression,
         /// The time zone it goes by
@@ -116,7 +119,11 @@ pub(crate) struct Settings {
 
 impl Settings {
     fn apply(&self, mut schedule: Schedule) -> Result<Schedule> {
-        schedule = schedule.time_zone(&self.tz)?.worker(&self.worker).args(self.args.clone()).missed(self.missed);
+        schedule = schedule
+            .time_zone(&self.tz)?
+            .worker(&self.worker)
+            .args(self.args.clone())
+            .missed(self.missed);
         if self.allow_overlap {
             schedule = schedule.overlap(Overlap::Allow);
         }
@@ -133,11 +140,15 @@ impl Command {
             Self::Next { expression, tz, from, count } => {
                 next(expression, *tz, from.unwrap_or_else(|| options.now()), *count, options.json)?
             }
-            Self::List { database } => list(&options.open_to_read(database)?.schedules()?, options.json)?,
+            Self::List { database } => {
+                list(&options.open_to_read(database)?.schedules()?, options.json)?
+            }
             Self::Fires { name, database, at: Some(at), .. } => {
                 let why = options.open_to_read(database)?.explain(name, *at)?;
                 match options.json {
-                    true => print_json(&json!({"schedule": name, "at": at.to_string(), "why": why}))?,
+                    true => {
+                        print_json(&json!({"schedule": name, "at": at.to_string(), "why": why}))?
+                    }
                     false => print(&format!("{why}\n"))?,
                 }
             }
@@ -182,9 +193,12 @@ impl Command {
                 let verger = options.open(database)?;
                 check_known(&verger, name)?;
                 if let Some(made) = verger.run_schedule_now(name)? {
-                    let what = if made.existing { "has an unfinished job already" } else { "made a job" };
+                    let what =
+                        if made.existing { "has an unfinished job already" } else { "made a job" };
                     match options.json {
-                        true => print_json(&json!({"schedule": name, "job": made.id, "existing": made.existing}))?,
+                        true => print_json(
+                            &json!({"schedule": name, "job": made.id, "existing": made.existing}),
+                        )?,
                         false => print(&format!("schedule {name} {what}: {}\n", made.id))?,
                     }
                 }
@@ -195,7 +209,8 @@ impl Command {
 }
 
 fn check_known(verger: &Verger, name: &str) -> Result<()> {
-    let known: Vec<String> = verger.schedules()?.into_iter().map(|schedule| schedule.name).collect();
+    let known: Vec<String> =
+        verger.schedules()?.into_iter().map(|schedule| schedule.name).collect();
     if known.iter().any(|known| known == name) {
         return Ok(());
     }
@@ -205,14 +220,26 @@ fn check_known(verger: &Verger, name: &str) -> Result<()> {
 
 fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result<()> {
     let schedules = verger.schedules()?;
-    let Some(schedule) = schedules.iter().find(|schedule| schedule.name == name) else { return Ok(()) };
+    let Some(schedule) = schedules.iter().find(|schedule| schedule.name == name) else {
+        return Ok(());
+    };
     match options.json {
         true => print_json(&schedule_json(schedule)),
-        false => Ok(print(&format!("schedule {name} is {what}, {}; next due {}\n", words(schedule), opt_time(schedule.next_fire_at)))?),
+        false => Ok(print(&format!(
+            "schedule {name} is {what}, {}; next due {}\n",
+            words(schedule),
+            opt_time(schedule.next_fire_at)
+        ))?),
     }
 }
 
-fn next(expression: &Expression, zone: Tz, from: Timestamp, count: usize, json: bool) -> Result<()> {
+fn next(
+    expression: &Expression,
+    zone: Tz,
+    from: Timestamp,
+    count: usize,
+    json: bool,
+) -> Result<()> {
     let slots = upcoming(expression, zone, from, count);
     if json {
         let slots = slots.iter().map(|slot| {
@@ -234,7 +261,11 @@ fn next(expression: &Expression, zone: Tz, from: Timestamp, count: usize, json: 
     let columns = [("UTC", Side::Left), ("LOCAL", Side::Left), ("", Side::Left)];
     let mut table = Table::new(if local { &columns } else { &columns[..1] });
     for slot in slots {
-        let cells = [slot.at.to_string(), slot.local, slot.note.map(|note| note.to_string()).unwrap_or_default()];
+        let cells = [
+            slot.at.to_string(),
+            slot.local,
+            slot.note.map(|note| note.to_string()).unwrap_or_default(),
+        ];
         table.row(cells.into_iter().take(if local { 3 } else { 1 }));
     }
     text.push_str(&table.to_text());
@@ -242,7 +273,10 @@ fn next(expression: &Expression, zone: Tz, from: Timestamp, count: usize, json: 
 }
 
 fn words(schedule: &ScheduleRow) -> String {
-    schedule.expression.parse::<Expression>().map_or_else(|error| error.to_string(), |expression| expression.describe())
+    schedule
+        .expression
+        .parse::<Expression>()
+        .map_or_else(|error| error.to_string(), |expression| expression.describe())
 }
 
 fn schedule_json(schedule: &ScheduleRow) -> Json {
@@ -265,7 +299,8 @@ fn list(schedules: &[ScheduleRow], json: bool) -> Result<()> {
         ("MEANING", Side::Left),
     ]);
     for schedule in schedules {
-        let next = if schedule.paused { "paused".to_string() } else { opt_time(schedule.next_fire_at) };
+        let next =
+            if schedule.paused { "paused".to_string() } else { opt_time(schedule.next_fire_at) };
         table.row([
             schedule.name.clone(),
             schedule.expression.clone(),
@@ -280,7 +315,9 @@ fn list(schedules: &[ScheduleRow], json: bool) -> Result<()> {
 
 fn print_fires(fires: &[FireRow], json: bool) -> Result<()> {
     if json {
-        return Ok(print_json_lines(fires.iter().map(|fire| row(fire, &["slot", "fired_at"], &[])))?);
+        return Ok(print_json_lines(
+            fires.iter().map(|fire| row(fire, &["slot", "fired_at"], &[])),
+        )?);
     }
     if fires.is_empty() {
         return Ok(print("no slot has come yet\n")?);

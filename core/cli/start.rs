@@ -20,11 +20,15 @@ pub(crate) struct Start {
 
 impl Start {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
-        ensure!(options.now.is_none(), "start goes by the system's clock: leave --now out, or use `verger tick --now`");
+        ensure!(
+            options.now.is_none(),
+            "start goes by the system's clock: leave --now out, or use `verger tick --now`"
+        );
         let verger = options.open(&self.database)?;
         let (signal, signalled) = channel();
         // A second signal finds the channel gone, and the loop stopping already.
-        ctrlc::set_handler(move || signal.send(()).unwrap_or_default()).context("cannot listen for signals")?;
+        ctrlc::set_handler(move || signal.send(()).unwrap_or_default())
+            .context("cannot listen for signals")?;
         let ticking = verger.start()?;
         eprintln!("verger: ticking {}; stop it with Ctrl-C", self.database.db.display());
         while let Err(RecvTimeoutError::Timeout) = signalled.recv_timeout(Duration::from_secs(1)) {

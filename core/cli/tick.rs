@@ -67,7 +67,8 @@ fn attempt_json(attempt: &AttemptReport) -> Json {
         AttemptOutcome::Completed(result) => result.clone(),
         _ => None,
     };
-    let error = attempt.outcome.error().map(|error| json!({"code": error.code, "message": error.message}));
+    let error =
+        attempt.outcome.error().map(|error| json!({"code": error.code, "message": error.message}));
     json!({
         "job": attempt.job,
         "worker": attempt.worker,
@@ -89,7 +90,9 @@ fn in_words(report: &TickReport) -> String {
     for fired in &report.fired {
         let what = match &fired.outcome {
             FireOutcome::Enqueued(job) => format!("made job {job}"),
-            FireOutcome::Coalesced(job, missed) => format!("made job {job}, which stands for {missed} missed slots too"),
+            FireOutcome::Coalesced(job, missed) => {
+                format!("made job {job}, which stands for {missed} missed slots too")
+            }
             FireOutcome::Skipped(reason) => format!("made no job: {reason}"),
             other => format!("{other:?}"),
         };

@@ -8,8 +8,8 @@ use super::job::JobId;
 
 /// Exponential backoff: `base × 2^(attempt − 1)`, at most `max`, moved by up to a tenth either way.
 ///
-/// The move is computed from the job and the attempt, so that jobs that failed together do not come back together, and a run
-/// can be repeated exactly.
+/// The move is computed from the job and the attempt, so that jobs that failed together do not come
+/// back together, and a run can be repeated exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The wait after the first failed attempt. Default 15 s.
@@ -46,15 +46,21 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_clamp_within_a_tenth() {
         let backoff = Backoff::default();
-        for (attempt, seconds) in [(1, 15), (2, 30), (3, 60), (10, 7_680), (12, 21_600), (u32::MAX, 21_600)] {
+        for (attempt, seconds) in
+            [(1, 15), (2, 30), (3, 60), (10, 7_680), (12, 21_600), (u32::MAX, 21_600)]
+        {
             let wait = backoff.after(JobId(7), attempt).as_millis();
-            assert!((seconds * 900..=seconds * 1_100).contains(&wait), "attempt {attempt}: {wait} ms");
+            assert!(
+                (seconds * 900..=seconds * 1_100).contains(&wait),
+                "attempt {attempt}: {wait} ms"
+            );
         }
     }
 
     #[test]
     fn jobs_that_failed_together_do_not_come_back_together() {
-        let waits: std::collections::HashSet<_> = (1..20).map(|id| Backoff::default().after(JobId(id), 1)).collect();
+        let waits: std::collections::HashSet<_> =
+            (1..20).map(|id| Backoff::default().after(JobId(id), 1)).collect();
         assert!(waits.len() > 10);
         assert_eq!(Backoff::default().after(JobId(1), 1), Backoff::default().after(JobId(1), 1));
     }

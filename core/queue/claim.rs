@@ -1,20 +1,23 @@
 //! Taking jobs out of the queue, in the order of priority, due time and id.
 //!
-//! Every statement here is served by the index `verger_jobs_due` and reads no more rows than it takes: queues and priorities are
-//! found by jumping from one to the next, so a backlog of a million jobs costs nothing.
+//! Every statement here is served by the index `verger_jobs_due` and reads no more rows than it
+//! takes: queues and priorities are found by jumping from one to the next, so a backlog of a
+//! million jobs costs nothing.
 //!
-//! The plus before a parameter hides its value from the planner: SQLite would prepare the statement anew whenever it changed.
+//! The plus before a parameter hides its value from the planner: SQLite would prepare the statement
+//! anew whenever it changed.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::finish::{Lease, TIDY};
 use super::job::JobId;
 use super::queues::paused_queues;
 use super::read::{count, text};
+use super::transition::{Lease, TIDY};
 use crate::time::Timestamp;
 
 /// The states a job can be claimed from. Word for word the condition of the index.
-pub(super) const WAITING: &str = "(state = 'scheduled' OR state = 'available' OR state = 'retryable')";
+pub(super) const WAITING: &str =
+    "(state = 'scheduled' OR state = 'available' OR state = 'retryable')";
 
 /// A job that was claimed, with what is needed to perform it.
 #[derive(Debug)]
@@ -31,7 +34,8 @@ pub(crate) struct Claimed {
     order: (u8, i64, i64),
 }
 
-/// Claims due jobs, up to its limit in each queue, inside a write transaction. They are performed in the order returned.
+/// Claims due jobs, up to its limit in each queue, inside a write transaction. They are performed
+/// in the order returned.
 pub(crate) fn claim(
     connection: &Connection,
     lease: &Lease,
@@ -53,7 +57,17 @@ pub(crate) fn claim(
         {
             priority = next;
             let room_now = i64::try_from(room).unwrap_or(i64::MAX);
-            let rows = update.query_map((&lease.holder, lease.until.as_millis(), now.as_millis(), queue, priority, room_now), from_row)?;
+            let rows = update.query_map(
+                (
+                    &lease.holder,
+                    lease.until.as_millis(),
+                    now.as_millis(),
+                    queue,
+                    priority,
+                    room_now,
+                ),
+                from_row,
+            )?;
             for row in rows {
                 claimed.push(row?);
                 room -= 1;
@@ -76,12 +90,21 @@ pub(crate) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Times
 }
 
 /// When the next waiting job of a queue is due, if there is one and the queue is not paused.
-pub(crate) fn next_due_in(connection: &Connection, queue: &str) -> rusqlite::Result<Option<Timestamp>> {
-    if paused_queues(connection)?.iter().any(|paused| paused == queue) { Ok(None) } else { due_in(connection, queue) }
+pub(crate) fn next_due_in(
+    connection: &Connection,
+    queue: &str,
+) -> rusqlite::Result<Option<Timestamp>> {
+    if paused_queues(connection)?.iter().any(|paused| paused == queue) {
+        Ok(None)
+    } else {
+        due_in(connection, queue)
+    }
 }
 
 fn due_in(connection: &Connection, queue: &str) -> rusqlite::Result<Option<Timestamp>> {
-    let sql = format!("SELECT due_at FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 ORDER BY due_at LIMIT 1");
+    let sql = format!(
+        "SELECT due_at FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 ORDER BY due_at LIMIT 1"
+    );
     let mut select = connection.prepare_cached(&sql)?;
     let (mut earliest, mut priority) = (None, -1);
     while let Some(next) = next_priority(connection, queue, priority)? {
@@ -97,7 +120,10 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
 }
 
 /// Visits the queues that have jobs waiting and are not paused, by name.
-fn each_queue(connection: &Connection, mut visit: impl FnMut(&str) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+fn each_queue(
+    connection: &Connection,
+    mut visit: impl FnMut(&str) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     let paused = paused_queues(connection)?;
     let mut queue = String::new();
     while let Some(next) = next_queue(connection, &queue)? {
@@ -110,12 +136,20 @@ fn each_queue(connection: &Connection, mut visit: impl FnMut(&str) -> rusqlite::
 }
 
 fn next_queue(connection: &Connection, after: &str) -> rusqlite::Result<Option<String>> {
-    let sql = format!("SELECT queue FROM verger_jobs WHERE {WAITING} AND queue > +?1 ORDER BY queue LIMIT 1");
+    let sql = format!(
+        "SELECT queue FROM verger_jobs WHERE {WAITING} AND queue > +?1 ORDER BY queue LIMIT 1"
+    );
     connection.prepare_cached(&sql)?.query_row([after], |row| row.get(0)).optional()
 }
 
-fn next_priority(connection: &Connection, queue: &str, after: i64) -> rusqlite::Result<Option<i64>> {
-    let sql = format!("SELECT priority FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority > +?2 ORDER BY priority LIMIT 1");
+fn next_priority(
+    connection: &Connection,
+    queue: &str,
+    after: i64,
+) -> rusqlite::Result<Option<i64>> {
+    let sql = format!(
+        "SELECT priority FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority > +?2 ORDER BY priority LIMIT 1"
+    );
     connection.prepare_cached(&sql)?.query_row((queue, after), |row| row.get(0)).optional()
 }
 
@@ -124,7 +158,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
     Ok(Claimed {
         id: JobId(id),
         worker: text(row, 1)?,
-        // What is no UTF-8, in a row made by hand, is no JSON either: this job fails, and the others go on.
+        // What is no UTF-8, in a row made by hand, is no JSON either: this job fails, and the
+        // others go on.
         args: row.get_ref(2)?.as_str().unwrap_or_default().to_string(),
         attempt: count(row, 3)?,
         max_attempts: count(row, 4)?,

@@ -52,8 +52,15 @@ pub enum JobState {
 
 impl JobState {
     /// Every state, in the order of a job's life.
-    pub const ALL: [Self; 7] =
-        [Self::Scheduled, Self::Available, Self::Executing, Self::Retryable, Self::Completed, Self::Discarded, Self::Cancelled];
+    pub const ALL: [Self; 7] = [
+        Self::Scheduled,
+        Self::Available,
+        Self::Executing,
+        Self::Retryable,
+        Self::Completed,
+        Self::Discarded,
+        Self::Cancelled,
+    ];
 
     /// The word in the column `state`.
     #[must_use]

@@ -2,20 +2,20 @@
 
 mod backoff;
 mod claim;
-mod enqueue;
-mod finish;
+mod insert;
+
 mod job;
 mod operate;
 mod prune;
 mod queues;
 mod read;
 mod rescue;
+mod transition;
 
 pub use backoff::Backoff;
 pub(crate) use claim::{Claimed, claim, next_due, next_due_in};
-pub use enqueue::{EnqueueError, Enqueued, NewJob};
-pub(crate) use enqueue::{Inserting, Ready, insert};
-pub(crate) use finish::{Lease, Moved, ON_REQUEST, Transition, renew, transition};
+pub use insert::{EnqueueError, Enqueued, NewJob};
+pub(crate) use insert::{Inserting, Ready, insert};
 pub use job::{Attempted, Job, JobFilter, JobId, JobState};
 pub(crate) use operate::{Cancelled, cancel, retry};
 pub use prune::Retention;
@@ -24,3 +24,4 @@ pub use queues::QueueRow;
 pub(crate) use queues::{pause_queue, paused_queues, queues};
 pub(crate) use read::{get, list};
 pub(crate) use rescue::{Lost, next_expiry, rescue};
+pub(crate) use transition::{Lease, Moved, ON_REQUEST, Transition, renew, transition};

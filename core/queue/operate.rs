@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::finish::{ON_REQUEST, error_json};
 use super::job::JobId;
+use super::transition::{ON_REQUEST, error_json};
 use crate::time::Timestamp;
 
 /// What became of a request to cancel.
@@ -17,8 +17,13 @@ pub(crate) enum Cancelled {
     Nothing,
 }
 
-/// Cancels a job that waits; asks one that is being performed to come to its end. Inside a write transaction.
-pub(crate) fn cancel(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<Cancelled> {
+/// Cancels a job that waits; asks one that is being performed to come to its end. Inside a write
+/// transaction.
+pub(crate) fn cancel(
+    connection: &Connection,
+    id: JobId,
+    now: Timestamp,
+) -> rusqlite::Result<Cancelled> {
     let error = error_json(0, now, "cancelled", ON_REQUEST);
     let waiting = connection
         .prepare_cached(
@@ -31,12 +36,15 @@ pub(crate) fn cancel(connection: &Connection, id: JobId, now: Timestamp) -> rusq
         return Ok(Cancelled::AtOnce);
     }
     let asked = connection
-        .prepare_cached("UPDATE verger_jobs SET cancel_requested = 1 WHERE id = ?1 AND state = 'executing'")?
+        .prepare_cached(
+            "UPDATE verger_jobs SET cancel_requested = 1 WHERE id = ?1 AND state = 'executing'",
+        )?
         .execute([id.number()])?;
     Ok(if asked == 1 { Cancelled::Asked } else { Cancelled::Nothing })
 }
 
-/// Makes a job that failed or ended due now, with at least one attempt left. False when it waits already, is being performed, or is not there.
+/// Makes a job that failed or ended due now, with at least one attempt left. False when it waits
+/// already, is being performed, or is not there.
 pub(crate) fn retry(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<bool> {
     let changed = connection
         .prepare_cached(

@@ -46,14 +46,21 @@ impl Pruned {
 }
 
 /// Deletes one batch of what is past its time, as one statement for each kind.
-pub(crate) fn prune(connection: &Connection, retention: &Retention, now: Timestamp) -> rusqlite::Result<Pruned> {
+pub(crate) fn prune(
+    connection: &Connection,
+    retention: &Retention,
+    now: Timestamp,
+) -> rusqlite::Result<Pruned> {
     let mut pruned = Pruned::default();
-    for (state, keep) in
-        [(JobState::Completed, retention.completed), (JobState::Cancelled, retention.cancelled), (JobState::Discarded, retention.discarded)]
-    {
+    for (state, keep) in [
+        (JobState::Completed, retention.completed),
+        (JobState::Cancelled, retention.cancelled),
+        (JobState::Discarded, retention.discarded),
+    ] {
         let Some(keep) = keep else { continue };
-        // The newest row stays: the next id is one more than the largest, and ids are never used again. The plus before the
-        // id keeps SQLite from walking the whole table; before a parameter, from preparing the statement anew for each value.
+        // The newest row stays: the next id is one more than the largest, and ids are never used
+        // again. The plus before the id keeps SQLite from walking the whole table; before a
+        // parameter, from preparing the statement anew for each value.
         let rows = connection
             .prepare_cached(
                 "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = +?1 AND finished_at IS NOT NULL AND lease_until IS NULL \
@@ -65,7 +72,8 @@ pub(crate) fn prune(connection: &Connection, retention: &Retention, now: Timesta
     if let Some(keep) = retention.fires {
         let rows = connection
             .prepare_cached(
-                // Schedule by schedule, those that were removed too. The last line of one that is there stays.
+                // Schedule by schedule, those that were removed too. The last line of one that is
+                // there stays.
                 "WITH RECURSIVE names (name) AS (SELECT min(schedule) FROM verger_fires UNION ALL \
                  SELECT (SELECT min(schedule) FROM verger_fires WHERE schedule > name) FROM names WHERE name IS NOT NULL) \
                  DELETE FROM verger_fires WHERE (schedule, slot) IN (SELECT f.schedule, f.slot FROM names n CROSS JOIN verger_fires f \

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use super::claim::WAITING;
-use crate::store::{Doing, StoreError};
+use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
 /// A queue: what waits in it, and whether it is paused.
@@ -19,7 +19,8 @@ pub struct QueueRow {
     pub waiting: u64,
     /// Jobs that are being performed.
     pub executing: u64,
-    /// When the first of those that wait is due, in unix milliseconds; in the past when it waits for its turn.
+    /// When the first of those that wait is due, in unix milliseconds; in the past when it waits
+    /// for its turn.
     pub next_due_at: Option<i64>,
 }
 
@@ -49,7 +50,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<QueueRow> {
 }
 
 /// Has nothing claimed from a queue any more, or has it claimed again. Inside a write transaction.
-pub(crate) fn pause_queue(connection: &Connection, name: &str, paused: bool, now: Timestamp) -> rusqlite::Result<()> {
+pub(crate) fn pause_queue(
+    connection: &Connection,
+    name: &str,
+    paused: bool,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO verger_queues (name, paused, updated_at) VALUES (?1, ?2, ?3) \
@@ -61,5 +67,8 @@ pub(crate) fn pause_queue(connection: &Connection, name: &str, paused: bool, now
 
 /// The queues that are paused, by name.
 pub(crate) fn paused_queues(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached("SELECT name FROM verger_queues WHERE paused = 1 ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
+    connection
+        .prepare_cached("SELECT name FROM verger_queues WHERE paused = 1 ORDER BY name")?
+        .query_map([], |row| row.get(0))?
+        .collect()
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::job::{Job, JobFilter, JobId, JobState};
-use crate::store::{Doing, StoreError};
+use crate::store::{StoreContext, StoreError};
 
 const COLUMNS: &str = "id, worker, queue, priority, state, args, due_at, attempt, max_attempts, snoozes, token, lease_until, created_at, \
      attempted_at, finished_at, result, errors, schedule, slot, missed, progress_done, progress_total";
@@ -20,7 +20,11 @@ pub(crate) fn get(connection: &Connection, id: JobId) -> Result<Option<Job>, Sto
 }
 
 /// The newest jobs that match, newest first.
-pub(crate) fn list(connection: &Connection, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, StoreError> {
+pub(crate) fn list(
+    connection: &Connection,
+    filter: &JobFilter,
+    limit: u32,
+) -> Result<Vec<Job>, StoreError> {
     let reading = "list the jobs";
     let sql = format!(
         "SELECT {COLUMNS} FROM verger_jobs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR worker = ?2) AND (?3 IS NULL OR queue = ?3) \
@@ -28,7 +32,9 @@ pub(crate) fn list(connection: &Connection, filter: &JobFilter, limit: u32) -> R
     );
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
     let state = filter.state.map(|state| state.as_str());
-    let rows = statement.query_map((state, &filter.worker, &filter.queue, filter.before_id, limit), from_row).doing(reading)?;
+    let rows = statement
+        .query_map((state, &filter.worker, &filter.queue, filter.before_id, limit), from_row)
+        .doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
 }
 
@@ -52,7 +58,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         attempted_at: row.get(13)?,
         finished_at: row.get(14)?,
         result: row.get_ref(15)?.as_str_or_null()?.map(|_| parse(row, 15, json)).transpose()?,
-        errors: row.get_ref(16)?.as_str_or_null()?.map(|_| parse(row, 16, json)).transpose()?.unwrap_or_default(),
+        errors: row
+            .get_ref(16)?
+            .as_str_or_null()?
+            .map(|_| parse(row, 16, json))
+            .transpose()?
+            .unwrap_or_default(),
         schedule: row.get(17)?,
         slot: row.get(18)?,
         missed: count(row, 19)?,
@@ -61,7 +72,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     })
 }
 
-/// A row made by hand can hold text that is no UTF-8. It keeps no other from being listed or performed.
+/// A row made by hand can hold text that is no UTF-8. It keeps no other from being listed or
+/// performed.
 pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes()?).into_owned())
 }
@@ -76,6 +88,12 @@ fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-fn parse<T>(row: &Row<'_>, column: usize, read: impl Fn(&str) -> Result<T, String>) -> rusqlite::Result<T> {
-    read(row.get_ref(column)?.as_str()?).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+fn parse<T>(
+    row: &Row<'_>,
+    column: usize,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> rusqlite::Result<T> {
+    read(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+    })
 }

@@ -1,7 +1,8 @@
 //! Jobs whose executor is gone.
 //!
-//! An executor claims jobs in batches and performs them in the order of the claim. So of the jobs a dead executor held, the
-//! first was the one it was at: that attempt counts as crashed. The others were never begun and go back as they were.
+//! An executor claims jobs in batches and performs them in the order of the claim. So of the jobs a
+//! dead executor held, the first was the one it was at: that attempt counts as crashed. The others
+//! were never begun and go back as they were.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::backoff::Backoff;
-use super::finish::{Transition, transition_held};
 use super::job::JobId;
 use super::read::{count, text};
+use super::transition::{Transition, transition_held};
 use crate::time::Timestamp;
 
 /// Whose jobs to take back.
@@ -34,7 +35,12 @@ pub(crate) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Ti
 }
 
 /// Takes jobs back, inside a write transaction: how many.
-pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backoff: &dyn Fn(&str) -> Backoff) -> rusqlite::Result<usize> {
+pub(crate) fn rescue(
+    connection: &Connection,
+    lost: Lost,
+    now: Timestamp,
+    backoff: &dyn Fn(&str) -> Backoff,
+) -> rusqlite::Result<usize> {
     let before = match lost {
         Lost::All => i64::MAX,
         Lost::Expired => now.as_millis(),
@@ -49,14 +55,27 @@ pub(crate) fn rescue(connection: &Connection, lost: Lost, now: Timestamp, backof
     let mut begun = HashSet::new();
     for (id, holder, token, attempt, max_attempts, worker) in &held {
         let to = if begun.insert(holder) {
-            // At once after a first crash: most often the app was just killed. With backoff after that: it may be the job that kills it.
-            let wait = if *attempt <= 1 { Duration::ZERO } else { backoff(worker).after(*id, *attempt) };
-            let message = "the process ended, or the lease ran out, while the job was being performed";
-            Transition::Fail("crashed".to_string(), message.to_string(), (attempt < max_attempts).then(|| now + wait))
+            // At once after a first crash: most often the app was just killed. With backoff after
+            // that: it may be the job that kills it.
+            let wait =
+                if *attempt <= 1 { Duration::ZERO } else { backoff(worker).after(*id, *attempt) };
+            let message =
+                "the process ended, or the lease ran out, while the job was being performed";
+            Transition::Fail(
+                "crashed".to_string(),
+                message.to_string(),
+                (attempt < max_attempts).then(|| now + wait),
+            )
         } else {
             Transition::Release
         };
-        transition_held(connection, (*id, *token, *attempt), Timestamp::from_millis(i64::MIN), now, &to)?;
+        transition_held(
+            connection,
+            (*id, *token, *attempt),
+            Timestamp::from_millis(i64::MIN),
+            now,
+            &to,
+        )?;
     }
     Ok(held.len())
 }

@@ -9,7 +9,11 @@ impl Run {
     pub(crate) fn log_events(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
         for (place, event) in events.iter().enumerate() {
             self.check(event).map_err(|mut error| {
-                error.message = format!("event {place}: {}; none of the {} was written", error.message, events.len());
+                error.message = format!(
+                    "event {place}: {}; none of the {} was written",
+                    error.message,
+                    events.len()
+                );
                 error
             })?;
         }
@@ -17,7 +21,10 @@ impl Run {
     }
 
     pub(crate) fn log_events_safely(&self, events: &[AuditEvent]) -> u32 {
-        let (good, bad): (Vec<_>, Vec<_>) = events.iter().map(|event| (event, self.check(event))).partition(|(_, checked)| checked.is_ok());
+        let (good, bad): (Vec<_>, Vec<_>) = events
+            .iter()
+            .map(|event| (event, self.check(event)))
+            .partition(|(_, checked)| checked.is_ok());
         for (_, checked) in &bad {
             if let Err(error) = checked {
                 tracing::warn!(worker = %self.task.worker, job = ?self.task.claim.map(|claim| claim.id.number()), reason = %error.message, "audit event dropped");
@@ -36,27 +43,38 @@ impl Run {
         event.check().map_err(|fault| HostError::new(code::INVALID, fault.to_string()))?;
         let own = self.task.stamp.who.organization_id.as_ref();
         match (own, &event.organization_id) {
-            (Some(own), Some(other)) if own != other => {
-                Err(HostError::new(code::DENIED, "audit field `organization_id` names another organization than the job's"))
-            }
+            (Some(own), Some(other)) if own != other => Err(HostError::new(
+                code::DENIED,
+                "audit field `organization_id` names another organization than the job's",
+            )),
             _ => Ok(()),
         }
     }
 
-    fn append<'e>(&self, events: impl ExactSizeIterator<Item = &'e AuditEvent>) -> Result<Vec<u64>, HostError> {
+    fn append<'e>(
+        &self,
+        events: impl ExactSizeIterator<Item = &'e AuditEvent>,
+    ) -> Result<Vec<u64>, HostError> {
         if events.len() == 0 {
             return Ok(Vec::new());
         }
-        let (audited, most) = (self.audited.get() + events.len(), self.task.grant.limits.audit_rows);
+        let (audited, most) =
+            (self.audited.get() + events.len(), self.task.grant.limits.audit_rows);
         if audited > most {
-            return Err(HostError::new(code::LIMIT, format!("more than {most} audit rows since the last checkpoint: make one")));
+            return Err(HostError::new(
+                code::LIMIT,
+                format!("more than {most} audit rows since the last checkpoint: make one"),
+            ));
         }
         self.begin()?;
         let now = self.clock.now();
         let mut log = self.log.borrow_mut();
         let ids = self.connection.engine(|connection| {
             events
-                .map(|event| log.append(connection, now, &self.task.stamp, event).map(|id| u64::try_from(id).unwrap_or_default()))
+                .map(|event| {
+                    log.append(connection, now, &self.task.stamp, event)
+                        .map(|id| u64::try_from(id).unwrap_or_default())
+                })
                 .collect::<rusqlite::Result<Vec<_>>>()
         });
         drop(log);
@@ -67,7 +85,8 @@ impl Run {
                 Ok(ids)
             }
             Err(error) => {
-                // Some of them may be in: the run must not commit a part of what it was to write down.
+                // Some of them may be in: the run must not commit a part of what it was to write
+                // down.
                 let error = from_store(&error);
                 self.rollback();
                 self.lose(error.clone().into());

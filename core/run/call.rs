@@ -24,17 +24,29 @@ impl Run {
             return Err(HostError::new(code::INVALID, "the topic must have 1 to 128 bytes"));
         }
         if payload.len() > PAYLOAD_MAX_BYTES {
-            return Err(HostError::new(code::LIMIT, "the payload has more than 256 KiB: publish the id of a row instead"));
+            return Err(HostError::new(
+                code::LIMIT,
+                "the payload has more than 256 KiB: publish the id of a row instead",
+            ));
         }
-        let payload: Json =
-            serde_json::from_str(payload).map_err(|error| HostError::new(code::INVALID, format!("the payload is no JSON: {error}")))?;
+        let payload: Json = serde_json::from_str(payload).map_err(|error| {
+            HostError::new(code::INVALID, format!("the payload is no JSON: {error}"))
+        })?;
         let mut events = self.events.borrow_mut();
         let most = self.task.grant.limits.events;
         if events.len() >= most {
-            return Err(HostError::new(code::LIMIT, format!("more than {most} messages since the last checkpoint: make one")));
+            return Err(HostError::new(
+                code::LIMIT,
+                format!("more than {most} messages since the last checkpoint: make one"),
+            ));
         }
         let job = self.task.claim.map(|claim| claim.id);
-        events.push(Event { topic: topic.to_string(), payload, worker: self.task.worker.clone(), job });
+        events.push(Event {
+            topic: topic.to_string(),
+            payload,
+            worker: self.task.worker.clone(),
+            job,
+        });
         Ok(())
     }
 
@@ -67,25 +79,34 @@ impl Run {
         if name == audit::PRUNE {
             return self.prune_audit(request);
         }
-        let Some(function) = self.surroundings.capabilities.get(name) else {
+        let Some(function) = self.services.capabilities.get(name) else {
             return Err(HostError::new(
                 code::CAPABILITY,
                 format!("capability `{name}` is granted but the app registered no function for it"),
             ));
         };
-        let request = serde_json::from_str(request)
-            .map_err(|error| HostError::new(code::INVALID, format!("the request to capability `{name}` is no JSON: {error}")))?;
+        let request = serde_json::from_str(request).map_err(|error| {
+            HostError::new(
+                code::INVALID,
+                format!("the request to capability `{name}` is no JSON: {error}"),
+            )
+        })?;
         let call = CapabilityCall {
             request: &request,
             worker: &self.task.worker,
             job: self.task.claim.map(|claim| claim.id),
             scope: self.scope(),
-            time_left: self.task.leash.deadline.saturating_duration_since(Instant::now()),
+            time_left: self.task.stop_signal.deadline.saturating_duration_since(Instant::now()),
         };
         match catch_unwind(AssertUnwindSafe(|| function(&call))) {
             Ok(Ok(reply)) => Ok(reply.to_string()),
-            Ok(Err(reason)) => Err(HostError::new(code::CAPABILITY, format!("capability `{name}` failed: {reason}"))),
-            Err(_) => Err(HostError::new(code::CAPABILITY, format!("capability `{name}` panicked"))),
+            Ok(Err(reason)) => Err(HostError::new(
+                code::CAPABILITY,
+                format!("capability `{name}` failed: {reason}"),
+            )),
+            Err(_) => {
+                Err(HostError::new(code::CAPABILITY, format!("capability `{name}` panicked")))
+            }
         }
     }
 
@@ -95,15 +116,22 @@ impl Run {
         if worker != audit::PRUNER {
             return Err(HostError::new(
                 code::DENIED,
-                format!("call denied: `{}` is for `{}` alone (worker {worker})", audit::PRUNE, audit::PRUNER),
+                format!(
+                    "call denied: `{}` is for `{}` alone (worker {worker})",
+                    audit::PRUNE,
+                    audit::PRUNER
+                ),
             ));
         }
-        let request: PruneAudit = serde_json::from_str(request).map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
+        let request: PruneAudit = serde_json::from_str(request)
+            .map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
         self.begin()?;
         let now = self.clock.now();
-        let before = Timestamp::from_millis(request.before).min(now - self.surroundings.keep_audit);
-        let deleted =
-            self.connection.engine(|connection| audit::prune(connection, before, now, request.limit)).map_err(|error| from_store(&error));
+        let before = Timestamp::from_millis(request.before).min(now - self.services.keep_audit);
+        let deleted = self
+            .connection
+            .engine(|connection| audit::prune(connection, before, now, request.limit))
+            .map_err(|error| from_store(&error));
         let deleted = deleted.inspect_err(|error| self.notice_lost_transaction(error))?;
         // The end of the log may be the anchor now.
         self.log.borrow_mut().forget();

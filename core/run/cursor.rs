@@ -58,7 +58,10 @@ impl Run {
         self.begin()?;
         self.account(1, &[params])?;
         if self.cursors.borrow().cursors.len() >= OPEN_MAX {
-            return Err(HostError::new(code::LIMIT, format!("{OPEN_MAX} cursors are open: drop one before opening another")));
+            return Err(HostError::new(
+                code::LIMIT,
+                format!("{OPEN_MAX} cursors are open: drop one before opening another"),
+            ));
         }
         let mut statement = self.prepare(sql, params)?;
         let (columns, reads) = statement.with(|_, statement| {
@@ -66,7 +69,10 @@ impl Run {
             (columns, statement.readonly())
         });
         if columns.is_empty() {
-            return Err(HostError::new(code::INVALID, "the statement returns no rows: use execute, not query"));
+            return Err(HostError::new(
+                code::INVALID,
+                "the statement returns no rows: use execute, not query",
+            ));
         }
         let rows = if reads {
             Source::Live(sql.to_string(), statement)
@@ -96,17 +102,30 @@ impl Run {
     }
 
     pub(crate) fn cursor_columns(&self, id: CursorId) -> Vec<String> {
-        self.cursors.borrow().cursors.get(&id).map(|cursor| cursor.columns.clone()).unwrap_or_default()
+        self.cursors
+            .borrow()
+            .cursors
+            .get(&id)
+            .map(|cursor| cursor.columns.clone())
+            .unwrap_or_default()
     }
 
-    pub(crate) fn cursor_next(&self, id: CursorId, max_rows: u32) -> Result<Vec<Vec<Value>>, HostError> {
+    pub(crate) fn cursor_next(
+        &self,
+        id: CursorId,
+        max_rows: u32,
+    ) -> Result<Vec<Vec<Value>>, HostError> {
         if max_rows == 0 {
             return Err(HostError::new(code::INVALID, "ask a cursor for at least 1 row"));
         }
         self.alive()?;
-        // Out of the map while it is read: a statement may fail and take its transaction, cursors included, with it.
+        // Out of the map while it is read: a statement may fail and take its transaction, cursors
+        // included, with it.
         let Some(mut cursor) = self.cursors.borrow_mut().cursors.remove(&id) else {
-            return Err(HostError::new(code::CLOSED, "the cursor is closed, by a checkpoint or by a rollback: query again"));
+            return Err(HostError::new(
+                code::CLOSED,
+                "the cursor is closed, by a checkpoint or by a rollback: query again",
+            ));
         };
         let columns = cursor.columns.len();
         let rows = match std::mem::replace(&mut cursor.rows, Source::Ended) {
@@ -134,8 +153,14 @@ impl Run {
         self.cursors.borrow_mut().cursors.remove(&id);
     }
 
-    /// Up to so many rows, fewer when they reach the bytes one chunk may have; and whether the statement came to its end.
-    fn read(&self, statement: &mut Prepared, columns: usize, max_rows: u32) -> Result<(Vec<Vec<Value>>, bool), HostError> {
+    /// Up to so many rows, fewer when they reach the bytes one chunk may have; and whether the
+    /// statement came to its end.
+    fn read(
+        &self,
+        statement: &mut Prepared,
+        columns: usize,
+        max_rows: u32,
+    ) -> Result<(Vec<Vec<Value>>, bool), HostError> {
         let most = self.task.grant.limits.chunk_bytes;
         let mut left = most;
         let mut chunk = Vec::new();
@@ -153,8 +178,14 @@ impl Run {
     }
 }
 
-/// The values of a row, their bytes taken from what is left. A row alone must not have more than `most`.
-fn values(row: &Row<'_>, columns: usize, left: &mut usize, most: usize) -> rusqlite::Result<Vec<Value>> {
+/// The values of a row, their bytes taken from what is left. A row alone must not have more than
+/// `most`.
+fn values(
+    row: &Row<'_>,
+    columns: usize,
+    left: &mut usize,
+    most: usize,
+) -> rusqlite::Result<Vec<Value>> {
     let mut values = Vec::with_capacity(columns);
     let mut total = 0;
     for column in 0..columns {
@@ -162,15 +193,21 @@ fn values(row: &Row<'_>, columns: usize, left: &mut usize, most: usize) -> rusql
             ValueRef::Null => (Value::Null, 0),
             ValueRef::Integer(number) => (Value::Integer(number), 8),
             ValueRef::Real(number) => (Value::Real(number), 8),
-            // Text that is no UTF-8 is read with the replacement character, as SQLite's own tools do.
-            ValueRef::Text(text) => (Value::Text(String::from_utf8_lossy(text).into_owned()), text.len()),
+            // Text that is no UTF-8 is read with the replacement character, as SQLite's own tools
+            // do.
+            ValueRef::Text(text) => {
+                (Value::Text(String::from_utf8_lossy(text).into_owned()), text.len())
+            }
             ValueRef::Blob(bytes) => (Value::Blob(bytes.to_vec()), bytes.len()),
         };
         *left = left.saturating_sub(bytes + 16);
         total += bytes;
         if total > most {
             let message = format!("a row has more than the {most} bytes one chunk may have");
-            return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_TOOBIG), Some(message)));
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_TOOBIG),
+                Some(message),
+            ));
         }
         values.push(value);
     }

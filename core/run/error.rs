@@ -10,8 +10,9 @@ use crate::store::{StoreErrorKind, advice, kind_of};
 /// An attempt failed: a stable code and a sentence, as they stand in the job's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptError {
-    /// `failed` (the worker's own word), `args`, `unknown-worker`, `plugin`, `trap`, `memory`, `deadline`, `cancelled`, `shutdown`,
-    /// `lease-lost`, `invalid-result`, `panic`, `store`, `busy`, `crashed`.
+    /// `failed` (the worker's own word), `args`, `unknown-worker`, `plugin`, `trap`, `memory`,
+    /// `deadline`, `cancelled`, `shutdown`, `lease-lost`, `invalid-result`, `panic`, `store`,
+    /// `busy`, `crashed`.
     pub code: String,
     /// What happened, in words.
     pub message: String,
@@ -45,10 +46,16 @@ pub(super) fn from_statement(error: &rusqlite::Error, denied: Option<String>) ->
     };
     match error {
         rusqlite::Error::ExecuteReturnedResults => {
-            return HostError::new(code::INVALID, "the statement returns rows: use query, not execute");
+            return HostError::new(
+                code::INVALID,
+                "the statement returns rows: use query, not execute",
+            );
         }
         rusqlite::Error::MultipleStatement => {
-            return HostError::new(code::SQL, "more than one statement in one text: send them one by one");
+            return HostError::new(
+                code::SQL,
+                "more than one statement in one text: send them one by one",
+            );
         }
         _ => {}
     }

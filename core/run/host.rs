@@ -1,6 +1,8 @@
 //! A run as the host of a native worker.
 
-use verger_worker::{AuditEvent, Host, HostCursor, HostError, HostSavepoint, JobInfo, LogLevel, Value};
+use verger_worker::{
+    AuditEvent, Host, HostCursor, HostError, HostSavepoint, JobInfo, LogLevel, Value,
+};
 
 use super::Run;
 use super::cursor::CursorId;
@@ -20,7 +22,11 @@ impl Host for Run {
         Ok(changed)
     }
 
-    fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError> {
+    fn execute_many(
+        &self,
+        sql: &str,
+        sets: &[Vec<Value>],
+    ) -> Result<Vec<Result<u64, HostError>>, HostError> {
         self.begin()?;
         self.account(sets.len(), &sets.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         let mut statement = self.take(sql)?;
@@ -70,7 +76,7 @@ impl Host for Run {
         let cancelled = self.task.interrupt.raised().is_some();
         if cancelled {
             // The worker knows, and ends early: whatever it returns, its job is not done.
-            let _ = self.over();
+            let _ = self.stop_now();
         }
         cancelled
     }

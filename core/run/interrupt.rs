@@ -30,7 +30,11 @@ impl Interrupt {
         if !self.flag.load(Ordering::Acquire) {
             return None;
         }
-        Some(if self.why.load(Ordering::Relaxed) == 2 { Interrupted::Cancelled } else { Interrupted::Shutdown })
+        Some(if self.why.load(Ordering::Relaxed) == 2 {
+            Interrupted::Cancelled
+        } else {
+            Interrupted::Shutdown
+        })
     }
 
     /// The flag itself, for what only asks whether.
@@ -45,7 +49,10 @@ mod tests {
 
     #[test]
     fn a_cancellation_stays_one_whatever_else_stops_the_run() {
-        for order in [[Interrupted::Cancelled, Interrupted::Shutdown], [Interrupted::Shutdown, Interrupted::Cancelled]] {
+        for order in [
+            [Interrupted::Cancelled, Interrupted::Shutdown],
+            [Interrupted::Shutdown, Interrupted::Cancelled],
+        ] {
             let interrupt = Interrupt::default();
             assert_eq!(interrupt.raised(), None);
             interrupt.raise(order[0]);

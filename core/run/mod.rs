@@ -1,7 +1,8 @@
 //! One attempt at work: the host API as a worker sees it, over one connection and one transaction.
 //!
-//! A run begins its transaction at the first call that touches the database and ends it at a checkpoint or with the job's own
-//! transition. It knows nothing of wasm: a component and a native worker stand on the same [`Run`].
+//! A run begins its transaction at the first call that touches the database and ends it at a
+//! checkpoint or with the job's own transition. It knows nothing of wasm: a component and a native
+//! worker stand on the same [`Run`].
 
 mod audit;
 mod call;
@@ -25,7 +26,7 @@ use crate::clock::Clock;
 use crate::event::{Bus, Event};
 use crate::grant::Effective;
 use crate::queue::JobId;
-use crate::store::{Leash, WorkConnection};
+use crate::store::{StopSignal, WorkConnection};
 
 #[cfg(feature = "wasm")]
 pub(crate) use cursor::CursorId;
@@ -44,7 +45,7 @@ pub(crate) struct Claim {
 }
 
 /// What every run of a Verger shares.
-pub(crate) struct Surroundings {
+pub(crate) struct RunServices {
     pub(crate) capabilities: Capabilities,
     pub(crate) bus: Bus,
     pub(crate) lease: std::time::Duration,
@@ -60,7 +61,7 @@ pub(crate) struct Task {
     pub(crate) grant: Arc<Effective>,
     pub(crate) claim: Option<Claim>,
     pub(crate) info: JobInfo,
-    pub(crate) leash: Leash,
+    pub(crate) stop_signal: StopSignal,
     pub(crate) interrupt: Interrupt,
 }
 
@@ -74,7 +75,7 @@ pub(crate) struct Tally {
 /// One attempt under way.
 pub(crate) struct Run {
     connection: Rc<WorkConnection>,
-    surroundings: Arc<Surroundings>,
+    services: Arc<RunServices>,
     clock: Arc<dyn Clock>,
     task: Task,
     transaction: Cell<transaction::State>,
@@ -100,11 +101,17 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(connection: WorkConnection, surroundings: Arc<Surroundings>, clock: Arc<dyn Clock>, task: Task, dry: bool) -> Self {
-        connection.run_begins(task.leash.clone(), Arc::clone(&clock));
+    pub(crate) fn new(
+        connection: WorkConnection,
+        services: Arc<RunServices>,
+        clock: Arc<dyn Clock>,
+        task: Task,
+        dry: bool,
+    ) -> Self {
+        connection.run_begins(task.stop_signal.clone(), Arc::clone(&clock));
         Self {
             connection: Rc::new(connection),
-            surroundings,
+            services,
             clock,
             task,
             transaction: Cell::default(),
@@ -169,7 +176,8 @@ impl Run {
         tables.into_iter().collect()
     }
 
-    /// Rolls back what is open and gives the connection back for the next run. `None` when it cannot be trusted any more.
+    /// Rolls back what is open and gives the connection back for the next run. `None` when it
+    /// cannot be trusted any more.
     pub(crate) fn into_connection(self) -> Option<WorkConnection> {
         self.rollback();
         let Self { connection, statements, cursors, .. } = self;

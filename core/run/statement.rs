@@ -11,7 +11,7 @@ use verger_worker::{HostError, Value, Verb, code};
 
 use super::Run;
 use super::error::from_statement;
-use crate::store::{Program, WorkConnection};
+use crate::store::{StatementCost, WorkConnection};
 
 const EMPTY: &str = "the statement is empty";
 
@@ -32,7 +32,7 @@ pub(super) struct Prepared {
     owned: Owned,
     /// Its text in lower case, for the authorizer: SQLite may prepare it anew when it is stepped.
     text: Arc<str>,
-    program: Program,
+    program: StatementCost,
     /// The verb and the table, for a statement that writes.
     write: Option<(Verb, Rc<str>)>,
 }
@@ -45,7 +45,10 @@ pub(super) struct Change {
 }
 
 impl Prepared {
-    pub(super) fn with<T>(&mut self, work: impl for<'s> FnOnce(&'s Rc<WorkConnection>, &mut Statement<'s>) -> T) -> T {
+    pub(super) fn with<T>(
+        &mut self,
+        work: impl for<'s> FnOnce(&'s Rc<WorkConnection>, &mut Statement<'s>) -> T,
+    ) -> T {
         self.owned.with_dependent_mut(work)
     }
 }
@@ -55,7 +58,8 @@ impl Prepared {
 pub(super) struct Idle(HashMap<String, Prepared>);
 
 impl Run {
-    /// Prepares a statement in the worker's name, or takes it from those that wait, and binds its parameters.
+    /// Prepares a statement in the worker's name, or takes it from those that wait, and binds its
+    /// parameters.
     pub(super) fn prepare(&self, sql: &str, params: &[Value]) -> Result<Prepared, HostError> {
         let mut statement = self.take(sql)?;
         statement.with(|_, statement| bind(statement, params))?;
@@ -73,19 +77,24 @@ impl Run {
         let grant = &self.task.grant;
         tracing::trace!(target: "verger::sql", worker = %self.task.worker, "{sql}");
         let text: Arc<str> = sql.to_ascii_lowercase().into();
-        let owned =
-            Owned::try_new(Rc::clone(&self.connection), |connection| connection.worker(grant, &text, |connection| connection.prepare(sql)));
+        let owned = Owned::try_new(Rc::clone(&self.connection), |connection| {
+            connection.worker(grant, &text, |connection| connection.prepare(sql))
+        });
         let mut owned = owned.map_err(|error| self.explain(&error))?;
         let write = self.connection.take_write().map(|(verb, table)| (verb, table.into()));
         if owned.with_dependent_mut(|_, statement| statement.is_explain() != 0) {
-            return Err(HostError::new(code::DENIED, format!("EXPLAIN denied ({})", grant.worker())));
+            return Err(HostError::new(
+                code::DENIED,
+                format!("EXPLAIN denied ({})", grant.worker()),
+            ));
         }
         // Nothing but a comment is a statement that cannot be explained.
-        let program =
-            self.connection.program(sql).map_err(|error| match owned.with_dependent(|_, statement| statement.expanded_sql()) {
+        let program = self.connection.program(sql).map_err(|error| {
+            match owned.with_dependent(|_, statement| statement.expanded_sql()) {
                 Some(_) => self.explain(&error),
                 None => HostError::new(code::SQL, EMPTY),
-            })?;
+            }
+        })?;
         Ok(Prepared { owned, text, program, write })
     }
 
@@ -94,14 +103,20 @@ impl Run {
         let limits = &self.task.grant.limits;
         let count = self.statements_run.get().saturating_add(statements as u64);
         if count > limits.statements {
-            return Err(HostError::new(code::LIMIT, format!("more than the {} statements this run is granted", limits.statements)));
+            return Err(HostError::new(
+                code::LIMIT,
+                format!("more than the {} statements this run is granted", limits.statements),
+            ));
         }
         self.statements_run.set(count);
         let bytes: usize = sets.iter().flat_map(|set| set.iter()).map(size).sum();
         if bytes > limits.chunk_bytes {
             return Err(HostError::new(
                 code::LIMIT,
-                format!("the parameters have {bytes} bytes, more than the {} of one call", limits.chunk_bytes),
+                format!(
+                    "the parameters have {bytes} bytes, more than the {} of one call",
+                    limits.chunk_bytes
+                ),
             ));
         }
         Ok(())
@@ -114,7 +129,9 @@ impl Run {
         work: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let (text, program) = (Arc::clone(&statement.text), statement.program);
-        statement.with(|connection, statement| connection.step(&self.task.grant, &text, program, |_| work(statement))?)
+        statement.with(|connection, statement| {
+            connection.step(&self.task.grant, &text, program, |_| work(statement))?
+        })
     }
 
     /// Puts a statement that has ended away for its next use.
@@ -132,7 +149,11 @@ impl Run {
         match self.turn(statement, |statement| statement.raw_execute()) {
             Ok(changed) => {
                 // A write through INSTEAD OF triggers does not show in the statement's own count.
-                let changed = if changed == 0 { self.connection.changed_by_triggers() - before } else { changed as u64 };
+                let changed = if changed == 0 {
+                    self.connection.changed_by_triggers() - before
+                } else {
+                    changed as u64
+                };
                 self.changed(statement, changed);
                 Ok(changed)
             }
@@ -158,16 +179,20 @@ impl Run {
         }
     }
 
-    /// Tells the worker why its statement failed, and notices when the failure took the whole transaction with it.
+    /// Tells the worker why its statement failed, and notices when the failure took the whole
+    /// transaction with it.
     pub(super) fn failed(&self, statement: &Prepared, error: &rusqlite::Error) -> HostError {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
             return match self.connection.take_overdrawn() {
                 // The statement is undone; what it held is free again.
                 Some(most) => HostError::new(
                     code::LIMIT,
-                    format!("the statements of this run take more than the {} MiB of memory they are granted", most >> 20),
+                    format!(
+                        "the statements of this run take more than the {} MiB of memory they are granted",
+                        most >> 20
+                    ),
                 ),
-                None => self.over(),
+                None => self.stop_now(),
             };
         }
         let too_big = error.sqlite_error_code() == Some(rusqlite::ErrorCode::TooBig);
@@ -188,7 +213,8 @@ impl Run {
         error
     }
 
-    /// Refuses a worker something that it is not granted. The log has it too: the worker may keep it to itself.
+    /// Refuses a worker something that it is not granted. The log has it too: the worker may keep
+    /// it to itself.
     pub(super) fn denied(&self, reason: String) -> HostError {
         tracing::debug!(target: "verger::denied", worker = %self.task.worker, "{reason}");
         HostError::new(code::DENIED, reason)
@@ -207,7 +233,10 @@ fn size(value: &Value) -> usize {
 pub(super) fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<(), HostError> {
     let takes = statement.parameter_count();
     if takes != params.len() {
-        return Err(HostError::new(code::SQL, format!("the statement takes {takes} parameters, {} were given", params.len())));
+        return Err(HostError::new(
+            code::SQL,
+            format!("the statement takes {takes} parameters, {} were given", params.len()),
+        ));
     }
     for (place, param) in params.iter().enumerate() {
         let value = ToSqlOutput::Borrowed(match param {
@@ -217,7 +246,9 @@ pub(super) fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<()
             Value::Text(text) => ValueRef::Text(text.as_bytes()),
             Value::Blob(bytes) => ValueRef::Blob(bytes),
         });
-        statement.raw_bind_parameter(place + 1, value).map_err(|error| from_statement(&error, None))?;
+        statement
+            .raw_bind_parameter(place + 1, value)
+            .map_err(|error| from_statement(&error, None))?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The one transaction of a run: begun at its first use, committed by a checkpoint or with the job's own transition.
+//! The one transaction of a run: begun at its first use, committed by a checkpoint or with the
+//! job's own transition.
 
 use std::time::{Duration, Instant};
 
@@ -50,17 +51,30 @@ impl Run {
     /// Whether a host call may still do anything.
     pub(super) fn alive(&self) -> Result<(), HostError> {
         if self.transaction.get() == State::Lost {
-            return Err(HostError::new(code::STORE, "the transaction of this attempt is lost; return"));
+            return Err(HostError::new(
+                code::STORE,
+                "the transaction of this attempt is lost; return",
+            ));
         }
-        if self.task.leash.is_over() { Err(self.over()) } else { Ok(()) }
+        if self.task.stop_signal.is_over() { Err(self.stop_now()) } else { Ok(()) }
     }
 
     /// Why the time is over.
-    pub(super) fn over(&self) -> HostError {
+    pub(super) fn stop_now(&self) -> HostError {
         let error = match self.task.interrupt.raised() {
-            Some(Interrupted::Cancelled) => HostError::new(code::CANCELLED, "the job was cancelled"),
-            Some(Interrupted::Shutdown) => HostError::new(code::CANCELLED, "the app is stopping; the job will run again"),
-            None => HostError::new(code::DEADLINE, format!("the time granted, {} ms, is over", self.task.grant.limits.time.as_millis())),
+            Some(Interrupted::Cancelled) => {
+                HostError::new(code::CANCELLED, "the job was cancelled")
+            }
+            Some(Interrupted::Shutdown) => {
+                HostError::new(code::CANCELLED, "the app is stopping; the job will run again")
+            }
+            None => HostError::new(
+                code::DEADLINE,
+                format!(
+                    "the time granted, {} ms, is over",
+                    self.task.grant.limits.time.as_millis()
+                ),
+            ),
         };
         self.stop(error.clone().into());
         error
@@ -69,10 +83,11 @@ impl Run {
     /// Why an attempt that was interrupted outside a host call was.
     #[cfg(feature = "wasm")]
     pub(crate) fn out_of_time(&self) -> AttemptError {
-        self.over().into()
+        self.stop_now().into()
     }
 
-    /// Begins the transaction, if none is open. It takes the write lock at once: what a worker reads cannot change under it.
+    /// Begins the transaction, if none is open. It takes the write lock at once: what a worker
+    /// reads cannot change under it.
     pub(super) fn begin(&self) -> Result<(), HostError> {
         self.alive()?;
         if self.transaction.get() == State::Idle {
@@ -84,14 +99,16 @@ impl Run {
     }
 
     fn engine_step(&self, sql: &str) -> Result<(), HostError> {
-        self.connection
-            .engine(|connection| step(connection, sql))
-            .map_err(|error| if self.task.leash.is_over() { self.over() } else { from_store(&error) })
+        self.connection.engine(|connection| step(connection, sql)).map_err(|error| {
+            if self.task.stop_signal.is_over() { self.stop_now() } else { from_store(&error) }
+        })
     }
 
-    /// After a failed statement: some failures (a full disk, a trigger that says ROLLBACK) end the transaction.
+    /// After a failed statement: some failures (a full disk, a trigger that says ROLLBACK) end the
+    /// transaction.
     pub(super) fn notice_lost_transaction(&self, error: &HostError) {
-        if matches!(self.transaction.get(), State::Open(_)) && self.connection.raw().is_autocommit() {
+        if matches!(self.transaction.get(), State::Open(_)) && self.connection.raw().is_autocommit()
+        {
             self.lose(AttemptError::from(error.clone()));
         }
     }
@@ -137,7 +154,7 @@ impl Run {
         self.tally.set(tally);
         let events = self.events.take();
         if !self.dry {
-            self.surroundings.bus.deliver(events);
+            self.services.bus.deliver(events);
         }
     }
 
@@ -162,7 +179,7 @@ impl Run {
         self.committed();
         if cancel_requested {
             self.task.interrupt.raise(Interrupted::Cancelled);
-            return Err(self.over());
+            return Err(self.stop_now());
         }
         if let Some(since) = held {
             self.connection.let_others_in(since, true);
@@ -183,11 +200,13 @@ impl Run {
         let Some(claim) = self.task.claim else { return Ok(false) };
         let now = self.clock.now();
         // Long enough for what may come without another checkpoint.
-        let time_left = self.task.leash.deadline.saturating_duration_since(Instant::now());
-        let until = now + self.surroundings.lease.max(time_left + LEASE_MARGIN);
+        let time_left = self.task.stop_signal.deadline.saturating_duration_since(Instant::now());
+        let until = now + self.services.lease.max(time_left + LEASE_MARGIN);
         let renewed = self
             .connection
-            .engine(|connection| queue::renew(connection, claim.id, claim.token, now, until, self.progress.get()))
+            .engine(|connection| {
+                queue::renew(connection, claim.id, claim.token, now, until, self.progress.get())
+            })
             .map_err(|error| from_store(&error))?;
         renewed.ok_or_else(|| {
             self.rollback();
@@ -245,7 +264,9 @@ impl Run {
         let now = self.clock.now();
         let moved = self
             .connection
-            .engine(|connection| queue::transition(connection, (claim.id, claim.token, claim.attempt), now, to))
+            .engine(|connection| {
+                queue::transition(connection, (claim.id, claim.token, claim.attempt), now, to)
+            })
             .map_err(|error| AttemptError::from(from_store(&error)))?;
         if moved != Moved::Stale {
             return Ok(moved);
@@ -271,7 +292,10 @@ impl Run {
         self.begin()?;
         let mut savepoints = self.savepoints.borrow_mut();
         if savepoints.open.len() >= SAVEPOINTS_MAX {
-            return Err(HostError::new(code::LIMIT, format!("{SAVEPOINTS_MAX} savepoints are open: release one first")));
+            return Err(HostError::new(
+                code::LIMIT,
+                format!("{SAVEPOINTS_MAX} savepoints are open: release one first"),
+            ));
         }
         let id = SavepointId(savepoints.next);
         self.engine_step(&format!("SAVEPOINT verger_{}", id.0))?;
@@ -311,7 +335,9 @@ impl Run {
         self.alive()?;
         let open = &mut self.savepoints.borrow_mut().open;
         let place = open.iter().position(|savepoint| savepoint.id == id);
-        place.and_then(|place| open.drain(place..).next()).ok_or_else(|| HostError::new(code::CLOSED, "the savepoint is closed"))
+        place
+            .and_then(|place| open.drain(place..).next())
+            .ok_or_else(|| HostError::new(code::CLOSED, "the savepoint is closed"))
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a component writes to its standard streams: lines for the job's log, and the last of them for the error when it traps.
+//! What a component writes to its standard streams: lines for the job's log, and the last of them
+//! for the error when it traps.
 
 use verger_worker::LogLevel;
 
@@ -27,7 +28,9 @@ impl Console {
     /// Takes up what was written; the lines that are complete now.
     pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) -> Vec<(LogLevel, String)> {
         if stream == Stream::Error {
-            self.last.extend_from_slice(bytes.get(bytes.len().saturating_sub(LAST_MAX_BYTES)..).unwrap_or_default());
+            self.last.extend_from_slice(
+                bytes.get(bytes.len().saturating_sub(LAST_MAX_BYTES)..).unwrap_or_default(),
+            );
             self.last.drain(..self.last.len().saturating_sub(LAST_MAX_BYTES));
         }
         let (pending, level) = match stream {
@@ -76,7 +79,10 @@ mod tests {
         let mut console = Console::default();
         assert!(console.write(Stream::Out, b"half a ").is_empty());
         assert_eq!(console.write(Stream::Error, b"oh\nno"), [(LogLevel::Warn, "oh".to_string())]);
-        assert_eq!(console.write(Stream::Out, b"line\n\n"), [(LogLevel::Info, "half a line".to_string())]);
+        assert_eq!(
+            console.write(Stream::Out, b"line\n\n"),
+            [(LogLevel::Info, "half a line".to_string())]
+        );
         assert_eq!(console.finish(), [(LogLevel::Warn, "no".to_string())]);
         assert_eq!(console.last_words().as_deref(), Some("oh\nno"));
         let long = vec![b'x'; 3 * LINE_MAX_BYTES + 1];

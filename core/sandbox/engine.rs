@@ -1,4 +1,5 @@
-//! The one engine of the process: every Verger in it shares the compiler's settings, the pool and the watchdog.
+//! The one engine of the process: every Verger in it shares the compiler's settings, the pool and
+//! the watchdog.
 
 use std::sync::OnceLock;
 
@@ -8,7 +9,8 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use super::guest::{Guest, bindings};
 use super::watchdog::Watchdog;
 
-/// Stack a component may use. Well under the smallest stack a thread has by default, since overflowing the thread's own aborts the process.
+/// Stack a component may use. Well under the smallest stack a thread has by default, since
+/// overflowing the thread's own aborts the process.
 const WASM_STACK_BYTES: usize = 512 << 10;
 
 /// Components that can run at the same time in one process.
@@ -24,11 +26,15 @@ pub(super) struct Sandbox {
 /// The sandbox of this process, made at its first use.
 pub(super) fn sandbox() -> Result<&'static Sandbox, String> {
     static SANDBOX: OnceLock<Result<Sandbox, String>> = OnceLock::new();
-    SANDBOX.get_or_init(|| make().map_err(|error| format!("{error:#}"))).as_ref().map_err(Clone::clone)
+    SANDBOX
+        .get_or_init(|| make().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(Clone::clone)
 }
 
 fn make() -> wasmtime::Result<Sandbox> {
-    // The pool saves some 10 µs an attempt. Where the address space it reserves is not to be had, instances are made on demand.
+    // The pool saves some 10 µs an attempt. Where the address space it reserves is not to be had,
+    // instances are made on demand.
     let engine = Engine::new(&config(Some(pool()))).or_else(|_| Engine::new(&config(None)))?;
     let mut linker = Linker::new(&engine);
     bindings::Worker::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
@@ -39,7 +45,8 @@ fn make() -> wasmtime::Result<Sandbox> {
 fn config(pool: Option<PoolingAllocationConfig>) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true).max_wasm_stack(WASM_STACK_BYTES).wasm_component_model(true);
-    // Names of functions in a trap's message are not worth a backtrace at each trap a hostile worker makes.
+    // Names of functions in a trap's message are not worth a backtrace at each trap a hostile
+    // worker makes.
     config.wasm_backtrace_max_frames(None);
     if let Some(pool) = pool {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -59,8 +66,9 @@ fn pool() -> PoolingAllocationConfig {
         .max_tables_per_component(64)
         .table_elements(20_000)
         .max_unused_warm_slots(4)
-        // What a small worker touches is cleared in place rather than unmapped and faulted in again: a third off an attempt. Where the
-        // kernel says which pages those are (Linux 6.7), wherever they lie: the stack of a Rust guest is in its first MiB, at the far end.
+        // What a small worker touches is cleared in place rather than unmapped and faulted in
+        // again: a third off an attempt. Where the kernel says which pages those are (Linux 6.7),
+        // wherever they lie: the stack of a Rust guest is in its first MiB, at the far end.
         .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10);

@@ -1,4 +1,5 @@
-//! One instance of a component for one attempt: its imports stand on the run, its exports are called here.
+//! One instance of a component for one attempt: its imports stand on the run, its exports are
+//! called here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,10 +16,17 @@ use super::limiter::Limiter;
 use super::load::Loaded;
 use super::wasi::Wasi;
 use crate::run::{AttemptError, CursorId, Run, SavepointId};
-use crate::store::Leash;
+use crate::store::StopSignal;
 use crate::worker::Ended;
 
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::expect_used, reason = "generated from the WIT")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "generated from the WIT"
+)]
 pub(super) mod bindings {
     wasmtime::component::bindgen!({
         path: "wit/0.1.0",
@@ -59,18 +67,19 @@ pub(super) struct Guest {
     /// None while it describes itself.
     run: Option<Run>,
     limiter: Limiter,
-    leash: Leash,
+    stop_signal: StopSignal,
     pub(super) wasi: Wasi,
 }
 
-/// `sent` is how many bytes the host may take up for what the guest sends in one call: lists count by their elements.
+/// `sent` is how many bytes the host may take up for what the guest sends in one call: lists count
+/// by their elements.
 fn store(sandbox: &Sandbox, guest: Guest, sent: usize) -> Store<Guest> {
     let mut store = Store::new(&sandbox.engine, guest);
     store.set_hostcall_fuel(sent);
     store.limiter(|guest| &mut guest.limiter);
     // Before anything is instantiated: a deadline of 0 traps at once.
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|store| match store.data().leash.is_over() {
+    store.epoch_deadline_callback(|store| match store.data().stop_signal.is_over() {
         true => Ok(UpdateDeadline::Interrupt),
         false => Ok(UpdateDeadline::Continue(1)),
     });
@@ -78,11 +87,23 @@ fn store(sandbox: &Sandbox, guest: Guest, sent: usize) -> Store<Guest> {
 }
 
 /// Asks a component for its manifest.
-pub(super) fn describe(sandbox: &Sandbox, pre: &bindings::WorkerPre<Guest>) -> Result<String, String> {
+pub(super) fn describe(
+    sandbox: &Sandbox,
+    pre: &bindings::WorkerPre<Guest>,
+) -> Result<String, String> {
     let begun = Instant::now();
-    let leash = Leash { deadline: begun + DESCRIBE_TIME, cancelled: Arc::new(AtomicBool::new(false)) };
-    let mut store =
-        store(sandbox, Guest { run: None, limiter: Limiter::new(DESCRIBE_MEMORY_BYTES), leash, wasi: Wasi::new(0) }, MANIFEST_MAX_BYTES);
+    let stop_signal =
+        StopSignal { deadline: begun + DESCRIBE_TIME, cancelled: Arc::new(AtomicBool::new(false)) };
+    let mut store = store(
+        sandbox,
+        Guest {
+            run: None,
+            limiter: Limiter::new(DESCRIBE_MEMORY_BYTES),
+            stop_signal,
+            wasi: Wasi::new(0),
+        },
+        MANIFEST_MAX_BYTES,
+    );
     let _watched = sandbox.watchdog.watch();
     let described = pre.instantiate(&mut store).and_then(|worker| worker.call_describe(&mut store));
     let elapsed_us = begun.elapsed().as_micros() as u64;
@@ -94,7 +115,11 @@ pub(super) fn describe(sandbox: &Sandbox, pre: &bindings::WorkerPre<Guest>) -> R
 }
 
 /// Performs one attempt in a fresh instance.
-pub(super) fn perform(loaded: &Loaded, run: Run, args: &Args) -> (Option<Run>, Result<Ended, AttemptError>) {
+pub(super) fn perform(
+    loaded: &Loaded,
+    run: Run,
+    args: &Args,
+) -> (Option<Run>, Result<Ended, AttemptError>) {
     let scope = run.scope().map(|scope| bindings::Scope {
         organization_id: scope.organization_id().map(str::to_string),
         actor_id: scope.actor_id().map(str::to_string),
@@ -104,12 +129,19 @@ pub(super) fn perform(loaded: &Loaded, run: Run, args: &Args) -> (Option<Run>, R
     let sent = run.task().grant.limits.chunk_bytes.saturating_mul(ROOM).max(SENT_MIN_BYTES);
     let info = &run.task().info;
     let wasi = Wasi::new(info.id.unwrap_or_default() << 16 | u64::from(info.attempt));
-    let guest =
-        Guest { limiter: Limiter::new(run.task().grant.limits.memory_bytes), leash: run.task().leash.clone(), run: Some(run), wasi };
+    let guest = Guest {
+        limiter: Limiter::new(run.task().grant.limits.memory_bytes),
+        stop_signal: run.task().stop_signal.clone(),
+        run: Some(run),
+        wasi,
+    };
     let mut store = store(loaded.sandbox, guest, sent);
     let watched = loaded.sandbox.watchdog.watch();
     let called = catch_unwind(AssertUnwindSafe(|| {
-        loaded.pre.instantiate(&mut store).and_then(|worker| worker.call_perform(&mut store, scope.as_ref(), &args))
+        loaded
+            .pre
+            .instantiate(&mut store)
+            .and_then(|worker| worker.call_perform(&mut store, scope.as_ref(), &args))
     }));
     drop(watched);
     let mut guest = store.into_data();
@@ -119,7 +151,9 @@ pub(super) fn perform(loaded: &Loaded, run: Run, args: &Args) -> (Option<Run>, R
     let ended = match called {
         Ok(Ok(outcome)) => read_outcome(outcome),
         Ok(Err(error)) => Err(explain(&error, &limiter, &wasi, run.as_ref())),
-        Err(_) => Err(AttemptError::new("panic", "a host function panicked while the worker called it")),
+        Err(_) => {
+            Err(AttemptError::new("panic", "a host function panicked while the worker called it"))
+        }
     };
     (run, ended)
 }
@@ -129,7 +163,10 @@ fn read_outcome(outcome: bindings::Outcome) -> Result<Ended, AttemptError> {
     match outcome {
         bindings::Outcome::Done => Ok(Ended::Done(None)),
         bindings::Outcome::DoneWith(json) if json.len() > RESULT_MAX_BYTES => {
-            Err(invalid(format!("the result has {} bytes, more than the {RESULT_MAX_BYTES} a job keeps", json.len())))
+            Err(invalid(format!(
+                "the result has {} bytes, more than the {RESULT_MAX_BYTES} a job keeps",
+                json.len()
+            )))
         }
         bindings::Outcome::DoneWith(json) => match serde_json::from_str(&json) {
             Ok(result) => Ok(Ended::Done(Some(result))),
@@ -142,7 +179,12 @@ fn read_outcome(outcome: bindings::Outcome) -> Result<Ended, AttemptError> {
 }
 
 /// What stopped a component, in words.
-fn explain(error: &wasmtime::Error, limiter: &Limiter, wasi: &Wasi, run: Option<&Run>) -> AttemptError {
+fn explain(
+    error: &wasmtime::Error,
+    limiter: &Limiter,
+    wasi: &Wasi,
+    run: Option<&Run>,
+) -> AttemptError {
     let trap = error.downcast_ref::<Trap>();
     if trap == Some(&Trap::Interrupt)
         && let Some(run) = run
@@ -150,7 +192,13 @@ fn explain(error: &wasmtime::Error, limiter: &Limiter, wasi: &Wasi, run: Option<
         return run.out_of_time();
     }
     if let Some(most) = limiter.refused() {
-        return AttemptError::new("memory", format!("the worker asked for more than the {} KiB of memory it is granted", most >> 10));
+        return AttemptError::new(
+            "memory",
+            format!(
+                "the worker asked for more than the {} KiB of memory it is granted",
+                most >> 10
+            ),
+        );
     }
     let message = trap_message(error);
     let code = if message.contains("hostcalls has been exhausted") { code::LIMIT } else { "trap" };
@@ -167,12 +215,17 @@ fn with_last_words(message: String, wasi: &Wasi) -> String {
 
 fn trap_message(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::UnreachableCodeReached) => "the worker panicked or aborted (wasm trap: unreachable)".to_string(),
-        Some(Trap::StackOverflow) => "the worker used up its stack (wasm trap: call stack exhausted)".to_string(),
+        Some(Trap::UnreachableCodeReached) => {
+            "the worker panicked or aborted (wasm trap: unreachable)".to_string()
+        }
+        Some(Trap::StackOverflow) => {
+            "the worker used up its stack (wasm trap: call stack exhausted)".to_string()
+        }
         Some(trap) => format!("the worker trapped ({trap})"),
         None => match format!("{error:#}") {
             text if text.contains("hostcalls has been exhausted") => {
-                "the worker sent more in one call than it is granted (hostcalls has been exhausted)".to_string()
+                "the worker sent more in one call than it is granted (hostcalls has been exhausted)"
+                    .to_string()
             }
             text => text,
         },
@@ -183,7 +236,8 @@ impl Guest {
     fn run(&self) -> Result<&Run, wit::types::Error> {
         self.run.as_ref().ok_or_else(|| wit::types::Error {
             code: code::DENIED.to_string(),
-            message: "a worker has no database, audit log, events or app while it describes itself".to_string(),
+            message: "a worker has no database, audit log, events or app while it describes itself"
+                .to_string(),
         })
     }
 }
@@ -250,7 +304,11 @@ type Answer<T> = wasmtime::Result<Result<T, wit::types::Error>>;
 impl wit::types::Host for Guest {}
 
 impl wit::store::Host for Guest {
-    fn query(&mut self, sql: String, params: Vec<wit::types::Value>) -> Answer<Resource<CursorHandle>> {
+    fn query(
+        &mut self,
+        sql: String,
+        params: Vec<wit::types::Value>,
+    ) -> Answer<Resource<CursorHandle>> {
         let opened = self.run().and_then(|run| Ok(run.open_cursor(&sql, &to_values(params))?));
         Ok(opened.map(|id| Resource::new_own(id.0)))
     }
@@ -259,10 +317,15 @@ impl wit::store::Host for Guest {
         Ok(self.run().and_then(|run| Ok(run.execute(&sql, &to_values(params))?)))
     }
 
-    fn execute_many(&mut self, sql: String, params: Vec<Vec<wit::types::Value>>) -> Answer<Vec<Result<u64, wit::types::Error>>> {
+    fn execute_many(
+        &mut self,
+        sql: String,
+        params: Vec<Vec<wit::types::Value>>,
+    ) -> Answer<Vec<Result<u64, wit::types::Error>>> {
         let sets: Vec<_> = params.into_iter().map(to_values).collect();
         let results = self.run().and_then(|run| Ok(run.execute_many(&sql, &sets)?));
-        Ok(results.map(|results| results.into_iter().map(|result| result.map_err(Into::into)).collect()))
+        Ok(results
+            .map(|results| results.into_iter().map(|result| result.map_err(Into::into)).collect()))
     }
 
     fn begin_savepoint(&mut self) -> Answer<Resource<SavepointHandle>> {
@@ -280,8 +343,13 @@ impl wit::store::HostCursor for Guest {
         Ok(self.run().map(|run| run.cursor_columns(CursorId(cursor.rep()))).unwrap_or_default())
     }
 
-    fn next(&mut self, cursor: Resource<CursorHandle>, max_rows: u32) -> Answer<Vec<Vec<wit::types::Value>>> {
-        let rows = self.run().and_then(|run| Ok(run.cursor_next(CursorId(cursor.rep()), max_rows)?));
+    fn next(
+        &mut self,
+        cursor: Resource<CursorHandle>,
+        max_rows: u32,
+    ) -> Answer<Vec<Vec<wit::types::Value>>> {
+        let rows =
+            self.run().and_then(|run| Ok(run.cursor_next(CursorId(cursor.rep()), max_rows)?));
         Ok(rows.map(|rows| rows.into_iter().map(from_values).collect()))
     }
 
@@ -367,7 +435,11 @@ impl wit::job::Host for Guest {
 
     fn scheduled(&mut self) -> wasmtime::Result<Option<wit::job::Slot>> {
         let slot = self.run().ok().and_then(|run| run.task().info.scheduled.clone());
-        Ok(slot.map(|slot| wit::job::Slot { schedule: slot.schedule, at: slot.at, missed: slot.missed }))
+        Ok(slot.map(|slot| wit::job::Slot {
+            schedule: slot.schedule,
+            at: slot.at,
+            missed: slot.missed,
+        }))
     }
 
     fn progress(&mut self, done: u64, total: u64) -> wasmtime::Result<()> {

@@ -42,12 +42,23 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         // Growth over the module's own maximum fails anyway and must not count.
-        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.take(desired.saturating_sub(current)))
+        Ok(maximum.is_none_or(|maximum| desired <= maximum)
+            && self.take(desired.saturating_sub(current)))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let grows = desired.saturating_sub(current).saturating_mul(ELEMENT_BYTES);
         Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.take(grows))
     }

@@ -6,11 +6,12 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest, Sha256};
 use verger_worker::{Args, Manifest};
 
-use super::compiler::Compiler;
+use super::compile::Compiler;
 use super::guest;
 use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
+use crate::plugin_error::PluginError;
 use crate::run::{AttemptError, Run};
-use crate::worker::{Ended, PluginError};
+use crate::worker::Ended;
 
 /// Where a component's bytes come from.
 pub(crate) enum Source {
@@ -59,7 +60,10 @@ impl Plugin {
                 Source::Embedded { bytes, .. } => load(&what, bytes, true, &self.compiler),
                 Source::Bytes { bytes, .. } => load(&what, bytes, false, &self.compiler),
                 Source::File(path) => {
-                    let unreadable = |error: std::io::Error| PluginError::Unreadable { what: what.clone(), reason: error.to_string() };
+                    let unreadable = |error: std::io::Error| PluginError::Unreadable {
+                        what: what.clone(),
+                        reason: error.to_string(),
+                    };
                     let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
                     if bytes > PLUGIN_MAX_BYTES {
                         return Err(PluginError::TooLarge { what, bytes, most: PLUGIN_MAX_BYTES });
@@ -86,7 +90,11 @@ impl Plugin {
         self.loaded().map(|loaded| &loaded.manifest)
     }
 
-    pub(crate) fn perform(&self, run: Run, args: &Args) -> (Option<Run>, Result<Ended, AttemptError>) {
+    pub(crate) fn perform(
+        &self,
+        run: Run,
+        args: &Args,
+    ) -> (Option<Run>, Result<Ended, AttemptError>) {
         match self.loaded() {
             Ok(loaded) => guest::perform(loaded, run, args),
             Err(error) => (Some(run), Err(AttemptError::new("plugin", error.to_string()))),

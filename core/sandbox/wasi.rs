@@ -1,11 +1,14 @@
 //! WASI for components whose language cannot do without it: an interface that gives nothing.
 //!
-//! No files, no network, no environment, no arguments. The time is the host's clock, chance is seeded by the job, and what is written to
-//! the standard streams lands in the job's log. Every other call traps, with its name. See wasi.dev, version 0.2.
+//! No files, no network, no environment, no arguments. The time is the host's clock, chance is
+//! seeded by the job, and what is written to the standard streams lands in the job's log. Every
+//! other call traps, with its name. See wasi.dev, version 0.2.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
+use wasmtime::component::{
+    Component, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
+};
 
 use super::console::{Console, Stream};
 use super::guest::Guest;
@@ -42,7 +45,8 @@ struct Datetime {
 
 /// Whether an import is WASI's, in a version whose calls are known.
 pub(super) fn is_wasi(import: &str) -> bool {
-    import.starts_with("wasi:") && import.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
+    import.starts_with("wasi:")
+        && import.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
 }
 
 /// Gives a component what it imports of WASI.
@@ -57,7 +61,9 @@ pub(super) fn link(linker: &mut Linker<Guest>, component: &Component) -> wasmtim
         let name = import.split_once('@').map_or(import, |(name, _)| name);
         for (item, kind) in interface.exports(&engine) {
             match kind.ty {
-                ComponentItem::Resource(_) => instance.resource(item, ResourceType::host::<Nothing>(), |_, _| Ok(()))?,
+                ComponentItem::Resource(_) => {
+                    instance.resource(item, ResourceType::host::<Nothing>(), |_, _| Ok(()))?
+                }
                 ComponentItem::ComponentFunc(_) => define(&mut instance, name, item)?,
                 _ => {}
             }
@@ -66,7 +72,11 @@ pub(super) fn link(linker: &mut Linker<Guest>, component: &Component) -> wasmtim
     Ok(())
 }
 
-fn define(at: &mut LinkerInstance<'_, Guest>, interface: &str, function: &str) -> wasmtime::Result<()> {
+fn define(
+    at: &mut LinkerInstance<'_, Guest>,
+    interface: &str,
+    function: &str,
+) -> wasmtime::Result<()> {
     let method = function.trim_start_matches("[method]");
     match (interface, method) {
         ("wasi:cli/environment", "get-environment") => at.func_wrap(function, |_: Context<'_>, ()| Ok((Vec::<(String, String)>::new(),))),

@@ -1,4 +1,5 @@
-//! Moves the engine's epoch while a component runs, so that none runs on unseen, and has its SQL look at the deadline.
+//! Moves the engine's epoch while a component runs, so that none runs on unseen, and has its SQL
+//! look at the deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -34,9 +35,15 @@ impl Drop for Watched<'_> {
 
 impl Watchdog {
     pub(super) fn start(engine: EngineWeak) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { running: AtomicUsize::new(0), asleep: AtomicBool::new(false), thread: OnceLock::new() });
+        let shared = Arc::new(Shared {
+            running: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
+            thread: OnceLock::new(),
+        });
         let watched = Arc::clone(&shared);
-        let handle = std::thread::Builder::new().name("verger-watchdog".to_string()).spawn(move || watch(&watched, &engine))?;
+        let handle = std::thread::Builder::new()
+            .name("verger-watchdog".to_string())
+            .spawn(move || watch(&watched, &engine))?;
         // Cannot be set yet: this is the only place.
         let _ = shared.thread.set(handle.thread().clone());
         Ok(Self(shared))

@@ -9,9 +9,9 @@ use serde_json::{Value as Json, json};
 use verger_worker::ManifestError;
 
 use super::expression::{Expression, ExpressionError, ZoneError, parse_zone};
+use crate::plugin_error::PluginError;
 use crate::queue::NewJob;
 use crate::store::StoreError;
-use crate::worker::PluginError;
 
 /// A named recurring rule that enqueues jobs. Nothing is scheduled by default.
 ///
@@ -44,29 +44,37 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule by a crontab(5) expression: five fields, six with seconds first, or a nickname like `@daily`.
+    /// A schedule by a crontab(5) expression: five fields, six with seconds first, or a nickname
+    /// like `@daily`.
     ///
     /// # Errors
-    /// [`ScheduleError::Expression`] with the field, the place and the reason; [`ScheduleError::Invalid`] for a bad name.
+    /// [`ScheduleError::Expression`] with the field, the place and the reason;
+    /// [`ScheduleError::Invalid`] for a bad name.
     pub fn cron(name: impl Into<String>, expression: &str) -> Result<Self, ScheduleError> {
         let name = name.into();
-        let expression = Expression::cron(expression).map_err(|source| ScheduleError::Expression { name: name.clone(), source })?;
+        let expression = Expression::cron(expression)
+            .map_err(|source| ScheduleError::Expression { name: name.clone(), source })?;
         Self::new(name, expression)
     }
 
     /// A schedule by an interval, counted from the moment it is first registered.
     ///
     /// # Errors
-    /// [`ScheduleError::Expression`] for an interval out of bounds; [`ScheduleError::Invalid`] for a bad name.
+    /// [`ScheduleError::Expression`] for an interval out of bounds; [`ScheduleError::Invalid`] for
+    /// a bad name.
     pub fn every(name: impl Into<String>, interval: Duration) -> Result<Self, ScheduleError> {
         let name = name.into();
-        let expression = Expression::every(interval).map_err(|source| ScheduleError::Expression { name: name.clone(), source })?;
+        let expression = Expression::every(interval)
+            .map_err(|source| ScheduleError::Expression { name: name.clone(), source })?;
         Self::new(name, expression)
     }
 
     fn new(name: String, expression: Expression) -> Result<Self, ScheduleError> {
         if name.is_empty() || name.len() > 128 {
-            return Err(ScheduleError::Invalid { name, reason: "the name must have 1 to 128 bytes".to_string() });
+            return Err(ScheduleError::Invalid {
+                name,
+                reason: "the name must have 1 to 128 bytes".to_string(),
+            });
         }
         Ok(Self {
             name,
@@ -97,7 +105,8 @@ impl Schedule {
     /// # Errors
     /// [`ScheduleError::Zone`] for an unknown name, with the nearest ones there are.
     pub fn time_zone(mut self, zone: &str) -> Result<Self, ScheduleError> {
-        self.zone = parse_zone(zone).map_err(|source| ScheduleError::Zone { name: self.name.clone(), source })?;
+        self.zone = parse_zone(zone)
+            .map_err(|source| ScheduleError::Zone { name: self.name.clone(), source })?;
         Ok(self)
     }
 
@@ -137,7 +146,8 @@ impl Schedule {
         self
     }
 
-    /// Puts its jobs off by up to this long: always the same for one name, different from name to name.
+    /// Puts its jobs off by up to this long: always the same for one name, different from name to
+    /// name.
     pub fn jitter(mut self, most: Duration) -> Self {
         self.jitter = most;
         self
@@ -146,13 +156,15 @@ impl Schedule {
     /// Checks what no other type does.
     pub(crate) fn check(&self) -> Result<(), ScheduleError> {
         match self.missed {
-            Missed::Replay(most) if most == 0 || most > Missed::REPLAY_MAX => Err(ScheduleError::Invalid {
-                name: self.name.clone(),
-                reason: format!(
-                    "it wants to replay {most} missed slots: it can be 1 to {}; use `Missed::Skip` for none",
-                    Missed::REPLAY_MAX
-                ),
-            }),
+            Missed::Replay(most) if most == 0 || most > Missed::REPLAY_MAX => {
+                Err(ScheduleError::Invalid {
+                    name: self.name.clone(),
+                    reason: format!(
+                        "it wants to replay {most} missed slots: it can be 1 to {}; use `Missed::Skip` for none",
+                        Missed::REPLAY_MAX
+                    ),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -164,15 +176,18 @@ impl Schedule {
     }
 }
 
-/// What becomes of slots that fell due while nothing ticked: the app was closed, the machine asleep, the loop busy with a long job.
+/// What becomes of slots that fell due while nothing ticked: the app was closed, the machine
+/// asleep, the loop busy with a long job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Missed {
     /// One job, for the last of them; it can read its slot and how many it stands for.
     #[default]
     Coalesce,
-    /// None. A slot found due more than a minute late is skipped; so are all but the last when several are found due at once.
+    /// None. A slot found due more than a minute late is skipped; so are all but the last when
+    /// several are found due at once.
     Skip,
-    /// One job each for the last so many, at least 1 and at most [`Missed::REPLAY_MAX`]; those before are skipped.
+    /// One job each for the last so many, at least 1 and at most [`Missed::REPLAY_MAX`]; those
+    /// before are skipped.
     Replay(u32),
 }
 
@@ -198,8 +213,12 @@ impl FromStr for Missed {
         match text.split_once(' ') {
             None if text == "coalesce" => Ok(Self::Coalesce),
             None if text == "skip" => Ok(Self::Skip),
-            Some(("replay", most)) => most.parse().map(Self::Replay).map_err(|error| error.to_string()),
-            _ => Err(format!("{text:?} is no policy for missed slots: use coalesce, skip or `replay N`")),
+            Some(("replay", most)) => {
+                most.parse().map(Self::Replay).map_err(|error| error.to_string())
+            }
+            _ => Err(format!(
+                "{text:?} is no policy for missed slots: use coalesce, skip or `replay N`"
+            )),
         }
     }
 }

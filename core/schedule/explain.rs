@@ -5,10 +5,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::fire::RUN_NOW;
+use super::rows::{self, FireRow, ScheduleRow};
 use super::slots::Rule;
-use super::stored::{self, FireRow, ScheduleRow};
 use crate::queue::{self, JobId};
-use crate::store::{Doing, StoreError};
+use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
 /// A slot found due no later than this was on time.
@@ -41,9 +41,15 @@ impl FireRow {
             return format!("{slot} made no job: {}{others}.", self.reason_in_words());
         };
         if self.reason.as_deref() == Some(RUN_NOW) {
-            return format!("{slot} is no slot: someone asked for a run, which made job {job}{job_is}.");
+            return format!(
+                "{slot} is no slot: someone asked for a run, which made job {job}{job_is}."
+            );
         }
-        let late = if late > ON_TIME { format!(" {} late", in_words(late)) } else { " on time".to_string() };
+        let late = if late > ON_TIME {
+            format!(" {} late", in_words(late))
+        } else {
+            " on time".to_string()
+        };
         let others = match self.missed {
             0 => String::new(),
             1 => "; it stands for the slot before it too, which was missed".to_string(),
@@ -73,17 +79,26 @@ impl FireRow {
 }
 
 /// Says what became, or becomes, of this instant in this schedule.
-pub(crate) fn explain(connection: &Connection, name: &str, at: Timestamp, now: Timestamp) -> Result<String, StoreError> {
+pub(crate) fn explain(
+    connection: &Connection,
+    name: &str,
+    at: Timestamp,
+    now: Timestamp,
+) -> Result<String, StoreError> {
     let reading = "read the fire ledger";
-    let schedule = stored::get(connection, name).doing(reading)?;
-    let line = stored::fire_at_or_after(connection, name, at).doing(reading)?;
+    let schedule = rows::get(connection, name).doing(reading)?;
+    let line = rows::fire_at_or_after(connection, name, at).doing(reading)?;
     if let Some(line) = line.as_ref().filter(|line| line.slot == at.as_millis()) {
         return Ok(line.explain_with(&job_in_words(connection, line.job)?));
     }
     let Some(schedule) = schedule else {
-        return Ok(match stored::fires(connection, name, 1)?.is_empty() {
-            true => format!("There is no schedule `{name}`, and there is no line of it in the ledger."),
-            false => format!("There is no schedule `{name}` any more, and the ledger has no line of it for {at}."),
+        return Ok(match rows::fires(connection, name, 1)?.is_empty() {
+            true => {
+                format!("There is no schedule `{name}`, and there is no line of it in the ledger.")
+            }
+            false => format!(
+                "There is no schedule `{name}` any more, and the ledger has no line of it for {at}."
+            ),
         });
     };
     let rule = match Rule::of(&schedule) {
@@ -91,26 +106,45 @@ pub(crate) fn explain(connection: &Connection, name: &str, at: Timestamp, now: T
         Err(reason) => return Ok(format!("{at} makes no job: {reason}.")),
     };
     let is_slot = rule.is_slot(at);
-    // The line of a later slot may stand for this one. Lines of the same rule leave no gap; this one's rule may have been another.
+    // The line of a later slot may stand for this one. Lines of the same rule leave no gap; this
+    // one's rule may have been another.
     let stands = line.filter(|line| line.missed > 0 && at <= now);
     if let Some(line) = stands.filter(|line| is_slot && rule.covers(at, line)) {
         let slot = Timestamp::from_millis(line.slot);
         return Ok(match line.job {
             Some(job) => {
                 let job_is = job_in_words(connection, Some(job))?;
-                format!("{at} was missed, and job {job}{job_is}, made for the slot {slot}, stands for it.")
+                format!(
+                    "{at} was missed, and job {job}{job_is}, made for the slot {slot}, stands for it."
+                )
             }
-            None => format!("{at} made no job, as the slot {slot} after it: {}.", line.reason_in_words()),
+            None => format!(
+                "{at} made no job, as the slot {slot} after it: {}.",
+                line.reason_in_words()
+            ),
         });
     }
     Ok(explain_without_line(&schedule, &rule, is_slot, at, now))
 }
 
-fn explain_without_line(schedule: &ScheduleRow, rule: &Rule, is_slot: bool, at: Timestamp, now: Timestamp) -> String {
-    let words = format!("`{}` ({}, {})", schedule.expression, rule.expression.describe(), schedule.timezone);
+fn explain_without_line(
+    schedule: &ScheduleRow,
+    rule: &Rule,
+    is_slot: bool,
+    at: Timestamp,
+    now: Timestamp,
+) -> String {
+    let words = format!(
+        "`{}` ({}, {})",
+        schedule.expression,
+        rule.expression.describe(),
+        schedule.timezone
+    );
     let since = Timestamp::from_millis(schedule.anchor);
     if rule.expression.is_reboot() {
-        return format!("{at} is no start of the app that the ledger knows of, and {words} fires at those.");
+        return format!(
+            "{at} is no start of the app that the ledger knows of, and {words} fires at those."
+        );
     }
     if at <= since && at <= now {
         return format!(
@@ -118,10 +152,14 @@ fn explain_without_line(schedule: &ScheduleRow, rule: &Rule, is_slot: bool, at: 
         );
     }
     if !is_slot {
-        let before = rule
-            .last_between(since, at)
-            .map_or_else(|| "there is none before it".to_string(), |slot| format!("the one before it is {slot}"));
-        let after = rule.next(at).map_or_else(|| "there is none after it".to_string(), |slot| format!("the next is {slot}"));
+        let before = rule.last_between(since, at).map_or_else(
+            || "there is none before it".to_string(),
+            |slot| format!("the one before it is {slot}"),
+        );
+        let after = rule.next(at).map_or_else(
+            || "there is none after it".to_string(),
+            |slot| format!("the next is {slot}"),
+        );
         return format!("{at} is no slot of {words}: {before}, {after}.");
     }
     let paused = if schedule.paused { ", but the schedule is paused" } else { "" };
@@ -129,8 +167,12 @@ fn explain_without_line(schedule: &ScheduleRow, rule: &Rule, is_slot: bool, at: 
         return format!("{at} is still to come: it is a slot of {words}{paused}.");
     }
     match schedule.next_fire_at.map(Timestamp::from_millis) {
-        Some(next) if at >= next => format!("{at} is due and was not looked at yet: nothing has ticked since{paused}."),
-        _ => format!("{at} is a slot of {words}, but the ledger has no line of it: it was pruned, or the clock was set back over it."),
+        Some(next) if at >= next => {
+            format!("{at} is due and was not looked at yet: nothing has ticked since{paused}.")
+        }
+        _ => format!(
+            "{at} is a slot of {words}, but the ledger has no line of it: it was pruned, or the clock was set back over it."
+        ),
     }
 }
 
@@ -154,7 +196,9 @@ fn job_in_words(connection: &Connection, job: Option<i64>) -> Result<String, Sto
 fn in_words(length: Duration) -> String {
     let millis = length.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")];
-    let Some(place) = units.iter().position(|(size, _)| millis >= *size) else { return "0 s".to_string() };
+    let Some(place) = units.iter().position(|(size, _)| millis >= *size) else {
+        return "0 s".to_string();
+    };
     let (mut rest, mut words) = (millis, Vec::new());
     for (size, unit) in units.iter().skip(place).take(2) {
         if rest >= *size {

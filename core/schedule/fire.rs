@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use verger_worker::Args;
 
 use super::definition::Overlap;
+use super::rows::{self, Due, ScheduleRow};
 use super::slots::{Chosen, Rule};
-use super::stored::{self, Due, ScheduleRow};
 use crate::queue::{self, Enqueued, JobId, NewJob, Ready};
-use crate::store::{Doing, StoreError, StoreErrorKind};
+use crate::store::{StoreContext, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
 
 /// What became of a slot.
@@ -21,7 +21,8 @@ pub enum FireOutcome {
     Enqueued(JobId),
     /// It made this job, which stands for so many earlier slots too.
     Coalesced(JobId, u32),
-    /// It made none, for this reason: `overlap`, `deadline`, `paused`, `missed`, `worker: …` or `unreadable: …`.
+    /// It made none, for this reason: `overlap`, `deadline`, `paused`, `missed`, `worker: …` or
+    /// `unreadable: …`.
     Skipped(String),
 }
 
@@ -37,7 +38,8 @@ pub struct Fired {
     pub outcome: FireOutcome,
 }
 
-/// The job a schedule makes, checked outside the transaction: its worker may have to be compiled first. Else why there is none.
+/// The job a schedule makes, checked outside the transaction: its worker may have to be compiled
+/// first. Else why there is none.
 pub(crate) type Prepared = Result<Checked, String>;
 
 /// A job that was checked against its worker.
@@ -47,15 +49,26 @@ pub(crate) struct Checked {
     pub(crate) tenant_aware: bool,
 }
 
-/// Decides the slots of a schedule that are due, and moves it to its next slot, inside a write transaction: the job, the ledger and the
-/// next slot commit together.
-pub(crate) fn fire(connection: &Connection, due: &Due, prepared: &Prepared, now: Timestamp) -> Result<Vec<Fired>, StoreError> {
+/// Decides the slots of a schedule that are due, and moves it to its next slot, inside a write
+/// transaction: the job, the ledger and the next slot commit together.
+pub(crate) fn fire(
+    connection: &Connection,
+    due: &Due,
+    prepared: &Prepared,
+    now: Timestamp,
+) -> Result<Vec<Fired>, StoreError> {
     fire_slots(connection, due, prepared, now).doing("fire the schedule")
 }
 
-fn fire_slots(connection: &Connection, due: &Due, prepared: &Prepared, now: Timestamp) -> rusqlite::Result<Vec<Fired>> {
-    // Another process may have fired or changed it since it was read. If it is still due, the next tick has it.
-    let Some(row) = stored::get(connection, &due.row.name)?.filter(|row| *row == due.row) else {
+fn fire_slots(
+    connection: &Connection,
+    due: &Due,
+    prepared: &Prepared,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Fired>> {
+    // Another process may have fired or changed it since it was read. If it is still due, the next
+    // tick has it.
+    let Some(row) = rows::get(connection, &due.row.name)?.filter(|row| *row == due.row) else {
         return Ok(Vec::new());
     };
     let rule = match Rule::of(&row) {
@@ -75,12 +88,14 @@ fn fire_slots(connection: &Connection, due: &Due, prepared: &Prepared, now: Time
         slot
     } else {
         // The slots of one replay do not stand in each other's way; an older job does.
-        let busy = row.overlap == Overlap::Forbid.as_str() && under_way(connection, &row.name)?.is_some();
+        let busy =
+            row.overlap == Overlap::Forbid.as_str() && under_way(connection, &row.name)?.is_some();
         let mut last = due.slot;
         for chosen in rule.choose(row.missed.parse().unwrap_or_default(), due.slot, now) {
             let (Chosen::Decide(slot, missed) | Chosen::Missed(slot, missed)) = chosen;
             last = slot;
-            // After the clock was set back, a new or changed schedule may come by slots that were decided before.
+            // After the clock was set back, a new or changed schedule may come by slots that were
+            // decided before.
             if is_decided(connection, &row.name, slot)? {
                 continue;
             }
@@ -97,13 +112,20 @@ fn fire_slots(connection: &Connection, due: &Due, prepared: &Prepared, now: Time
 }
 
 /// Makes the job of an `@reboot` schedule, once for each start.
-pub(crate) fn fire_at_start(connection: &Connection, row: &ScheduleRow, prepared: &Prepared, now: Timestamp) -> Result<Fired, StoreError> {
+pub(crate) fn fire_at_start(
+    connection: &Connection,
+    row: &ScheduleRow,
+    prepared: &Prepared,
+    now: Timestamp,
+) -> Result<Fired, StoreError> {
     let fire = || {
-        let line = Line { slot: free_instant(connection, &row.name, now, |_| false)?, missed: 0, now };
+        let line =
+            Line { slot: free_instant(connection, &row.name, now, |_| false)?, missed: 0, now };
         let fired = match row.paused {
             true => line.skip(connection, row, "paused")?,
             false => {
-                let busy = row.overlap == Overlap::Forbid.as_str() && under_way(connection, &row.name)?.is_some();
+                let busy = row.overlap == Overlap::Forbid.as_str()
+                    && under_way(connection, &row.name)?.is_some();
                 line.decide(connection, row, prepared, busy)?
             }
         };
@@ -113,9 +135,14 @@ pub(crate) fn fire_at_start(connection: &Connection, row: &ScheduleRow, prepared
     fire().doing("fire the schedule")
 }
 
-/// Makes a job outside the slots, because someone asked for it; the next slot stays. With an unfinished job of a schedule that forbids
-/// overlap, it is that one.
-pub(crate) fn run_now(connection: &Connection, row: &ScheduleRow, mut ready: Ready, now: Timestamp) -> rusqlite::Result<Enqueued> {
+/// Makes a job outside the slots, because someone asked for it; the next slot stays. With an
+/// unfinished job of a schedule that forbids overlap, it is that one.
+pub(crate) fn run_now(
+    connection: &Connection,
+    row: &ScheduleRow,
+    mut ready: Ready,
+    now: Timestamp,
+) -> rusqlite::Result<Enqueued> {
     if row.overlap == Overlap::Forbid.as_str()
         && let Some(id) = under_way(connection, &row.name)?
     {
@@ -123,18 +150,31 @@ pub(crate) fn run_now(connection: &Connection, row: &ScheduleRow, mut ready: Rea
     }
     // The line must not take the place of a real slot.
     let rule = Rule::of(row).ok();
-    let slot = free_instant(connection, &row.name, now, |at| rule.as_ref().is_some_and(|rule| rule.is_slot(at)))?;
+    let slot = free_instant(connection, &row.name, now, |at| {
+        rule.as_ref().is_some_and(|rule| rule.is_slot(at))
+    })?;
     ready.of_slot(&row.name, slot, 0, now);
     let enqueued = queue::insert(connection, &ready, now).map_err(StoreError::into_sqlite)?;
-    Line { slot, missed: 0, now }.write(connection, &row.name, ("enqueued", Some(RUN_NOW)), Some(enqueued.id))?;
+    Line { slot, missed: 0, now }.write(
+        connection,
+        &row.name,
+        ("enqueued", Some(RUN_NOW)),
+        Some(enqueued.id),
+    )?;
     Ok(enqueued)
 }
 
 /// The reason of a job that was made outside the slots.
 pub(super) const RUN_NOW: &str = "run-now";
 
-/// Decides that what is due of a schedule makes no job, for this reason. Before the schedule is changed, removed or resumed. The slot.
-pub(super) fn settle(connection: &Connection, row: &ScheduleRow, reason: &str, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
+/// Decides that what is due of a schedule makes no job, for this reason. Before the schedule is
+/// changed, removed or resumed. The slot.
+pub(super) fn decide_missed(
+    connection: &Connection,
+    row: &ScheduleRow,
+    reason: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Timestamp>> {
     let first = row.next_fire_at.map(Timestamp::from_millis).filter(|first| *first <= now);
     let (Some(first), Ok(rule)) = (first, Rule::of(row)) else { return Ok(None) };
     let (slot, missed) = rule.due(first, now);
@@ -151,18 +191,27 @@ struct Line {
 }
 
 impl Line {
-    fn decide(&self, connection: &Connection, row: &ScheduleRow, prepared: &Prepared, busy: bool) -> rusqlite::Result<Fired> {
+    fn decide(
+        &self,
+        connection: &Connection,
+        row: &ScheduleRow,
+        prepared: &Prepared,
+        busy: bool,
+    ) -> rusqlite::Result<Fired> {
         let late = self.now.since(self.slot);
-        if row.deadline_ms.is_some_and(|deadline| late.as_millis() > u128::try_from(deadline).unwrap_or(0)) {
+        if row
+            .deadline_ms
+            .is_some_and(|deadline| late.as_millis() > u128::try_from(deadline).unwrap_or(0))
+        {
             return self.skip(connection, row, "deadline");
         }
         if busy {
             return self.skip(connection, row, "overlap");
         }
-        let ready = prepared
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|checked| Ready::new(checked.job.clone(), &checked.args, checked.tenant_aware).map_err(|error| error.to_string()));
+        let ready = prepared.as_ref().map_err(Clone::clone).and_then(|checked| {
+            Ready::new(checked.job.clone(), &checked.args, checked.tenant_aware)
+                .map_err(|error| error.to_string())
+        });
         let mut ready = match ready {
             Ok(ready) => ready,
             Err(reason) => return self.skip(connection, row, &format!("worker: {reason}")),
@@ -177,13 +226,26 @@ impl Line {
         };
         let outcome = if self.missed > 0 { "coalesced" } else { "enqueued" };
         self.write(connection, &row.name, (outcome, None), Some(job))?;
-        let outcome = if self.missed > 0 { FireOutcome::Coalesced(job, self.missed) } else { FireOutcome::Enqueued(job) };
+        let outcome = if self.missed > 0 {
+            FireOutcome::Coalesced(job, self.missed)
+        } else {
+            FireOutcome::Enqueued(job)
+        };
         Ok(Fired { schedule: row.name.clone(), slot: self.slot, outcome })
     }
 
-    fn skip(&self, connection: &Connection, row: &ScheduleRow, reason: &str) -> rusqlite::Result<Fired> {
+    fn skip(
+        &self,
+        connection: &Connection,
+        row: &ScheduleRow,
+        reason: &str,
+    ) -> rusqlite::Result<Fired> {
         self.write(connection, &row.name, ("skipped", Some(reason)), None)?;
-        Ok(Fired { schedule: row.name.clone(), slot: self.slot, outcome: FireOutcome::Skipped(reason.to_string()) })
+        Ok(Fired {
+            schedule: row.name.clone(),
+            slot: self.slot,
+            outcome: FireOutcome::Skipped(reason.to_string()),
+        })
     }
 
     /// A slot that was decided stays as it was.
@@ -204,7 +266,13 @@ impl Line {
     }
 }
 
-fn advance(connection: &Connection, name: &str, last: Timestamp, next: Option<Timestamp>, now: Timestamp) -> rusqlite::Result<()> {
+fn advance(
+    connection: &Connection,
+    name: &str,
+    last: Timestamp,
+    next: Option<Timestamp>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE verger_schedules SET last_slot = ?2, next_fire_at = ?3, updated_at = ?4 WHERE name = ?1")?
         .execute((name, last.as_millis(), next.map(Timestamp::as_millis), now.as_millis()))?;
@@ -213,12 +281,19 @@ fn advance(connection: &Connection, name: &str, last: Timestamp, next: Option<Ti
 
 fn is_decided(connection: &Connection, name: &str, slot: Timestamp) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM verger_fires WHERE schedule = ?1 AND slot = ?2)")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM verger_fires WHERE schedule = ?1 AND slot = ?2)",
+        )?
         .query_row((name, slot.as_millis()), |row| row.get(0))
 }
 
 /// The first instant from now on that has no line in the ledger and is not taken otherwise.
-fn free_instant(connection: &Connection, name: &str, now: Timestamp, is_taken: impl Fn(Timestamp) -> bool) -> rusqlite::Result<Timestamp> {
+fn free_instant(
+    connection: &Connection,
+    name: &str,
+    now: Timestamp,
+    is_taken: impl Fn(Timestamp) -> bool,
+) -> rusqlite::Result<Timestamp> {
     let mut at = now;
     while is_taken(at) || is_decided(connection, name, at)? {
         at = at + Duration::from_millis(1);
@@ -229,7 +304,9 @@ fn free_instant(connection: &Connection, name: &str, now: Timestamp, is_taken: i
 /// An unfinished job of the schedule.
 fn under_way(connection: &Connection, name: &str) -> rusqlite::Result<Option<JobId>> {
     connection
-        .prepare_cached("SELECT id FROM verger_jobs WHERE schedule = ?1 AND finished_at IS NULL LIMIT 1")?
+        .prepare_cached(
+            "SELECT id FROM verger_jobs WHERE schedule = ?1 AND finished_at IS NULL LIMIT 1",
+        )?
         .query_row([name], |row| row.get(0).map(JobId::from_number))
         .optional()
 }
@@ -247,6 +324,10 @@ fn jitter(row: &ScheduleRow) -> Duration {
 
 /// The job a schedule makes, before its slot is known.
 pub(crate) fn new_job(row: &ScheduleRow) -> Result<NewJob, String> {
-    let args = serde_json::from_str(&row.args).map_err(|error| format!("its stored args are no JSON: {error}"))?;
-    Ok(NewJob::new(&row.worker, args).queue(&row.queue).priority(row.priority).max_attempts(row.max_attempts))
+    let args = serde_json::from_str(&row.args)
+        .map_err(|error| format!("its stored args are no JSON: {error}"))?;
+    Ok(NewJob::new(&row.worker, args)
+        .queue(&row.queue)
+        .priority(row.priority)
+        .max_attempts(row.max_attempts))
 }

@@ -4,13 +4,17 @@ mod definition;
 mod explain;
 mod expression;
 mod fire;
+mod rows;
 mod slots;
-mod stored;
 
 pub use definition::{Missed, Overlap, Schedule, ScheduleError};
 pub(crate) use explain::explain;
-pub use expression::{ClockChange, Expression, ExpressionError, FieldName, Upcoming, ZoneError, parse_zone, upcoming};
+pub use expression::{
+    ClockChange, Expression, ExpressionError, FieldName, Upcoming, ZoneError, parse_zone, upcoming,
+};
 pub(crate) use fire::{Checked, Prepared, fire, fire_at_start, new_job, run_now};
 pub use fire::{FireOutcome, Fired};
-pub use stored::{FireRow, ScheduleRow};
-pub(crate) use stored::{at_start, bring_back, due, fires, get, list, misled, next_fire, remove, set_paused, upsert};
+pub use rows::{FireRow, ScheduleRow};
+pub(crate) use rows::{
+    at_start, bring_back, due, fires, get, list, misled, next_fire, remove, set_paused, upsert,
+};

@@ -1,4 +1,5 @@
-//! Which slots of a stored schedule are due, and which of them get a line of their own. Bounded in time, however long the sleep was.
+//! Which slots of a stored schedule are due, and which of them get a line of their own. Bounded in
+//! time, however long the sleep was.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use chrono_tz::Tz;
 
 use super::definition::Missed;
 use super::expression::{Expression, parse_zone};
-use super::stored::ScheduleRow;
+use super::rows::ScheduleRow;
 use crate::time::Timestamp;
 
 /// With [`Missed::Skip`], a slot found due later than this was missed.
@@ -21,7 +22,8 @@ pub(super) struct Rule {
     anchor: Timestamp,
 }
 
-/// A slot that gets a line of its own in the ledger, with how many slots before it that line stands for.
+/// A slot that gets a line of its own in the ledger, with how many slots before it that line stands
+/// for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chosen {
     /// Makes a job, if nothing speaks against it.
@@ -33,8 +35,12 @@ pub(super) enum Chosen {
 impl Rule {
     /// Reads what is stored; else why it cannot be followed: someone edited the row.
     pub(super) fn of(row: &ScheduleRow) -> Result<Self, String> {
-        let expression = row.expression.parse().map_err(|error| format!("its stored expression cannot be read: {error}"))?;
-        let zone = parse_zone(&row.timezone).map_err(|error| format!("its stored time zone cannot be read: {error}"))?;
+        let expression = row
+            .expression
+            .parse()
+            .map_err(|error| format!("its stored expression cannot be read: {error}"))?;
+        let zone = parse_zone(&row.timezone)
+            .map_err(|error| format!("its stored time zone cannot be read: {error}"))?;
         Ok(Self { expression, zone, anchor: Timestamp::from_millis(row.anchor) })
     }
 
@@ -67,10 +73,12 @@ impl Rule {
     }
 
     fn count(&self, after: Timestamp, until: Timestamp) -> u32 {
-        u32::try_from(self.expression.count_between(after, until, self.zone, self.anchor)).unwrap_or(u32::MAX)
+        u32::try_from(self.expression.count_between(after, until, self.zone, self.anchor))
+            .unwrap_or(u32::MAX)
     }
 
-    /// The last slot that is due, and how many are due before it. `first` is due, and counts as a slot even if someone wrote it by hand.
+    /// The last slot that is due, and how many are due before it. `first` is due, and counts as a
+    /// slot even if someone wrote it by hand.
     pub(super) fn due(&self, first: Timestamp, now: Timestamp) -> (Timestamp, u32) {
         let last = self.last_between(first, now).unwrap_or(first);
         (last, self.count(first, last))
@@ -90,7 +98,8 @@ impl Rule {
             Missed::Replay(most) => {
                 let most = most.clamp(1, Missed::REPLAY_MAX);
                 let from = if before < most { first } else { self.first_of_last(last, most) };
-                let mut chosen = self.suppressed(first, from, before.saturating_add(1).saturating_sub(most));
+                let mut chosen =
+                    self.suppressed(first, from, before.saturating_add(1).saturating_sub(most));
                 let mut slot = Some(from);
                 while let Some(at) = slot.filter(|at| *at <= last) {
                     chosen.push(Chosen::Decide(at, 0));
@@ -105,7 +114,10 @@ impl Rule {
     fn suppressed(&self, first: Timestamp, end: Timestamp, count: u32) -> Vec<Chosen> {
         match count {
             0 => Vec::new(),
-            _ => vec![Chosen::Missed(self.last_between(first, end - MILLISECOND).unwrap_or(first), count - 1)],
+            _ => vec![Chosen::Missed(
+                self.last_between(first, end - MILLISECOND).unwrap_or(first),
+                count - 1,
+            )],
         }
     }
 
@@ -131,7 +143,11 @@ mod tests {
     use super::*;
 
     fn rule(expression: &str) -> Rule {
-        Rule { expression: expression.parse().unwrap(), zone: Tz::UTC, anchor: Timestamp::from_millis(0) }
+        Rule {
+            expression: expression.parse().unwrap(),
+            zone: Tz::UTC,
+            anchor: Timestamp::from_millis(0),
+        }
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -140,7 +156,8 @@ mod tests {
 
     #[test]
     fn the_chosen_slots_account_for_all_that_are_due() {
-        for expression in ["* * * * * *", "@every 7s", "*/3 2 * * * *", "*/5 * * * *", "0 3 * * *"] {
+        for expression in ["* * * * * *", "@every 7s", "*/3 2 * * * *", "*/5 * * * *", "0 3 * * *"]
+        {
             let rule = rule(expression);
             let first = rule.next(at(1_767_225_600)).unwrap();
             for slept in [0, 1, 59, 61, 3_600, 90_000] {
@@ -150,10 +167,18 @@ mod tests {
                     all.push(next);
                 }
                 let last = *all.last().unwrap();
-                for policy in [Missed::Coalesce, Missed::Skip, Missed::Replay(1), Missed::Replay(5), Missed::Replay(50)] {
+                for policy in [
+                    Missed::Coalesce,
+                    Missed::Skip,
+                    Missed::Replay(1),
+                    Missed::Replay(5),
+                    Missed::Replay(50),
+                ] {
                     let chosen = rule.choose(policy, first, now);
                     let lines = chosen.iter().map(|chosen| match chosen {
-                        Chosen::Decide(slot, before) | Chosen::Missed(slot, before) => (*slot, *before),
+                        Chosen::Decide(slot, before) | Chosen::Missed(slot, before) => {
+                            (*slot, *before)
+                        }
                     });
                     let mut stood_for: Vec<Timestamp> = Vec::new();
                     for (slot, before) in lines {
@@ -177,7 +202,9 @@ mod tests {
                                 vec![last]
                             }
                         }
-                        Missed::Replay(most) => all[all.len().saturating_sub(most as usize)..].to_vec(),
+                        Missed::Replay(most) => {
+                            all[all.len().saturating_sub(most as usize)..].to_vec()
+                        }
                     };
                     assert_eq!(decided, expected, "{expression}, {policy}, after {slept} s");
                 }
@@ -190,7 +217,10 @@ mod tests {
         let begun = std::time::Instant::now();
         let rule = rule("* * * * * *");
         let chosen = rule.choose(Missed::Replay(1_000), at(0), at(3_000_000_000));
-        assert_eq!(chosen.first(), Some(&Chosen::Missed(at(3_000_000_000 - 1_000), 3_000_000_000 - 1_000)));
+        assert_eq!(
+            chosen.first(),
+            Some(&Chosen::Missed(at(3_000_000_000 - 1_000), 3_000_000_000 - 1_000))
+        );
         assert_eq!(chosen.len(), 1_001);
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }

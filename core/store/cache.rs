@@ -1,7 +1,8 @@
 //! The page cache of a connection that workers use, and with it how much is sorted at once.
 //!
-//! SQLite fills the cache's size in memory, sorts that in one step that cannot be interrupted, puts it into a temporary file and goes
-//! on. Batched sweeps live on a large cache; a statement that sorts gets a small one, and with it the rest of its run.
+//! SQLite fills the cache's size in memory, sorts that in one step that cannot be interrupted, puts
+//! it into a temporary file and goes on. Batched sweeps live on a large cache; a statement that
+//! sorts gets a small one, and with it the rest of its run.
 
 use std::cell::Cell;
 
@@ -32,9 +33,11 @@ impl Cache {
     }
 }
 
-/// Pages that were only read go with the cache's size; changed ones stay in memory until there are too many of them.
+/// Pages that were only read go with the cache's size; changed ones stay in memory until there are
+/// too many of them.
 fn set(connection: &Connection, kib: u32) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!("PRAGMA cache_size = -{kib}; PRAGMA cache_spill = -{CACHE_KIB}"))
+    connection
+        .execute_batch(&format!("PRAGMA cache_size = -{kib}; PRAGMA cache_spill = -{CACHE_KIB}"))
 }
 
 #[cfg(test)]
@@ -45,7 +48,8 @@ mod tests {
     #[test]
     fn a_cache_is_small_for_the_rest_of_a_run() {
         let connection = Connection::open_in_memory().unwrap();
-        let size = || connection.query_row("PRAGMA cache_size", [], |row| row.get::<_, i64>(0)).unwrap();
+        let size =
+            || connection.query_row("PRAGMA cache_size", [], |row| row.get::<_, i64>(0)).unwrap();
         let cache = Cache::default();
         cache.make_small(&connection).unwrap();
         assert_eq!(size(), -2_048);

@@ -82,25 +82,35 @@ pub(crate) fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
 /// What a person can do about a failure of this kind.
 pub(crate) fn advice(kind: StoreErrorKind) -> &'static str {
     match kind {
-        StoreErrorKind::Busy => "the database stayed locked by another connection; keep its write transactions short",
+        StoreErrorKind::Busy => {
+            "the database stayed locked by another connection; keep its write transactions short"
+        }
         StoreErrorKind::Full => "the disk is full; nothing was written, free some space",
-        StoreErrorKind::ReadOnly => "the database or its folder cannot be written; check their permissions",
-        StoreErrorKind::Corrupt => "the file is damaged or no SQLite database; restore it from a backup",
+        StoreErrorKind::ReadOnly => {
+            "the database or its folder cannot be written; check their permissions"
+        }
+        StoreErrorKind::Corrupt => {
+            "the file is damaged or no SQLite database; restore it from a backup"
+        }
         StoreErrorKind::Io => "the operating system could not read or write the file",
-        StoreErrorKind::CannotOpen => "the file cannot be opened; check that its folder exists and can be written",
-        StoreErrorKind::Gone => "the file was deleted, moved or replaced while it was open; put it back, or open the database anew",
+        StoreErrorKind::CannotOpen => {
+            "the file cannot be opened; check that its folder exists and can be written"
+        }
+        StoreErrorKind::Gone => {
+            "the file was deleted, moved or replaced while it was open; put it back, or open the database anew"
+        }
         StoreErrorKind::Constraint => "a constraint of the table refused the row",
         StoreErrorKind::Other => "SQLite refused the statement",
     }
 }
 
 /// Says what was being done when a statement failed.
-pub(crate) trait Doing<T> {
+pub(crate) trait StoreContext<T> {
     /// `doing` completes "could not …".
     fn doing(self, doing: &'static str) -> Result<T, StoreError>;
 }
 
-impl<T> Doing<T> for rusqlite::Result<T> {
+impl<T> StoreContext<T> for rusqlite::Result<T> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
         self.map_err(|source| StoreError { doing, source })
     }

@@ -10,8 +10,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::cache::CACHE_KIB;
-use super::turn::Waiting;
-use super::vfs;
+use super::lock_fairness::Waiting;
+use super::temp_vfs;
 
 /// How long a connection of the engine waits for a lock.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,21 +21,27 @@ pub(crate) type ConnectionSetup = Arc<dyn Fn(&Connection) -> rusqlite::Result<()
 
 /// What a commit survives.
 ///
-/// A process that is killed loses nothing in either case, and after a power cut the file is whole in either case. `tests/faults.rs` cuts the
-/// power of a simulated disk, which then has what was synced and, of the writes since, each with a chance of one half. Over 400 cuts of a
-/// life of some 4,800 jobs each (`VERGER_LONG=1 cargo test --test faults power_cut -- --nocapture`), every file left was whole and its jobs,
-/// their effects and the audit log agreed; `Full` was never missing a job whose enqueue had returned; `Normal` was missing some after 363
-/// of the 400 cuts, 11 on average and at most 49, with the log folded back every 50 pages.
+/// A process that is killed loses nothing in either case, and after a power cut the file is whole
+/// in either case. `tests/faults.rs` cuts the power of a simulated disk, which then has what was
+/// synced and, of the writes since, each with a chance of one half. Over 400 cuts of a life of some
+/// 4,800 jobs each (`VERGER_LONG=1 cargo test --test faults power_cut -- --nocapture`), every file
+/// left was whole and its jobs, their effects and the audit log agreed; `Full` was never missing a
+/// job whose enqueue had returned; `Normal` was missing some after 363 of the 400 cuts, 11 on
+/// average and at most 49, with the log folded back every 50 pages.
 ///
-/// It goes for Verger's own connections: a job enqueued by [`enqueue_in`](crate::Verger::enqueue_in) commits as the app's connection does.
+/// It goes for Verger's own connections: a job enqueued by
+/// [`enqueue_in`](crate::Verger::enqueue_in) commits as the app's connection does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// `synchronous=NORMAL`: after a power cut the last commits may be gone, up to all since SQLite last folded its write-ahead log back into
-    /// the file (at 4,000 pages, and when the file is closed) that the operating system had not written out by itself. A commit goes with
-    /// all that is in it: a job whose end is lost runs again as if for the first time, and does twice what it did outside the database.
+    /// `synchronous=NORMAL`: after a power cut the last commits may be gone, up to all since SQLite
+    /// last folded its write-ahead log back into the file (at 4,000 pages, and when the file is
+    /// closed) that the operating system had not written out by itself. A commit goes with all that
+    /// is in it: a job whose end is lost runs again as if for the first time, and does twice what
+    /// it did outside the database.
     #[default]
     Normal,
-    /// `synchronous=FULL`: a commit survives a power cut, as far as the disk keeps what it says it has, at the price of an fsync each.
+    /// `synchronous=FULL`: a commit survives a power cut, as far as the disk keeps what it says it
+    /// has, at the price of an fsync each.
     Full,
 }
 
@@ -66,7 +72,8 @@ impl Location {
         matches!(self, Self::ReadOnly(_))
     }
 
-    /// Opens a connection with the engine's settings. All of them belong to the connection, none to the file.
+    /// Opens a connection with the engine's settings. All of them belong to the connection, none to
+    /// the file.
     pub(crate) fn connect(&self, durability: Durability) -> rusqlite::Result<Connection> {
         let connection = match self.vfs() {
             Some(vfs) => Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs),
@@ -77,10 +84,19 @@ impl Location {
         self.set_up(connection, durability)
     }
 
-    /// Opens one that workers use, too: its temporary files are counted, its clock is theirs, and it sorts in small steps.
-    pub(super) fn connect_for_workers(&self, durability: Durability) -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs::over(self.vfs())?)?;
-        // Batched sweeps live on a long log; an enqueue is faster with one that is short and used again, SQLite's own 1,000 pages.
+    /// Opens one that workers use, too: its temporary files are counted, its clock is theirs, and
+    /// it sorts in small steps.
+    pub(super) fn connect_for_workers(
+        &self,
+        durability: Durability,
+    ) -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags_and_vfs(
+            self.name(),
+            self.flags(),
+            temp_vfs::over(self.vfs())?,
+        )?;
+        // Batched sweeps live on a long log; an enqueue is faster with one that is short and used
+        // again, SQLite's own 1,000 pages.
         connection.execute_batch("PRAGMA temp_store = FILE; PRAGMA wal_autocheckpoint = 4000")?;
         self.set_up(connection, durability)
     }
@@ -105,7 +121,11 @@ impl Location {
         access | OpenFlags::SQLITE_OPEN_NO_MUTEX
     }
 
-    fn set_up(&self, mut connection: Connection, durability: Durability) -> rusqlite::Result<Connection> {
+    fn set_up(
+        &self,
+        mut connection: Connection,
+        durability: Durability,
+    ) -> rusqlite::Result<Connection> {
         let mut waiting = Waiting::on(self);
         connection.busy_handler(Some(move |tries| waiting.wait(tries)))?;
         connection.set_prepared_statement_cache_capacity(64);
@@ -114,13 +134,16 @@ impl Location {
             Durability::Normal => "NORMAL",
             Durability::Full => "FULL",
         };
-        connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{CACHE_KIB}"))?;
+        connection.execute_batch(&format!(
+            "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{CACHE_KIB}"
+        ))?;
         Ok(connection)
     }
 
     /// Puts a new database into WAL mode. A file that has tables keeps the mode its owner chose.
     pub(crate) fn prepare_journal(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables == 0 && self.file().is_some() {
             connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::error::{Doing, StoreError};
+use super::error::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
 /// A sequence of migrations that go forward together.
@@ -14,11 +14,16 @@ pub(crate) struct MigrationSet {
 
 impl MigrationSet {
     /// The engine's own tables.
-    pub(crate) const ENGINE: Self = Self { name: "engine", steps: &[("init", include_str!("../../migrations/engine/0001_init.sql"))] };
+    pub(crate) const ENGINE: Self = Self {
+        name: "engine",
+        steps: &[("init", include_str!("../../migrations/engine/0001_init.sql"))],
+    };
 
     /// The domain tables the built-in workers serve by default; optional.
-    pub(crate) const REFERENCE: Self =
-        Self { name: "reference", steps: &[("init", include_str!("../../migrations/reference/0001_init.sql"))] };
+    pub(crate) const REFERENCE: Self = Self {
+        name: "reference",
+        steps: &[("init", include_str!("../../migrations/reference/0001_init.sql"))],
+    };
 }
 
 /// The schema of the file is not one this build can use.
@@ -26,7 +31,9 @@ impl MigrationSet {
 #[non_exhaustive]
 pub enum MigrationError {
     /// A newer Verger wrote it. It was left untouched.
-    #[error("the {set} tables are at version {found}, this build knows versions up to {known}: open the file with a newer Verger")]
+    #[error(
+        "the {set} tables are at version {found}, this build knows versions up to {known}: open the file with a newer Verger"
+    )]
     Newer {
         /// Which set of tables.
         set: &'static str,
@@ -35,7 +42,8 @@ pub enum MigrationError {
         /// The newest version this build knows.
         known: i64,
     },
-    /// The tables are missing or older than this build needs, and the database was opened to be read only.
+    /// The tables are missing or older than this build needs, and the database was opened to be
+    /// read only.
     #[error(
         "the {set} tables are at version {found}, this build needs {known}: open the file once for writing, that brings them up to date"
     )]
@@ -60,20 +68,29 @@ const LEDGER: &str = "CREATE TABLE IF NOT EXISTS verger_migrations (
     PRIMARY KEY (set_name, version)
 ) STRICT, WITHOUT ROWID";
 
-/// Brings the tables of a set up to date, in one transaction. How many steps were applied; a file that is up to date is not written.
-pub(crate) fn migrate(connection: &mut Connection, set: &MigrationSet, now: Timestamp) -> Result<usize, MigrationError> {
+/// Brings the tables of a set up to date, in one transaction. How many steps were applied; a file
+/// that is up to date is not written.
+pub(crate) fn migrate(
+    connection: &mut Connection,
+    set: &MigrationSet,
+    now: Timestamp,
+) -> Result<usize, MigrationError> {
     let known = i64::try_from(set.steps.len()).unwrap_or(i64::MAX);
     if applied(connection, set)? == known {
         return Ok(0);
     }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin the migration")?;
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .doing("begin the migration")?;
     transaction.execute_batch(LEDGER).doing("create the table verger_migrations")?;
     let found = applied(&transaction, set)?;
     if found > known {
         return Err(MigrationError::Newer { set: set.name, found, known });
     }
     let mut count = 0;
-    for ((name, sql), version) in set.steps.iter().zip(1_i64..).filter(|(_, version)| *version > found) {
+    for ((name, sql), version) in
+        set.steps.iter().zip(1_i64..).filter(|(_, version)| *version > found)
+    {
         transaction.execute_batch(sql).doing("apply a migration")?;
         transaction
             .execute(
@@ -105,6 +122,10 @@ fn applied(connection: &Connection, set: &MigrationSet) -> Result<i64, StoreErro
         return Ok(0);
     }
     connection
-        .query_row("SELECT coalesce(max(version), 0) FROM verger_migrations WHERE set_name = ?1", [set.name], |row| row.get(0))
+        .query_row(
+            "SELECT coalesce(max(version), 0) FROM verger_migrations WHERE set_name = ?1",
+            [set.name],
+            |row| row.get(0),
+        )
         .doing("read the table verger_migrations")
 }

@@ -1,30 +1,29 @@
 //! The SQLite file: how it is opened, what its schema is, who may do what on a connection.
 
+mod authorizer;
+mod bounded_functions;
 mod cache;
-mod confine;
+mod confinement;
 mod error;
-mod functions;
-mod guard;
-mod judge;
-mod like;
+mod file_identity;
 mod location;
+mod lock_fairness;
 mod migrate;
-mod place;
-mod presence;
-mod program;
-mod scratch;
-mod turn;
-mod vfs;
+mod process_lock;
+mod statement_cost;
+mod temp_space;
+mod temp_vfs;
+mod work_connection;
 
-pub(crate) use error::{Doing, advice, kind_of};
+pub(crate) use error::{StoreContext, advice, kind_of};
 pub use error::{StoreError, StoreErrorKind};
-#[cfg(feature = "wasm")]
-pub(crate) use guard::tick_clock;
-pub(crate) use guard::{Leash, WorkConnection};
+pub(crate) use file_identity::FileIdentity;
 pub use location::Durability;
 pub(crate) use location::{ConnectionSetup, Location};
 pub use migrate::MigrationError;
 pub(crate) use migrate::{MigrationSet, check, migrate};
-pub(crate) use place::Place;
-pub(crate) use presence::Presence;
-pub(crate) use program::Program;
+pub(crate) use process_lock::ProcessLock;
+pub(crate) use statement_cost::StatementCost;
+#[cfg(feature = "wasm")]
+pub(crate) use work_connection::tick_clock;
+pub(crate) use work_connection::{StopSignal, WorkConnection};

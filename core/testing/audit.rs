@@ -8,7 +8,8 @@ use crate::queue::JobId;
 use crate::verger::Verger;
 
 /// What a row of the audit log is wanted to be like; what is not said may be anything. The macros
-/// [`assert_audited!`](crate::assert_audited) and [`refute_audited!`](crate::refute_audited) are a short way to write one.
+/// [`assert_audited!`](crate::assert_audited) and [`refute_audited!`](crate::refute_audited) are a
+/// short way to write one.
 #[derive(Debug, Clone, Default)]
 #[must_use = "it asserts nothing by itself"]
 pub struct AuditMatch {
@@ -153,19 +154,26 @@ fn has(text: &Option<String>, wanted: Option<&Json>) -> bool {
 
 #[track_caller]
 fn log(verger: &Verger) -> Vec<AuditRow> {
-    verger.audit_log(&AuditFilter::default(), u32::MAX).unwrap_or_else(|error| stop(&error.to_string()))
+    verger
+        .audit_log(&AuditFilter::default(), u32::MAX)
+        .unwrap_or_else(|error| stop(&error.to_string()))
 }
 
 fn listed(rows: &[AuditRow]) -> String {
-    if rows.is_empty() { "no audit rows at all".to_string() } else { rows.iter().map(line).collect() }
+    if rows.is_empty() {
+        "no audit rows at all".to_string()
+    } else {
+        rows.iter().map(line).collect()
+    }
 }
 
 fn line(row: &AuditRow) -> String {
     format!("\n  {}", serde_json::to_string(row).unwrap_or_default())
 }
 
-/// Asserts that something was audited: `assert_audited!(test, action: "membership.updated", organization: "acme")`. The fields are
-/// the functions of [`AuditMatch`](crate::testing::AuditMatch). Gives the newest such row back.
+/// Asserts that something was audited: `assert_audited!(test, action: "membership.updated",
+/// organization: "acme")`. The fields are the functions of
+/// [`AuditMatch`](crate::testing::AuditMatch). Gives the newest such row back.
 #[macro_export]
 macro_rules! assert_audited {
     ($verger:expr $(, $field:ident : $value:expr)* $(,)?) => {

@@ -15,9 +15,9 @@ use crate::capability::CapabilityCall;
 use crate::error::{OpenError, PerformError};
 use crate::event::{Event, Subscription};
 use crate::grant::Grant;
+use crate::plugin_error::PluginError;
 use crate::time::Timestamp;
 use crate::verger::Verger;
-use crate::worker::PluginError;
 
 /// A test of one worker: a `.wasm`, or plain Rust.
 ///
@@ -64,7 +64,9 @@ pub(super) fn shared_cache() -> crate::sandbox::CompileCache {
     // A folder of another user would be refused: anyone who can write into it can run code here.
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
     let user: String = user.chars().filter(char::is_ascii_alphanumeric).collect();
-    crate::sandbox::CompileCache::Folder(std::env::temp_dir().join(format!("verger-test-cache-{user}")))
+    crate::sandbox::CompileCache::Folder(
+        std::env::temp_dir().join(format!("verger-test-cache-{user}")),
+    )
 }
 
 impl WorkerTest {
@@ -90,10 +92,17 @@ impl WorkerTest {
 
     fn of(source: Source) -> Self {
         let builder = Verger::in_memory().without_built_ins();
-        Self { source, grant: None, sql: Vec::new(), clock: ManualClock::at(TestVerger::START), builder }
+        Self {
+            source,
+            grant: None,
+            sql: Vec::new(),
+            clock: ManualClock::at(TestVerger::START),
+            builder,
+        }
     }
 
-    /// With this grant. Without one it is granted what its manifest asks for; an app grants a dropped-in worker nothing by itself.
+    /// With this grant. Without one it is granted what its manifest asks for; an app grants a
+    /// dropped-in worker nothing by itself.
     pub fn grant(mut self, grant: Grant) -> Self {
         self.grant = Some(grant);
         self
@@ -148,14 +157,20 @@ fn add(source: Source, builder: Builder) -> Result<(String, Builder), PluginErro
         #[cfg(feature = "wasm")]
         Source::File(path) => {
             let what = path.display().to_string();
-            let unreadable = |error: std::io::Error| PluginError::Unreadable { what: what.clone(), reason: error.to_string() };
+            let unreadable = |error: std::io::Error| PluginError::Unreadable {
+                what: what.clone(),
+                reason: error.to_string(),
+            };
             let bytes = std::fs::read(&path).map_err(unreadable)?;
             return add(Source::Bytes(what, bytes), builder);
         }
         #[cfg(feature = "wasm")]
         Source::Bytes(what, bytes) => {
             let builder = builder.compile_cache(shared_cache());
-            let plugin = Plugin::new(From::Bytes { name: what.clone(), bytes: bytes.clone() }, builder.compiler());
+            let plugin = Plugin::new(
+                From::Bytes { name: what.clone(), bytes: bytes.clone() },
+                builder.compiler(),
+            );
             (plugin.manifest()?.name.clone(), builder.component(what, bytes))
         }
     })
@@ -199,8 +214,8 @@ impl TestedWorker {
         &self.name
     }
 
-    /// Performs one attempt: see [`TestVerger::perform_job`]. For a job with its retries, enqueue it and
-    /// [`drain`](TestVerger::drain).
+    /// Performs one attempt: see [`TestVerger::perform_job`]. For a job with its retries, enqueue
+    /// it and [`drain`](TestVerger::drain).
     ///
     /// # Panics
     /// When the audit log cannot be read.
@@ -220,7 +235,10 @@ impl TestedWorker {
 
     #[track_caller]
     fn audit(&self) -> Vec<AuditRow> {
-        let mut rows = self.test.audit_log(&AuditFilter::default(), u32::MAX).unwrap_or_else(|error| stop(&error.to_string()));
+        let mut rows = self
+            .test
+            .audit_log(&AuditFilter::default(), u32::MAX)
+            .unwrap_or_else(|error| stop(&error.to_string()));
         rows.reverse();
         rows
     }

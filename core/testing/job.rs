@@ -7,8 +7,9 @@ use crate::queue::{Job, JobFilter, JobState};
 use crate::time::Timestamp;
 use crate::verger::Verger;
 
-/// What a job is wanted to be like; what is not said may be anything. The macros [`assert_enqueued!`](crate::assert_enqueued) and
-/// [`refute_enqueued!`](crate::refute_enqueued) are a short way to write one.
+/// What a job is wanted to be like; what is not said may be anything. The macros
+/// [`assert_enqueued!`](crate::assert_enqueued) and [`refute_enqueued!`](crate::refute_enqueued)
+/// are a short way to write one.
 #[derive(Debug, Clone, Default)]
 #[must_use = "it asserts nothing by itself"]
 pub struct JobMatch {
@@ -117,12 +118,20 @@ fn line(job: &Job) -> String {
     let due = Timestamp::from_millis(job.due_at);
     format!(
         "\n  {} {} {} in queue {} with priority {}, due {due}, attempt {} of {}, args {}",
-        job.id, job.state, job.worker, job.queue, job.priority, job.attempt, job.max_attempts, job.args
+        job.id,
+        job.state,
+        job.worker,
+        job.queue,
+        job.priority,
+        job.attempt,
+        job.max_attempts,
+        job.args
     )
 }
 
-/// Asserts that a job waits or is under way: `assert_enqueued!(test, worker: "send-report", args: json!({"month": "2026-01"}))`. The
-/// fields are the functions of [`JobMatch`](crate::testing::JobMatch). Gives the newest such job back.
+/// Asserts that a job waits or is under way: `assert_enqueued!(test, worker: "send-report", args:
+/// json!({"month": "2026-01"}))`. The fields are the functions of
+/// [`JobMatch`](crate::testing::JobMatch). Gives the newest such job back.
 #[macro_export]
 macro_rules! assert_enqueued {
     ($verger:expr $(, $field:ident : $value:expr)* $(,)?) => {
@@ -130,7 +139,8 @@ macro_rules! assert_enqueued {
     };
 }
 
-/// Asserts that no such job waits or is under way: see [`assert_enqueued!`](crate::assert_enqueued).
+/// Asserts that no such job waits or is under way: see
+/// [`assert_enqueued!`](crate::assert_enqueued).
 #[macro_export]
 macro_rules! refute_enqueued {
     ($verger:expr $(, $field:ident : $value:expr)* $(,)?) => {

@@ -36,15 +36,19 @@ pub struct LogLine {
 pub fn capture_logs<T>(work: impl FnOnce() -> T) -> (T, Vec<LogLine>) {
     keep_listening();
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let done = tracing::subscriber::with_default(Catcher { lines: Arc::clone(&lines), spans: AtomicU64::new(0) }, work);
+    let done = tracing::subscriber::with_default(
+        Catcher { lines: Arc::clone(&lines), spans: AtomicU64::new(0) },
+        work,
+    );
     let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
     (done, lines)
 }
 
 /// From now on `tracing` asks at each line whether anybody listens.
 ///
-/// Otherwise it asks once for each place that logs, when it is first reached; if another test reaches it at the very moment when a capture
-/// begins, the answer may be that nobody does, and stay so.
+/// Otherwise it asks once for each place that logs, when it is first reached; if another test
+/// reaches it at the very moment when a capture begins, the answer may be that nobody does, and
+/// stay so.
 pub(super) fn keep_listening() {
     static LISTENER: OnceLock<Dispatch> = OnceLock::new();
     LISTENER.get_or_init(|| Dispatch::new(Listener));

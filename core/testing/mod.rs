@@ -1,4 +1,5 @@
-//! The test kit: a Verger in memory under a clock that a test moves, and assertions on what was enqueued, run and audited.
+//! The test kit: a Verger in memory under a clock that a test moves, and assertions on what was
+//! enqueued, run and audited.
 //!
 //! ```
 //! use std::time::Duration;
@@ -27,7 +28,8 @@
 //!
 //! Whoever writes a worker as a `.wasm` tests it with no app at all: see [`WorkerTest`].
 //!
-//! What goes wrong in the kit itself (SQL of the test that fails, a Verger that does not open) stops the test with the reason.
+//! What goes wrong in the kit itself (SQL of the test that fails, a Verger that does not open)
+//! stops the test with the reason.
 
 mod audit;
 mod clock;

@@ -26,12 +26,14 @@ fn value(value: ValueRef<'_>) -> Json {
         ValueRef::Integer(number) => number.into(),
         ValueRef::Real(number) => number.into(),
         ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
-        ValueRef::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        ValueRef::Blob(bytes) => {
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+        }
     }
 }
 
-/// Whether a JSON value has everything that is wanted of it: an object at least the wanted keys, each with what is wanted there;
-/// anything else must be equal.
+/// Whether a JSON value has everything that is wanted of it: an object at least the wanted keys,
+/// each with what is wanted there; anything else must be equal.
 ///
 /// ```
 /// use serde_json::json;
@@ -42,9 +44,9 @@ fn value(value: ValueRef<'_>) -> Json {
 #[must_use]
 pub fn contains(value: &Json, wanted: &Json) -> bool {
     match (value, wanted) {
-        (Json::Object(value), Json::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| value.get(key).is_some_and(|value| contains(value, wanted)))
-        }
+        (Json::Object(value), Json::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| value.get(key).is_some_and(|value| contains(value, wanted))),
         _ => value == wanted,
     }
 }

@@ -12,17 +12,17 @@ use serde_json::Value as Json;
 use super::{ManualClock, rows, stop};
 use crate::builder::Builder;
 use crate::clock::Clock;
+use crate::engine::TickReport;
 use crate::error::{OpenError, PerformError};
 use crate::queue::NewJob;
-use crate::tick::TickReport;
 use crate::time::Timestamp;
 use crate::verger::{Performance, Verger};
 
 /// Ticks that may find work to do without time moving, before the kit takes it for a loop.
 const TICKS_MAX: usize = 100_000;
 
-/// A [`Verger`] in memory, its clock standing still at [`START`](Self::START) until the test moves it. Everything a Verger can do, it
-/// can do too.
+/// A [`Verger`] in memory, its clock standing still at [`START`](Self::START) until the test moves
+/// it. Everything a Verger can do, it can do too.
 #[derive(Debug)]
 pub struct TestVerger {
     verger: Verger,
@@ -70,8 +70,8 @@ impl TestVerger {
         }
     }
 
-    /// Opens what was built, in memory or on a file, under this clock. Compiled components are kept in a folder under the system's
-    /// temporary one, shared by all tests of this user.
+    /// Opens what was built, in memory or on a file, under this clock. Compiled components are kept
+    /// in a folder under the system's temporary one, shared by all tests of this user.
     ///
     /// # Errors
     /// As [`Builder::open`].
@@ -150,7 +150,8 @@ impl TestVerger {
         }
     }
 
-    /// Every row of every table, the engine's own included: two of them are equal when nothing was written in between.
+    /// Every row of every table, the engine's own included: two of them are equal when nothing was
+    /// written in between.
     ///
     /// # Panics
     /// When a table cannot be read.
@@ -167,21 +168,28 @@ impl TestVerger {
         names.map(table).collect()
     }
 
-    /// Performs a worker at once, with no queue, after the checks an enqueue makes. The args make the journey through JSON text that
-    /// those of a job make, so that what does not survive it shows.
+    /// Performs a worker at once, with no queue, after the checks an enqueue makes. The args make
+    /// the journey through JSON text that those of a job make, so that what does not survive it
+    /// shows.
     ///
     /// # Errors
     /// As [`Verger::perform_now`]; an arg that does not become JSON stops the test.
     #[track_caller]
-    pub fn perform_job(&self, worker: &str, args: impl Serialize) -> Result<Performance, PerformError> {
-        let text = serde_json::to_string(&args).unwrap_or_else(|error| stop(&format!("the args are no JSON: {error}")));
-        let args: Json = serde_json::from_str(&text).unwrap_or_else(|error| stop(&format!("the args are no JSON: {error}")));
+    pub fn perform_job(
+        &self,
+        worker: &str,
+        args: impl Serialize,
+    ) -> Result<Performance, PerformError> {
+        let text = serde_json::to_string(&args)
+            .unwrap_or_else(|error| stop(&format!("the args are no JSON: {error}")));
+        let args: Json = serde_json::from_str(&text)
+            .unwrap_or_else(|error| stop(&format!("the args are no JSON: {error}")));
         self.verger.inner.ready(NewJob::new(worker, args.clone()))?;
         self.verger.perform_now(worker, args)
     }
 
-    /// Ticks until nothing is due at this instant any more: all that was done, as one report. Time stands still, so what was put off
-    /// by a failure or a snooze stays for later.
+    /// Ticks until nothing is due at this instant any more: all that was done, as one report. Time
+    /// stands still, so what was put off by a failure or a snooze stays for later.
     ///
     /// # Panics
     /// When a tick fails, or ever more jobs become due.
@@ -205,7 +213,8 @@ impl TestVerger {
         ))
     }
 
-    /// Lives until this instant: the clock jumps from one due instant to the next, and everything due on the way is done at its time.
+    /// Lives until this instant: the clock jumps from one due instant to the next, and everything
+    /// due on the way is done at its time.
     ///
     /// # Panics
     /// As [`drain`](Self::drain).

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::TestVerger;
 use crate::clock::Clock;
-use crate::tick::TickReport;
+use crate::engine::TickReport;
 
 impl TestVerger {
-    /// The laptop sleeps for so long: the clock jumps, nothing is done meanwhile. Then it wakes, and does what is due: that is the report.
+    /// The laptop sleeps for so long: the clock jumps, nothing is done meanwhile. Then it wakes,
+    /// and does what is due: that is the report.
     ///
     /// ```
     /// use std::time::Duration;
@@ -32,7 +33,8 @@ impl TestVerger {
         self.drain()
     }
 
-    /// Someone, or a time server, sets the clock back by so much. What is due then is done: that is the report.
+    /// Someone, or a time server, sets the clock back by so much. What is due then is done: that is
+    /// the report.
     ///
     /// # Panics
     /// As [`drain`](Self::drain).

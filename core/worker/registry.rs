@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 use verger_worker::{Args, Context, Manifest, Outcome, Scope, Worker};
 
-use super::PluginError;
 use crate::grant::Grant;
+use crate::plugin_error::PluginError;
 use crate::run::{AttemptError, Run};
 #[cfg(feature = "wasm")]
 use crate::sandbox::Plugin;
@@ -41,9 +41,16 @@ enum Code {
 
 impl Registered {
     pub(crate) fn native(worker: Native, grant: Grant) -> Result<Self, PluginError> {
-        let manifest = catch_unwind(AssertUnwindSafe(|| worker.manifest()))
-            .map_err(|_| PluginError::Describe { what: "a native worker".to_string(), reason: "its manifest() panicked".to_string() })?;
-        manifest.check().map_err(|source| PluginError::Manifest { what: format!("the native worker `{}`", manifest.name), source })?;
+        let manifest = catch_unwind(AssertUnwindSafe(|| worker.manifest())).map_err(|_| {
+            PluginError::Describe {
+                what: "a native worker".to_string(),
+                reason: "its manifest() panicked".to_string(),
+            }
+        })?;
+        manifest.check().map_err(|source| PluginError::Manifest {
+            what: format!("the native worker `{}`", manifest.name),
+            source,
+        })?;
         Ok(Self { grant, code: Code::Native { worker, manifest: Box::new(manifest) } })
     }
 
@@ -52,7 +59,8 @@ impl Registered {
         Self { grant, code: Code::Component(Box::new(plugin)) }
     }
 
-    /// What the worker says of itself. The first call prepares a component: compiled, or loaded from the cache.
+    /// What the worker says of itself. The first call prepares a component: compiled, or loaded
+    /// from the cache.
     pub(crate) fn manifest(&self) -> Result<&Manifest, PluginError> {
         match &self.code {
             Code::Native { manifest, .. } => Ok(manifest),
@@ -61,7 +69,8 @@ impl Registered {
         }
     }
 
-    /// The SHA-256 of a component, in hexadecimal digits; `None` for a worker that is part of the app.
+    /// The SHA-256 of a component, in hexadecimal digits; `None` for a worker that is part of the
+    /// app.
     pub(crate) fn digest(&self) -> Result<Option<String>, PluginError> {
         match &self.code {
             Code::Native { .. } => Ok(None),
@@ -77,11 +86,20 @@ impl Registered {
         if found == granted {
             return Ok(());
         }
-        Err(PluginError::OtherDigest { what: what.to_string(), name: name.to_string(), granted: granted.to_string(), found })
+        Err(PluginError::OtherDigest {
+            what: what.to_string(),
+            name: name.to_string(),
+            granted: granted.to_string(),
+            found,
+        })
     }
 
     /// Performs one attempt. The run comes back, unless a panic took it.
-    pub(crate) fn perform(&self, run: Run, args: &Args) -> (Option<Run>, Result<Ended, AttemptError>) {
+    pub(crate) fn perform(
+        &self,
+        run: Run,
+        args: &Args,
+    ) -> (Option<Run>, Result<Ended, AttemptError>) {
         match &self.code {
             Code::Native { worker, .. } => perform_native(&**worker, run, args),
             #[cfg(feature = "wasm")]
@@ -90,9 +108,15 @@ impl Registered {
     }
 }
 
-fn perform_native(worker: &dyn Worker, run: Run, args: &Args) -> (Option<Run>, Result<Ended, AttemptError>) {
+fn perform_native(
+    worker: &dyn Worker,
+    run: Run,
+    args: &Args,
+) -> (Option<Run>, Result<Ended, AttemptError>) {
     let scope: Option<Scope> = run.scope().cloned();
-    let outcome = catch_unwind(AssertUnwindSafe(|| worker.perform(&Context::new(&run), scope.as_ref(), args)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        worker.perform(&Context::new(&run), scope.as_ref(), args)
+    }));
     let ended = match outcome {
         Ok(Ok(Outcome::Done)) => Ok(Ended::Done(None)),
         Ok(Ok(Outcome::DoneWith(result))) => Ok(Ended::Done(Some(result))),
@@ -100,7 +124,10 @@ fn perform_native(worker: &dyn Worker, run: Run, args: &Args) -> (Option<Run>, R
         Ok(Ok(Outcome::Snooze(seconds))) => snooze(seconds),
         Ok(Ok(Outcome::Cancel(reason))) => Ok(Ended::Cancel(reason)),
         Ok(Err(error)) => Err(AttemptError::new("failed", error.to_string())),
-        Err(panic) => Err(AttemptError::new("panic", format!("the worker panicked: {}", panic_message(&*panic)))),
+        Err(panic) => Err(AttemptError::new(
+            "panic",
+            format!("the worker panicked: {}", panic_message(&*panic)),
+        )),
     };
     (Some(run), ended)
 }
@@ -108,7 +135,10 @@ fn perform_native(worker: &dyn Worker, run: Run, args: &Args) -> (Option<Run>, R
 /// A snooze of at least a second.
 pub(crate) fn snooze(seconds: u64) -> Result<Ended, AttemptError> {
     if seconds == 0 {
-        return Err(AttemptError::new("invalid-result", "the worker snoozed for 0 seconds: a snooze must be at least 1 second"));
+        return Err(AttemptError::new(
+            "invalid-result",
+            "the worker snoozed for 0 seconds: a snooze must be at least 1 second",
+        ));
     }
     Ok(Ended::Snooze(seconds))
 }
@@ -126,7 +156,12 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Adds a worker under the name it was given or gave itself.
-    pub(crate) fn add(&mut self, name: &str, what: &str, worker: Registered) -> Result<(), PluginError> {
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        what: &str,
+        worker: Registered,
+    ) -> Result<(), PluginError> {
         if self.workers.contains_key(name) {
             return Err(PluginError::Duplicate { what: what.to_string(), name: name.to_string() });
         }

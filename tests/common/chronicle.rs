@@ -1,6 +1,8 @@
-//! A life to be interrupted: jobs of every kind, and books that say afterwards whether each had the effect it should have, once.
+//! A life to be interrupted: jobs of every kind, and books that say afterwards whether each had the
+//! effect it should have, once.
 //!
-//! Every effect is a row of `things`, keyed by the job's tag. Nothing in the table keeps a second row out: it would show.
+//! Every effect is a row of `things`, keyed by the job's tag. Nothing in the table keeps a second
+//! row out: it would show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +11,10 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use verger::rusqlite::{Connection, TransactionBehavior};
 use verger::verger_worker::prelude::*;
-use verger::{Backoff, Builder, CompileCache, Durability, Grant, Missed, NewJob, Overlap, Retention, Schedule, Verger};
+use verger::{
+    Backoff, Builder, CompileCache, Durability, Grant, Missed, NewJob, Overlap, Retention,
+    Schedule, Verger,
+};
 
 use super::PUPPET;
 
@@ -27,15 +32,29 @@ impl Worker for Chronicler {
             .table(TableAsk::named("things").read().insert())
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let kind: String = args.get("kind")?;
         let tag = match job.job().scheduled {
             Some(slot) => format!("{}-{}", slot.schedule, slot.at),
             None => args.get("tag")?,
         };
-        let write = |step: i64| job.execute("INSERT INTO things (name, value) VALUES (?1, ?2)", params![tag.as_str(), step]);
-        let written: i64 =
-            job.query("SELECT count(*) FROM things WHERE name = ?1", params![tag.as_str()])?.rows().next().unwrap()?.take(0)?;
+        let write = |step: i64| {
+            job.execute(
+                "INSERT INTO things (name, value) VALUES (?1, ?2)",
+                params![tag.as_str(), step],
+            )
+        };
+        let written: i64 = job
+            .query("SELECT count(*) FROM things WHERE name = ?1", params![tag.as_str()])?
+            .rows()
+            .next()
+            .unwrap()?
+            .take(0)?;
         match kind.as_str() {
             "steps" => {
                 for step in written..STEPS {
@@ -73,7 +92,12 @@ impl Worker for Poison {
         Manifest::new("poison", "1.0.0").table(TableAsk::named("things").insert())
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> Result<Outcome, WorkerError> {
         job.execute("INSERT INTO things (name, value) VALUES ('poison', 0)", params![])?;
         std::process::abort()
     }
@@ -92,8 +116,13 @@ pub(crate) fn found(file: &Path) {
 /// This life on this file.
 pub(crate) fn builder(file: &Path) -> Builder {
     let keep = Retention { completed: None, cancelled: None, discarded: None, fires: None };
-    let schedule =
-        |name: &str, overlap| Schedule::cron(name, "* * * * * *").unwrap().worker("chronicler").missed(Missed::Replay(3)).overlap(overlap);
+    let schedule = |name: &str, overlap| {
+        Schedule::cron(name, "* * * * * *")
+            .unwrap()
+            .worker("chronicler")
+            .missed(Missed::Replay(3))
+            .overlap(overlap)
+    };
     Verger::builder(file)
         .without_built_ins()
         .worker(Chronicler)
@@ -147,40 +176,58 @@ pub(crate) fn some_job(dice: &mut Dice, seed: u64, number: u64) -> (String, NewJ
         let sql = "INSERT INTO things (name, value) SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM things WHERE name = ?1 AND value = ?2)";
         json!(["must", ["execute", sql, [tag, step]]])
     };
-    let write = json!(["must", ["execute", "INSERT INTO things (name, value) VALUES (?1, 0)", [tag]]]);
+    let write =
+        json!(["must", ["execute", "INSERT INTO things (name, value) VALUES (?1, 0)", [tag]]]);
     let audit = json!(["must", ["audit", [{"action": "thing.written", "subject_type": "thing", "subject_id": tag}]]]);
     let job = match kind {
         "component" => NewJob::new("puppet", json!({"tag": tag, "do": [write, audit]})),
         "component-steps" => {
-            let steps: Vec<Json> = (0..STEPS).flat_map(|step| [once(step), json!(["must", ["checkpoint"]])]).chain([audit]).collect();
+            let steps: Vec<Json> = (0..STEPS)
+                .flat_map(|step| [once(step), json!(["must", ["checkpoint"]])])
+                .chain([audit])
+                .collect();
             NewJob::new("puppet", json!({"tag": tag, "do": steps}))
         }
-        "component-traps" => NewJob::new("puppet", json!({"tag": tag, "do": [write, audit, ["trap"]]})).max_attempts(2),
+        "component-traps" => {
+            NewJob::new("puppet", json!({"tag": tag, "do": [write, audit, ["trap"]]}))
+                .max_attempts(2)
+        }
         "doomed" => NewJob::new("chronicler", json!({"tag": tag, "kind": kind})).max_attempts(2),
         _ => NewJob::new("chronicler", json!({"tag": tag, "kind": kind})),
     };
     let job = job.priority(dice.below(3) as u8 + 4);
-    let job = if dice.below(8) == 0 { job.after(Duration::from_millis(dice.below(150))) } else { job };
+    let job =
+        if dice.below(8) == 0 { job.after(Duration::from_millis(dice.below(150))) } else { job };
     (tag, job)
 }
 
-/// Enqueues in one of three ways: alone, many at once, or in the app's own transaction together with an order.
-pub(crate) fn enqueue_some(verger: &Verger, app: &mut Connection, dice: &mut Dice, seed: u64, number: &mut u64) -> Vec<String> {
+/// Enqueues in one of three ways: alone, many at once, or in the app's own transaction together
+/// with an order.
+pub(crate) fn enqueue_some(
+    verger: &Verger,
+    app: &mut Connection,
+    dice: &mut Dice,
+    seed: u64,
+    number: &mut u64,
+) -> Vec<String> {
     let mut next = |dice: &mut Dice| {
         *number += 1;
         some_job(dice, seed, *number)
     };
     match dice.below(4) {
         0 => {
-            let (tags, jobs): (Vec<_>, Vec<_>) = (0..1 + dice.below(10)).map(|_| next(dice)).unzip();
+            let (tags, jobs): (Vec<_>, Vec<_>) =
+                (0..1 + dice.below(10)).map(|_| next(dice)).unzip();
             verger.enqueue_all(jobs).unwrap();
             tags
         }
         1 => {
             let tag = format!("ordered-{}", next(dice).0);
-            let transaction = app.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+            let transaction =
+                app.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
             transaction.execute("INSERT INTO orders (tag) VALUES (?1)", [&tag]).unwrap();
-            let job = NewJob::new("chronicler", json!({"tag": tag, "kind": "plain"})).priority(dice.below(9) as u8);
+            let job = NewJob::new("chronicler", json!({"tag": tag, "kind": "plain"}))
+                .priority(dice.below(9) as u8);
             verger.enqueue_in(&transaction, job).unwrap();
             transaction.commit().unwrap();
             vec![tag]
@@ -202,18 +249,24 @@ pub(crate) struct Books {
     pub(crate) crashed_attempts: usize,
 }
 
-/// Checks what has to be true at every instant, also between a kill and the next start: the file is whole, and what each job left
-/// behind fits the state it is in. `told` are the tags whose enqueue had returned.
+/// Checks what has to be true at every instant, also between a kill and the next start: the file is
+/// whole, and what each job left behind fits the state it is in. `told` are the tags whose enqueue
+/// had returned.
 pub(crate) fn check(app: &Connection, told: &BTreeSet<String>) -> Books {
     let integrity: String = app.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(integrity, "ok");
     let mut effects: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     let mut select = app.prepare("SELECT name, value FROM things ORDER BY name, value").unwrap();
-    let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
+    let rows =
+        select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
     rows.map(Result::unwrap).for_each(|(name, step)| effects.entry(name).or_default().push(step));
     let mut audited: BTreeMap<String, usize> = BTreeMap::new();
-    let mut select = app.prepare("SELECT subject_id FROM verger_audit WHERE action = 'thing.written'").unwrap();
-    select.query_map([], |row| row.get(0)).unwrap().for_each(|tag| *audited.entry(tag.unwrap()).or_default() += 1);
+    let mut select =
+        app.prepare("SELECT subject_id FROM verger_audit WHERE action = 'thing.written'").unwrap();
+    select
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .for_each(|tag| *audited.entry(tag.unwrap()).or_default() += 1);
 
     let mut books = Books { effects: effects.values().map(Vec::len).sum(), ..Books::default() };
     let mut known = BTreeSet::new();
@@ -225,26 +278,32 @@ pub(crate) fn check(app: &Connection, told: &BTreeSet<String>) -> Books {
         .unwrap();
     let mut rows = select.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
-        let (tag, state, snoozes): (String, String, i64) = (row.get(0).unwrap(), row.get(1).unwrap(), row.get(2).unwrap());
-        let (attempt, max_attempts, finished): (i64, i64, Option<i64>) = (row.get(4).unwrap(), row.get(5).unwrap(), row.get(8).unwrap());
+        let (tag, state, snoozes): (String, String, i64) =
+            (row.get(0).unwrap(), row.get(1).unwrap(), row.get(2).unwrap());
+        let (attempt, max_attempts, finished): (i64, i64, Option<i64>) =
+            (row.get(4).unwrap(), row.get(5).unwrap(), row.get(8).unwrap());
         let errors: Option<String> = row.get(3).unwrap();
-        let context = format!("{tag} is {state}, attempt {attempt} of {max_attempts}, errors {errors:?}");
+        let context =
+            format!("{tag} is {state}, attempt {attempt} of {max_attempts}, errors {errors:?}");
         assert!(attempt <= max_attempts, "{context}");
         let ended = ["completed", "discarded", "cancelled"].contains(&state.as_str());
         assert_eq!(finished.is_some(), ended, "{context}");
         books.jobs += 1;
         books.unfinished += usize::from(!ended);
-        books.crashed_attempts += errors.as_deref().unwrap_or_default().matches("\"code\":\"crashed\"").count();
+        books.crashed_attempts +=
+            errors.as_deref().unwrap_or_default().matches("\"code\":\"crashed\"").count();
 
         let found = effects.remove(&tag).unwrap_or_default();
-        let kind = if tag.starts_with("ordered-") { "plain" } else { tag.split(':').next().unwrap() };
+        let kind =
+            if tag.starts_with("ordered-") { "plain" } else { tag.split(':').next().unwrap() };
         let all: Vec<i64> = match kind {
             "steps" | "component-steps" => (0..STEPS).collect(),
             "snoozes" => vec![0, 1],
             _ => vec![0],
         };
         let (expected, committed) = match (kind, state.as_str()) {
-            ("cancels", "completed") | ("doomed" | "component-traps", "completed" | "cancelled") => panic!("{context}"),
+            ("cancels", "completed")
+            | ("doomed" | "component-traps", "completed" | "cancelled") => panic!("{context}"),
             ("cancels", "cancelled") | (_, "completed") => (all, 1),
             // Every prefix of the steps was committed by a checkpoint.
             ("steps" | "component-steps", _) => (all.into_iter().take(found.len()).collect(), 0),
@@ -262,15 +321,25 @@ pub(crate) fn check(app: &Connection, told: &BTreeSet<String>) -> Books {
 
     // The app's order and its job are one transaction, and so are a slot of the ledger and its job.
     let one = |sql: &str| app.query_row::<i64, _, _>(sql, [], |row| row.get(0)).unwrap();
-    assert_eq!(one("SELECT count(*) FROM orders"), known.iter().filter(|tag| tag.starts_with("ordered-")).count() as i64);
     assert_eq!(
-        one("SELECT count(*) FROM orders WHERE tag NOT IN (SELECT args ->> '$.tag' FROM verger_jobs WHERE args ->> '$.tag' IS NOT NULL)"),
+        one("SELECT count(*) FROM orders"),
+        known.iter().filter(|tag| tag.starts_with("ordered-")).count() as i64
+    );
+    assert_eq!(
+        one(
+            "SELECT count(*) FROM orders WHERE tag NOT IN (SELECT args ->> '$.tag' FROM verger_jobs WHERE args ->> '$.tag' IS NOT NULL)"
+        ),
         0
     );
     let of_slots = "SELECT count(*) FROM verger_jobs j WHERE schedule IS NOT NULL AND NOT EXISTS (SELECT 1 FROM verger_fires f WHERE \
                     f.schedule = j.schedule AND f.slot = j.slot AND f.job = j.id)";
     assert_eq!(one(of_slots), 0, "jobs of a schedule without their line in the ledger");
-    assert_eq!(one("SELECT count(*) FROM verger_fires WHERE job IS NOT NULL AND job NOT IN (SELECT id FROM verger_jobs)"), 0);
+    assert_eq!(
+        one(
+            "SELECT count(*) FROM verger_fires WHERE job IS NOT NULL AND job NOT IN (SELECT id FROM verger_jobs)"
+        ),
+        0
+    );
     books
 }
 
@@ -279,8 +348,13 @@ pub(crate) fn settle(verger: &Verger, app: &Connection, told: &BTreeSet<String>)
     let begun = std::time::Instant::now();
     loop {
         verger.tick(verger.now()).unwrap();
-        let waiting: i64 =
-            app.query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL AND schedule IS NULL", [], |row| row.get(0)).unwrap();
+        let waiting: i64 = app
+            .query_row(
+                "SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL AND schedule IS NULL",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
         if waiting == 0 {
             break;
         }
@@ -290,14 +364,24 @@ pub(crate) fn settle(verger: &Verger, app: &Connection, told: &BTreeSet<String>)
     for schedule in ["often", "alone"] {
         assert!(verger.remove_schedule(schedule).unwrap());
     }
-    while app.query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL", [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
+    while app
+        .query_row("SELECT count(*) FROM verger_jobs WHERE finished_at IS NULL", [], |row| {
+            row.get::<_, i64>(0)
+        })
+        .unwrap()
+        > 0
+    {
         verger.tick(verger.now()).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(5));
     }
     let books = check(app, told);
     assert_eq!(books.unfinished, 0);
-    let held: i64 = app.query_row("SELECT count(*) FROM verger_jobs WHERE state = 'executing'", [], |row| row.get(0)).unwrap();
+    let held: i64 = app
+        .query_row("SELECT count(*) FROM verger_jobs WHERE state = 'executing'", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
     assert_eq!(held, 0);
     verger.verify_audit().unwrap();
     books

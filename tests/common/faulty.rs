@@ -1,6 +1,8 @@
-//! A file system that fails when it is told: SQLite's own, with faults in front of it, and a memory of what was not yet synced.
+//! A file system that fails when it is told: SQLite's own, with faults in front of it, and a memory
+//! of what was not yet synced.
 //!
-//! It is the default VFS of the test binary once [`install`]ed; files outside the folders of a [`Disk`] are not concerned.
+//! It is the default VFS of the test binary once [`install`]ed; files outside the folders of a
+//! [`Disk`] are not concerned.
 #![allow(unsafe_code, reason = "SQLite calls it through pointers")]
 
 use std::collections::BTreeMap;
@@ -109,7 +111,8 @@ impl Disk {
         self.refused.load(SeqCst)
     }
 
-    /// What a power cut now would leave, written into another folder: all that was synced, and of the rest what chance will have.
+    /// What a power cut now would leave, written into another folder: all that was synced, and of
+    /// the rest what chance will have.
     pub(crate) fn cut(&self, dice: &mut Dice, into: &Path) {
         for (path, content) in &*lock(&self.durable) {
             let mut bytes = content.bytes.clone();
@@ -216,10 +219,16 @@ unsafe extern "C" fn open(
             let disk = lock(&DISKS).iter().find(|disk| path.starts_with(&disk.folder)).cloned();
             disk.map(|disk| Box::new((disk, path)))
         });
-        if flags & ffi::SQLITE_OPEN_MAIN_DB != 0 && on.as_ref().is_some_and(|on| on.0.refuses(Fault::ReadOnly)) {
-            flags = flags & !(ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE) | ffi::SQLITE_OPEN_READONLY;
+        if flags & ffi::SQLITE_OPEN_MAIN_DB != 0
+            && on.as_ref().is_some_and(|on| on.0.refuses(Fault::ReadOnly))
+        {
+            flags = flags & !(ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE)
+                | ffi::SQLITE_OPEN_READONLY;
         }
-        std::ptr::write(file.cast::<File>(), File { base: ffi::sqlite3_file { pMethods: std::ptr::null() }, on: None });
+        std::ptr::write(
+            file.cast::<File>(),
+            File { base: ffi::sqlite3_file { pMethods: std::ptr::null() }, on: None },
+        );
         if let Some((disk, path)) = on.as_deref()
             && flags & ffi::SQLITE_OPEN_CREATE != 0
             && disk.refuses_to_make(path)
@@ -264,14 +273,24 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
     closed
 }
 
-unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, buffer: *mut c_void, length: c_int, at: i64) -> c_int {
+unsafe extern "C" fn read(
+    file: *mut ffi::sqlite3_file,
+    buffer: *mut c_void,
+    length: c_int,
+    at: i64,
+) -> c_int {
     match unsafe { on(file) } {
         Some((disk, _)) if disk.refuses(Fault::Read) => ffi::SQLITE_IOERR_READ,
         _ => pass!(file.xRead(buffer, length, at)),
     }
 }
 
-unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, buffer: *const c_void, length: c_int, at: i64) -> c_int {
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    buffer: *const c_void,
+    length: c_int,
+    at: i64,
+) -> c_int {
     if let Some((disk, path)) = unsafe { on(file) } {
         if let Some(code) = disk.refuses_write() {
             return code;
@@ -322,7 +341,13 @@ unsafe extern "C" fn sector_size(file: *mut ffi::sqlite3_file) -> c_int {
 unsafe extern "C" fn characteristics(file: *mut ffi::sqlite3_file) -> c_int {
     pass!(file.xDeviceCharacteristics())
 }
-unsafe extern "C" fn shm_map(file: *mut ffi::sqlite3_file, region: c_int, size: c_int, extend: c_int, out: *mut *mut c_void) -> c_int {
+unsafe extern "C" fn shm_map(
+    file: *mut ffi::sqlite3_file,
+    region: c_int,
+    size: c_int,
+    extend: c_int,
+    out: *mut *mut c_void,
+) -> c_int {
     if let Some((disk, path)) = unsafe { on(file) }
         && disk.refuses_to_make(&PathBuf::from(format!("{}-shm", path.display())))
     {
@@ -330,7 +355,12 @@ unsafe extern "C" fn shm_map(file: *mut ffi::sqlite3_file, region: c_int, size: 
     }
     pass!(file.xShmMap(region, size, extend, out))
 }
-unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {
+unsafe extern "C" fn shm_lock(
+    file: *mut ffi::sqlite3_file,
+    offset: c_int,
+    count: c_int,
+    flags: c_int,
+) -> c_int {
     pass!(file.xShmLock(offset, count, flags))
 }
 unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
@@ -339,7 +369,12 @@ unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
 unsafe extern "C" fn shm_unmap(file: *mut ffi::sqlite3_file, delete: c_int) -> c_int {
     pass!(file.xShmUnmap(delete))
 }
-unsafe extern "C" fn fetch(_: *mut ffi::sqlite3_file, _: i64, _: c_int, out: *mut *mut c_void) -> c_int {
+unsafe extern "C" fn fetch(
+    _: *mut ffi::sqlite3_file,
+    _: i64,
+    _: c_int,
+    out: *mut *mut c_void,
+) -> c_int {
     // No memory-mapped reads: they would pass the faults by.
     unsafe { *out = null_mut() };
     ffi::SQLITE_OK

@@ -18,7 +18,12 @@ impl Worker for Marionette {
             .capability("absent")
     }
 
-    fn perform(&self, job: &Context<'_>, scope: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        scope: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let steps: Vec<Json> = args.get("do")?;
         if steps.is_empty() {
             return Ok(Outcome::Done);
@@ -58,7 +63,11 @@ impl Strings<'_> {
                 let answer = self.pull(&step[1])?;
                 match answer["err"].is_null() {
                     true => Ok(answer),
-                    false => Err(Outcome::Failed(format!("{}: {}", text(&answer["err"]), text(&answer["message"])))),
+                    false => Err(Outcome::Failed(format!(
+                        "{}: {}",
+                        text(&answer["err"]),
+                        text(&answer["message"])
+                    ))),
                 }
             }
             "repeat" => (0..number(1)).try_fold(Json::Null, |_, _| self.pull(&step[2])),
@@ -84,7 +93,10 @@ impl Strings<'_> {
             "execute" => job.execute(&sql, params(&step[2]))?.into(),
             "execute-many" => {
                 let sets: Vec<_> = step[2].as_array().unwrap().iter().map(params).collect();
-                job.execute_many(&sql, &sets)?.into_iter().map(|result| answer(result.map(Json::from))).collect()
+                job.execute_many(&sql, &sets)?
+                    .into_iter()
+                    .map(|result| answer(result.map(Json::from)))
+                    .collect()
             }
             "query" => rows(job.query(&sql, params(&step[2]))?.next_chunk(u32::MAX)?),
             "open" => {
@@ -112,13 +124,18 @@ impl Strings<'_> {
             "audit-safe" => job.audit_safe(&events(&step[1])).into(),
             "now" => job.now().into(),
             "publish" => {
-                let payload = serde_json::from_str(&text(&step[2]))
-                    .map_err(|error| HostError::new("invalid", format!("the payload is no JSON: {error}")))?;
+                let payload = serde_json::from_str(&text(&step[2])).map_err(|error| {
+                    HostError::new("invalid", format!("the payload is no JSON: {error}"))
+                })?;
                 job.publish(&sql, &payload).map(Json::from)?
             }
             "call" => {
-                let request = serde_json::from_str(&text(&step[2]))
-                    .map_err(|error| HostError::new("invalid", format!("the request to capability `{sql}` is no JSON: {error}")))?;
+                let request = serde_json::from_str(&text(&step[2])).map_err(|error| {
+                    HostError::new(
+                        "invalid",
+                        format!("the request to capability `{sql}` is no JSON: {error}"),
+                    )
+                })?;
                 job.call(&sql, &request)?.to_string().into()
             }
             "log" => {
@@ -139,7 +156,9 @@ impl Strings<'_> {
             "is-cancelled" => job.is_cancelled().into(),
             "job" => {
                 let job = job.job();
-                let slot = job.scheduled.map(|slot| json!({"schedule": slot.schedule, "at": slot.at, "missed": slot.missed}));
+                let slot = job.scheduled.map(
+                    |slot| json!({"schedule": slot.schedule, "at": slot.at, "missed": slot.missed}),
+                );
                 json!({"id": job.id, "attempt": job.attempt, "max_attempts": job.max_attempts, "deadline": job.deadline, "scheduled": slot})
             }
             "scope" => self.scope.map_or(Json::Null, |scope| {
@@ -169,10 +188,14 @@ fn value(json: &Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(yes) => Value::from(*yes),
-        Json::Number(number) => number.as_i64().map_or_else(|| Value::from(number.as_f64().unwrap()), Value::from),
+        Json::Number(number) => {
+            number.as_i64().map_or_else(|| Value::from(number.as_f64().unwrap()), Value::from)
+        }
         Json::String(text) => Value::from(text),
         other => match (other["blob"].as_array(), other["real"].as_str()) {
-            (Some(bytes), _) => Value::from(bytes.iter().map(|byte| byte.as_u64().unwrap() as u8).collect::<Vec<_>>()),
+            (Some(bytes), _) => Value::from(
+                bytes.iter().map(|byte| byte.as_u64().unwrap() as u8).collect::<Vec<_>>(),
+            ),
             (None, Some(real)) => Value::from(beyond(real)),
             (None, None) => Value::from(text(other)),
         },
@@ -220,7 +243,8 @@ fn event(json: &Json) -> AuditEvent {
         Some("error") => EventOutcome::Error,
         _ => EventOutcome::Success,
     };
-    let mut event = AuditEvent::new(text(&json["action"]), outcome).organization(field("organization_id"));
+    let mut event =
+        AuditEvent::new(text(&json["action"]), outcome).organization(field("organization_id"));
     event.subject_type = field("subject_type");
     event.subject_id = field("subject_id");
     event.before = field("before");

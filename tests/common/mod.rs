@@ -16,14 +16,20 @@ pub(crate) use marionette::Marionette;
 pub(crate) const PUPPET: &[u8] = include_bytes!("../guests/puppet.wasm");
 
 /// `value` has no type: it keeps the class it was given.
-pub(crate) const TABLES: &str = "CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'bad'), value);
+pub(crate) const TABLES: &str =
+    "CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'bad'), value);
     CREATE TABLE other (id INTEGER PRIMARY KEY, secret TEXT);
     INSERT INTO other VALUES (1, 'o');
     CREATE TABLE withheld (id INTEGER PRIMARY KEY);";
 
 /// Less than the puppet asks for: not the table `withheld`.
 pub(crate) fn grant() -> Grant {
-    Grant::new().write("things").read_columns("other", ["id"]).capability("echo").capability("broken").capability("absent")
+    Grant::new()
+        .write("things")
+        .read_columns("other", ["id"])
+        .capability("echo")
+        .capability("broken")
+        .capability("absent")
 }
 
 /// Which code performs.
@@ -44,10 +50,14 @@ impl Kind {
         builder
             .grant("puppet", grant)
             .without_built_ins()
-            .capability("echo", |call| Ok(json!({"request": call.request, "worker": call.worker, "job": call.job})))
+            .capability("echo", |call| {
+                Ok(json!({"request": call.request, "worker": call.worker, "job": call.job}))
+            })
             .capability("broken", |call| match call.request["how"].as_str() {
                 // A panic without the lines that the hook prints between those of the tables.
-                Some("panics") => std::panic::resume_unwind(Box::new("the capability panics, as the test wants")),
+                Some("panics") => {
+                    std::panic::resume_unwind(Box::new("the capability panics, as the test wants"))
+                }
                 _ => Err("no mail server".to_string()),
             })
     }
@@ -114,7 +124,8 @@ pub(crate) fn last_error(job: &Job) -> (&str, &str) {
 /// That whatever happened before, the next job is performed.
 #[track_caller]
 pub(crate) fn goes_on(test: &TestVerger) {
-    let next = run(test, job(json!([["execute", "INSERT INTO things (name) VALUES ('after')", []]])));
+    let next =
+        run(test, job(json!([["execute", "INSERT INTO things (name) VALUES ('after')", []]])));
     assert_eq!(next.result, Some(json!([{"ok": 1}])), "{next:?}");
 }
 

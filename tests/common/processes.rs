@@ -15,9 +15,16 @@ impl Process {
     /// Starts it, with these variables set.
     pub(crate) fn start(test: &str, variables: &[(&str, String)]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--nocapture", "--test-threads=1"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         // What an abort says is of no interest.
-        command.stderr(if std::env::var_os("VERGER_LOUD").is_some() { Stdio::inherit() } else { Stdio::null() });
+        command.stderr(if std::env::var_os("VERGER_LOUD").is_some() {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        });
         command.envs(variables.iter().map(|(name, value)| (*name, value)));
         let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
@@ -47,7 +54,8 @@ impl Process {
         }
     }
 
-    /// Kills it without warning: all it said that was not heard yet, without a last line that was cut short.
+    /// Kills it without warning: all it said that was not heard yet, without a last line that was
+    /// cut short.
     pub(crate) fn kill(mut self) -> Vec<String> {
         let _ = self.child.kill();
         self.child.wait().unwrap();

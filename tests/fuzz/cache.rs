@@ -18,7 +18,10 @@ struct Cache {
 }
 
 fn open(folder: &std::path::Path, component: &[u8]) -> Verger {
-    let builder = Verger::in_memory().without_built_ins().clock(ManualClock::at(TestVerger::START)).worker(Honest);
+    let builder = Verger::in_memory()
+        .without_built_ins()
+        .clock(ManualClock::at(TestVerger::START))
+        .worker(Honest);
     let cache = CompileCache::Folder(folder.join("cache"));
     builder.component("handmade.wasm", component).compile_cache(cache).open().unwrap()
 }
@@ -34,7 +37,8 @@ impl Cache {
         Self { folder, component, file, entry }
     }
 
-    /// An entry that is not loaded is compiled and written again: it is as it was. One that is loaded stays.
+    /// An entry that is not loaded is compiled and written again: it is as it was. One that is
+    /// loaded stays.
     fn check(&self, entry: &[u8]) -> Verdict {
         std::fs::write(&self.file, entry).unwrap();
         let verger = open(self.folder.path(), &self.component);
@@ -57,7 +61,13 @@ fn a_damaged_entry_of_the_compile_cache_is_compiled_again() {
         edits.iter().for_each(|edit| edit.apply(&mut entry));
         entry
     });
-    Surface { name: "cache", cases: 100, inputs: inputs.boxed(), check: &|entry| cache.check(entry) }.attack();
+    Surface {
+        name: "cache",
+        cases: 100,
+        inputs: inputs.boxed(),
+        check: &|entry| cache.check(entry),
+    }
+    .attack();
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The bytes of a component: whatever they are, the app opens, the file is refused with a reason or is a worker like any other.
+//! The bytes of a component: whatever they are, the app opens, the file is refused with a reason or
+//! is a worker like any other.
 
 use std::io::Write;
 use std::time::Duration;
@@ -14,24 +15,40 @@ use crate::honest::{HONEST, Honest, goes_on};
 use crate::mutation::mutation;
 use crate::surface::{Surface, Verdict};
 
-const BUILT_INS: [&str; 4] = ["cleanup-audit", "cleanup-expired-invitations", "reconcile-memberships", "reconcile-webhook-events"];
+const BUILT_INS: [&str; 4] = [
+    "cleanup-audit",
+    "cleanup-expired-invitations",
+    "reconcile-memberships",
+    "reconcile-webhook-events",
+];
 
 /// What is changed, and how often: small ones mostly, since they compile fast.
 fn originals() -> Vec<(u32, BoxedStrategy<Vec<u8>>)> {
-    let hostile = cases::all().into_iter().filter(|case| case.code != "refused").map(|case| (2, case.component));
-    let built_ins = BUILT_INS.map(|name| std::fs::read(format!("{}/plugins/prebuilt/{name}.wasm", env!("CARGO_MANIFEST_DIR"))).unwrap());
-    let all = hostile.chain(built_ins.map(|bytes| (2, bytes))).chain([(10, PUPPET.to_vec()), (30, Handmade::new("handmade").bytes())]);
+    let hostile = cases::all()
+        .into_iter()
+        .filter(|case| case.code != "refused")
+        .map(|case| (2, case.component));
+    let built_ins = BUILT_INS.map(|name| {
+        std::fs::read(format!("{}/plugins/prebuilt/{name}.wasm", env!("CARGO_MANIFEST_DIR")))
+            .unwrap()
+    });
+    let all = hostile
+        .chain(built_ins.map(|bytes| (2, bytes)))
+        .chain([(10, PUPPET.to_vec()), (30, Handmade::new("handmade").bytes())]);
     all.map(|(weight, bytes)| (weight, Just(bytes).boxed())).collect()
 }
 
 fn inputs() -> BoxedStrategy<Vec<u8>> {
     let mutations = prop_oneof![4 => prop::collection::vec(mutation(), 1), 1 => prop::collection::vec(mutation(), 2..5)];
-    let mutants = (prop::strategy::Union::new_weighted(originals()), mutations).prop_map(|(mut bytes, mutations)| {
-        mutations.iter().for_each(|mutation| mutation.apply(&mut bytes));
-        bytes
-    });
+    let mutants = (prop::strategy::Union::new_weighted(originals()), mutations).prop_map(
+        |(mut bytes, mutations)| {
+            mutations.iter().for_each(|mutation| mutation.apply(&mut bytes));
+            bytes
+        },
+    );
     let noise = prop::collection::vec(any::<u8>(), 0..200);
-    let headed = |header: &'static [u8]| noise.clone().prop_map(move |noise| [header, &noise].concat());
+    let headed =
+        |header: &'static [u8]| noise.clone().prop_map(move |noise| [header, &noise].concat());
     prop_oneof![
         20 => mutants,
         1 => noise.clone(),
@@ -51,13 +68,17 @@ fn check(bytes: &[u8]) -> Verdict {
         .worker(Honest)
         .plugin(file.path());
     let known = [&["handmade", "puppet"][..], &BUILT_INS].concat();
-    let builder =
-        known.iter().fold(builder, |builder, name| builder.grant(*name, Grant::as_declared().time_limit(Duration::from_millis(200))));
+    let builder = known.iter().fold(builder, |builder, name| {
+        builder.grant(*name, Grant::as_declared().time_limit(Duration::from_millis(200)))
+    });
     let verger = builder.open().map_err(|error| format!("the app does not open: {error}"))?;
     verger.migrate_reference().unwrap();
     let app = verger.connect().unwrap();
     app.execute_batch(TABLES).unwrap();
-    let kind = match (verger.refused_plugins(), verger.workers().into_iter().find(|name| name != HONEST)) {
+    let kind = match (
+        verger.refused_plugins(),
+        verger.workers().into_iter().find(|name| name != HONEST),
+    ) {
         ([refusal], None) => {
             let reason = refusal.to_string();
             if !reason.contains(&file.path().display().to_string()) {
@@ -80,19 +101,26 @@ fn perform(verger: &Verger, name: &str) -> Verdict {
         ["audit", [{"action": "thing.made"}]],
         ["query", "SELECT * FROM things", []],
     ]);
-    let job = NewJob::new(name, json!({"organization_id": null, "actor_id": null, "retention_days": 1, "do": steps})).max_attempts(1);
+    let job = NewJob::new(
+        name,
+        json!({"organization_id": null, "actor_id": null, "retention_days": 1, "do": steps}),
+    )
+    .max_attempts(1);
     let id = match verger.enqueue(job) {
         Ok(enqueued) => enqueued.id,
         Err(EnqueueError::Manifest(_)) => return Ok("asks for other args".to_string()),
         Err(error) => return Err(error.to_string()),
     };
     let report = verger.tick(verger.now()).map_err(|error| format!("a tick failed: {error}"))?;
-    let attempt = report.attempts.iter().find(|attempt| attempt.job == id).ok_or("it was not performed")?;
+    let attempt =
+        report.attempts.iter().find(|attempt| attempt.job == id).ok_or("it was not performed")?;
     match &attempt.outcome {
         AttemptOutcome::Completed(_) => Ok("completed".to_string()),
         AttemptOutcome::Snoozed(_) => Ok("snoozed".to_string()),
         AttemptOutcome::Cancelled(_) => Ok("cancelled".to_string()),
-        AttemptOutcome::Discarded(error) if error.code != "panic" && !error.message.is_empty() => Ok(format!("failed: {}", error.code)),
+        AttemptOutcome::Discarded(error) if error.code != "panic" && !error.message.is_empty() => {
+            Ok(format!("failed: {}", error.code))
+        }
         other => Err(format!("it ended as {other:?}")),
     }
 }

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Number, Value as Json};
 
-/// A text with an eye for what breaks: nothing, control characters, characters of many bytes, quotes, names of tables.
+/// A text with an eye for what breaks: nothing, control characters, characters of many bytes,
+/// quotes, names of tables.
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-z_]{0,8}",
@@ -31,7 +32,8 @@ pub(crate) fn json() -> impl Strategy<Value = Json> {
     leaf.prop_recursive(5, 40, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Json::from),
-            prop::collection::vec((text(), inner), 0..6).prop_map(|fields| Json::Object(fields.into_iter().collect())),
+            prop::collection::vec((text(), inner), 0..6)
+                .prop_map(|fields| Json::Object(fields.into_iter().collect())),
         ]
     })
 }

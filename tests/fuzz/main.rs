@@ -1,8 +1,9 @@
-//! Random input where strangers' data comes in: the bytes of a component, its manifest, the args of a job, the calls a worker makes, and
-//! the entries of the compile cache. Each surface begins with its folder of `tests/fuzz/corpus/`, then makes up cases of its own.
+//! Random input where strangers' data comes in: the bytes of a component, its manifest, the args of
+//! a job, the calls a worker makes, and the entries of the compile cache. Each surface begins with
+//! its folder of `tests/fuzz/corpus/`, then makes up cases of its own.
 //!
-//! `VERGER_LONG=1` goes on for ten minutes a surface, `VERGER_LONG=60` for one. A failure is made small, written into the corpus, and
-//! replayed first from then on; `VERGER_SEED=…` repeats a run.
+//! `VERGER_LONG=1` goes on for ten minutes a surface, `VERGER_LONG=60` for one. A failure is made
+//! small, written into the corpus, and replayed first from then on; `VERGER_SEED=…` repeats a run.
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

@@ -1,4 +1,5 @@
-//! Bytes with something done to them: blindly, or by someone who knows how a WebAssembly binary is built.
+//! Bytes with something done to them: blindly, or by someone who knows how a WebAssembly binary is
+//! built.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -19,7 +20,16 @@ pub(crate) enum Edit {
 
 pub(crate) fn edit() -> impl Strategy<Value = Edit> {
     let place = || any::<Index>();
-    let number = prop_oneof![Just(0), Just(1), Just(0x7f), Just(0x80), Just(0xffff), Just(0x7fff_ffff), Just(u32::MAX), any::<u32>()];
+    let number = prop_oneof![
+        Just(0),
+        Just(1),
+        Just(0x7f),
+        Just(0x80),
+        Just(0xffff),
+        Just(0x7fff_ffff),
+        Just(u32::MAX),
+        any::<u32>()
+    ];
     prop_oneof![
         12 => (place(), 0..8_u8).prop_map(|(place, bit)| Edit::Flip(place, bit)),
         6 => (place(), any::<u8>()).prop_map(|(place, byte)| Edit::Set(place, byte)),
@@ -38,7 +48,9 @@ impl Edit {
         if length == 0 {
             return;
         }
-        let run = |place: &Index, count: u8| place.index(length)..(place.index(length) + usize::from(count)).min(length);
+        let run = |place: &Index, count: u8| {
+            place.index(length)..(place.index(length) + usize::from(count)).min(length)
+        };
         match self {
             Self::Flip(place, bit) => bytes[place.index(length)] ^= 1 << bit,
             Self::Set(place, byte) => bytes[place.index(length)] = *byte,
@@ -86,8 +98,9 @@ pub(crate) fn mutation() -> impl Strategy<Value = Mutation> {
         1 => place().prop_map(Mutation::RemoveSection),
         1 => (place(), 0..14_u8).prop_map(|(place, kind)| Mutation::Retype(place, kind)),
     ];
-    let inside =
-        |inner: BoxedStrategy<Mutation>| (any::<Index>(), inner).prop_map(|(place, inner)| Mutation::Inside(place, Box::new(inner)));
+    let inside = |inner: BoxedStrategy<Mutation>| {
+        (any::<Index>(), inner).prop_map(|(place, inner)| Mutation::Inside(place, Box::new(inner)))
+    };
     let leaf = leaf.boxed();
     let section = inside(leaf.clone()).boxed();
     // Most of what a component is lies in its modules: two sections deep.
@@ -107,13 +120,17 @@ impl Mutation {
             Self::Inside(place, inner) => {
                 // The larger a section, the more often.
                 let mut left = place.index(bytes.len());
-                let chosen = sections.iter_mut().find(|(_, body)| left.checked_sub(body.len()).map(|rest| left = rest).is_none());
+                let chosen = sections.iter_mut().find(|(_, body)| {
+                    left.checked_sub(body.len()).map(|rest| left = rest).is_none()
+                });
                 if let Some((_, body)) = chosen {
                     inner.apply(body);
                 }
             }
             Self::SwapSections(one, other) => sections.swap(one.index(count), other.index(count)),
-            Self::RepeatSection(one, at) => sections.insert(at.index(count), sections[one.index(count)].clone()),
+            Self::RepeatSection(one, at) => {
+                sections.insert(at.index(count), sections[one.index(count)].clone())
+            }
             Self::RemoveSection(place) => drop(sections.remove(place.index(count))),
             Self::Retype(place, kind) => sections[place.index(count)].0 = *kind,
         }
@@ -137,7 +154,8 @@ type Section = (u8, Vec<u8>);
 
 /// The header and the sections of a binary that can be taken apart.
 fn split(bytes: &[u8]) -> Option<(Vec<u8>, Vec<Section>)> {
-    let (header, mut rest) = bytes.split_at_checked(8).filter(|(header, _)| header.starts_with(b"\0asm"))?;
+    let (header, mut rest) =
+        bytes.split_at_checked(8).filter(|(header, _)| header.starts_with(b"\0asm"))?;
     let mut sections = Vec::new();
     while let Some((kind, after)) = rest.split_first() {
         let (length, after) = length(after)?;
@@ -150,7 +168,8 @@ fn split(bytes: &[u8]) -> Option<(Vec<u8>, Vec<Section>)> {
 
 fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let end = bytes.iter().take(5).position(|byte| byte & 0x80 == 0)? + 1;
-    let number = bytes[..end].iter().rev().fold(0_u64, |number, byte| number << 7 | u64::from(byte & 0x7f));
+    let number =
+        bytes[..end].iter().rev().fold(0_u64, |number, byte| number << 7 | u64::from(byte & 0x7f));
     Some((usize::try_from(number).ok()?, &bytes[end..]))
 }
 

@@ -1,5 +1,5 @@
-//! What a worker asks of its host: any program of calls, under any grant, confined or not, ends as its job says it did, and a failed one
-//! leaves what its last checkpoint left.
+//! What a worker asks of its host: any program of calls, under any grant, confined or not, ends as
+//! its job says it did, and a failed one leaves what its last checkpoint left.
 
 use std::time::Duration;
 
@@ -42,8 +42,7 @@ fn value() -> impl Strategy<Value = Json> {
 
 fn event() -> impl Strategy<Value = Json> {
     let action = prop_oneof![6 => Just("thing.done".to_string()), 1 => text()];
-    let states =
-        || prop_oneof![4 => Just(Json::Null), 2 => json().prop_map(|state| state.to_string().into()), 1 => text().prop_map(Json::from)];
+    let states = || prop_oneof![4 => Just(Json::Null), 2 => json().prop_map(|state| state.to_string().into()), 1 => text().prop_map(Json::from)];
     let organization = prop_oneof![4 => Just(Json::Null), 1 => Just(json!("a")), 1 => Just(json!("b")), 1 => text().prop_map(Json::from)];
     (action, select(vec!["success", "failure", "error"]), organization, text(), states(), states(), states()).prop_map(
         |(action, outcome, organization, subject, before, after, metadata)| {
@@ -96,7 +95,8 @@ fn step() -> BoxedStrategy<Json> {
     .boxed()
 }
 
-/// Makes places those of a cursor or savepoint that was opened before, for the puppet traps at others, and nothing after is tried.
+/// Makes places those of a cursor or savepoint that was opened before, for the puppet traps at
+/// others, and nothing after is tried.
 fn placed(steps: Vec<Json>) -> Vec<Json> {
     let (mut cursors, mut savepoints) = (0, 0);
     let placed = steps.into_iter().filter_map(|mut step| {
@@ -128,7 +128,12 @@ fn end() -> impl Strategy<Value = Option<Json>> {
 
 fn inputs() -> BoxedStrategy<Vec<u8>> {
     let verbs = prop::sample::subsequence(vec!["read", "insert", "update", "delete"], 0..=4);
-    let grant = (prop_oneof![2 => Just(vec!["read", "insert", "update", "delete"]), 1 => verbs], any::<bool>(), any::<bool>(), 0..3_u8);
+    let grant = (
+        prop_oneof![2 => Just(vec!["read", "insert", "update", "delete"]), 1 => verbs],
+        any::<bool>(),
+        any::<bool>(),
+        0..3_u8,
+    );
     let world = (any::<bool>(), grant, 1..3_u32);
     (world, prop::collection::vec(step(), 0..10), end())
         .prop_map(|((confined, (verbs, columns, capabilities, tightness), attempts), mut steps, end)| {
@@ -149,9 +154,18 @@ fn grant(world: &Json) -> Grant {
         "update" => grant.update("things"),
         _ => grant.delete("things"),
     });
-    let grant = if world["columns"] == true { grant.read_columns("other", ["id"]) } else { grant.read("other") };
-    let grant = if world["capabilities"] == true { grant.capability("echo").capability("broken").capability("absent") } else { grant };
-    let grant = if world["confined"] == true { grant.tenant_column("organization_id") } else { grant };
+    let grant = if world["columns"] == true {
+        grant.read_columns("other", ["id"])
+    } else {
+        grant.read("other")
+    };
+    let grant = if world["capabilities"] == true {
+        grant.capability("echo").capability("broken").capability("absent")
+    } else {
+        grant
+    };
+    let grant =
+        if world["confined"] == true { grant.tenant_column("organization_id") } else { grant };
     let (statements, rows, chunk) = match world["tightness"].as_u64() {
         Some(0) => (1_000_000, 1_000, 4 << 20),
         Some(1) => (20, 10, 100_000),
@@ -186,9 +200,16 @@ struct Left {
 /// Runs a program as a job in a world of its own.
 fn run(world: &Json, steps: &[Json]) -> Result<Left, String> {
     let puppet = if world["confined"] == true { tenant_aware() } else { PUPPET.to_vec() };
-    let builder = Verger::in_memory().without_built_ins().worker(Honest).component("puppet.wasm", puppet).grant("puppet", grant(world));
-    let builder = builder.capability("echo", |call| Ok(call.request.clone())).capability("broken", |_| Err("no mail server".to_string()));
-    let test = TestVerger::open(builder, &ManualClock::at(TestVerger::START)).map_err(|error| error.to_string())?;
+    let builder = Verger::in_memory()
+        .without_built_ins()
+        .worker(Honest)
+        .component("puppet.wasm", puppet)
+        .grant("puppet", grant(world));
+    let builder = builder
+        .capability("echo", |call| Ok(call.request.clone()))
+        .capability("broken", |_| Err("no mail server".to_string()));
+    let test = TestVerger::open(builder, &ManualClock::at(TestVerger::START))
+        .map_err(|error| error.to_string())?;
     test.sql(TABLES);
     let messages = test.subscribe();
     let args = json!({"organization_id": "a", "actor_id": null, "do": steps});
@@ -198,12 +219,18 @@ fn run(world: &Json, steps: &[Json]) -> Result<Left, String> {
         return Err(format!("a dry run left something behind; it ended as {tried:?}"));
     }
     let attempts = world["attempts"].as_u64().unwrap() as u32;
-    let id = test.enqueue(NewJob::new("puppet", args).max_attempts(attempts)).map_err(|error| error.to_string())?.id;
+    let id = test
+        .enqueue(NewJob::new("puppet", args).max_attempts(attempts))
+        .map_err(|error| error.to_string())?
+        .id;
     let report = test.tick(test.now()).map_err(|error| format!("a tick failed: {error}"))?;
     let outcome = report.attempts.into_iter().next().ok_or("it was not performed")?.outcome;
     agrees(&outcome, &test.job(id).map_err(|error| error.to_string())?.ok_or("the job is gone")?)?;
-    let messages = std::iter::from_fn(|| messages.try_next()).map(|event| format!("{}: {}", event.topic, event.payload)).collect();
-    let rows = DUMPED.map(|table| test.rows(&format!("SELECT * FROM {table} ORDER BY rowid"))).to_vec();
+    let messages = std::iter::from_fn(|| messages.try_next())
+        .map(|event| format!("{}: {}", event.topic, event.payload))
+        .collect();
+    let rows =
+        DUMPED.map(|table| test.rows(&format!("SELECT * FROM {table} ORDER BY rowid"))).to_vec();
     goes_on(&test, test.connection())?;
     Ok(Left { rows, messages, outcome })
 }
@@ -212,16 +239,28 @@ fn run(world: &Json, steps: &[Json]) -> Result<Left, String> {
 fn agrees(outcome: &AttemptOutcome, job: &Job) -> Result<(), String> {
     let last = job.errors.last().map(|error| (error.code.as_str(), error.message.as_str()));
     let same = match outcome {
-        AttemptOutcome::Completed(result) => job.state == JobState::Completed && job.result == *result && last.is_none(),
-        AttemptOutcome::Snoozed(until) => job.state == JobState::Scheduled && job.due_at == until.as_millis() && job.attempt == 0,
+        AttemptOutcome::Completed(result) => {
+            job.state == JobState::Completed && job.result == *result && last.is_none()
+        }
+        AttemptOutcome::Snoozed(until) => {
+            job.state == JobState::Scheduled && job.due_at == until.as_millis() && job.attempt == 0
+        }
         AttemptOutcome::Cancelled(_) => job.state == JobState::Cancelled,
         AttemptOutcome::Retryable(error, at) => {
-            job.state == JobState::Retryable && job.due_at == at.as_millis() && last == Some((&error.code, &error.message))
+            job.state == JobState::Retryable
+                && job.due_at == at.as_millis()
+                && last == Some((&error.code, &error.message))
         }
-        AttemptOutcome::Discarded(error) => job.state == JobState::Discarded && last == Some((&error.code, &error.message)),
+        AttemptOutcome::Discarded(error) => {
+            job.state == JobState::Discarded && last == Some((&error.code, &error.message))
+        }
         _ => false,
     };
-    if same { Ok(()) } else { Err(format!("it ended as {outcome:?}, and its row says {:?}, {last:?}", job.state)) }
+    if same {
+        Ok(())
+    } else {
+        Err(format!("it ended as {outcome:?}, and its row says {:?}, {last:?}", job.state))
+    }
 }
 
 fn check(input: &[u8]) -> Verdict {
@@ -233,7 +272,12 @@ fn check(input: &[u8]) -> Verdict {
     let error = match &left.outcome {
         AttemptOutcome::Retryable(error, _) | AttemptOutcome::Discarded(error) => error,
         AttemptOutcome::Completed(_) => return Ok("completed".to_string()),
-        other => return Ok(format!("{other:?}").chars().take_while(char::is_ascii_alphanumeric).collect()),
+        other => {
+            return Ok(format!("{other:?}")
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect());
+        }
     };
     if error.code == "panic" || (error.message.is_empty() && error.code != "failed") {
         return Err(format!("it failed with {error:?}"));
@@ -246,7 +290,13 @@ fn check(input: &[u8]) -> Verdict {
 fn walls_stood(world: &Json, before: &Left, after: &Left) -> Result<(), String> {
     let [things, other, withheld, log] = [0, 1, 2, 3];
     let same = |table: usize| before.rows[table] == after.rows[table];
-    let of_b = |left: &Left| left.rows[things].iter().filter(|row| row["organization_id"] == "b").cloned().collect::<Vec<_>>();
+    let of_b = |left: &Left| {
+        left.rows[things]
+            .iter()
+            .filter(|row| row["organization_id"] == "b")
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     if !same(other) || !same(withheld) {
         return Err("a table changed that it may not write".to_string());
     }
@@ -260,21 +310,36 @@ fn walls_stood(world: &Json, before: &Left, after: &Left) -> Result<(), String> 
     Ok(())
 }
 
-/// That a failed program left what it leaves when it ends well at its last checkpoint; one that was stopped by the clock, at any of them.
-fn left_by_a_checkpoint(world: &Json, steps: &[Json], before: Left, left: &Left, timed: bool) -> Result<(), String> {
+/// That a failed program left what it leaves when it ends well at its last checkpoint; one that was
+/// stopped by the clock, at any of them.
+fn left_by_a_checkpoint(
+    world: &Json,
+    steps: &[Json],
+    before: Left,
+    left: &Left,
+    timed: bool,
+) -> Result<(), String> {
     let mut possible = vec![before];
     for (place, _) in steps.iter().enumerate().filter(|(_, step)| ends_at_a_checkpoint(step)) {
         let until = run(world, &steps[..=place])?;
         match &until.outcome {
             AttemptOutcome::Completed(_) => possible.push(until),
             // Slower than the first time: nothing can be said.
-            AttemptOutcome::Retryable(error, _) | AttemptOutcome::Discarded(error) if error.code == "deadline" => return Ok(()),
+            AttemptOutcome::Retryable(error, _) | AttemptOutcome::Discarded(error)
+                if error.code == "deadline" =>
+            {
+                return Ok(());
+            }
             _ => break,
         }
     }
     let same = |one: &Left| one.rows == left.rows && one.messages == left.messages;
     let found = if timed { possible.iter().any(same) } else { possible.last().is_some_and(same) };
-    if found { Ok(()) } else { Err(format!("it failed and left something behind: {:?}, {:?}", left.rows, left.messages)) }
+    if found {
+        Ok(())
+    } else {
+        Err(format!("it failed and left something behind: {:?}, {:?}", left.rows, left.messages))
+    }
 }
 
 fn ends_at_a_checkpoint(step: &Json) -> bool {

@@ -49,12 +49,13 @@ const WORDS: &str = "SELECT * FROM things other withheld WHERE id name value org
 
 pub(crate) fn sql() -> impl Strategy<Value = String> {
     let word = || select(WORDS.split_whitespace().collect::<Vec<_>>());
-    let changed = (select(&STATEMENTS[..]), any::<Index>(), word()).prop_map(|(statement, place, word)| {
-        let mut words: Vec<&str> = statement.split(' ').collect();
-        let at = place.index(words.len());
-        words[at] = word;
-        words.join(" ")
-    });
+    let changed =
+        (select(&STATEMENTS[..]), any::<Index>(), word()).prop_map(|(statement, place, word)| {
+            let mut words: Vec<&str> = statement.split(' ').collect();
+            let at = place.index(words.len());
+            words[at] = word;
+            words.join(" ")
+        });
     let soup = prop::collection::vec(word(), 0..14).prop_map(|words| words.join(" "));
     prop_oneof![8 => select(&STATEMENTS[..]).prop_map(String::from), 3 => changed, 2 => soup, 1 => text()]
 }

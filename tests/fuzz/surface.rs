@@ -43,10 +43,13 @@ impl Surface<'_> {
     pub(crate) fn attack(&self) {
         let kept = self.replay();
         let (seed, begun) = (seed(), Instant::now());
-        let goes_on = |number: u32| long().map_or(number < self.cases, |time| begun.elapsed() < time);
+        let goes_on =
+            |number: u32| long().map_or(number < self.cases, |time| begun.elapsed() < time);
         let bytes: Vec<u8> = [seed, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
-        let config = Config { max_shrink_iters: 500, failure_persistence: None, ..Config::default() };
-        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        let config =
+            Config { max_shrink_iters: 500, failure_persistence: None, ..Config::default() };
+        let mut runner =
+            TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
         let tally: RefCell<BTreeMap<String, u32>> = RefCell::default();
         let mut number = 0;
         while goes_on(number) {
@@ -59,12 +62,23 @@ impl Surface<'_> {
             match tested {
                 Ok(_) => number += 1,
                 Err(TestError::Fail(reason, input)) => {
-                    panic!("{}, seed {seed}, case {number}: {reason}\n{}", self.name, self.keep(&input))
+                    panic!(
+                        "{}, seed {seed}, case {number}: {reason}\n{}",
+                        self.name,
+                        self.keep(&input)
+                    )
                 }
-                Err(TestError::Abort(reason)) => panic!("{}, seed {seed}, case {number} cannot be made: {reason}", self.name),
+                Err(TestError::Abort(reason)) => {
+                    panic!("{}, seed {seed}, case {number} cannot be made: {reason}", self.name)
+                }
             }
         }
-        println!("{}: {kept} of the corpus, {number} cases, seed {seed}, in {:.1?}: {:#?}", self.name, begun.elapsed(), tally.borrow());
+        println!(
+            "{}: {kept} of the corpus, {number} cases, seed {seed}, in {:.1?}: {:#?}",
+            self.name,
+            begun.elapsed(),
+            tally.borrow()
+        );
     }
 
     fn folder(&self) -> PathBuf {
@@ -72,24 +86,34 @@ impl Surface<'_> {
     }
 
     fn replay(&self) -> usize {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         for file in &files {
             match (self.check)(&std::fs::read(file).unwrap()) {
-                Ok(kind) => println!("{}/{}: {kind}", self.name, file.file_name().unwrap_or_default().display()),
+                Ok(kind) => println!(
+                    "{}/{}: {kind}",
+                    self.name,
+                    file.file_name().unwrap_or_default().display()
+                ),
                 Err(reason) => panic!("{}: {reason}", file.display()),
             }
         }
         files.len()
     }
 
-    /// Writes an input that is wrong into the corpus, under a name of its own until someone finds a better one.
+    /// Writes an input that is wrong into the corpus, under a name of its own until someone finds a
+    /// better one.
     fn keep(&self, input: &[u8]) -> String {
-        let name = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let name = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         let file = self.folder().join(format!("found-{name:016x}"));
         match std::fs::write(&file, input) {
             Ok(()) => format!("the input is {}", file.display()),
-            Err(error) => format!("the input cannot be kept ({error}); it is \"{}\"", input.escape_ascii()),
+            Err(error) => {
+                format!("the input cannot be kept ({error}); it is \"{}\"", input.escape_ascii())
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! SQL at random, for the property test of the tenant's walls: what a worker could send, with an eye for names that shadow.
+//! SQL at random, for the property test of the tenant's walls: what a worker could send, with an
+//! eye for names that shadow.
 
 /// Deterministic, so that a failure can be replayed.
 struct SplitMix64(u64);
@@ -149,7 +150,12 @@ impl Grammar {
         if parts.is_empty() {
             return String::new();
         }
-        format!("{} {}{} ", self.pick(&["WITH", "with", "With/**/"]), if recursive { "RECURSIVE " } else { "" }, parts.join(", "))
+        format!(
+            "{} {}{} ",
+            self.pick(&["WITH", "with", "With/**/"]),
+            if recursive { "RECURSIVE " } else { "" },
+            parts.join(", ")
+        )
     }
 
     fn quoted(&mut self, name: &str) -> String {
@@ -178,11 +184,13 @@ impl Grammar {
         if depth > 0 && self.chance(35) {
             let (text, source) = self.source(depth - 1);
             if !source.name.eq_ignore_ascii_case(&from[0].1.name) {
-                let join = self.pick(&["JOIN", "LEFT JOIN", "CROSS JOIN", ",", "RIGHT JOIN", "FULL JOIN"]);
+                let join =
+                    self.pick(&["JOIN", "LEFT JOIN", "CROSS JOIN", ",", "RIGHT JOIN", "FULL JOIN"]);
                 sql.push_str(&format!(" {join} {text}"));
                 from.push((text, source));
                 if join != "," && join != "CROSS JOIN" {
-                    let scope: Vec<Source> = from.iter().map(|(_, source)| source.clone()).collect();
+                    let scope: Vec<Source> =
+                        from.iter().map(|(_, source)| source.clone()).collect();
                     let (one, other) = (self.column_of(&scope[..1]), self.column_of(&scope[1..]));
                     sql.push_str(&format!(" ON {one} = {other}"));
                 }
@@ -192,7 +200,13 @@ impl Grammar {
         let own = scope.len();
         // Names of an outer query that are hidden here would mean something else.
         scope.extend(
-            outer.iter().filter(|source| !scope.iter().any(|own| own.name.eq_ignore_ascii_case(&source.name))).cloned().collect::<Vec<_>>(),
+            outer
+                .iter()
+                .filter(|source| {
+                    !scope.iter().any(|own| own.name.eq_ignore_ascii_case(&source.name))
+                })
+                .cloned()
+                .collect::<Vec<_>>(),
         );
         if self.chance(60) {
             let condition = self.condition(depth, &scope);
@@ -206,7 +220,9 @@ impl Grammar {
             }
             2 => {
                 let by = self.column_of(own);
-                let columns: Vec<String> = (0..width).map(|place| if place == 0 { by.clone() } else { self.aggregate(own) }).collect();
+                let columns: Vec<String> = (0..width)
+                    .map(|place| if place == 0 { by.clone() } else { self.aggregate(own) })
+                    .collect();
                 let having = if self.chance(30) { " HAVING count(*) > 1" } else { "" };
                 format!("SELECT {} {sql} GROUP BY {by}{having}", columns.join(", "))
             }
@@ -231,7 +247,10 @@ impl Grammar {
         if depth > 0 && self.chance(15) {
             let alias = self.pick(&NAMES);
             let body = self.query_inside(depth - 1);
-            return (format!("({body}) AS {alias}"), Source { name: alias.to_string(), columns: Vec::new() });
+            return (
+                format!("({body}) AS {alias}"),
+                Source { name: alias.to_string(), columns: Vec::new() },
+            );
         }
         if !self.with.is_empty() && self.chance(50) {
             let known = self.with.clone();
@@ -250,11 +269,15 @@ impl Grammar {
         };
         let (name, columns) = TABLES[place];
         if self.chance(1) {
-            return ("main.secrets".to_string(), Source { name: "secrets".to_string(), columns: vec!["total".to_string()] });
+            return (
+                "main.secrets".to_string(),
+                Source { name: "secrets".to_string(), columns: vec!["total".to_string()] },
+            );
         }
         let columns: Vec<String> = columns.iter().map(ToString::to_string).collect();
         // A common table expression of that name has other columns; it takes them.
-        let hidden = self.with.iter().find(|source| source.name.eq_ignore_ascii_case(name)).cloned();
+        let hidden =
+            self.with.iter().find(|source| source.name.eq_ignore_ascii_case(name)).cloned();
         let schema = match self.below(100) {
             0..=2 => "main.",
             3..=9 if name != "rates" => "{temp}",
@@ -273,7 +296,11 @@ impl Grammar {
             let alias = self.pick(&NAMES);
             return (format!("{written} AS {alias}"), Source { name: alias.to_string(), columns });
         }
-        let name = written.trim_start_matches("main.").trim_start_matches("{temp}").trim_matches(['"', '[', ']', '`']).to_string();
+        let name = written
+            .trim_start_matches("main.")
+            .trim_start_matches("{temp}")
+            .trim_matches(['"', '[', ']', '`'])
+            .to_string();
         (written, Source { name, columns })
     }
 
@@ -287,7 +314,11 @@ impl Grammar {
         let place = self.below(scope.len());
         let source = &scope[place];
         let columns: &[String] = &source.columns;
-        let column = if columns.is_empty() { self.pick(&["id", "total", "state"]).to_string() } else { self.pick(columns) };
+        let column = if columns.is_empty() {
+            self.pick(&["id", "total", "state"]).to_string()
+        } else {
+            self.pick(columns)
+        };
         format!("{}.{column}", scope[place].name)
     }
 
@@ -345,7 +376,13 @@ impl Grammar {
         let (text, source) = self.source(depth);
         let mut scope = vec![source];
         let aggregate = self.aggregate(&scope);
-        scope.extend(outer.iter().filter(|source| !scope[0].name.eq_ignore_ascii_case(&source.name)).cloned().collect::<Vec<_>>());
+        scope.extend(
+            outer
+                .iter()
+                .filter(|source| !scope[0].name.eq_ignore_ascii_case(&source.name))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
         let condition = self.condition(depth, &scope);
         format!("SELECT {aggregate} FROM {text} WHERE {condition}")
     }
@@ -379,7 +416,8 @@ impl Grammar {
                 format!("{column} >= ({inside})")
             }
             14 if depth > 0 => {
-                let (one, other) = (self.condition(depth - 1, scope), self.condition(depth - 1, scope));
+                let (one, other) =
+                    (self.condition(depth - 1, scope), self.condition(depth - 1, scope));
                 let with = self.pick(&["AND", "OR"]);
                 format!("({one} {with} {other})")
             }
@@ -396,9 +434,11 @@ impl Grammar {
             6 | 7 => ("lines", &["what"]),
             8 | 9 => ("members", &["rank", "name"]),
             10 => ("notes", &["text"]),
-            _ => {
-                self.pick(&[("open_orders", &["total", "state"] as &'static [&'static str]), ("rates", &["rate"]), ("secrets", &["total"])])
-            }
+            _ => self.pick(&[
+                ("open_orders", &["total", "state"] as &'static [&'static str]),
+                ("rates", &["rate"]),
+                ("secrets", &["total"]),
+            ]),
         };
         let schema = match self.below(100) {
             0..=3 => "main.",
@@ -409,15 +449,20 @@ impl Grammar {
     }
 
     fn columns(table: &str) -> Vec<String> {
-        let columns = TABLES.iter().find(|(name, _)| *name == table).map_or(&["id"] as &[&str], |(_, columns)| columns);
+        let columns = TABLES
+            .iter()
+            .find(|(name, _)| *name == table)
+            .map_or(&["id"] as &[&str], |(_, columns)| columns);
         columns.iter().map(ToString::to_string).collect()
     }
 
     fn update(&mut self) -> (String, bool) {
         let with = self.with_clause(2);
         let (written, table, columns) = self.target();
-        let alias = if self.chance(20) { Some(self.pick(&["x", "lines", "secrets", "q"])) } else { None };
-        let own = Source { name: alias.unwrap_or(table).to_string(), columns: Self::columns(table) };
+        let alias =
+            if self.chance(20) { Some(self.pick(&["x", "lines", "secrets", "q"])) } else { None };
+        let own =
+            Source { name: alias.unwrap_or(table).to_string(), columns: Self::columns(table) };
         let verb = self.pick(&[
             "UPDATE",
             "UPDATE",
@@ -430,8 +475,11 @@ impl Grammar {
         ]);
         let column = self.pick(columns);
         let value = match self.below(6) {
-            0 if column == "total" || column == "rank" || column == "rate" => format!("{column} + 1"),
-            // From another table than the one that is changed: otherwise the order of the rows counts.
+            0 if column == "total" || column == "rank" || column == "rate" => {
+                format!("{column} + 1")
+            }
+            // From another table than the one that is changed: otherwise the order of the rows
+            // counts.
             1 => format!(
                 "(SELECT {} FROM rates WHERE rates.id < {})",
                 self.pick(&["count(*)", "max(rates.rate)", "min(rates.name)"]),
@@ -443,15 +491,24 @@ impl Grammar {
         };
         let mut set = format!("{column} = {value}");
         if self.chance(8) {
-            set.push_str(&format!(", organization_id = {}", self.pick(&["'a'", "'b'", "NULL", "'A'"])));
+            set.push_str(&format!(
+                ", organization_id = {}",
+                self.pick(&["'a'", "'b'", "NULL", "'A'"])
+            ));
         }
         if self.chance(6) && table == "orders" {
             set.push_str(&format!(", id = {}", self.pick(&["id + 100", "id", "1003"])));
             self.comparable &= !set.contains("1003");
         }
-        let mut sql = format!("{verb} {written}{} SET {set}", alias.map(|alias| format!(" AS {alias}")).unwrap_or_default());
+        let mut sql = format!(
+            "{verb} {written}{} SET {set}",
+            alias.map(|alias| format!(" AS {alias}")).unwrap_or_default()
+        );
         let mut scope = vec![own.clone()];
-        if self.chance(10) && !self.with.iter().any(|source| source.name == "rates") && own.name != "rates" {
+        if self.chance(10)
+            && !self.with.iter().any(|source| source.name == "rates")
+            && own.name != "rates"
+        {
             sql.push_str(" FROM rates");
             let column = self.column_of(&scope);
             sql.push_str(&format!(" WHERE rates.id = 1 AND {column} = 1"));
@@ -531,7 +588,10 @@ impl Grammar {
         };
         self.with.clear();
         let returned: Vec<&str> = names.clone();
-        self.returning(format!("{with}{verb} INTO {written} ({}) {rows}{upsert}", names.join(", ")), &returned)
+        self.returning(
+            format!("{with}{verb} INTO {written} ({}) {rows}{upsert}", names.join(", ")),
+            &returned,
+        )
     }
 
     /// Perhaps with RETURNING; whether it is then still executed, not queried.

@@ -7,7 +7,8 @@ pub(crate) struct Case {
     pub(crate) tried: &'static str,
     pub(crate) wall: &'static str,
     pub(crate) component: Vec<u8>,
-    /// `refused` when it is not even taken for a worker; else the code of the failed attempt, or `ok`.
+    /// `refused` when it is not even taken for a worker; else the code of the failed attempt, or
+    /// `ok`.
     pub(crate) code: &'static str,
     /// What the reason has to name.
     pub(crate) names: &'static str,
@@ -29,21 +30,50 @@ fn worker() -> Handmade {
     Handmade::new("handmade")
 }
 
-fn case(tried: &'static str, wall: &'static str, component: &Handmade, code: &'static str, names: &'static str) -> Case {
+fn case(
+    tried: &'static str,
+    wall: &'static str,
+    component: &Handmade,
+    code: &'static str,
+    names: &'static str,
+) -> Case {
     Case { tried, wall, component: component.bytes(), code, names }
 }
 
-fn refused(tried: &'static str, wall: &'static str, component: &Handmade, names: &'static str) -> Case {
+fn refused(
+    tried: &'static str,
+    wall: &'static str,
+    component: &Handmade,
+    names: &'static str,
+) -> Case {
     case(tried, wall, component, "refused", names)
 }
 
-fn trap(tried: &'static str, wall: &'static str, component: &Handmade, names: &'static str) -> Case {
+fn trap(
+    tried: &'static str,
+    wall: &'static str,
+    component: &Handmade,
+    names: &'static str,
+) -> Case {
     case(tried, wall, component, "trap", names)
 }
 
 /// All of them. Those that run on until `describe` is over take 2 s each.
 pub(crate) fn all() -> Vec<Case> {
-    [imports(), exports(), sizes(), describing(), handles(), sent(), returned(), reallocs(), running()].into_iter().flatten().collect()
+    [
+        imports(),
+        exports(),
+        sizes(),
+        describing(),
+        handles(),
+        sent(),
+        returned(),
+        reallocs(),
+        running(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn imports() -> Vec<Case> {
@@ -93,12 +123,23 @@ fn exports() -> Vec<Case> {
     let perform = r#"(func (export "perform") (result string) (canon lift (core func $main "describe") (memory $libc "memory")))"#;
     vec![
         refused("exports no perform", LINKER, &worker().exports(describe), "perform"),
-        refused("exports perform under another type", LINKER, &worker().exports(format!("{describe} {perform}")), "perform"),
-        refused("exports describe twice", VALIDATION, &worker().exports(format!("{EXPORTS} {describe}")), "describe"),
+        refused(
+            "exports perform under another type",
+            LINKER,
+            &worker().exports(format!("{describe} {perform}")),
+            "perform",
+        ),
+        refused(
+            "exports describe twice",
+            VALIDATION,
+            &worker().exports(format!("{EXPORTS} {describe}")),
+            "describe",
+        ),
         refused(
             "an asynchronous perform",
             VALIDATION,
-            &worker().exports(EXPORTS.replace("(post-return (func $main \"post-return\"))", "async")),
+            &worker()
+                .exports(EXPORTS.replace("(post-return (func $main \"post-return\"))", "async")),
             "async",
         ),
         refused(
@@ -107,21 +148,34 @@ fn exports() -> Vec<Case> {
             &worker().exports(EXPORTS.replace("(param \"scope\" (option $scope))", "")),
             "do not match",
         ),
-        refused("text with no memory to be in", VALIDATION, &worker().exports(EXPORTS.replace("(memory $libc \"memory\")", "")), "memory"),
+        refused(
+            "text with no memory to be in",
+            VALIDATION,
+            &worker().exports(EXPORTS.replace("(memory $libc \"memory\")", "")),
+            "memory",
+        ),
     ]
 }
 
 /// What it is built of.
 fn sizes() -> Vec<Case> {
     let many = |count: usize, field: &str| vec![field; count].join(" ");
-    let modules = format!("(core module $empty) {}", many(100, "(core instance (instantiate $empty))"));
-    let instances = format!("(component $empty) {}", many(5_000, "(instance (instantiate $empty))"));
+    let modules =
+        format!("(core module $empty) {}", many(100, "(core instance (instantiate $empty))"));
+    let instances =
+        format!("(component $empty) {}", many(5_000, "(instance (instantiate $empty))"));
     let one = "(component $c0 (core module $m) (core instance (instantiate $m)))".to_string();
-    let twice = |inner: usize, name: &str| format!("{name} (instance (instantiate $c{inner})) (instance (instantiate $c{inner}))");
-    let powers = (1..41).fold(one.clone(), |text, level| format!("(component $c{level} {})", twice(level - 1, &text)));
+    let twice = |inner: usize, name: &str| {
+        format!("{name} (instance (instantiate $c{inner})) (instance (instantiate $c{inner}))")
+    };
+    let powers = (1..41).fold(one.clone(), |text, level| {
+        format!("(component $c{level} {})", twice(level - 1, &text))
+    });
     // The same side by side, each reaching for the one before.
-    let outer = |inner: usize| twice(inner, &format!("(alias outer 1 $c{inner} (component $c{inner}))"));
-    let siblings = (1..41).fold(one, |text, level| format!("{text} (component $c{level} {})", outer(level - 1)));
+    let outer =
+        |inner: usize| twice(inner, &format!("(alias outer 1 $c{inner} (component $c{inner}))"));
+    let siblings = (1..41)
+        .fold(one, |text, level| format!("{text} (component $c{level} {})", outer(level - 1)));
     vec![
         Case {
             tried: "100,000 components one in another",
@@ -130,7 +184,12 @@ fn sizes() -> Vec<Case> {
             code: "refused",
             names: "in one another",
         },
-        refused("5,000 instances of a component", VALIDATION, &worker().fields(instances), "instances"),
+        refused(
+            "5,000 instances of a component",
+            VALIDATION,
+            &worker().fields(instances),
+            "instances",
+        ),
         refused(
             "2^40 instances out of 41 lines",
             SHAPE,
@@ -148,11 +207,37 @@ fn sizes() -> Vec<Case> {
         refused("100 tables", POOL, &worker().main(many(100, "(table 1 funcref)")), "tables"),
         refused("a table of a million", POOL, &worker().main("(table 1000000 funcref)"), "table"),
         refused("a shared memory", VALIDATION, &worker().main("(memory 1 2 shared)"), "threads"),
-        refused("a memory of 128 MiB", MEMORY, &worker().memory(r#"(memory (export "memory") 2048)"#), "memory"),
-        refused("a memory of 2^48 bytes", MEMORY, &worker().main("(memory i64 0x100000000)"), "memory"),
-        case("a memory of 16 MiB", MEMORY, &worker().memory(r#"(memory (export "memory") 256)"#), "memory", "8192 KiB"),
-        refused("data beyond its memory", INSTANCE, &worker().main(r#"(data (i32.const -1) "xxxx")"#), "out of bounds"),
-        refused("an element beyond its table", INSTANCE, &worker().main("(table 1 funcref) (elem (i32.const 5) $begin)"), "out of bounds"),
+        refused(
+            "a memory of 128 MiB",
+            MEMORY,
+            &worker().memory(r#"(memory (export "memory") 2048)"#),
+            "memory",
+        ),
+        refused(
+            "a memory of 2^48 bytes",
+            MEMORY,
+            &worker().main("(memory i64 0x100000000)"),
+            "memory",
+        ),
+        case(
+            "a memory of 16 MiB",
+            MEMORY,
+            &worker().memory(r#"(memory (export "memory") 256)"#),
+            "memory",
+            "8192 KiB",
+        ),
+        refused(
+            "data beyond its memory",
+            INSTANCE,
+            &worker().main(r#"(data (i32.const -1) "xxxx")"#),
+            "out of bounds",
+        ),
+        refused(
+            "an element beyond its table",
+            INSTANCE,
+            &worker().main("(table 1 funcref) (elem (i32.const 5) $begin)"),
+            "out of bounds",
+        ),
     ]
 }
 
@@ -175,7 +260,10 @@ fn describing() -> Vec<Case> {
             "(i32.store (i32.const {DATA}) (i32.const {pointer})) (i32.store offset=4 (i32.const {DATA}) (i32.const {length})) i32.const {DATA}"
         ))
     };
-    let deep = format!(r#"{{"name":"handmade","version":"1","args":{{"a":{{"default":{}"#, "[".repeat(100_000));
+    let deep = format!(
+        r#"{{"name":"handmade","version":"1","args":{{"a":{{"default":{}"#,
+        "[".repeat(100_000)
+    );
     let start = |body: &str| worker().main(format!("(start $start) (func $start {body})"));
     vec![
         refused("a start function without end", DEADLINE, &start("(loop $on (br $on))"), "within 2 s"),
@@ -206,7 +294,9 @@ fn describing() -> Vec<Case> {
 
 /// Numbers in the place of cursors and savepoints.
 fn handles() -> Vec<Case> {
-    let next = |handle: &str| worker().perform(format!("(call $next {handle} (i32.const 1) (i32.const {ANSWER}))"));
+    let next = |handle: &str| {
+        worker().perform(format!("(call $next {handle} (i32.const 1) (i32.const {ANSWER}))"))
+    };
     vec![
         trap("a cursor of number 77", HANDLES, &next("(i32.const 77)"), "77"),
         trap("a cursor of number 0", HANDLES, &next("(i32.const 0)"), "handle"),
@@ -247,10 +337,13 @@ fn handles() -> Vec<Case> {
 
 /// Pointers, lengths and numbers in the args of the host's functions.
 fn sent() -> Vec<Case> {
-    let query = |sql: &str, params: &str, answer: u32| worker().perform(format!("(call $query {sql} {params} (i32.const {answer}))"));
+    let query = |sql: &str, params: &str, answer: u32| {
+        worker().perform(format!("(call $query {sql} {params} (i32.const {answer}))"))
+    };
     let select = format!("(i32.const {SELECT}) (i32.const 8)");
     let none = "(i32.const 0) (i32.const 0)";
-    let many = |sets: &str| worker().perform(format!("(call $many {select} {sets} (i32.const {ANSWER}))"));
+    let many =
+        |sets: &str| worker().perform(format!("(call $many {select} {sets} (i32.const {ANSWER}))"));
     // 100,000 sets at 1 MiB, each the same 60,000 values at 2 MiB: 6,000,000,000 of them.
     let amplified = format!(
         "(loop $on
@@ -266,34 +359,87 @@ fn sent() -> Vec<Case> {
             (global.set $n (i32.add (global.get $n) (i32.const 1)))
             (br_if $on (i32.lt_u (global.get $n) (i32.const 10000))))
         (drop (call $audit (i32.const 0x100000) (i32.const 10000)))";
-    let counting = || worker().memory(r#"(memory (export "memory") 64)"#).main("(global $n (mut i32) (i32.const 0))");
+    let counting = || {
+        worker()
+            .memory(r#"(memory (export "memory") 64)"#)
+            .main("(global $n (mut i32) (i32.const 0))")
+    };
     let event = |place: u32, byte: u32| {
         worker().perform(format!(
             "(i32.store8 offset={place} (i32.const {DATA}) (i32.const {byte})) (drop (call $audit (i32.const {DATA}) (i32.const 1)))"
         ))
     };
     vec![
-        trap("SQL from beyond its memory", CONVENTION, &query("(i32.const -2) (i32.const 8)", none, ANSWER), "out of bounds"),
-        trap("SQL of 4 GiB", CONVENTION, &query("(i32.const 0) (i32.const -1)", none, ANSWER), "out of bounds"),
+        trap(
+            "SQL from beyond its memory",
+            CONVENTION,
+            &query("(i32.const -2) (i32.const 8)", none, ANSWER),
+            "out of bounds",
+        ),
+        trap(
+            "SQL of 4 GiB",
+            CONVENTION,
+            &query("(i32.const 0) (i32.const -1)", none, ANSWER),
+            "out of bounds",
+        ),
         trap(
             "SQL that is no UTF-8",
             CONVENTION,
-            &query(&format!("(i32.const {DATA}) (i32.const 2)"), none, ANSWER).main(format!(r#"(data (i32.const {DATA}) "\ff\fe")"#)),
+            &query(&format!("(i32.const {DATA}) (i32.const 2)"), none, ANSWER)
+                .main(format!(r#"(data (i32.const {DATA}) "\ff\fe")"#)),
             "utf-8",
         ),
-        trap("an answer to beyond its memory", CONVENTION, &query(&select, none, 0xffff_fff0), "out of bounds"),
-        trap("an answer to an odd address", CONVENTION, &query(&select, none, ANSWER + 1), "aligned"),
-        trap("2^31 parameters", CONVENTION, &query(&select, "(i32.const 0) (i32.const 0x80000000)", ANSWER), "out of bounds"),
-        trap("parameters at an odd address", CONVENTION, &query(&select, "(i32.const 1) (i32.const 1)", ANSWER), "aligned"),
+        trap(
+            "an answer to beyond its memory",
+            CONVENTION,
+            &query(&select, none, 0xffff_fff0),
+            "out of bounds",
+        ),
+        trap(
+            "an answer to an odd address",
+            CONVENTION,
+            &query(&select, none, ANSWER + 1),
+            "aligned",
+        ),
+        trap(
+            "2^31 parameters",
+            CONVENTION,
+            &query(&select, "(i32.const 0) (i32.const 0x80000000)", ANSWER),
+            "out of bounds",
+        ),
+        trap(
+            "parameters at an odd address",
+            CONVENTION,
+            &query(&select, "(i32.const 1) (i32.const 1)", ANSWER),
+            "aligned",
+        ),
         trap(
             "a parameter of no class",
             CONVENTION,
-            &query(&select, &format!("(i32.const {DATA}) (i32.const 1)"), ANSWER).main(format!(r#"(data (i32.const {DATA}) "\09")"#)),
+            &query(&select, &format!("(i32.const {DATA}) (i32.const 1)"), ANSWER)
+                .main(format!(r#"(data (i32.const {DATA}) "\09")"#)),
             "discriminant",
         ),
-        trap("2^31 sets of parameters", CONVENTION, &many("(i32.const 0) (i32.const 0x80000000)"), "out of bounds"),
-        case("6,000,000,000 parameters out of 2 MB", FUEL, &counting().perform(amplified), "limit", "more in one call"),
-        case("10,000 audit actions out of the same MiB", FUEL, &counting().perform(events), "limit", "more in one call"),
+        trap(
+            "2^31 sets of parameters",
+            CONVENTION,
+            &many("(i32.const 0) (i32.const 0x80000000)"),
+            "out of bounds",
+        ),
+        case(
+            "6,000,000,000 parameters out of 2 MB",
+            FUEL,
+            &counting().perform(amplified),
+            "limit",
+            "more in one call",
+        ),
+        case(
+            "10,000 audit actions out of the same MiB",
+            FUEL,
+            &counting().perform(events),
+            "limit",
+            "more in one call",
+        ),
         trap("an audit outcome of number 7", CONVENTION, &event(8, 7), "discriminant"),
         trap("an audit field neither there nor absent", CONVENTION, &event(12, 2), "discriminant"),
         trap(
@@ -321,14 +467,30 @@ fn returned() -> Vec<Case> {
     };
     vec![
         trap("an outcome of number 9", CONVENTION, &outcome(9, 0, 0), "discriminant"),
-        trap("an outcome from beyond its memory", CONVENTION, &worker().perform("(return (i32.const -16))"), "out of bounds"),
-        trap("an outcome at an odd address", CONVENTION, &worker().perform("(return (i32.const 51))"), "aligned"),
-        trap("a result from beyond its memory", CONVENTION, &outcome(1, 0x7fff_ffff, 8), "out of bounds"),
+        trap(
+            "an outcome from beyond its memory",
+            CONVENTION,
+            &worker().perform("(return (i32.const -16))"),
+            "out of bounds",
+        ),
+        trap(
+            "an outcome at an odd address",
+            CONVENTION,
+            &worker().perform("(return (i32.const 51))"),
+            "aligned",
+        ),
+        trap(
+            "a result from beyond its memory",
+            CONVENTION,
+            &outcome(1, 0x7fff_ffff, 8),
+            "out of bounds",
+        ),
         trap("a reason of 4 GiB", CONVENTION, &outcome(2, 0, -1), "out of bounds"),
         trap(
             "a reason that is no UTF-8",
             CONVENTION,
-            &outcome(2, DATA.cast_signed(), 2).main(format!(r#"(data (i32.const {DATA}) "\c3\28")"#)),
+            &outcome(2, DATA.cast_signed(), 2)
+                .main(format!(r#"(data (i32.const {DATA}) "\c3\28")"#)),
             "utf-8",
         ),
         case(
@@ -338,17 +500,36 @@ fn returned() -> Vec<Case> {
             "invalid-result",
             "1048576",
         ),
-        trap("traps after its outcome", INSTANCE, &worker().post_return("unreachable"), "unreachable"),
-        case("goes on for ever after its outcome", DEADLINE, &worker().post_return("(loop $on (br $on))"), "deadline", "250 ms"),
-        trap("calls the host after its outcome", CONVENTION, &worker().post_return("(drop (call $now))"), "cannot leave"),
+        trap(
+            "traps after its outcome",
+            INSTANCE,
+            &worker().post_return("unreachable"),
+            "unreachable",
+        ),
+        case(
+            "goes on for ever after its outcome",
+            DEADLINE,
+            &worker().post_return("(loop $on (br $on))"),
+            "deadline",
+            "250 ms",
+        ),
+        trap(
+            "calls the host after its outcome",
+            CONVENTION,
+            &worker().post_return("(drop (call $now))"),
+            "cannot leave",
+        ),
     ]
 }
 
 /// What it does when the host asks it for room.
 fn reallocs() -> Vec<Case> {
     let rows = format!("(call $next (call $open) (i32.const 1) (i32.const {ANSWER}))");
-    let for_rows =
-        |body: &str| worker().perform(rows.clone()).realloc(format!("(if (i32.gt_u (local.get $align) (i32.const 1)) (then {body}))"));
+    let for_rows = |body: &str| {
+        worker()
+            .perform(rows.clone())
+            .realloc(format!("(if (i32.gt_u (local.get $align) (i32.const 1)) (then {body}))"))
+    };
     vec![
         trap("room beyond its memory", CONVENTION, &worker().realloc("(return (i32.const -16))"), "beyond end of memory"),
         case("room at 0", INSTANCE, &worker().realloc("(return (i32.const 0))"), "ok", ""),
@@ -369,10 +550,11 @@ fn reallocs() -> Vec<Case> {
 
 /// What it does with its own time and stack.
 fn running() -> Vec<Case> {
-    let indirect =
-        "(type $call (func)) (table 1 funcref) (elem (i32.const 0) $deeper) (func $deeper (call_indirect (type $call) (i32.const 0)))";
+    let indirect = "(type $call (func)) (table 1 funcref) (elem (i32.const 0) $deeper) (func $deeper (call_indirect (type $call) (i32.const 0)))";
     let later = "(start $start) (func $start (block $describing (br_if $describing (i64.eqz (call $now))) (loop $on (br $on))))";
-    let grown = |name: &str, body: &str| worker().main(format!("(table {name} 1 funcref)")).perform(body.to_string());
+    let grown = |name: &str, body: &str| {
+        worker().main(format!("(table {name} 1 funcref)")).perform(body.to_string())
+    };
     vec![
         trap(
             "recursion through a table",
@@ -380,11 +562,20 @@ fn running() -> Vec<Case> {
             &worker().main(indirect).perform("(call_indirect (type $call) (i32.const 0))"),
             "stack",
         ),
-        case("a start function without end, once it is trusted", DEADLINE, &worker().main(later), "deadline", "250 ms"),
+        case(
+            "a start function without end, once it is trusted",
+            DEADLINE,
+            &worker().main(later),
+            "deadline",
+            "250 ms",
+        ),
         case(
             "table.grow until it is refused",
             MEMORY,
-            &grown("$bomb", "(loop $on (br_if $on (i32.ne (i32.const -1) (table.grow $bomb (ref.null func) (i32.const 1000)))))"),
+            &grown(
+                "$bomb",
+                "(loop $on (br_if $on (i32.ne (i32.const -1) (table.grow $bomb (ref.null func) (i32.const 1000)))))",
+            ),
             "ok",
             "",
         ),
@@ -394,8 +585,23 @@ fn running() -> Vec<Case> {
             &grown("$bomb", "(drop (table.grow $bomb (ref.null func) (i32.const -1))) unreachable"),
             "unreachable",
         ),
-        trap("a call of a function that is not there", INSTANCE, &grown("$none", "(call_indirect $none (i32.const 0))"), "uninitialized"),
-        trap("a division by zero", INSTANCE, &worker().perform("(drop (i32.div_s (i32.const 1) (i32.const 0)))"), "divide by zero"),
-        trap("reads beyond its memory", INSTANCE, &worker().perform("(drop (i32.load (i32.const -4)))"), "out of bounds"),
+        trap(
+            "a call of a function that is not there",
+            INSTANCE,
+            &grown("$none", "(call_indirect $none (i32.const 0))"),
+            "uninitialized",
+        ),
+        trap(
+            "a division by zero",
+            INSTANCE,
+            &worker().perform("(drop (i32.div_s (i32.const 1) (i32.const 0)))"),
+            "divide by zero",
+        ),
+        trap(
+            "reads beyond its memory",
+            INSTANCE,
+            &worker().perform("(drop (i32.load (i32.const -4)))"),
+            "out of bounds",
+        ),
     ]
 }

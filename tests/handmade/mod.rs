@@ -1,7 +1,9 @@
-//! Components written by hand, for what no compiler makes: a worker around core code that may break every rule of the calling convention.
+//! Components written by hand, for what no compiler makes: a worker around core code that may break
+//! every rule of the calling convention.
 //!
-//! The core code comes in two modules: `libc` has the memory and `realloc`, so that the host's functions can be lowered before the
-//! second one, `main`, imports them as `$query`, `$next` and so on, and defines `describe`, `perform` and what follows them.
+//! The core code comes in two modules: `libc` has the memory and `realloc`, so that the host's
+//! functions can be lowered before the second one, `main`, imports them as `$query`, `$next` and so
+//! on, and defines `describe`, `perform` and what follows them.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod cases;
@@ -63,17 +65,20 @@ impl Handmade {
         Self { fields: fields.into(), ..self }
     }
 
-    /// Another import in the place of the clock's; it has to be an instance `$clock` with a function `now`.
+    /// Another import in the place of the clock's; it has to be an instance `$clock` with a
+    /// function `now`.
     pub(crate) fn clock(self, import: &'static str) -> Self {
         Self { clock: import, ..self }
     }
 
-    /// Its memory: `(memory (export "memory") 2)` if nothing is said, or as many pages as the manifest takes.
+    /// Its memory: `(memory (export "memory") 2)` if nothing is said, or as many pages as the
+    /// manifest takes.
     pub(crate) fn memory(self, memory: impl Into<String>) -> Self {
         Self { memory: memory.into(), ..self }
     }
 
-    /// The body of `realloc`, from `$old`, `$had`, `$align` and `$wants` to a pointer. What it leaves goes on to the honest one.
+    /// The body of `realloc`, from `$old`, `$had`, `$align` and `$wants` to a pointer. What it
+    /// leaves goes on to the honest one.
     pub(crate) fn realloc(self, body: impl Into<String>) -> Self {
         Self { realloc: body.into(), ..self }
     }
@@ -107,17 +112,24 @@ impl Handmade {
     #[track_caller]
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let text = self.text();
-        wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{}", if text.len() < 20_000 { &text } else { "" }))
+        wat::parse_str(&text).unwrap_or_else(|error| {
+            panic!("{error}\n{}", if text.len() < 20_000 { &text } else { "" })
+        })
     }
 
     fn text(&self) -> String {
-        let Self { fields, clock, realloc, main, describe, perform, post_return, exports, .. } = self;
+        let Self { fields, clock, realloc, main, describe, perform, post_return, exports, .. } =
+            self;
         let heap = (MANIFEST as usize + self.manifest.len()).next_multiple_of(16);
         let memory = match self.memory.as_str() {
             "" => format!(r#"(memory (export "memory") {})"#, 2 + heap / 65536),
             memory => memory.to_string(),
         };
-        let pair: String = [MANIFEST, self.manifest.len() as u32].iter().flat_map(|word| word.to_le_bytes()).map(escaped).collect();
+        let pair: String = [MANIFEST, self.manifest.len() as u32]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .map(escaped)
+            .collect();
         let manifest: String = self.manifest.iter().copied().map(escaped).collect();
         format!(
             r#"(component
@@ -224,7 +236,8 @@ const INTERFACES: &str = r#"
         (export "level" (type $level' (eq $level)))
         (export "write" (func (param "level" $level') (param "message" string)))))"#;
 
-/// The host's functions as core functions. Those that answer with more than a number write it where the last parameter says.
+/// The host's functions as core functions. Those that answer with more than a number write it where
+/// the last parameter says.
 const LOWERED: &str = r#"
     (core func $query (canon lower (func $store "query") (memory $libc "memory") (realloc (func $libc "realloc"))))
     (core func $many (canon lower (func $store "execute-many") (memory $libc "memory") (realloc (func $libc "realloc"))))

@@ -12,7 +12,8 @@ pub(crate) type Result<T> = anyhow::Result<T>;
 /// One way to do the work. A call does it once and gives a figure.
 pub(crate) type Contender<'a> = (&'a str, Box<dyn FnMut() -> Result<f64> + 'a>);
 
-/// Runs all contenders in turn, so that a noisy minute hits all of them: the figures of each, round by round.
+/// Runs all contenders in turn, so that a noisy minute hits all of them: the figures of each, round
+/// by round.
 pub(crate) fn interleave(rounds: usize, contenders: &mut [Contender<'_>]) -> Result<Vec<Vec<f64>>> {
     let mut figures = vec![Vec::with_capacity(rounds); contenders.len()];
     // The first round warms up and does not count.
@@ -80,7 +81,11 @@ pub(crate) fn table(title: &str, header: &[&str], rows: &[Vec<String>]) {
     let line = |cells: &[String]| {
         let mut line = String::new();
         for (place, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-            line.push_str(&if place == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") });
+            line.push_str(&if place == 0 {
+                format!("{cell:<width$}")
+            } else {
+                format!("  {cell:>width$}")
+            });
         }
         println!("{}", line.trim_end());
     };

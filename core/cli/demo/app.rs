@@ -1,4 +1,5 @@
-//! The app's side of the demo: its own connection to the file, and what it writes there, one transaction a slot.
+//! The app's side of the demo: its own connection to the file, and what it writes there, one
+//! transaction a slot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use super::mail;
 use super::people;
 use super::world::World;
 
-/// How far the demo is, in its own file. A slot's rows and this row commit together, so that a run that was killed goes on
-/// exactly where it was.
+/// How far the demo is, in its own file. A slot's rows and this row commit together, so that a run
+/// that was killed goes on exactly where it was.
 const PROGRESS: &str = "CREATE TABLE demo_progress (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     seed INTEGER NOT NULL,
@@ -28,7 +29,12 @@ pub(crate) struct Progress {
 }
 
 /// Begins a demo in a new file, or goes on with the one that is there.
-pub(crate) fn begin(file: &Path, seed: Option<u64>, scale: Option<u64>, default: World) -> Result<Progress> {
+pub(crate) fn begin(
+    file: &Path,
+    seed: Option<u64>,
+    scale: Option<u64>,
+    default: World,
+) -> Result<Progress> {
     let name = file.display();
     ensure!(!file.is_dir(), "{name} is a folder, not a database");
     let mut connection = Connection::open(file).with_context(|| format!("cannot open {name}"))?;
@@ -36,15 +42,27 @@ pub(crate) fn begin(file: &Path, seed: Option<u64>, scale: Option<u64>, default:
     let transaction = connection.transaction().with_context(|| format!("cannot read {name}"))?;
     let table = |pattern: &str| -> Result<bool> {
         let count: i64 = transaction
-            .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB ?1", [pattern], |row| row.get(0))
-            .with_context(|| format!("{name} is no SQLite database: name another file with --db"))?;
+            .query_row(
+                "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB ?1",
+                [pattern],
+                |row| row.get(0),
+            )
+            .with_context(|| {
+                format!("{name} is no SQLite database: name another file with --db")
+            })?;
         Ok(count > 0)
     };
     if table("demo_progress")? {
-        let progress =
-            read(&transaction)?.with_context(|| format!("{name} is a demo whose progress was deleted: name another file with --db"))?;
-        let (begun, world) =
-            (progress.world, World { seed: seed.unwrap_or(progress.world.seed), scale: scale.unwrap_or(progress.world.scale) });
+        let progress = read(&transaction)?.with_context(|| {
+            format!("{name} is a demo whose progress was deleted: name another file with --db")
+        })?;
+        let (begun, world) = (
+            progress.world,
+            World {
+                seed: seed.unwrap_or(progress.world.seed),
+                scale: scale.unwrap_or(progress.world.scale),
+            },
+        );
         ensure!(
             begun == world,
             "{name} was begun with --seed {}: go on with that seed, or name another file with --db to begin with another",
@@ -52,7 +70,10 @@ pub(crate) fn begin(file: &Path, seed: Option<u64>, scale: Option<u64>, default:
         );
         return Ok(progress);
     }
-    ensure!(!table("*")?, "{name} is there and is no demo: name another file with --db, so that nothing of yours is touched");
+    ensure!(
+        !table("*")?,
+        "{name} is there and is no demo: name another file with --db, so that nothing of yours is touched"
+    );
     drop(transaction);
     // The demo is the app, and an app chooses the journal of its file.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
@@ -60,17 +81,25 @@ pub(crate) fn begin(file: &Path, seed: Option<u64>, scale: Option<u64>, default:
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(PROGRESS)?;
     let seed = i64::try_from(world.seed).context("the seed is too large")?;
-    transaction.execute("INSERT INTO demo_progress (id, seed, scale, slot) VALUES (1, ?1, ?2, -1)", (seed, i64::try_from(world.scale)?))?;
+    transaction.execute(
+        "INSERT INTO demo_progress (id, seed, scale, slot) VALUES (1, ?1, ?2, -1)",
+        (seed, i64::try_from(world.scale)?),
+    )?;
     transaction.commit()?;
     Ok(Progress { world, slot: -1 })
 }
 
 fn read(connection: &Connection) -> Result<Option<Progress>> {
-    let row = connection.query_row("SELECT seed, scale, slot FROM demo_progress WHERE id = 1", [], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-    });
+    let row = connection.query_row(
+        "SELECT seed, scale, slot FROM demo_progress WHERE id = 1",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)),
+    );
     let Some((seed, scale, slot)) = row.optional()? else { return Ok(None) };
-    Ok(Some(Progress { world: World { seed: u64::try_from(seed)?, scale: u64::try_from(scale)?.max(1) }, slot }))
+    Ok(Some(Progress {
+        world: World { seed: u64::try_from(seed)?, scale: u64::try_from(scale)?.max(1) },
+        slot,
+    }))
 }
 
 /// Writes all that was there before the start.
@@ -83,7 +112,8 @@ pub(crate) fn write_base(app: &mut Connection, world: World, acts: &[(i64, Act)]
 
 /// Organizations, invitations and memberships.
 fn write_people(transaction: &Transaction<'_>, world: World) -> Result<()> {
-    let mut insert = transaction.prepare("INSERT INTO organizations (id, name, created_at) VALUES (?1, ?2, ?3)")?;
+    let mut insert = transaction
+        .prepare("INSERT INTO organizations (id, name, created_at) VALUES (?1, ?2, ?3)")?;
     for organization in (0..world.organizations()).map(|index| people::organization(world, index)) {
         insert.execute((organization.id, organization.name, organization.created_at))?;
     }
@@ -92,20 +122,42 @@ fn write_people(transaction: &Transaction<'_>, world: World) -> Result<()> {
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for row in (0..world.invitations()).map(|index| people::invitation(world, index)) {
-        insert.execute((row.id, row.organization_id, row.email, row.role, row.created_at, row.expires_at, row.accepted_at))?;
+        insert.execute((
+            row.id,
+            row.organization_id,
+            row.email,
+            row.role,
+            row.created_at,
+            row.expires_at,
+            row.accepted_at,
+        ))?;
     }
     let mut insert = transaction.prepare(
         "INSERT INTO memberships (id, organization_id, user_id, role, state, expires_at, created_at, updated_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     for row in (0..world.memberships()).map(|index| people::membership(world, index)) {
-        insert.execute((row.id, row.organization_id, row.user_id, row.role, row.state, row.expires_at, row.created_at, row.updated_at))?;
+        insert.execute((
+            row.id,
+            row.organization_id,
+            row.user_id,
+            row.role,
+            row.state,
+            row.expires_at,
+            row.created_at,
+            row.updated_at,
+        ))?;
     }
     Ok(())
 }
 
 /// Writes what happened in a slot.
-pub(crate) fn write_slot(app: &mut Connection, world: World, slot: i64, acts: &[(i64, Act)]) -> Result<()> {
+pub(crate) fn write_slot(
+    app: &mut Connection,
+    world: World,
+    slot: i64,
+    acts: &[(i64, Act)],
+) -> Result<()> {
     let transaction = advance(app, slot)?;
     perform(&transaction, world, acts)?;
     Ok(transaction.commit()?)
@@ -114,9 +166,13 @@ pub(crate) fn write_slot(app: &mut Connection, world: World, slot: i64, acts: &[
 /// Begins the transaction of a slot: the one after the last, whoever wrote that.
 fn advance(app: &mut Connection, slot: i64) -> Result<Transaction<'_>> {
     let transaction = app.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let advanced = transaction.prepare_cached("UPDATE demo_progress SET slot = ?1 WHERE slot = ?1 - 1")?.execute([slot])?;
+    let advanced = transaction
+        .prepare_cached("UPDATE demo_progress SET slot = ?1 WHERE slot = ?1 - 1")?
+        .execute([slot])?;
     if advanced != 1 {
-        bail!("another demo is living through this file at the same time: let one of them end first");
+        bail!(
+            "another demo is living through this file at the same time: let one of them end first"
+        );
     }
     Ok(transaction)
 }
@@ -127,7 +183,9 @@ fn perform(transaction: &Transaction<'_>, world: World, acts: &[(i64, Act)]) -> 
             Act::Commit(message) => commit_delivery(transaction, world, *message, *at)?,
             Act::Report(event) => take_in(transaction, world, *event)?,
             Act::Renew(index) => {
-                let Some((_, expires_at)) = people::membership(world, *index).will_renew else { continue };
+                let Some((_, expires_at)) = people::membership(world, *index).will_renew else {
+                    continue;
+                };
                 transaction
                     .prepare_cached("UPDATE memberships SET state = 'active', expires_at = ?2, updated_at = ?3 WHERE id = ?1")?
                     .execute((people::membership_id(*index), expires_at, at))?;
@@ -142,7 +200,12 @@ fn perform(transaction: &Transaction<'_>, world: World, acts: &[(i64, Act)]) -> 
     Ok(())
 }
 
-fn commit_delivery(transaction: &Transaction<'_>, world: World, message: u64, at: i64) -> Result<()> {
+fn commit_delivery(
+    transaction: &Transaction<'_>,
+    world: World,
+    message: u64,
+    at: i64,
+) -> Result<()> {
     let message = mail::message(world, message);
     transaction
         .prepare_cached(
@@ -153,7 +216,8 @@ fn commit_delivery(transaction: &Transaction<'_>, world: World, message: u64, at
     Ok(())
 }
 
-/// Takes a webhook event in, as the app's endpoint does: with its delivery when that is known, as an orphan when not.
+/// Takes a webhook event in, as the app's endpoint does: with its delivery when that is known, as
+/// an orphan when not.
 fn take_in(transaction: &Transaction<'_>, world: World, event: u64) -> Result<()> {
     let report = mail::report(world, event);
     let delivery_id = report.delivery_id();
@@ -176,7 +240,11 @@ fn take_in(transaction: &Transaction<'_>, world: World, event: u64) -> Result<()
             report.inserted_at,
         ])?;
     if let Some(delivery) = delivery_id {
-        transaction.prepare_cached(projection(report.kind))?.execute((delivery, report.occurred_at, report.inserted_at))?;
+        transaction.prepare_cached(projection(report.kind))?.execute((
+            delivery,
+            report.occurred_at,
+            report.inserted_at,
+        ))?;
     }
     Ok(())
 }
@@ -201,12 +269,22 @@ fn projection(kind: &str) -> &'static str {
         };
     }
     match kind {
-        "bounced" => project!("bounced", after "'queued', 'sent', 'delivered', 'opened', 'clicked'", "bounced_at"),
-        "rejected" => project!("rejected", after "'queued', 'sent', 'delivered', 'opened', 'clicked'", "failed_at"),
-        "failed" => project!("failed", after "'queued', 'sent', 'delivered', 'opened', 'clicked'", "failed_at"),
+        "bounced" => {
+            project!("bounced", after "'queued', 'sent', 'delivered', 'opened', 'clicked'", "bounced_at")
+        }
+        "rejected" => {
+            project!("rejected", after "'queued', 'sent', 'delivered', 'opened', 'clicked'", "failed_at")
+        }
+        "failed" => {
+            project!("failed", after "'queued', 'sent', 'delivered', 'opened', 'clicked'", "failed_at")
+        }
         "opened" => project!("opened", after "'queued', 'sent', 'delivered'", "opened_at"),
-        "clicked" => project!("clicked", after "'queued', 'sent', 'delivered', 'opened'", "clicked_at"),
-        "complained" => project!("complained", after "'queued', 'sent', 'delivered', 'opened', 'clicked'", "complained_at"),
+        "clicked" => {
+            project!("clicked", after "'queued', 'sent', 'delivered', 'opened'", "clicked_at")
+        }
+        "complained" => {
+            project!("complained", after "'queued', 'sent', 'delivered', 'opened', 'clicked'", "complained_at")
+        }
         _ => project!("delivered", after "'queued', 'sent'", "delivered_at"),
     }
 }

@@ -17,7 +17,8 @@ pub(crate) enum Act {
     Accept(u64),
 }
 
-/// The acts of each slot in the order of their instants. Slot 0 holds the mail from before the start.
+/// The acts of each slot in the order of their instants. Slot 0 holds the mail from before the
+/// start.
 pub(crate) struct Diary {
     slots: Vec<Vec<(i64, Act)>>,
 }

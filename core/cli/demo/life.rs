@@ -47,8 +47,14 @@ impl Life {
         let [invitations, memberships, events] = SWEEPS;
         let verger = Verger::builder(file)
             .clock(clock.clone())
-            .schedule(Schedule::cron(invitations.0, "0 3 * * *")?.worker(invitations.1).args(args()))
-            .schedule(Schedule::every(memberships.0, Duration::from_millis(300_000))?.worker(memberships.1).args(args()))
+            .schedule(
+                Schedule::cron(invitations.0, "0 3 * * *")?.worker(invitations.1).args(args()),
+            )
+            .schedule(
+                Schedule::every(memberships.0, Duration::from_millis(300_000))?
+                    .worker(memberships.1)
+                    .args(args()),
+            )
             .schedule(Schedule::cron(events.0, "*/5 * * * *")?.worker(events.1).args(args()))
             .open()?;
         verger.migrate_reference()?;
@@ -105,7 +111,9 @@ impl Life {
                 _ => return Ok(()),
             }
         }
-        bail!("the queue does not come to rest at {now}: look at `verger jobs list --state executing`")
+        bail!(
+            "the queue does not come to rest at {now}: look at `verger jobs list --state executing`"
+        )
     }
 }
 
@@ -126,7 +134,8 @@ impl Watch {
         }
         let bar = is_watched().then(|| {
             let bar = ProgressBar::new(signed(last)).with_position(signed(slot));
-            let style = ProgressStyle::with_template("{msg}  {bar:40}  {pos} of {len} slots, {eta} to go");
+            let style =
+                ProgressStyle::with_template("{msg}  {bar:40}  {pos} of {len} slots, {eta} to go");
             bar.set_message(date(slot.max(0)));
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
@@ -145,7 +154,12 @@ impl Watch {
             }
             None if slot % slots(1) == 0 => {
                 let seconds = self.begun.elapsed().as_secs_f64();
-                eprintln!("{}: {} of {} slots, {seconds:.1} s", date(slot), count(signed(slot)), count(signed(self.last)));
+                eprintln!(
+                    "{}: {} of {} slots, {seconds:.1} s",
+                    date(slot),
+                    count(signed(slot)),
+                    count(signed(self.last))
+                );
             }
             None => {}
         }

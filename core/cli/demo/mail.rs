@@ -1,7 +1,9 @@
-//! Messages handed to mail providers, and the webhook events that report on them: each a function of the seed and its number.
+//! Messages handed to mail providers, and the webhook events that report on them: each a function
+//! of the seed and its number.
 //!
-//! Normally the app has committed the delivery of a message before the provider reports on it. Some providers are faster than that
-//! commit: their events come first, as orphans, and some of those deliveries are late by hours. A few never come.
+//! Normally the app has committed the delivery of a message before the provider reports on it. Some
+//! providers are faster than that commit: their events come first, as orphans, and some of those
+//! deliveries are late by hours. A few never come.
 
 use super::people::organization_id;
 use super::random::{Draw, Random};
@@ -49,12 +51,14 @@ pub(crate) struct Report {
 impl Report {
     /// The delivery, when it was there before the event.
     pub(crate) fn delivery_id(&self) -> Option<&str> {
-        let known = !self.message.malformed && self.message.committed_at.is_some_and(|at| at <= self.inserted_at);
+        let known = !self.message.malformed
+            && self.message.committed_at.is_some_and(|at| at <= self.inserted_at);
         known.then_some(self.message.delivery_id.as_str())
     }
 }
 
-/// When an event comes in. Before the start they are spread evenly; after it, evenly over the slots and at random within each.
+/// When an event comes in. Before the start they are spread evenly; after it, evenly over the slots
+/// and at random within each.
 pub(crate) fn reported_at(world: World, event: u64) -> i64 {
     let mut random = Random::of(world.seed, Draw::Event, event);
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -67,10 +71,15 @@ pub(crate) fn reported_at(world: World, event: u64) -> i64 {
     end_of_slot(slot).as_millis() + 1 + random.between(0, signed(SLOT.as_secs()) * SECOND)
 }
 
-/// The message an event reports on: a new one, or one that an earlier event said is delivered. A message goes by its first event.
+/// The message an event reports on: a new one, or one that an earlier event said is delivered. A
+/// message goes by its first event.
 pub(crate) fn message_of(world: World, event: u64) -> u64 {
     match follows(world, event) {
-        Some(earlier) if follows(world, earlier).is_none() && message(world, earlier).kind == "delivered" => earlier,
+        Some(earlier)
+            if follows(world, earlier).is_none() && message(world, earlier).kind == "delivered" =>
+        {
+            earlier
+        }
         _ => event,
     }
 }
@@ -114,7 +123,15 @@ pub(crate) fn message(world: World, number: u64) -> Message {
         Fate::Never | Fate::Malformed => None,
     };
     let delivery_id = format!("dlv_{:06}", number + 1);
-    Message { delivery_id, organization_id, provider, provider_message_id, committed_at, malformed: fate == Fate::Malformed, kind }
+    Message {
+        delivery_id,
+        organization_id,
+        provider,
+        provider_message_id,
+        committed_at,
+        malformed: fate == Fate::Malformed,
+        kind,
+    }
 }
 
 pub(crate) fn report(world: World, event: u64) -> Report {
@@ -134,7 +151,10 @@ pub(crate) fn report(world: World, event: u64) -> Report {
             _ => "complained",
         },
     };
-    let ids = format!("{{\"provider\":\"{}\",\"provider_message_id\":\"{}\"}}", message.provider, message.provider_message_id);
+    let ids = format!(
+        "{{\"provider\":\"{}\",\"provider_message_id\":\"{}\"}}",
+        message.provider, message.provider_message_id
+    );
     let (payload, metadata) = match (message.malformed, random.below(10)) {
         (true, 0..5) => ("<html>502 Bad Gateway</html>".to_string(), "{}".to_string()),
         (true, _) => (format!("{{\"provider\":\"{}\"}}", message.provider), "{}".to_string()),
@@ -166,7 +186,9 @@ mod tests {
         assert!(reports.iter().all(|report| slot_of(report.inserted_at) <= slots(7)));
         let known = reports.iter().filter(|report| report.delivery_id().is_some()).count();
         assert!((85..95).contains(&(known * 100 / reports.len())), "{known} of {}", reports.len());
-        for kind in ["delivered", "bounced", "rejected", "failed", "opened", "clicked", "complained"] {
+        for kind in
+            ["delivered", "bounced", "rejected", "failed", "opened", "clicked", "complained"]
+        {
             assert!(reports.iter().any(|report| report.kind == kind), "{kind}");
         }
         assert!(reports.iter().any(|report| report.message.malformed));

@@ -1,8 +1,10 @@
-//! `verger demo`: a week of a realistic organisation, lived through in seconds under a clock that the demo moves.
+//! `verger demo`: a week of a realistic organisation, lived through in seconds under a clock that
+//! the demo moves.
 //!
-//! Everything that happens is a function of the seed ([`people`], [`mail`]) and written down in advance by slot ([`diary`]). For each slot
-//! of five minutes the app writes what happened, in one transaction ([`app`]), and Verger ticks at its end ([`life`]). The
-//! [`summary`] is read from the tables alone.
+//! Everything that happens is a function of the seed ([`people`], [`mail`]) and written down in
+//! advance by slot ([`diary`]). For each slot of five minutes the app writes what happened, in one
+//! transaction ([`app`]), and Verger ticks at its end ([`life`]). The [`summary`] is read from the
+//! tables alone.
 
 mod app;
 mod diary;

@@ -1,18 +1,33 @@
-//! Organizations, who is invited into them and who belongs to them: each a function of the seed and its number.
+//! Organizations, who is invited into them and who belongs to them: each a function of the seed and
+//! its number.
 
 use super::random::{Draw, Random};
 use super::world::{DAY, HOUR, MINUTE, START, World};
 
 const PLACES: [&str; 20] = [
-    "Alder", "Birch", "Cedar", "Delta", "Ember", "Fjord", "Glade", "Harbor", "Island", "Juniper", "Kestrel", "Lagoon", "Meadow", "North",
-    "Orchard", "Prairie", "Quarry", "River", "Summit", "Tundra",
+    "Alder", "Birch", "Cedar", "Delta", "Ember", "Fjord", "Glade", "Harbor", "Island", "Juniper",
+    "Kestrel", "Lagoon", "Meadow", "North", "Orchard", "Prairie", "Quarry", "River", "Summit",
+    "Tundra",
 ];
-const TRADES: [&str; 10] = ["Bakery", "Optics", "Logistics", "Press", "Robotics", "Gardens", "Cycles", "Ceramics", "Audio", "Foods"];
-const FIRST: [&str; 16] =
-    ["ada", "ben", "chi", "dana", "eli", "fay", "gus", "hana", "ivo", "june", "kai", "lena", "milo", "nora", "omar", "pia"];
+const TRADES: [&str; 10] = [
+    "Bakery",
+    "Optics",
+    "Logistics",
+    "Press",
+    "Robotics",
+    "Gardens",
+    "Cycles",
+    "Ceramics",
+    "Audio",
+    "Foods",
+];
+const FIRST: [&str; 16] = [
+    "ada", "ben", "chi", "dana", "eli", "fay", "gus", "hana", "ivo", "june", "kai", "lena", "milo",
+    "nora", "omar", "pia",
+];
 const LAST: [&str; 16] = [
-    "abbott", "bauer", "costa", "duarte", "evans", "fischer", "garcia", "haddad", "ito", "jensen", "kumar", "larsen", "moreau", "novak",
-    "okafor", "petrov",
+    "abbott", "bauer", "costa", "duarte", "evans", "fischer", "garcia", "haddad", "ito", "jensen",
+    "kumar", "larsen", "moreau", "novak", "okafor", "petrov",
 ];
 
 /// An organization.
@@ -24,8 +39,9 @@ pub(crate) struct Organization {
 
 pub(crate) fn organization(world: World, index: u64) -> Organization {
     let mut random = Random::of(world.seed, Draw::Organization, index);
-    let part =
-        |words: &[&'static str], place: u64| words.get(usize::try_from(place).unwrap_or(0) % words.len()).copied().unwrap_or_default();
+    let part = |words: &[&'static str], place: u64| {
+        words.get(usize::try_from(place).unwrap_or(0) % words.len()).copied().unwrap_or_default()
+    };
     Organization {
         id: organization_id(index),
         name: format!("{} {}", part(&PLACES, index % 20), part(&TRADES, index / 20)),
@@ -92,7 +108,8 @@ pub(crate) fn invitation_id(index: u64) -> String {
     format!("inv_{:05}", index + 1)
 }
 
-/// A membership; one that is renewed while the demo runs has the instant and the new expiry in `will_renew`.
+/// A membership; one that is renewed while the demo runs has the instant and the new expiry in
+/// `will_renew`.
 pub(crate) struct Membership {
     pub(crate) id: String,
     pub(crate) organization_id: String,
@@ -115,7 +132,9 @@ pub(crate) fn membership(world: World, index: u64) -> Membership {
     let mut will_renew = None;
     let (state, expires_at) = match fate {
         0..48 => (standing, None),
-        48..55 => ("invited", random.chance(50).then(|| START + random.between(-5 * DAY, 20 * DAY))),
+        48..55 => {
+            ("invited", random.chance(50).then(|| START + random.between(-5 * DAY, 20 * DAY)))
+        }
         55..60 => ("expired", Some(START - random.between(DAY, 90 * DAY))),
         // Ran out, and nobody took note: what the first sweep finds.
         60..68 => (standing, Some(START - random.between(MINUTE, 60 * DAY))),

@@ -52,24 +52,34 @@ impl Summary {
         let app = &life.app;
         let audit = match life.verger.verify_audit() {
             Ok(verified) => Ok(verified.rows),
-            Err(broken @ (ChainError::Broken { .. } | ChainError::Missing { .. })) => Err(broken.to_string()),
+            Err(broken @ (ChainError::Broken { .. } | ChainError::Missing { .. })) => {
+                Err(broken.to_string())
+            }
             Err(error) => return Err(error.into()),
         };
         let mut last = Vec::new();
         for event in life.verger.audit_log(&AuditFilter::default(), LAST_EVENTS)?.iter().rev() {
             let organization = match &event.organization_id {
-                Some(id) => {
-                    app.query_row("SELECT name FROM organizations WHERE id = ?1", [id], |row| row.get::<_, String>(0)).optional()?
-                }
+                Some(id) => app
+                    .query_row("SELECT name FROM organizations WHERE id = ?1", [id], |row| {
+                        row.get::<_, String>(0)
+                    })
+                    .optional()?,
                 None => None,
             };
-            last.push((Timestamp::from_millis(event.occurred_at), words::sentence(event, organization.as_deref())));
+            last.push((
+                Timestamp::from_millis(event.occurred_at),
+                words::sentence(event, organization.as_deref()),
+            ));
         }
         Ok(Self {
             world: life.world,
             now: life.now(),
             slots: u64::try_from(life.slot).unwrap_or(0),
-            sweeps: SWEEPS.into_iter().map(|(schedule, worker)| sweep(life, schedule, worker, tallies)).collect::<Result<_>>()?,
+            sweeps: SWEEPS
+                .into_iter()
+                .map(|(schedule, worker)| sweep(life, schedule, worker, tallies))
+                .collect::<Result<_>>()?,
             groups: groups(app, life.now())?,
             audit,
             last,
@@ -100,7 +110,10 @@ impl Summary {
             })
         });
         let groups = self.groups.iter().map(|group| {
-            let parts = group.parts.iter().map(|(name, number)| (name.replace([' ', '-'], "_"), json!(number)));
+            let parts = group
+                .parts
+                .iter()
+                .map(|(name, number)| (name.replace([' ', '-'], "_"), json!(number)));
             (group.name.replace(' ', "_"), Json::Object(parts.collect()))
         });
         json!({
@@ -116,11 +129,26 @@ impl Summary {
         })
     }
 
-    pub(crate) fn in_words(&self, file: &Path, days: u32, lived_before: bool, took: Duration) -> String {
+    pub(crate) fn in_words(
+        &self,
+        file: &Path,
+        days: u32,
+        lived_before: bool,
+        took: Duration,
+    ) -> String {
         let lived = match lived_before {
-            true => format!("{} has lived through its {} days already; this is what it holds.", file.display(), self.days()),
+            true => format!(
+                "{} has lived through its {} days already; this is what it holds.",
+                file.display(),
+                self.days()
+            ),
             false => {
-                format!("Lived through {} days, {} slots of five minutes, in {:.1} s.", self.days(), count(self.slots), took.as_secs_f64())
+                format!(
+                    "Lived through {} days, {} slots of five minutes, in {:.1} s.",
+                    self.days(),
+                    count(self.slots),
+                    took.as_secs_f64()
+                )
             }
         };
         let audit = match &self.audit {
@@ -137,7 +165,11 @@ impl Summary {
         text.push_str("The data now\n");
         for group in &self.groups {
             let total: u64 = group.parts.iter().map(|(_, number)| number).sum();
-            let parts: Vec<String> = group.parts.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
+            let parts: Vec<String> = group
+                .parts
+                .iter()
+                .map(|(name, number)| format!("{} {name}", count(*number)))
+                .collect();
             text.push_str(&wrapped(&format!("{} {}:", count(total), group.name), &parts));
         }
         text.push_str(&format!("\nThe audit log\n  {audit} Its last events:\n"));
@@ -164,12 +196,22 @@ impl Summary {
         }
         let mut table = Table::new(&columns);
         for sweep in &self.sweeps {
-            let time =
-                |time: Option<Duration>| time.map_or_else(|| "-".to_string(), |time| format!("{:.2} ms", time.as_secs_f64() * 1_000.0));
+            let time = |time: Option<Duration>| {
+                time.map_or_else(
+                    || "-".to_string(),
+                    |time| format!("{:.2} ms", time.as_secs_f64() * 1_000.0),
+                )
+            };
             let numbers = [sweep.runs, sweep.rows_changed, sweep.audited, sweep.errors].map(count);
-            let times = [time(sweep.times.map(|(median, _)| median)), time(sweep.times.map(|(_, p99)| p99))];
+            let times = [
+                time(sweep.times.map(|(median, _)| median)),
+                time(sweep.times.map(|(_, p99)| p99)),
+            ];
             table.row(
-                [sweep.worker.to_string(), sweep.schedule.clone()].into_iter().chain(numbers).chain(times.into_iter().filter(|_| timed)),
+                [sweep.worker.to_string(), sweep.schedule.clone()]
+                    .into_iter()
+                    .chain(numbers)
+                    .chain(times.into_iter().filter(|_| timed)),
             );
         }
         table
@@ -179,7 +221,10 @@ impl Summary {
         // As it was called: whoever uses cargo has no `verger` on the path.
         let verger = std::env::args().next().unwrap_or_else(|| "verger".to_string());
         let db = format!("--db {}", file.display());
-        let mut text = format!("\nAll of it is in {}, for any SQLite tool. To look further:\n", file.display());
+        let mut text = format!(
+            "\nAll of it is in {}, for any SQLite tool. To look further:\n",
+            file.display()
+        );
         for command in [
             format!("jobs list {db}"),
             format!("schedule fires invitations {db}"),
@@ -203,24 +248,35 @@ impl Summary {
 fn sweep(life: &Life, schedule: &str, worker: &'static str, tallies: &Tallies) -> Result<Sweep> {
     let app = &life.app;
     let number = |sql: &str| -> Result<u64> {
-        Ok(app.query_row(sql, [worker], |row| row.get::<_, i64>(0)).map(|number| u64::try_from(number).unwrap_or(0))?)
+        Ok(app
+            .query_row(sql, [worker], |row| row.get::<_, i64>(0))
+            .map(|number| u64::try_from(number).unwrap_or(0))?)
     };
-    // What the audit log tells: an event for a membership, a count for invitations, a count of links, each of which is an event appended
-    // and a delivery moved on.
+    // What the audit log tells: an event for a membership, a count for invitations, a count of
+    // links, each of which is an event appended and a delivery moved on.
     let changed = "SELECT coalesce(sum(CASE action WHEN 'membership.updated' THEN 1 WHEN 'organization_invitation.deleted' \
          THEN metadata ->> 'deleted' WHEN 'webhook_event.reconciled' THEN 2 * (metadata ->> 'linked') END), 0) \
          FROM verger_audit WHERE worker = ?1 AND outcome = 'success'";
     let stored = life.verger.schedules()?.into_iter().find(|row| row.name == schedule);
-    let words = stored.and_then(|row| row.expression.parse::<Expression>().ok()).map(|expression| expression.describe());
+    let words = stored
+        .and_then(|row| row.expression.parse::<Expression>().ok())
+        .map(|expression| expression.describe());
     Ok(Sweep {
         worker,
         schedule: words.unwrap_or_default(),
-        runs: number("SELECT count(f.job) FROM verger_fires f JOIN verger_schedules s ON s.name = f.schedule WHERE s.worker = ?1")?,
+        runs: number(
+            "SELECT count(f.job) FROM verger_fires f JOIN verger_schedules s ON s.name = f.schedule WHERE s.worker = ?1",
+        )?,
         rows_changed: number(changed)?,
         audited: number("SELECT count(*) FROM verger_audit WHERE worker = ?1")?,
-        errors: number("SELECT count(*) FROM verger_audit WHERE worker = ?1 AND outcome = 'error'")?
-            + number("SELECT coalesce(sum(json_array_length(errors)), 0) FROM verger_jobs WHERE worker = ?1")?,
-        discarded: number("SELECT count(*) FROM verger_jobs WHERE worker = ?1 AND state = 'discarded'")?,
+        errors: number(
+            "SELECT count(*) FROM verger_audit WHERE worker = ?1 AND outcome = 'error'",
+        )? + number(
+            "SELECT coalesce(sum(json_array_length(errors)), 0) FROM verger_jobs WHERE worker = ?1",
+        )?,
+        discarded: number(
+            "SELECT count(*) FROM verger_jobs WHERE worker = ?1 AND state = 'discarded'",
+        )?,
         times: tallies.get(worker).and_then(|times| quantiles(times.clone())),
     })
 }
@@ -228,7 +284,9 @@ fn sweep(life: &Life, schedule: &str, worker: &'static str, tallies: &Tallies) -
 /// The median and the 99th percentile.
 fn quantiles(mut times: Vec<Duration>) -> Option<(Duration, Duration)> {
     times.sort_unstable();
-    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+    let at = |percent: usize| {
+        times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied()
+    };
     at(50).zip(at(99))
 }
 
@@ -236,12 +294,18 @@ fn groups(app: &Connection, now: Timestamp) -> Result<Vec<Group>> {
     let group = |name, sql: &str| -> Result<Group> {
         let mut statement = app.prepare(sql)?;
         let now = (statement.parameter_count() == 1).then_some(now.as_millis());
-        let rows = statement.query_map(verger::rusqlite::params_from_iter(now), |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
-        let parts = rows.map(|row| row.map(|(part, number)| (part, u64::try_from(number).unwrap_or(0))));
+        let rows = statement.query_map(verger::rusqlite::params_from_iter(now), |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?))
+        })?;
+        let parts =
+            rows.map(|row| row.map(|(part, number)| (part, u64::try_from(number).unwrap_or(0))));
         Ok(Group { name, parts: parts.collect::<Result<_, _>>()? })
     };
     Ok(vec![
-        group("memberships", "SELECT state, count(*) FROM memberships GROUP BY state ORDER BY count(*) DESC, state")?,
+        group(
+            "memberships",
+            "SELECT state, count(*) FROM memberships GROUP BY state ORDER BY count(*) DESC, state",
+        )?,
         group(
             "invitations",
             "SELECT CASE WHEN accepted_at IS NOT NULL THEN 'accepted' WHEN expires_at >= ?1 THEN 'open' ELSE 'expired and kept for now' END AS part, \
@@ -257,7 +321,10 @@ fn groups(app: &Connection, now: Timestamp) -> Result<Vec<Group>> {
                 7 * DAY
             ),
         )?,
-        group("deliveries", "SELECT status, count(*) FROM deliveries GROUP BY status ORDER BY count(*) DESC, status")?,
+        group(
+            "deliveries",
+            "SELECT status, count(*) FROM deliveries GROUP BY status ORDER BY count(*) DESC, status",
+        )?,
     ])
 }
 

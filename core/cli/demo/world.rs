@@ -84,6 +84,9 @@ mod tests {
     #[test]
     fn a_week_of_the_whole_world_has_the_events_it_promises() {
         let whole = World { seed: 1, scale: 1 };
-        assert_eq!((whole.events(7), whole.organizations(), whole.invitations(), whole.memberships()), (50_000, 200, 20_000, 20_000));
+        assert_eq!(
+            (whole.events(7), whole.organizations(), whole.invitations(), whole.memberships()),
+            (50_000, 200, 20_000, 20_000)
+        );
     }
 }

@@ -77,7 +77,11 @@ pub(super) struct CapabilityAsked {
 
 impl Asks {
     /// `withheld` is what Verger says of a worker with this grant.
-    pub(super) fn of(manifest: &Manifest, granted: Granted<'_>, withheld: Option<&Withheld>) -> Self {
+    pub(super) fn of(
+        manifest: &Manifest,
+        granted: Granted<'_>,
+        withheld: Option<&Withheld>,
+    ) -> Self {
         let given = granted.given().map(Given::tables).unwrap_or_default();
         let as_declared = matches!(granted, Granted::AsDeclared);
         let mut unasked: BTreeSet<(String, Verb)> = given.keys().cloned().collect();
@@ -90,8 +94,12 @@ impl Asks {
             for verb in &ask.verbs {
                 let key = (table.to_lowercase(), *verb);
                 unasked.remove(&key);
-                let missing = withheld
-                    .is_some_and(|withheld| withheld.tables.iter().any(|(missing, verbs)| *missing == key.0 && verbs.contains(verb)));
+                let missing = withheld.is_some_and(|withheld| {
+                    withheld
+                        .tables
+                        .iter()
+                        .any(|(missing, verbs)| *missing == key.0 && verbs.contains(verb))
+                });
                 tables.push(TableAsked {
                     table: table.clone(),
                     arg: arg.clone(),
@@ -101,13 +109,21 @@ impl Asks {
                 });
             }
         }
-        let missing = |name: &String| withheld.is_some_and(|withheld| withheld.capabilities.contains(name));
+        let missing =
+            |name: &String| withheld.is_some_and(|withheld| withheld.capabilities.contains(name));
         let capabilities = manifest.capabilities.iter();
-        let capabilities =
-            capabilities.map(|name| CapabilityAsked { name: name.clone(), granted: as_declared || !missing(name) }).collect();
+        let capabilities = capabilities
+            .map(|name| CapabilityAsked {
+                name: name.clone(),
+                granted: as_declared || !missing(name),
+            })
+            .collect();
         let unasked = unasked.into_iter().map(|(table, verb)| format!("{verb} on {table}"));
         let functions = granted.given().map(Given::capabilities).unwrap_or_default();
-        let functions = functions.iter().filter(|name| !manifest.capabilities.contains(name)).map(|name| format!("the function {name}"));
+        let functions = functions
+            .iter()
+            .filter(|name| !manifest.capabilities.contains(name))
+            .map(|name| format!("the function {name}"));
         Self { tables, capabilities, unasked: unasked.chain(functions).collect() }
     }
 
@@ -116,21 +132,28 @@ impl Asks {
     }
 
     pub(super) fn are_all_granted(&self) -> bool {
-        self.tables.iter().all(|asked| asked.granted) && self.capabilities.iter().all(|asked| asked.granted)
+        self.tables.iter().all(|asked| asked.granted)
+            && self.capabilities.iter().all(|asked| asked.granted)
     }
 
     /// One line for each, with what it is granted.
     pub(super) fn to_text(&self) -> String {
-        let mut table = Table::new(&[("ON", Side::Left), ("ASKS TO", Side::Left), ("AND IS", Side::Left)]);
+        let mut table =
+            Table::new(&[("ON", Side::Left), ("ASKS TO", Side::Left), ("AND IS", Side::Left)]);
         let word = |granted: bool| if granted { "granted" } else { "NOT GRANTED" }.to_string();
         for asked in &self.tables {
             let on = match &asked.arg {
                 None => format!("table {}", asked.table),
-                Some(arg) => format!("table {}, or what the arg `{}` names", asked.table, shown(arg)),
+                Some(arg) => {
+                    format!("table {}, or what the arg `{}` names", asked.table, shown(arg))
+                }
             };
             let is = match &asked.columns {
                 Some(columns) if asked.granted => {
-                    format!("granted on the columns {} alone", columns.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
+                    format!(
+                        "granted on the columns {} alone",
+                        columns.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+                    )
                 }
                 _ => word(asked.granted),
             };
@@ -138,7 +161,11 @@ impl Asks {
         }
         for asked in &self.capabilities {
             let whose = if is_the_engines(&asked.name) { "Verger" } else { "the app" };
-            table.row([format!("function {} of {whose}", shown(&asked.name)), "call".to_string(), word(asked.granted)]);
+            table.row([
+                format!("function {} of {whose}", shown(&asked.name)),
+                "call".to_string(),
+                word(asked.granted),
+            ]);
         }
         table.to_text()
     }
@@ -165,7 +192,10 @@ mod tests {
 
     #[test]
     fn what_is_granted_and_not_asked_for_is_told() {
-        let grants = grants::parse(r#"{"w": {"read": ["orders:id"], "delete": ["orders"], "capabilities": ["printer"]}}"#).unwrap();
+        let grants = grants::parse(
+            r#"{"w": {"read": ["orders:id"], "delete": ["orders"], "capabilities": ["printer"]}}"#,
+        )
+        .unwrap();
         let asks = Asks::of(&manifest(), Granted::Given(grants.get("w").unwrap()), None);
         assert_eq!(asks.unasked, ["delete on orders", "the function printer"]);
         assert_eq!(asks.tables[0].columns, Some(BTreeSet::from(["id".to_string()])));

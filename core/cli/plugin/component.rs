@@ -52,21 +52,27 @@ pub(super) struct Import {
 }
 
 impl Component {
-    /// Reads a file that [`load`] found to be a component, to hold it against what came of loading it.
+    /// Reads a file that [`load`] found to be a component, to hold it against what came of loading
+    /// it.
     ///
     /// # Errors
     /// When it cannot be read, or is another than the one that was loaded.
     pub(super) fn read(file: &Path, loaded: &Result<Loaded, PluginError>) -> Result<Self> {
-        let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let (mut imports, exports) = surface(&bytes).with_context(|| format!("cannot read the imports of {}", file.display()))?;
-        let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let bytes =
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let (mut imports, exports) = surface(&bytes)
+            .with_context(|| format!("cannot read the imports of {}", file.display()))?;
+        let sha256: String =
+            Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         match loaded {
             Ok(Loaded { verger, manifest }) => {
                 let same = verger.digest(&manifest.name)?.as_ref() == Some(&sha256);
                 ensure!(same, "{} changed while it was looked at: look again", file.display());
             }
             Err(PluginError::UnknownImport { import: unknown, .. }) => {
-                imports.iter_mut().for_each(|import| import.refused = import.means.is_none() || import.name == *unknown);
+                imports.iter_mut().for_each(|import| {
+                    import.refused = import.means.is_none() || import.name == *unknown
+                });
             }
             Err(_) => {}
         }
@@ -75,12 +81,17 @@ impl Component {
 
     /// What Verger refuses it for.
     pub(super) fn refused(&self) -> Vec<&str> {
-        self.imports.iter().filter(|import| import.refused).map(|import| import.name.as_str()).collect()
+        self.imports
+            .iter()
+            .filter(|import| import.refused)
+            .map(|import| import.name.as_str())
+            .collect()
     }
 }
 
 impl Import {
-    /// The bare name of an interface of `verger:worker` in the version this Verger has, the whole name otherwise.
+    /// The bare name of an interface of `verger:worker` in the version this Verger has, the whole
+    /// name otherwise.
     pub(super) fn short_name(&self) -> &str {
         let short = || self.name.strip_prefix("verger:worker/")?.strip_suffix("@0.1.0");
         short().unwrap_or(&self.name)
@@ -120,7 +131,9 @@ fn surface(bytes: &[u8]) -> wasmparser::Result<(Vec<Import>, Vec<String>)> {
 
 fn meaning(import: &str) -> Option<&'static str> {
     let (name, version) = import.split_once('@')?;
-    let found = |table: &[(&str, &'static str)], name: &str| table.iter().find(|(known, _)| *known == name).map(|(_, means)| *means);
+    let found = |table: &[(&str, &'static str)], name: &str| {
+        table.iter().find(|(known, _)| *known == name).map(|(_, means)| *means)
+    };
     match name.split_once('/')? {
         ("verger:worker", interface) => found(&INTERFACES, interface),
         (package, _) if version.starts_with("0.2.") => {
@@ -137,7 +150,8 @@ pub(super) struct Loaded {
     pub(super) manifest: Manifest,
 }
 
-/// Loads a component as an app would, into what the builder describes: or why Verger refuses the worker.
+/// Loads a component as an app would, into what the builder describes: or why Verger refuses the
+/// worker.
 ///
 /// # Errors
 /// For a file that cannot be read or is no component at all.
@@ -153,7 +167,10 @@ pub(super) fn load(file: &Path, builder: Builder) -> Result<Result<Loaded, Plugi
         ) => Err(refused(refusal)),
         Some(refusal) => Ok(Err(refusal.clone())),
         None => {
-            let name = verger.workers().pop().ok_or_else(|| anyhow!("{} has no worker", file.display()))?;
+            let name = verger
+                .workers()
+                .pop()
+                .ok_or_else(|| anyhow!("{} has no worker", file.display()))?;
             let manifest = verger.manifest(&name)?;
             Ok(Ok(Loaded { verger, manifest }))
         }

@@ -14,11 +14,14 @@ use crate::grants::{Given, Grants};
 use crate::options::Options;
 use crate::output::{count, print, print_json, shown, to_paste};
 
-/// Looks at a component. One that Verger refuses is told of as far as it can be, then the refusal is the error.
+/// Looks at a component. One that Verger refuses is told of as far as it can be, then the refusal
+/// is the error.
 pub(super) fn inspect(file: &Path, options: &Options) -> Result<()> {
     let grants = options.grants()?;
     // A grant for another file would be refused here, and is to be looked at.
-    let builder = grants.iter().fold(Verger::in_memory(), |builder, (worker, given)| builder.grant(worker, given.to_grant_for_any_file()));
+    let builder = grants.iter().fold(Verger::in_memory(), |builder, (worker, given)| {
+        builder.grant(worker, given.to_grant_for_any_file())
+    });
     let loaded = load(file, builder)?;
     let component = Component::read(file, &loaded)?;
     let report = Report::of(file, &component, &loaded, &grants, options);
@@ -48,13 +51,17 @@ impl<'a> Report<'a> {
         grants: &'a Grants,
         options: &Options,
     ) -> Self {
-        let (manifest, refusal) = (loaded.as_ref().ok().map(|loaded| &loaded.manifest), loaded.as_ref().err());
-        let granted = manifest.map_or(Granted::Nothing, |manifest| Granted::to(&manifest.name, grants, options));
+        let (manifest, refusal) =
+            (loaded.as_ref().ok().map(|loaded| &loaded.manifest), loaded.as_ref().err());
+        let granted = manifest
+            .map_or(Granted::Nothing, |manifest| Granted::to(&manifest.name, grants, options));
         let withheld = match (&granted, loaded) {
             (Granted::AsDeclared, _) | (_, Err(_)) => None,
             (_, Ok(loaded)) => loaded.verger.withheld().pop(),
         };
-        let asks = manifest.map(|manifest| Asks::of(manifest, granted, withheld.as_ref())).unwrap_or_default();
+        let asks = manifest
+            .map(|manifest| Asks::of(manifest, granted, withheld.as_ref()))
+            .unwrap_or_default();
         Self { file, component, refusal, manifest, granted, asks, withheld }
     }
 
@@ -82,7 +89,10 @@ impl<'a> Report<'a> {
 
     /// Whether the grant is for any file, or for this one.
     fn is_for_this_file(&self) -> bool {
-        self.granted.given().and_then(Given::sha256).is_none_or(|sha256| sha256 == self.component.sha256)
+        self.granted
+            .given()
+            .and_then(Given::sha256)
+            .is_none_or(|sha256| sha256 == self.component.sha256)
     }
 
     fn to_text(&self) -> String {
@@ -94,13 +104,20 @@ impl<'a> Report<'a> {
         if let Some(manifest) = self.manifest.filter(|manifest| !manifest.description.is_empty()) {
             text.push_str(&format!("{}\n\n", shown(&manifest.description)));
         }
-        text.push_str(&format!("{}: {} bytes\nSHA-256 {sha256}\n", self.file.display(), count(*bytes as u64)));
+        text.push_str(&format!(
+            "{}: {} bytes\nSHA-256 {sha256}\n",
+            self.file.display(),
+            count(*bytes as u64)
+        ));
         text.push_str(&self.surface());
         if let Some(manifest) = self.manifest {
             text.push_str(&self.asked(manifest));
             text.push_str(&args(manifest));
             if let Some(suggested) = &manifest.schedule {
-                let told = expression(suggested).map_or_else(|error| error.to_string(), |read| format!("{} ({read})", read.describe()));
+                let told = expression(suggested).map_or_else(
+                    |error| error.to_string(),
+                    |read| format!("{} ({read})", read.describe()),
+                );
                 text.push_str(&format!("\nIt suggests to run\n  {}\n", shown(&told)));
             }
         }
@@ -122,11 +139,16 @@ impl<'a> Report<'a> {
         }
         text.push_str(match (imports.is_empty(), self.component.refused().is_empty()) {
             (true, _) => "  nothing\n",
-            (_, true) => "and nothing else: no files, no network, no environment, no clock of its own.\n",
+            (_, true) => {
+                "and nothing else: no files, no network, no environment, no clock of its own.\n"
+            }
             (_, false) => "",
         });
         let exports: Vec<String> = exports.iter().map(|export| shown(export)).collect();
-        text.push_str(&format!("\nIt exports\n  {}\n", if exports.is_empty() { "nothing".to_string() } else { exports.join(", ") }));
+        text.push_str(&format!(
+            "\nIt exports\n  {}\n",
+            if exports.is_empty() { "nothing".to_string() } else { exports.join(", ") }
+        ));
         text
     }
 
@@ -148,7 +170,10 @@ impl<'a> Report<'a> {
                     notes.push(format!("{}. It would run without.", shown(&withheld.to_string())));
                 }
                 if !self.asks.unasked.is_empty() {
-                    notes.push(format!("Granted and not asked for, so it stays closed: {}.", shown(&self.asks.unasked.join("; "))));
+                    notes.push(format!(
+                        "Granted and not asked for, so it stays closed: {}.",
+                        shown(&self.asks.unasked.join("; "))
+                    ));
                 }
                 if let (Some(granted), false) = (given.sha256(), self.is_for_this_file()) {
                     notes.push(format!(
@@ -161,8 +186,12 @@ impl<'a> Report<'a> {
             Granted::Nothing => {}
         }
         if !self.asks.are_all_granted() {
-            let all = serde_json::to_string(&Grants::all_of(manifest, &self.component.sha256)).unwrap_or_default();
-            notes.push(format!("To grant all of it, to this very file:\n  --grant {}", to_paste(&all)));
+            let all = serde_json::to_string(&Grants::all_of(manifest, &self.component.sha256))
+                .unwrap_or_default();
+            notes.push(format!(
+                "To grant all of it, to this very file:\n  --grant {}",
+                to_paste(&all)
+            ));
         }
         if !notes.is_empty() {
             text.push_str(&format!("\n{}\n", notes.join("\n")));
@@ -191,19 +220,26 @@ fn confinement(manifest: &Manifest, given: &Given) -> Option<String> {
 
 fn args(manifest: &Manifest) -> String {
     let tenant_keys: &[&str] = if manifest.tenant_aware { &TENANT_KEYS } else { &[] };
-    let mut lines: Vec<(String, String)> =
-        tenant_keys.iter().map(|key| ((*key).to_string(), "must be there, and may be null".to_string())).collect();
+    let mut lines: Vec<(String, String)> = tenant_keys
+        .iter()
+        .map(|key| ((*key).to_string(), "must be there, and may be null".to_string()))
+        .collect();
     for (name, spec) in &manifest.args {
         let need = match &spec.default {
             Some(default) => format!("default {}", shown(&default.to_string())),
             None if spec.required => "must be there".to_string(),
             None => "may be left out".to_string(),
         };
-        let means = if spec.description.is_empty() { String::new() } else { format!(". {}", shown(&spec.description)) };
+        let means = if spec.description.is_empty() {
+            String::new()
+        } else {
+            format!(". {}", shown(&spec.description))
+        };
         lines.push((shown(name), need + &means));
     }
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let lines: String = lines.iter().map(|(name, means)| format!("  {name:width$}  {means}\n")).collect();
+    let lines: String =
+        lines.iter().map(|(name, means)| format!("  {name:width$}  {means}\n")).collect();
     format!("\nIts args\n{}", if lines.is_empty() { "  none\n" } else { &lines })
 }
 
@@ -216,9 +252,17 @@ mod tests {
         let (plain, aware) = (Manifest::new("w", "1"), Manifest::new("w", "1").tenant_aware());
         let given = |json: &str| serde_json::from_str::<Given>(json).unwrap_or_default();
         assert_eq!(confinement(&plain, &given("{}")), None);
-        assert!(confinement(&aware, &given("{}")).is_some_and(|note| note.contains("reaches the rows of all")));
+        assert!(
+            confinement(&aware, &given("{}"))
+                .is_some_and(|note| note.contains("reaches the rows of all"))
+        );
         let confined = given(r#"{"tenant_column": "org", "shared": ["log"]}"#);
-        assert!(confinement(&plain, &confined).is_some_and(|note| note.contains("not tenant-aware")));
-        assert!(confinement(&aware, &confined).is_some_and(|note| note.contains("in `org`, the tables log apart")));
+        assert!(
+            confinement(&plain, &confined).is_some_and(|note| note.contains("not tenant-aware"))
+        );
+        assert!(
+            confinement(&aware, &confined)
+                .is_some_and(|note| note.contains("in `org`, the tables log apart"))
+        );
     }
 }

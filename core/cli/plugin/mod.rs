@@ -33,18 +33,21 @@ pub(crate) enum Command {
     },
     /// What may this .wasm do: what it imports, what it asks for, and what of that a grant gives it
     ///
-    /// For a person who decides whether to drop it in. Of the component only its description of itself is run, in the sandbox and with
-    /// access to nothing. Give --grant to see what that leaves closed, or --trust. Exit status 2 when Verger would refuse the file.
+    /// For a person who decides whether to drop it in. Of the component only its description of
+    /// itself is run, in the sandbox and with access to nothing. Give --grant to see what that
+    /// leaves closed, or --trust. Exit status 2 when Verger would refuse the file.
     Inspect {
         /// The component
         file: PathBuf,
     },
     /// Does this .wasm load and behave, and what should a person fix
     ///
-    /// Loads it as an app would and performs it twice in an empty world: a database in memory that has the tables it asks for, and no rows.
-    /// It is granted what it asks for and nothing else (or what --grant gives it), so that access it forgot to ask for shows. The columns
-    /// of tables that Verger does not know are learned from the worker's own statements; --sql says them, and can give rows too.
-    /// Functions of the app answer null. Exit status 0 when nothing must be fixed, 1 otherwise, 2 for bad input.
+    /// Loads it as an app would and performs it twice in an empty world: a database in memory that
+    /// has the tables it asks for, and no rows. It is granted what it asks for and nothing else (or
+    /// what --grant gives it), so that access it forgot to ask for shows. The columns of tables
+    /// that Verger does not know are learned from the worker's own statements; --sql says them, and
+    /// can give rows too. Functions of the app answer null. Exit status 0 when nothing must be
+    /// fixed, 1 otherwise, 2 for bad input.
     Check(Check),
 }
 

@@ -1,8 +1,10 @@
 //! When a rule's local times come to pass in a zone whose clocks are put forward and back.
 //!
-//! Two readings, as cron(8) has them. A rule for a particular time fires the moment the local clock first reaches or passes that time: in a
-//! gap that is the first instant after it, in a fold the first pass. A wildcard rule fires whenever the local clock shows a matching time:
-//! in a fold both passes, in a gap nothing. Instants and local times are whole seconds since 1970, the latter of a clock without changes.
+//! Two readings, as cron(8) has them. A rule for a particular time fires the moment the local clock
+//! first reaches or passes that time: in a gap that is the first instant after it, in a fold the
+//! first pass. A wildcard rule fires whenever the local clock shows a matching time: in a fold both
+//! passes, in a gap nothing. Instants and local times are whole seconds since 1970, the latter of a
+//! clock without changes.
 
 use chrono::{DateTime, MappedLocalTime, Offset, TimeZone};
 use chrono_tz::Tz;
@@ -25,7 +27,9 @@ pub(super) enum Local {
 
 /// The offset from UTC in force, in seconds.
 pub(super) fn offset(zone: Tz, instant: i64) -> i64 {
-    DateTime::from_timestamp(instant, 0).map_or(0, |utc| zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc().into())
+    DateTime::from_timestamp(instant, 0).map_or(0, |utc| {
+        zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc().into()
+    })
 }
 
 /// When `local` happens.
@@ -34,9 +38,13 @@ pub(super) fn resolve(zone: Tz, local: i64) -> Local {
     let at = |offset: &<Tz as TimeZone>::Offset| local - i64::from(offset.fix().local_minus_utc());
     match zone.offset_from_local_datetime(&naive.naive_utc()) {
         MappedLocalTime::Single(offset) => Local::Once(at(&offset)),
-        MappedLocalTime::Ambiguous(a, b) => Local::Twice { first: at(&a).min(at(&b)), second: at(&a).max(at(&b)) },
+        MappedLocalTime::Ambiguous(a, b) => {
+            Local::Twice { first: at(&a).min(at(&b)), second: at(&a).max(at(&b)) }
+        }
         // No instant shows this time, so the clock passes it once, jumping.
-        MappedLocalTime::None => Local::Gap { end: first_where(local - DAY, local + DAY, |t| t + offset(zone, t) >= local) },
+        MappedLocalTime::None => Local::Gap {
+            end: first_where(local - DAY, local + DAY, |t| t + offset(zone, t) >= local),
+        },
     }
 }
 
@@ -45,12 +53,15 @@ pub(super) fn next_slot(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
     if rule.is_wildcard() { next_shown(rule, zone, after) } else { next_reached(rule, zone, after) }
 }
 
-/// The next instant at which the local clock reaches or passes a matching time it has not reached before.
+/// The next instant at which the local clock reaches or passes a matching time it has not reached
+/// before.
 fn next_reached(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
     let local = after + offset(zone, after);
     let mut reached = match resolve(zone, local) {
         // In the second pass of a fold the first one has reached all of it already.
-        Local::Twice { first, second } if second == after => back(zone, first, second) + offset(zone, first) - 1,
+        Local::Twice { first, second } if second == after => {
+            back(zone, first, second) + offset(zone, first) - 1
+        }
         _ => local,
     };
     loop {
@@ -69,12 +80,14 @@ fn next_reached(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
 fn next_shown(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
     let local = after + offset(zone, after);
     let ahead = shown_ahead(rule, zone, after, local);
-    // Still ahead in the first pass through a fold: the second pass shows earlier local times again.
+    // Still ahead in the first pass through a fold: the second pass shows earlier local times
+    // again.
     if let Local::Twice { first, second } = resolve(zone, local)
         && first == after
     {
         let back = back(zone, first, second);
-        let again = rule.next_local(back + offset(zone, back) - 1).map(|local| resolve(zone, local));
+        let again =
+            rule.next_local(back + offset(zone, back) - 1).map(|local| resolve(zone, local));
         if let Some(Local::Twice { second, .. }) = again {
             return Some(ahead.map_or(second, |ahead| ahead.min(second)));
         }
@@ -113,7 +126,8 @@ fn back(zone: Tz, first: i64, second: i64) -> i64 {
     first_where(first, second, |t| offset(zone, t) == later)
 }
 
-/// The first second after `low`, up to `high`, at which `holds` does; it must hold at `high`, and from the first on.
+/// The first second after `low`, up to `high`, at which `holds` does; it must hold at `high`, and
+/// from the first on.
 fn first_where(mut low: i64, mut high: i64, holds: impl Fn(i64) -> bool) -> i64 {
     while high - low > 1 {
         let middle = low + (high - low) / 2;

@@ -1,7 +1,8 @@
 //! How many slots lie between two instants: exact, and without visiting them one by one.
 //!
-//! A rule for every second has 31 million slots a year. Where the clock of the zone runs evenly, every matching day, hour and minute
-//! has as many slots as any other, so they are counted by the day, and by the hour and minute at the edges and around clock changes.
+//! A rule for every second has 31 million slots a year. Where the clock of the zone runs evenly,
+//! every matching day, hour and minute has as many slots as any other, so they are counted by the
+//! day, and by the hour and minute at the edges and around clock changes.
 
 use chrono_tz::Tz;
 
@@ -10,12 +11,19 @@ use super::rule::Rule;
 use super::{Expression, Kind};
 use crate::time::Timestamp;
 
-/// After a change of the clock by so much at most, a rule for particular times may have reached some of them already.
+/// After a change of the clock by so much at most, a rule for particular times may have reached
+/// some of them already.
 const FOLD_MAX: i64 = 6 * 3_600;
 
 impl Expression {
     /// The number of slots after `after`, up to and with `until`.
-    pub(crate) fn count_between(&self, after: Timestamp, until: Timestamp, zone: Tz, anchor: Timestamp) -> u64 {
+    pub(crate) fn count_between(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        zone: Tz,
+        anchor: Timestamp,
+    ) -> u64 {
         match &self.kind {
             Kind::Cron(rule) => {
                 let seconds = |at: Timestamp| at.as_millis().div_euclid(1_000).max(-86_400);
@@ -49,7 +57,8 @@ fn count(rule: &Rule, zone: Tz, mut after: i64, until: i64) -> u64 {
     count
 }
 
-/// The end of the local day, hour or minute that `slot` is in, when all of it lies after `after` and the clock runs evenly through it.
+/// The end of the local day, hour or minute that `slot` is in, when all of it lies after `after`
+/// and the clock runs evenly through it.
 fn even_block(rule: &Rule, zone: Tz, slot: i64, length: i64, after: i64) -> Option<i64> {
     let even = offset(zone, slot);
     let start = slot - (slot + even).rem_euclid(length);
@@ -65,9 +74,17 @@ mod tests {
     use super::*;
     use crate::schedule::parse_zone;
 
-    fn one_by_one(expression: &Expression, mut after: Timestamp, until: Timestamp, zone: Tz, anchor: Timestamp) -> u64 {
+    fn one_by_one(
+        expression: &Expression,
+        mut after: Timestamp,
+        until: Timestamp,
+        zone: Tz,
+        anchor: Timestamp,
+    ) -> u64 {
         let mut count = 0;
-        while let Some(next) = expression.next_after(after, zone, anchor).filter(|next| *next <= until) {
+        while let Some(next) =
+            expression.next_after(after, zone, anchor).filter(|next| *next <= until)
+        {
             count += 1;
             after = next;
         }
@@ -109,7 +126,11 @@ mod tests {
                 let after = Timestamp::from_millis(after);
                 let until = after + std::time::Duration::from_millis(length);
                 let counted = expression.count_between(after, until, zone, anchor);
-                assert_eq!(counted, one_by_one(&expression, after, until, zone, anchor), "{rule} in {zone} after {after}");
+                assert_eq!(
+                    counted,
+                    one_by_one(&expression, after, until, zone, anchor),
+                    "{rule} in {zone} after {after}"
+                );
             }
         }
     }
@@ -117,7 +138,8 @@ mod tests {
     #[test]
     fn a_year_of_seconds_is_counted_in_milliseconds() {
         let begun = std::time::Instant::now();
-        let (zone, every_second) = (parse_zone("Europe/Berlin").unwrap(), Expression::cron("* * * * * *").unwrap());
+        let (zone, every_second) =
+            (parse_zone("Europe/Berlin").unwrap(), Expression::cron("* * * * * *").unwrap());
         let after = Timestamp::from_millis(1_767_225_600_500);
         let until = after + std::time::Duration::from_secs(365 * 86_400);
         assert_eq!(every_second.count_between(after, until, zone, after), 365 * 86_400);

@@ -2,15 +2,19 @@
 
 use std::fmt;
 
-/// Why [`Expression::cron`](super::Expression::cron) or [`Expression::every`](super::Expression::every) refused what it was given.
+/// Why [`Expression::cron`](super::Expression::cron) or
+/// [`Expression::every`](super::Expression::every) refused what it was given.
 ///
-/// Every message is one sentence that says what is wrong, where, and what to write instead. Texts it quotes are escaped and cut to
-/// 40 characters, so a message can be logged or shown whatever the input was. Positions are byte offsets into the text as given.
+/// Every message is one sentence that says what is wrong, where, and what to write instead. Texts
+/// it quotes are escaped and cut to 40 characters, so a message can be logged or shown whatever the
+/// input was. Positions are byte offsets into the text as given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpressionError {
     /// Nothing but blanks.
-    #[error("the expression is empty: write five fields such as \"0 3 * * *\", six with leading seconds, or a nickname such as @daily")]
+    #[error(
+        "the expression is empty: write five fields such as \"0 3 * * *\", six with leading seconds, or a nickname such as @daily"
+    )]
     Empty,
     /// Longer than any expression that means something.
     #[error("the expression is {bytes} bytes long: at most {most} are accepted", most = super::MAX_TEXT)]
@@ -77,7 +81,9 @@ pub enum ExpressionError {
         advice: &'static str,
     },
     /// The `cron` crate refused the translation of an expression Verger accepts: a fault in Verger.
-    #[error("the expression could not be translated: {reason}; please report this as a bug in Verger")]
+    #[error(
+        "the expression could not be translated: {reason}; please report this as a bug in Verger"
+    )]
     Translation {
         /// What the `cron` crate said.
         reason: String,

@@ -2,7 +2,8 @@
 
 use super::error::{ExpressionError, FieldName, quoted};
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// The values a field matches. Sunday is 0; a 7 became one when it was read.
@@ -11,7 +12,8 @@ pub(super) struct Field {
     name: FieldName,
     /// Bit `n` is set when the field matches `n`; the largest is 59.
     bits: u64,
-    /// The text begins with `*`. cron asks this of the text, not of the values: `*/2` begins with it, `0-59` does not.
+    /// The text begins with `*`. cron asks this of the text, not of the values: `*/2` begins with
+    /// it, `0-59` does not.
     star: bool,
 }
 
@@ -26,12 +28,14 @@ impl Field {
         let mut bits = 0;
         let mut position = at;
         for item in text.split(',') {
-            bits |= parse_item(name, item).map_err(|(offset, reason, advice)| ExpressionError::Field {
-                field: name,
-                text: quoted(text),
-                at: position + offset,
-                reason,
-                advice,
+            bits |= parse_item(name, item).map_err(|(offset, reason, advice)| {
+                ExpressionError::Field {
+                    field: name,
+                    text: quoted(text),
+                    at: position + offset,
+                    reason,
+                    advice,
+                }
             })?;
             position += item.len() + 1;
         }
@@ -74,12 +78,13 @@ impl Field {
         (self.count() > 1 && self.count() == last - first + 1).then_some((first, last))
     }
 
-    /// The step, when the values are all those from the lowest allowed one on, that step apart, without a shorter stride at the end of the
-    /// hour or day.
+    /// The step, when the values are all those from the lowest allowed one on, that step apart,
+    /// without a shorter stride at the end of the hour or day.
     pub(super) fn even_step(self) -> Option<u32> {
         let (first, last) = name_range(self.name);
         let size = last - first + 1;
-        (2..=size / 2).find(|step| size % step == 0 && self.bits == span(self.name, (first, last), *step))
+        (2..=size / 2)
+            .find(|step| size % step == 0 && self.bits == span(self.name, (first, last), *step))
     }
 
     /// As the `cron` crate writes it: `*` or a list, Sunday being 1.
@@ -97,7 +102,8 @@ impl Field {
             return list(self.bits);
         }
         let (first, last) = name_range(self.name);
-        // A field that begins with `*` holds `*/n` for some n; n = last + 1 leaves the first value alone.
+        // A field that begins with `*` holds `*/n` for some n; n = last + 1 leaves the first value
+        // alone.
         for step in 1..=last + 1 {
             let covered = span(self.name, star_range(self.name, (first, last)), step);
             if covered & !self.bits == 0 {
@@ -167,30 +173,39 @@ fn list(bits: u64) -> String {
 /// Where in the item, what is wrong, what to do.
 type Fault = (usize, String, String);
 
-/// item = ( `*` | value | value `-` value ) [ `/` step ], as Debian's cron reads it: a step needs a `*` or a range in front.
+/// item = ( `*` | value | value `-` value ) [ `/` step ], as Debian's cron reads it: a step needs a
+/// `*` or a range in front.
 fn parse_item(name: FieldName, item: &str) -> Result<u64, Fault> {
     let (first, last) = name_range(name);
     let allowed = star_range(name, (first, last));
     let (head, step) = match item.split_once('/') {
-        Some((head, step)) => (head, Some(parse_step(step).map_err(|(reason, advice)| (head.len() + 1, reason, advice))?)),
+        Some((head, step)) => (
+            head,
+            Some(parse_step(step).map_err(|(reason, advice)| (head.len() + 1, reason, advice))?),
+        ),
         None => (item, None),
     };
     if head == "*" {
         return Ok(span(name, allowed, step.unwrap_or(1)));
     }
     let Some((low, high)) = head.split_once('-') else {
-        let value = parse_value(name, head, allowed).map_err(|(reason, advice)| (0, reason, advice))?;
+        let value =
+            parse_value(name, head, allowed).map_err(|(reason, advice)| (0, reason, advice))?;
         return match step {
             None => Ok(span(name, (value, value), 1)),
             Some(step) => Err((
                 0,
                 "a step needs a range or * in front of it".to_owned(),
-                format!("write \"{value}-{last}/{step}\" for every {step} from {value} on, or \"{value}\" for that value alone"),
+                format!(
+                    "write \"{value}-{last}/{step}\" for every {step} from {value} on, or \"{value}\" for that value alone"
+                ),
             )),
         };
     };
-    let low_value = parse_value(name, low, allowed).map_err(|(reason, advice)| (0, reason, advice))?;
-    let mut high_value = parse_value(name, high, allowed).map_err(|(reason, advice)| (low.len() + 1, reason, advice))?;
+    let low_value =
+        parse_value(name, low, allowed).map_err(|(reason, advice)| (0, reason, advice))?;
+    let mut high_value = parse_value(name, high, allowed)
+        .map_err(|(reason, advice)| (low.len() + 1, reason, advice))?;
     if name == FieldName::DayOfWeek && high.eq_ignore_ascii_case("sun") && low_value > 0 {
         high_value = 7; // "sat-sun" can only mean the weekend
     }
@@ -203,18 +218,27 @@ fn parse_item(name: FieldName, item: &str) -> Result<u64, Fault> {
             } else if name == FieldName::DayOfWeek && low_value == 7 {
                 format!("write \"0-{high_value}\", 0 is Sunday as well")
             } else {
-                format!("write \"{low_value}-{last},{first}-{high_value}\" to go past the end, or \"{high_value}-{low_value}\"")
+                format!(
+                    "write \"{low_value}-{last},{first}-{high_value}\" to go past the end, or \"{high_value}-{low_value}\""
+                )
             },
         ));
     }
     Ok(span(name, (low_value, high_value), step.unwrap_or(1)))
 }
 
-/// A number or a name. Names are the first three letters; Debian's crontab(5) keeps them out of ranges and lists, but its cron takes them.
-fn parse_value(name: FieldName, text: &str, (first, last): (u32, u32)) -> Result<u32, (String, String)> {
+/// A number or a name. Names are the first three letters; Debian's crontab(5) keeps them out of
+/// ranges and lists, but its cron takes them.
+fn parse_value(
+    name: FieldName,
+    text: &str,
+    (first, last): (u32, u32),
+) -> Result<u32, (String, String)> {
     let range = || match names(name) {
         [] => format!("write a number from {first} to {last}, or *"),
-        [jan, .., dec] => format!("write a number from {first} to {last}, a name from {jan} to {dec}, or *"),
+        [jan, .., dec] => {
+            format!("write a number from {first} to {last}, a name from {jan} to {dec}, or *")
+        }
         [_] => String::new(),
     };
     if text.is_empty() {
@@ -227,13 +251,19 @@ fn parse_value(name: FieldName, text: &str, (first, last): (u32, u32)) -> Result
         };
     }
     if let Some(index) = names(name).iter().position(|known| text.eq_ignore_ascii_case(known)) {
-        return u32::try_from(index).map(|index| index + first).map_err(|_| (String::new(), range()));
+        return u32::try_from(index)
+            .map(|index| index + first)
+            .map_err(|_| (String::new(), range()));
     }
-    let advice = match names(name).iter().find(|known| text.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(known))) {
+    let advice = match names(name)
+        .iter()
+        .find(|known| text.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(known)))
+    {
         Some(known) => format!("names are their first three letters: write \"{known}\""),
         None => range(),
     };
-    let reason = if text.chars().all(|c| matches!(c, '?' | '#' | 'L' | 'W' | 'l' | 'w' | '0'..='9')) {
+    let reason = if text.chars().all(|c| matches!(c, '?' | '#' | 'L' | 'W' | 'l' | 'w' | '0'..='9'))
+    {
         format!("\"{}\" is not crontab(5), which has no ?, L, W or #", quoted(text))
     } else if names(name).is_empty() {
         format!("\"{}\" is not a number", quoted(text))

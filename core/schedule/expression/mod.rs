@@ -1,7 +1,9 @@
-//! When a schedule fires: crontab(5) expressions, fixed intervals, and what clock changes do to them. No clock is read in here.
+//! When a schedule fires: crontab(5) expressions, fixed intervals, and what clock changes do to
+//! them. No clock is read in here.
 //!
-//! Text → [`rule`] of six [`field`]s → local times (by the `cron` crate) → instants in a zone ([`clock`]). [`interval`] needs no zone.
-//! [`words`] and [`preview`] explain an expression to people.
+//! Text → [`rule`] of six [`field`]s → local times (by the `cron` crate) → instants in a zone
+//! ([`clock`]). [`interval`] needs no zone. [`words`] and [`preview`] explain an expression to
+//! people.
 
 mod clock;
 mod count;
@@ -45,34 +47,41 @@ const MAX_TEXT: usize = 1_000;
 /// | month | 1-12, or jan to dec |
 /// | day of week | 0-7, 0 and 7 being Sunday, or sun to sat |
 ///
-/// A field is a list (`1,15`) of `*`, numbers, ranges (`1-5`, inclusive) and steps after `*` or a range (`*/5`, `0-23/2`). A step past the
-/// end of the range leaves its first value. Case does not matter. Nicknames: `@yearly` = `@annually` = `0 0 1 1 *`, `@monthly` = `0 0 1 * *`,
-/// `@weekly` = `0 0 * * 0`, `@daily` = `@midnight` = `0 0 * * *`, `@hourly` = `0 * * * *`, and `@reboot`.
+/// A field is a list (`1,15`) of `*`, numbers, ranges (`1-5`, inclusive) and steps after `*` or a
+/// range (`*/5`, `0-23/2`). A step past the end of the range leaves its first value. Case does not
+/// matter. Nicknames: `@yearly` = `@annually` = `0 0 1 1 *`, `@monthly` = `0 0 1 * *`, `@weekly` =
+/// `0 0 * * 0`, `@daily` = `@midnight` = `0 0 * * *`, `@hourly` = `0 * * * *`, and `@reboot`.
 ///
-/// **Days.** When neither day field begins with `*`, a day matches if *either* does: `0 0 13 * 5` is every 13th and every Friday. When one
-/// of them begins with `*`, *both* must match: `0 0 * * 5` is Fridays, and `0 0 */2 * 5` the Fridays with an odd date.
+/// **Days.** When neither day field begins with `*`, a day matches if *either* does: `0 0 13 * 5`
+/// is every 13th and every Friday. When one of them begins with `*`, *both* must match: `0 0 * * 5`
+/// is Fridays, and `0 0 */2 * 5` the Fridays with an odd date.
 ///
-/// Where crontab(5) and Debian's cron leave a choice: names are taken in ranges and lists too (the cron does, its manual says no), and
-/// `sat-sun` is the weekend. Refused, where the cron silently never fires or guesses: ranges that run backwards (`5-1`, `7-2`), a step
-/// without a range (`5/15`), days no month named has (`0 0 30 2 *`). There is no `?`, `L`, `W`, `#` and no year.
+/// Where crontab(5) and Debian's cron leave a choice: names are taken in ranges and lists too (the
+/// cron does, its manual says no), and `sat-sun` is the weekend. Refused, where the cron silently
+/// never fires or guesses: ranges that run backwards (`5-1`, `7-2`), a step without a range
+/// (`5/15`), days no month named has (`0 0 30 2 *`). There is no `?`, `L`, `W`, `#` and no year.
 ///
 /// # Clock changes
 ///
-/// As in cron(8). A rule for particular times fires once for each of them: a time that is skipped when the clocks go forward fires at the
-/// first instant after the gap (several such times are one slot), a time that comes twice when they go back fires the first time. A rule
-/// whose hour or minute field (or seconds, if it has them) begins with `*` follows elapsed time: it fires in both passes, and in a gap there is
-/// nothing to fire. One difference: cron(8) takes changes of more than three hours for corrections of a wrong clock; a zone's own changes
-/// are known to be none, so Verger follows the same rules for all of them, a whole skipped day (Samoa, 2011) included.
+/// As in cron(8). A rule for particular times fires once for each of them: a time that is skipped
+/// when the clocks go forward fires at the first instant after the gap (several such times are one
+/// slot), a time that comes twice when they go back fires the first time. A rule whose hour or
+/// minute field (or seconds, if it has them) begins with `*` follows elapsed time: it fires in both
+/// passes, and in a gap there is nothing to fire. One difference: cron(8) takes changes of more
+/// than three hours for corrections of a wrong clock; a zone's own changes are known to be none, so
+/// Verger follows the same rules for all of them, a whole skipped day (Samoa, 2011) included.
 ///
 /// # Bounds
 ///
-/// Crontab slots lie in the years 1970 to 2100 of the zone's clock. Intervals are from 1 second to 100 years. Text is at most 1,000 bytes.
+/// Crontab slots lie in the years 1970 to 2100 of the zone's clock. Intervals are from 1 second to
+/// 100 years. Text is at most 1,000 bytes.
 ///
 /// # Text
 ///
-/// `Display` writes a canonical text that [`Expression::cron`] (or `FromStr`, which is the same) reads back to an equal expression. Two
-/// crontab expressions are equal when their fields match the same values and begin with `*` in the same places: `@daily` and
-/// `00 0 */1 jan-dec *` are not, the month begins with `*` in one of them only.
+/// `Display` writes a canonical text that [`Expression::cron`] (or `FromStr`, which is the same)
+/// reads back to an equal expression. Two crontab expressions are equal when their fields match the
+/// same values and begin with `*` in the same places: `@daily` and `00 0 */1 jan-dec *` are not,
+/// the month begins with `*` in one of them only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression {
     kind: Kind,
@@ -86,8 +95,9 @@ enum Kind {
 }
 
 impl Expression {
-    /// Reads a crontab expression, five fields, six with leading seconds, or a nickname; or `@every` and an interval such as `90s` or
-    /// `1h30m` (units w, d, h, m, s, ms), which is how [`Expression::every`] is written down.
+    /// Reads a crontab expression, five fields, six with leading seconds, or a nickname; or
+    /// `@every` and an interval such as `90s` or `1h30m` (units w, d, h, m, s, ms), which is how
+    /// [`Expression::every`] is written down.
     ///
     /// # Errors
     ///
@@ -119,7 +129,9 @@ impl Expression {
             "@hourly" => Self::from_rule(Rule::parse("0 * * * *")?),
             "@reboot" => Self { kind: Kind::Reboot },
             other => match other.strip_prefix("@every") {
-                Some(rest) if rest.is_empty() || rest.starts_with([' ', '\t']) => Self { kind: Kind::Every(Interval::parse(rest.trim())?) },
+                Some(rest) if rest.is_empty() || rest.starts_with([' ', '\t']) => {
+                    Self { kind: Kind::Every(Interval::parse(rest.trim())?) }
+                }
                 _ => {
                     let at = text.len() - text.trim_start().len();
                     return Err(ExpressionError::Nickname { text: error::quoted(word), at });
@@ -128,11 +140,13 @@ impl Expression {
         })
     }
 
-    /// Fires at every multiple of `interval` after an anchor: by elapsed time, without drift, whatever clocks and zones do.
+    /// Fires at every multiple of `interval` after an anchor: by elapsed time, without drift,
+    /// whatever clocks and zones do.
     ///
     /// # Errors
     ///
-    /// [`ExpressionError::Interval`] unless it is a whole number of milliseconds from 1 second to 100 years (36,525 days).
+    /// [`ExpressionError::Interval`] unless it is a whole number of milliseconds from 1 second to
+    /// 100 years (36,525 days).
     ///
     /// # Example
     ///
@@ -162,10 +176,12 @@ impl Expression {
 
     /// The first slot strictly after `after`, on the clock of `zone`. Slots strictly increase.
     ///
-    /// An interval ignores the zone: its slots are `anchor` + k × interval, k ≥ 1. Crontab expressions ignore the anchor.
+    /// An interval ignores the zone: its slots are `anchor` + k × interval, k ≥ 1. Crontab
+    /// expressions ignore the anchor.
     ///
-    /// `None` for `@reboot`, past the last slot (see [Bounds](Expression#bounds)), for a crontab expression when `after` is an instant chrono
-    /// cannot hold, and where an interval leaves what 64 bits hold. Takes microseconds, however rare the slots.
+    /// `None` for `@reboot`, past the last slot (see [Bounds](Expression#bounds)), for a crontab
+    /// expression when `after` is an instant chrono cannot hold, and where an interval leaves what
+    /// 64 bits hold. Takes microseconds, however rare the slots.
     ///
     /// # Example
     ///
@@ -183,7 +199,8 @@ impl Expression {
         match &self.kind {
             Kind::Cron(rule) => {
                 after.to_utc()?;
-                // Nothing matches before 1970 on any local clock, which begins less than a day from 0.
+                // Nothing matches before 1970 on any local clock, which begins less than a day from
+                // 0.
                 let after = after.as_millis().div_euclid(1_000).max(-86_400);
                 clock::next_slot(rule, zone, after)?.checked_mul(1_000).map(Timestamp::from_millis)
             }

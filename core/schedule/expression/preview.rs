@@ -29,39 +29,55 @@ pub struct Upcoming {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClockChange {
-    /// The rule's local time does not exist that day, the clock jumps over it; it fires at the first instant after the jump. Several times
-    /// that fall into one gap are one slot.
+    /// The rule's local time does not exist that day, the clock jumps over it; it fires at the
+    /// first instant after the jump. Several times that fall into one gap are one slot.
     Gap {
-        /// The first local time of the rule that the clock jumps over, without an offset: `2026-03-29T02:30:00`.
+        /// The first local time of the rule that the clock jumps over, without an offset:
+        /// `2026-03-29T02:30:00`.
         wanted: String,
     },
-    /// The rule follows elapsed time, and the clock jumped over at least one local time of the rule just before this slot: nothing fires
-    /// for it.
+    /// The rule follows elapsed time, and the clock jumped over at least one local time of the rule
+    /// just before this slot: nothing fires for it.
     GapPassed {
         /// The first local time of the rule that the clock jumped over, without an offset.
         skipped: String,
     },
     /// This local time comes twice; the rule fires the first time only.
     FoldOnce,
-    /// This local time comes twice and the rule follows elapsed time; this is the first of two slots.
+    /// This local time comes twice and the rule follows elapsed time; this is the first of two
+    /// slots.
     FoldFirst,
-    /// This local time comes twice and the rule follows elapsed time; this is the second of two slots.
+    /// This local time comes twice and the rule follows elapsed time; this is the second of two
+    /// slots.
     FoldSecond,
 }
 
 impl fmt::Display for ClockChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gap { wanted } => write!(f, "{wanted} does not exist, the clock is put forward over it: fires right after"),
-            Self::GapPassed { skipped } => write!(f, "{skipped} does not exist, the clock is put forward over it: nothing fires for it"),
-            Self::FoldOnce => f.write_str("comes twice, the clock is put back: fires the first time only"),
-            Self::FoldFirst => f.write_str("comes twice, the clock is put back: fires both times, this is the first"),
-            Self::FoldSecond => f.write_str("comes twice, the clock is put back: fires both times, this is the second"),
+            Self::Gap { wanted } => write!(
+                f,
+                "{wanted} does not exist, the clock is put forward over it: fires right after"
+            ),
+            Self::GapPassed { skipped } => write!(
+                f,
+                "{skipped} does not exist, the clock is put forward over it: nothing fires for it"
+            ),
+            Self::FoldOnce => {
+                f.write_str("comes twice, the clock is put back: fires the first time only")
+            }
+            Self::FoldFirst => f.write_str(
+                "comes twice, the clock is put back: fires both times, this is the first",
+            ),
+            Self::FoldSecond => f.write_str(
+                "comes twice, the clock is put back: fires both times, this is the second",
+            ),
         }
     }
 }
 
-/// The first `count` slots of `expression` after `from`, at most 10,000; fewer when it has no more (none for `@reboot`).
+/// The first `count` slots of `expression` after `from`, at most 10,000; fewer when it has no more
+/// (none for `@reboot`).
 ///
 /// An interval is counted from `from`. Its slots carry no note: clock changes do not touch it.
 ///
@@ -98,10 +114,13 @@ fn note(rule: &Rule, zone: Tz, after: i64, slot: i64) -> Option<ClockChange> {
     let shown = slot + clock::offset(zone, slot);
     if rule.is_wildcard() {
         return match clock::resolve(zone, shown) {
-            Local::Twice { first, .. } => Some(if first == slot { ClockChange::FoldFirst } else { ClockChange::FoldSecond }),
+            Local::Twice { first, .. } => {
+                Some(if first == slot { ClockChange::FoldFirst } else { ClockChange::FoldSecond })
+            }
             _ => {
                 let due = rule.next_local(after + clock::offset(zone, after))?;
-                let jumped = due < shown && matches!(clock::resolve(zone, due), Local::Gap { end } if end <= slot);
+                let jumped = due < shown
+                    && matches!(clock::resolve(zone, due), Local::Gap { end } if end <= slot);
                 jumped.then(|| ClockChange::GapPassed { skipped: naive(due) })
             }
         };
@@ -109,16 +128,26 @@ fn note(rule: &Rule, zone: Tz, after: i64, slot: i64) -> Option<ClockChange> {
     let before = slot + clock::offset(zone, slot - 1);
     if before < shown {
         // The clock jumps from `before` to `shown` at this very instant.
-        return rule.next_local(before - 1).filter(|wanted| *wanted < shown).map(|wanted| ClockChange::Gap { wanted: naive(wanted) });
+        return rule
+            .next_local(before - 1)
+            .filter(|wanted| *wanted < shown)
+            .map(|wanted| ClockChange::Gap { wanted: naive(wanted) });
     }
     matches!(clock::resolve(zone, shown), Local::Twice { .. }).then_some(ClockChange::FoldOnce)
 }
 
-/// RFC 3339 on the clock of the zone; as the timestamp itself is written where chrono cannot hold that, a quarter of a million years away.
+/// RFC 3339 on the clock of the zone; as the timestamp itself is written where chrono cannot hold
+/// that, a quarter of a million years away.
 fn in_zone(at: Timestamp, zone: Tz) -> String {
     at.to_utc()
-        .filter(|utc| utc.checked_add_days(Days::new(1)).is_some() && utc.checked_sub_days(Days::new(1)).is_some())
-        .map_or_else(|| at.to_string(), |utc| utc.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, false))
+        .filter(|utc| {
+            utc.checked_add_days(Days::new(1)).is_some()
+                && utc.checked_sub_days(Days::new(1)).is_some()
+        })
+        .map_or_else(
+            || at.to_string(),
+            |utc| utc.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, false),
+        )
 }
 
 fn seconds(instant: Timestamp) -> i64 {
@@ -126,5 +155,6 @@ fn seconds(instant: Timestamp) -> i64 {
 }
 
 fn naive(local: i64) -> String {
-    DateTime::from_timestamp(local, 0).map_or_else(String::new, |local| local.format("%Y-%m-%dT%H:%M:%S").to_string())
+    DateTime::from_timestamp(local, 0)
+        .map_or_else(String::new, |local| local.format("%Y-%m-%dT%H:%M:%S").to_string())
 }

@@ -4,9 +4,22 @@ use super::field::Field;
 use super::interval::Interval;
 use super::rule::Rule;
 
-const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
-const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const WEEKDAYS: [&str; 7] =
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// "every 5 minutes".
 pub(super) fn interval(interval: Interval) -> String {
@@ -20,7 +33,11 @@ pub(super) fn interval(interval: Interval) -> String {
 pub(super) fn rule(rule: &Rule) -> String {
     let (time, at_times) = time(rule);
     let days = days(rule);
-    let months = if rule.month.is_full() { String::new() } else { joined(rule.month, |month| name(&MONTHS, month.saturating_sub(1))) };
+    let months = if rule.month.is_full() {
+        String::new()
+    } else {
+        joined(rule.month, |month| name(&MONTHS, month.saturating_sub(1)))
+    };
     match (days.as_str(), months.as_str()) {
         ("", "") if at_times => format!("{time} every day"),
         ("", "") => time,
@@ -53,7 +70,8 @@ fn time(rule: &Rule) -> (String, bool) {
     if second.single() == Some(0) {
         return (minutes(minute, hour), false);
     }
-    let seconds = often(second, "second").unwrap_or_else(|| format!("at {}", counted("second", second)));
+    let seconds =
+        often(second, "second").unwrap_or_else(|| format!("at {}", counted("second", second)));
     let text = match (minute.is_full(), hour.is_full()) {
         (true, true) if second.is_full() || second.even_step().is_some() => seconds,
         (true, true) => format!("{seconds} of every minute"),
@@ -72,7 +90,9 @@ fn minutes(minute: Field, hour: Field) -> String {
         (Some(0), true, _) => "every hour, on the hour".to_owned(),
         (Some(0), _, Some(step)) => format!("every {step} hours, on the hour"),
         (_, true, _) => format!("at {} of every hour", counted("minute", minute)),
-        (_, _, Some(step)) => format!("at {} of every {step}{} hour", counted("minute", minute), ordinal(step)),
+        (_, _, Some(step)) => {
+            format!("at {} of every {step}{} hour", counted("minute", minute), ordinal(step))
+        }
         _ => format!("at {} {}", counted("minute", minute), hours(hour)),
     }
 }
@@ -108,10 +128,19 @@ fn days(rule: &Rule) -> String {
         (true, false) => weekdays(weekday),
         (false, true) => dates(),
         (false, false) if rule.either_day() => {
-            format!("{}, and {}{}", dates(), weekdays(weekday), if rule.month.is_full() { "" } else { "," })
+            format!(
+                "{}, and {}{}",
+                dates(),
+                weekdays(weekday),
+                if rule.month.is_full() { "" } else { "," }
+            )
         }
         (false, false) => {
-            format!("{}, if that is {}", dates(), joined(weekday, |day| name(&WEEKDAYS, day)).replace(" and ", " or "))
+            format!(
+                "{}, if that is {}",
+                dates(),
+                joined(weekday, |day| name(&WEEKDAYS, day)).replace(" and ", " or ")
+            )
         }
     }
 }
@@ -119,7 +148,9 @@ fn days(rule: &Rule) -> String {
 fn weekdays(weekday: Field) -> String {
     match (weekday.single(), weekday.run()) {
         (Some(day), _) => format!("every {}", name(&WEEKDAYS, day)),
-        (_, Some((first, last))) if last > first + 1 => format!("from {} to {}", name(&WEEKDAYS, first), name(&WEEKDAYS, last)),
+        (_, Some((first, last))) if last > first + 1 => {
+            format!("from {} to {}", name(&WEEKDAYS, first), name(&WEEKDAYS, last))
+        }
         _ => format!("every {}", joined(weekday, |day| name(&WEEKDAYS, day))),
     }
 }
@@ -161,5 +192,8 @@ fn ordinal(number: u32) -> &'static str {
 }
 
 fn name(names: &[&str], index: u32) -> String {
-    usize::try_from(index).ok().and_then(|index| names.get(index)).map_or_else(|| index.to_string(), |name| (*name).to_owned())
+    usize::try_from(index)
+        .ok()
+        .and_then(|index| names.get(index))
+        .map_or_else(|| index.to_string(), |name| (*name).to_owned())
 }

@@ -14,7 +14,8 @@ pub struct ZoneError {
     pub nearest: Vec<&'static str>,
 }
 
-/// Reads the IANA name of a time zone, `Europe/Berlin` or `UTC`. Case counts; blanks around it do not.
+/// Reads the IANA name of a time zone, `Europe/Berlin` or `UTC`. Case counts; blanks around it do
+/// not.
 ///
 /// # Errors
 ///
@@ -55,7 +56,12 @@ fn nearest(name: &str) -> Vec<&'static str> {
     found.sort_unstable();
     // A perfect match but for case or the continent leaves nothing to guess.
     let exact = found.first().is_some_and(|(distance, _)| *distance == 0);
-    found.into_iter().filter(|(distance, _)| !exact || *distance == 0).take(MOST_SHOWN).map(|(_, known)| known).collect()
+    found
+        .into_iter()
+        .filter(|(distance, _)| !exact || *distance == 0)
+        .take(MOST_SHOWN)
+        .map(|(_, known)| known)
+        .collect()
 }
 
 /// How many characters have to be put in, taken out or changed to make `b` of `a` (Levenshtein).

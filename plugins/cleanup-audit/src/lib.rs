@@ -1,12 +1,15 @@
-//! Verger's built-in worker `cleanup-audit`: deletes rows of Verger's own audit log some days after they were written.
+//! Verger's built-in worker `cleanup-audit`: deletes rows of Verger's own audit log some days after
+//! they were written.
 //!
-//! No worker's SQL reaches that log. This one asks the engine, which deletes the oldest rows in the run's transaction and keeps the hash
-//! of the last, so that what stays still verifies. What was deleted is in the log, too.
+//! No worker's SQL reaches that log. This one asks the engine, which deletes the oldest rows in the
+//! run's transaction and keeps the hash of the last, so that what stays still verifies. What was
+//! deleted is in the log, too.
 
 use serde_json::Value as Json;
 use verger_worker::prelude::*;
 
-/// The engine's function that deletes: `{"before": unix milliseconds, "limit": rows}` → `{"deleted": rows}`.
+/// The engine's function that deletes: `{"before": unix milliseconds, "limit": rows}` →
+/// `{"deleted": rows}`.
 pub const CAPABILITY: &str = "verger.prune-audit";
 
 /// The action in the audit log.
@@ -27,12 +30,21 @@ impl Worker for CleanupAudit {
     fn manifest(&self) -> Manifest {
         Manifest::new("cleanup-audit", env!("CARGO_PKG_VERSION"))
             .description("Deletes rows of the audit log, some days after they were written.")
-            .arg("retention_days", ArgSpec::default_value(Json::Null).describe("Days a row is kept: 1 or more; null: for ever."))
+            .arg(
+                "retention_days",
+                ArgSpec::default_value(Json::Null)
+                    .describe("Days a row is kept: 1 or more; null: for ever."),
+            )
             .capability(CAPABILITY)
             .schedule(Suggested::Cron("30 3 * * *".into()))
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let mut deleted = 0;
         if args.as_map().get("retention_days").is_none_or(Json::is_null) {
             return Ok(Outcome::DoneWith(json!({ "deleted": deleted })));

@@ -28,19 +28,25 @@ fn host(rows: u64) -> (MemoryHost, Rc<RefCell<Vec<Json>>>) {
 
 #[test]
 fn batches_of_ten_thousand_go_until_nothing_is_left() {
-    for (rows, batches) in [(0, vec![10_000]), (3, vec![10_000]), (10_000, vec![10_000; 2]), (25_000, vec![10_000; 3])] {
+    for (rows, batches) in
+        [(0, vec![10_000]), (3, vec![10_000]), (10_000, vec![10_000; 2]), (25_000, vec![10_000; 3])]
+    {
         let (host, asked) = host(rows);
         let outcome = host.perform(&CleanupAudit, json!({"retention_days": 30})).unwrap();
         assert_eq!(outcome, Outcome::DoneWith(json!({ "deleted": rows })));
         let asked = asked.borrow();
-        assert_eq!(asked.iter().map(|request| request["limit"].as_u64().unwrap()).collect::<Vec<_>>(), batches);
+        assert_eq!(
+            asked.iter().map(|request| request["limit"].as_u64().unwrap()).collect::<Vec<_>>(),
+            batches
+        );
         assert!(asked.iter().all(|request| request["before"] == NOW - 30 * 86_400_000));
         let told: u64 = host
             .audited()
             .iter()
             .map(|event| {
                 assert_eq!(event.action, ACTION);
-                let metadata: Json = serde_json::from_str(event.metadata.as_deref().unwrap()).unwrap();
+                let metadata: Json =
+                    serde_json::from_str(event.metadata.as_deref().unwrap()).unwrap();
                 metadata["deleted"].as_u64().unwrap()
             })
             .sum();
@@ -51,11 +57,21 @@ fn batches_of_ten_thousand_go_until_nothing_is_left() {
 #[test]
 fn null_keeps_for_ever_and_less_than_a_day_is_an_error() {
     let (host, asked) = host(5);
-    assert_eq!(host.perform(&CleanupAudit, json!({})).unwrap(), Outcome::DoneWith(json!({"deleted": 0})));
-    assert_eq!(host.perform(&CleanupAudit, json!({"retention_days": null})).unwrap(), Outcome::DoneWith(json!({"deleted": 0})));
+    assert_eq!(
+        host.perform(&CleanupAudit, json!({})).unwrap(),
+        Outcome::DoneWith(json!({"deleted": 0}))
+    );
+    assert_eq!(
+        host.perform(&CleanupAudit, json!({"retention_days": null})).unwrap(),
+        Outcome::DoneWith(json!({"deleted": 0}))
+    );
     for bad in [json!(0), json!(-1), json!(0.5), json!("30"), json!(true)] {
-        let error = host.perform(&CleanupAudit, json!({"retention_days": bad})).unwrap_err().to_string();
-        assert!(error.contains("`retention_days`") && error.contains("a whole number from 1"), "{error}");
+        let error =
+            host.perform(&CleanupAudit, json!({"retention_days": bad})).unwrap_err().to_string();
+        assert!(
+            error.contains("`retention_days`") && error.contains("a whole number from 1"),
+            "{error}"
+        );
     }
     assert!(asked.borrow().is_empty());
 }

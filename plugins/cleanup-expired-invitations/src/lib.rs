@@ -1,7 +1,9 @@
-//! Verger's built-in worker `cleanup-expired-invitations`: deletes invitations that nobody accepted, some days after they expired.
+//! Verger's built-in worker `cleanup-expired-invitations`: deletes invitations that nobody
+//! accepted, some days after they expired.
 //!
-//! Accepted invitations are history and stay for ever. One audit event a batch and tenant says how many went; an invitation that
-//! the app's own trigger or constraint keeps is counted, audited as an error, and does not stop the others.
+//! Accepted invitations are history and stay for ever. One audit event a batch and tenant says how
+//! many went; an invitation that the app's own trigger or constraint keeps is counted, audited as
+//! an error, and does not stop the others.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,17 +29,40 @@ pub struct CleanupExpiredInvitations;
 impl Worker for CleanupExpiredInvitations {
     fn manifest(&self) -> Manifest {
         Manifest::new("cleanup-expired-invitations", env!("CARGO_PKG_VERSION"))
-            .description("Deletes invitations that were never accepted, some days after they expired.")
+            .description(
+                "Deletes invitations that were never accepted, some days after they expired.",
+            )
             .tenant_aware()
-            .arg("retention_days", ArgSpec::default_value(30).describe("Days an expired invitation is kept: 1 or more."))
-            .arg("table", ArgSpec::default_value("organization_invitations").describe("The table or view of the invitations."))
-            .arg("timestamps", ArgSpec::default_value("unix_ms").describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."))
-            .arg("batch_size", ArgSpec::default_value(1000).describe("Rows deleted between two commits: 1 to 10000."))
+            .arg(
+                "retention_days",
+                ArgSpec::default_value(30)
+                    .describe("Days an expired invitation is kept: 1 or more."),
+            )
+            .arg(
+                "table",
+                ArgSpec::default_value("organization_invitations")
+                    .describe("The table or view of the invitations."),
+            )
+            .arg(
+                "timestamps",
+                ArgSpec::default_value("unix_ms")
+                    .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."),
+            )
+            .arg(
+                "batch_size",
+                ArgSpec::default_value(1000)
+                    .describe("Rows deleted between two commits: 1 to 10000."),
+            )
             .table(TableAsk::from_arg("table", "organization_invitations").read().delete())
             .schedule(Suggested::Cron("0 3 * * *".into()))
     }
 
-    fn perform(&self, job: &Context<'_>, scope: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        scope: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let sweep = Sweep::new(job.now(), scope, args)?;
         let mut tally = Tally::default();
         let mut place = Place::start();
@@ -80,7 +105,8 @@ struct Tally {
 }
 
 impl Place {
-    /// Before every row: the smallest integer comes before all numbers, and as text before all texts that begin with a digit.
+    /// Before every row: the smallest integer comes before all numbers, and as text before all
+    /// texts that begin with a digit.
     fn start() -> Self {
         Self { expires_at: Value::from(i64::MIN), id: Value::from("") }
     }
@@ -88,7 +114,11 @@ impl Place {
 
 impl Tally {
     fn result(&self) -> serde_json::Value {
-        if self.errors == 0 { json!({ "deleted": self.deleted }) } else { json!({ "deleted": self.deleted, "errors": self.errors }) }
+        if self.errors == 0 {
+            json!({ "deleted": self.deleted })
+        } else {
+            json!({ "deleted": self.deleted, "errors": self.errors })
+        }
     }
 }
 
@@ -110,7 +140,8 @@ impl Sweep {
 
     /// The next batch, as the parameters of the DELETE.
     fn read(&self, job: &Context<'_>, place: &mut Place) -> Result<Vec<Vec<Value>>, HostError> {
-        let mut params = params![self.cutoff, place.expires_at.clone(), place.id.clone(), self.batch_size];
+        let mut params =
+            params![self.cutoff, place.expires_at.clone(), place.id.clone(), self.batch_size];
         params.extend(self.organization.as_deref().map(Value::from));
         let mut batch = Vec::new();
         for row in job.query(&self.select, params)?.rows() {
@@ -124,7 +155,12 @@ impl Sweep {
         Ok(batch)
     }
 
-    fn delete(&self, job: &Context<'_>, batch: &[Vec<Value>], tally: &mut Tally) -> Result<(), HostError> {
+    fn delete(
+        &self,
+        job: &Context<'_>,
+        batch: &[Vec<Value>],
+        tally: &mut Tally,
+    ) -> Result<(), HostError> {
         if batch.is_empty() {
             return Ok(());
         }

@@ -1,12 +1,16 @@
-//! The statements, for a table with the columns `id`, `organization_id`, `expires_at` and `accepted_at`.
+//! The statements, for a table with the columns `id`, `organization_id`, `expires_at` and
+//! `accepted_at`.
 //!
-//! The index that serves them: `(expires_at, id, organization_id, accepted_at) WHERE accepted_at IS NULL`.
+//! The index that serves them: `(expires_at, id, organization_id, accepted_at) WHERE accepted_at IS
+//! NULL`.
 
 use verger_worker::{Ident, TimeFormat};
 
-/// One batch of open invitations that expired before the cutoff, oldest first: `id`, `organization_id`, `expires_at`.
+/// One batch of open invitations that expired before the cutoff, oldest first: `id`,
+/// `organization_id`, `expires_at`.
 ///
-/// `?1` cutoff in milliseconds, `?2` and `?3` expiry and id of the last row read, `?4` rows; `?5` the organization, if it is for one.
+/// `?1` cutoff in milliseconds, `?2` and `?3` expiry and id of the last row read, `?4` rows; `?5`
+/// the organization, if it is for one.
 #[must_use]
 pub fn expired(table: &Ident, times: TimeFormat, one_organization: bool) -> String {
     let before = times.before("expires_at", 1);
@@ -17,9 +21,12 @@ pub fn expired(table: &Ident, times: TimeFormat, one_organization: bool) -> Stri
     )
 }
 
-/// Deletes one of them, unless it was accepted or renewed meanwhile. `?1` id, `?2` organization, `?3` cutoff in milliseconds.
+/// Deletes one of them, unless it was accepted or renewed meanwhile. `?1` id, `?2` organization,
+/// `?3` cutoff in milliseconds.
 #[must_use]
 pub fn delete(table: &Ident, times: TimeFormat) -> String {
     let before = times.before("expires_at", 3);
-    format!("DELETE FROM {table} WHERE id = ?1 AND organization_id IS ?2 AND accepted_at IS NULL AND {before}")
+    format!(
+        "DELETE FROM {table} WHERE id = ?1 AND organization_id IS ?2 AND accepted_at IS NULL AND {before}"
+    )
 }

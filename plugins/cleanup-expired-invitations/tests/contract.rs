@@ -1,5 +1,10 @@
 //! What `cleanup-expired-invitations` promises, on the reference schema and beside it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 use cleanup_expired_invitations::{ACTION, CleanupExpiredInvitations, sql};
 use serde_json::Value as Json;
@@ -16,7 +21,13 @@ fn reference() -> MemoryHost {
     host
 }
 
-fn invite(host: &MemoryHost, id: &str, organization: &str, expires_at: i64, accepted_at: Option<i64>) {
+fn invite(
+    host: &MemoryHost,
+    id: &str,
+    organization: &str,
+    expires_at: i64,
+    accepted_at: Option<i64>,
+) {
     let sql = "INSERT INTO organization_invitations (id, organization_id, email, created_at, expires_at, accepted_at) VALUES (?1, ?2, 'a@b.c', 0, ?3, ?4)";
     host.connection().execute(sql, (id, organization, expires_at, accepted_at)).unwrap();
 }
@@ -75,7 +86,11 @@ fn what_expired_longer_ago_than_the_retention_goes_and_the_boundary_is_strict() 
     for (expires_at, accepted_at, goes) in cases {
         let host = reference();
         invite(&host, "i", "org_1", expires_at, accepted_at);
-        assert_eq!(run(&host, all(json!({}))), Ok(json!({"deleted": u8::from(goes)})), "{expires_at} {accepted_at:?}");
+        assert_eq!(
+            run(&host, all(json!({}))),
+            Ok(json!({"deleted": u8::from(goes)})),
+            "{expires_at} {accepted_at:?}"
+        );
         assert_eq!(left(&host), if goes { "" } else { "i" }, "{expires_at} {accepted_at:?}");
     }
 }
@@ -86,7 +101,11 @@ fn the_retention_is_counted_in_days_of_86400_seconds() {
         let host = reference();
         invite(&host, "due", "org_1", NOW - days * DAY - 1, None);
         invite(&host, "kept", "org_1", NOW - days * DAY, None);
-        assert_eq!(run(&host, all(json!({"retention_days": days}))), Ok(json!({"deleted": 1})), "{days}");
+        assert_eq!(
+            run(&host, all(json!({"retention_days": days}))),
+            Ok(json!({"deleted": 1})),
+            "{days}"
+        );
         assert_eq!(left(&host), "kept");
     }
 }
@@ -94,16 +113,25 @@ fn the_retention_is_counted_in_days_of_86400_seconds() {
 #[test]
 fn an_unusable_arg_is_refused_by_name_and_nothing_is_deleted() {
     let cases = [
-        (json!({"retention_days": 0}), "`retention_days` is not usable: must be a whole number from 1"),
+        (
+            json!({"retention_days": 0}),
+            "`retention_days` is not usable: must be a whole number from 1",
+        ),
         (json!({"retention_days": -1}), "not -1"),
         (json!({"retention_days": "x"}), "not \"x\""),
         (json!({"retention_days": null}), "not null"),
         (json!({"retention_days": 0.5}), "not 0.5"),
         (json!({"retention_days": 1_000_000_000_000_i64}), "to 36500000, not 1000000000000"),
-        (json!({"batch_size": 0}), "`batch_size` is not usable: must be a whole number from 1 to 10000, not 0"),
+        (
+            json!({"batch_size": 0}),
+            "`batch_size` is not usable: must be a whole number from 1 to 10000, not 0",
+        ),
         (json!({"batch_size": 10_001}), "not 10001"),
         (json!({"timestamps": "julian"}), "`timestamps` is not usable: \"julian\""),
-        (json!({"table": "x; DROP TABLE organization_invitations"}), "`table` is not usable: \"x; DROP TABLE"),
+        (
+            json!({"table": "x; DROP TABLE organization_invitations"}),
+            "`table` is not usable: \"x; DROP TABLE",
+        ),
         (json!({"table": "organization_invitations\" --"}), "`table` is not usable"),
         (json!({"table": "verger_audit"}), "`verger_`"),
         (json!({"table": "sqlite_schema"}), "`sqlite_`"),
@@ -142,7 +170,13 @@ fn without_an_organization_all_tenants_are_swept_with_one_they_are_left_alone() 
         assert_eq!(left(&host), expected, "{organization}");
         let events: Vec<_> = events
             .into_iter()
-            .map(|(owner, count)| ("success", Some(owner.to_string()), json!({"deleted": count, "retention_days": 30, "cutoff": CUTOFF})))
+            .map(|(owner, count)| {
+                (
+                    "success",
+                    Some(owner.to_string()),
+                    json!({"deleted": count, "retention_days": 30, "cutoff": CUTOFF}),
+                )
+            })
             .collect();
         assert_eq!(audited(&host), events, "{organization}");
     }
@@ -162,7 +196,11 @@ fn batches_are_bounded_with_a_checkpoint_between_them_and_an_audit_event_each() 
     for (size, checkpoints, events) in cases {
         let host = due(&["a", "b", "c", "d", "e"]);
         assert_eq!(run(&host, all(json!({"batch_size": size}))), Ok(json!({"deleted": 5})));
-        assert_eq!((host.checkpoints(), audited(&host).len()), (checkpoints, events), "batches of {size}");
+        assert_eq!(
+            (host.checkpoints(), audited(&host).len()),
+            (checkpoints, events),
+            "batches of {size}"
+        );
         assert_eq!(host.last_progress(), (5, 0));
     }
 }
@@ -197,13 +235,24 @@ fn a_row_that_the_app_keeps_is_audited_and_the_others_go() {
     for size in [1, 2, 10] {
         let before = audited(&host).len();
         let deleted = if before == 0 { 2 } else { 0 };
-        assert_eq!(run(&host, all(json!({"batch_size": size}))), Ok(json!({"deleted": deleted, "errors": 1})));
-        let refused: Vec<_> = host.audited().into_iter().skip(before).filter(|event| event.outcome == EventOutcome::Error).collect();
+        assert_eq!(
+            run(&host, all(json!({"batch_size": size}))),
+            Ok(json!({"deleted": deleted, "errors": 1}))
+        );
+        let refused: Vec<_> = host
+            .audited()
+            .into_iter()
+            .skip(before)
+            .filter(|event| event.outcome == EventOutcome::Error)
+            .collect();
         assert_eq!(refused.len(), 1);
         assert_eq!(refused[0].subject_id.as_deref(), Some("b"));
         assert_eq!(refused[0].organization_id.as_deref(), Some("org_1"));
         let metadata = refused[0].metadata.clone().unwrap();
-        assert!(metadata.contains("\"constraint\"") && metadata.contains("b is under legal hold"), "{metadata}");
+        assert!(
+            metadata.contains("\"constraint\"") && metadata.contains("b is under legal hold"),
+            "{metadata}"
+        );
     }
     assert_eq!(left(&host), "b");
 }
@@ -226,7 +275,13 @@ fn an_acceptance_in_between_wins() {
 fn tables_that_keep_seconds_or_text_are_swept_at_the_same_boundary() {
     let cases = [
         ("unix_s", "INTEGER", "1764633599", "1764633600", "1764633601"),
-        ("iso8601", "TEXT", "'2025-12-01T23:59:59.999Z'", "'2025-12-02T00:00:00Z'", "'2025-12-02 00:00:01'"),
+        (
+            "iso8601",
+            "TEXT",
+            "'2025-12-01T23:59:59.999Z'",
+            "'2025-12-02T00:00:00Z'",
+            "'2025-12-02 00:00:01'",
+        ),
         ("iso8601", "TEXT", "'2025-12-01 23:59'", "'2025-12-02'", "'soon'"),
     ];
     for (timestamps, class, due, kept, later) in cases {
@@ -252,7 +307,10 @@ fn a_view_with_instead_of_triggers_serves_as_the_table() {
          BEGIN INSERT INTO graves VALUES (OLD.id); DELETE FROM invites WHERE uuid = OLD.id; END;
          INSERT INTO invites VALUES ('a', 't1', 0, NULL), ('b', 't2', 0, NULL), ('c', 't1', 0, 1);",
     );
-    assert_eq!(run(&host, all(json!({"table": "invitations", "batch_size": 1}))), Ok(json!({"deleted": 2})));
+    assert_eq!(
+        run(&host, all(json!({"table": "invitations", "batch_size": 1}))),
+        Ok(json!({"deleted": 2}))
+    );
     assert_eq!(host.one::<String>("SELECT group_concat(uuid) FROM invites"), "c");
     assert_eq!(host.one::<i64>("SELECT count(*) FROM graves"), 2);
 }
@@ -289,7 +347,10 @@ fn the_manifest_asks_for_what_it_uses_and_no_more() {
     manifest.check().unwrap();
     assert!(manifest.tenant_aware && manifest.capabilities.is_empty());
     assert_eq!(manifest.schedule, Some(Suggested::Cron("0 3 * * *".into())));
-    assert_eq!(manifest.tables, [TableAsk::from_arg("table", "organization_invitations").read().delete()]);
+    assert_eq!(
+        manifest.tables,
+        [TableAsk::from_arg("table", "organization_invitations").read().delete()]
+    );
     assert!(manifest.args.values().all(|arg| !arg.description.is_empty()));
     assert_eq!(manifest.args["retention_days"].default, Some(json!(30)));
 }

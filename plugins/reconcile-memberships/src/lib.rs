@@ -1,8 +1,10 @@
-//! Verger's built-in worker `reconcile-memberships`: moves active and suspended memberships whose time has run out to `expired`.
+//! Verger's built-in worker `reconcile-memberships`: moves active and suspended memberships whose
+//! time has run out to `expired`.
 //!
-//! It keeps the stored state honest; access is decided where the state is read, by a check that looks at the expiry itself. Each change
-//! is audited with the state before and after, in the same transaction. A membership that the app's own trigger or constraint
-//! holds back is counted, audited as an error, and does not stop the others.
+//! It keeps the stored state honest; access is decided where the state is read, by a check that
+//! looks at the expiry itself. Each change is audited with the state before and after, in the same
+//! transaction. A membership that the app's own trigger or constraint holds back is counted,
+//! audited as an error, and does not stop the others.
 
 use std::borrow::Cow;
 
@@ -22,23 +24,48 @@ pub struct ReconcileMemberships;
 impl Worker for ReconcileMemberships {
     fn manifest(&self) -> Manifest {
         Manifest::new("reconcile-memberships", env!("CARGO_PKG_VERSION"))
-            .description("Moves active and suspended memberships whose time has run out to expired.")
+            .description(
+                "Moves active and suspended memberships whose time has run out to expired.",
+            )
             .tenant_aware()
-            .arg("table", ArgSpec::default_value("memberships").describe("The table or view of the memberships."))
-            .arg("timestamps", ArgSpec::default_value("unix_ms").describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."))
-            .arg("updated_at_column", ArgSpec::optional().describe("A column to set to now with the state; none unless named."))
-            .arg("batch_size", ArgSpec::default_value(1000).describe("Rows changed between two commits: 1 to 10000."))
+            .arg(
+                "table",
+                ArgSpec::default_value("memberships")
+                    .describe("The table or view of the memberships."),
+            )
+            .arg(
+                "timestamps",
+                ArgSpec::default_value("unix_ms")
+                    .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."),
+            )
+            .arg(
+                "updated_at_column",
+                ArgSpec::optional()
+                    .describe("A column to set to now with the state; none unless named."),
+            )
+            .arg(
+                "batch_size",
+                ArgSpec::default_value(1000)
+                    .describe("Rows changed between two commits: 1 to 10000."),
+            )
             .table(TableAsk::from_arg("table", "memberships").read().update())
             .schedule(Suggested::EveryMs(300_000))
     }
 
-    fn perform(&self, job: &Context<'_>, scope: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        scope: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let now = job.now();
         let mut tally = Tally::default();
         for state in sql::STATES {
             Sweep::new(now, state, scope, args)?.run(job, &mut tally)?;
         }
-        Ok(Outcome::DoneWith(json!({ "scanned": tally.scanned, "updated": tally.updated, "errors": tally.errors })))
+        Ok(Outcome::DoneWith(
+            json!({ "scanned": tally.scanned, "updated": tally.updated, "errors": tally.errors }),
+        ))
     }
 }
 
@@ -69,7 +96,8 @@ struct Tally {
 }
 
 impl Place {
-    /// Before every row: the smallest integer comes before all numbers, and as text before all texts that begin with a digit.
+    /// Before every row: the smallest integer comes before all numbers, and as text before all
+    /// texts that begin with a digit.
     fn start() -> Self {
         Self { expires_at: Value::from(i64::MIN), id: Value::from("") }
     }
@@ -82,7 +110,12 @@ impl<'a> Sweep<'a> {
         let organization = scope.and_then(Scope::organization_id);
         Ok(Self {
             select: sql::stale(&table, state, times, organization.is_some()),
-            expire: sql::expire(&table, state, times, args.opt_ident("updated_at_column")?.as_ref()),
+            expire: sql::expire(
+                &table,
+                state,
+                times,
+                args.opt_ident("updated_at_column")?.as_ref(),
+            ),
             organization,
             now,
             batch_size: args.positive("batch_size", MAX_BATCH)?,
@@ -109,7 +142,8 @@ impl<'a> Sweep<'a> {
 
     /// The next batch, as the parameters of the UPDATE.
     fn read(&self, job: &Context<'_>, place: &mut Place) -> Result<Vec<Vec<Value>>, HostError> {
-        let mut params = params![self.now, place.expires_at.clone(), place.id.clone(), self.batch_size];
+        let mut params =
+            params![self.now, place.expires_at.clone(), place.id.clone(), self.batch_size];
         params.extend(self.organization.map(Value::from));
         let mut batch = Vec::new();
         for row in job.query(&self.select, params)?.rows() {
@@ -123,7 +157,12 @@ impl<'a> Sweep<'a> {
         Ok(batch)
     }
 
-    fn expire(&self, job: &Context<'_>, batch: &[Vec<Value>], tally: &mut Tally) -> Result<(), HostError> {
+    fn expire(
+        &self,
+        job: &Context<'_>,
+        batch: &[Vec<Value>],
+        tally: &mut Tally,
+    ) -> Result<(), HostError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -149,7 +188,10 @@ impl<'a> Sweep<'a> {
     /// The event, with the membership's id and tenant.
     fn about(&self, membership: &[Value], mut event: AuditEvent) -> AuditEvent {
         event.subject_id = membership[0].as_id().map(Cow::into_owned);
-        event.organization_id = self.organization.map(str::to_string).or_else(|| membership[1].as_id().map(Cow::into_owned));
+        event.organization_id = self
+            .organization
+            .map(str::to_string)
+            .or_else(|| membership[1].as_id().map(Cow::into_owned));
         event
     }
 }

@@ -1,5 +1,10 @@
 //! What `reconcile-memberships` promises, on the reference schema and beside it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 use reconcile_memberships::{ACTION, ReconcileMemberships, sql};
 use serde_json::Value as Json;
@@ -19,7 +24,8 @@ fn join(host: &MemoryHost, id: &str, organization: &str, state: &str, expires_at
     host.connection().execute(sql, (id, organization, state, expires_at)).unwrap();
 }
 
-/// Memberships of one organization that have run out: those with an upper-case id are suspended, the others active.
+/// Memberships of one organization that have run out: those with an upper-case id are suspended,
+/// the others active.
 fn stale(ids: &[&str]) -> MemoryHost {
     let host = reference();
     for (i, id) in ids.iter().enumerate() {
@@ -72,8 +78,16 @@ fn active_and_suspended_run_out_and_nothing_else_is_touched() {
         let host = reference();
         join(&host, "m", "org_1", state, expires_at);
         let changed = u64::from(state != expected);
-        assert_eq!(run(&host, all(json!({}))), result(changed, changed, 0), "{state} {expires_at:?}");
-        assert_eq!(host.one::<String>("SELECT state FROM memberships"), expected, "{state} {expires_at:?}");
+        assert_eq!(
+            run(&host, all(json!({}))),
+            result(changed, changed, 0),
+            "{state} {expires_at:?}"
+        );
+        assert_eq!(
+            host.one::<String>("SELECT state FROM memberships"),
+            expected,
+            "{state} {expires_at:?}"
+        );
         assert_eq!(host.audited().len() as u64, changed, "{state} {expires_at:?}");
     }
 }
@@ -93,8 +107,17 @@ fn each_change_is_audited_with_the_state_before_and_after() {
             (event.subject_id.unwrap(), event.organization_id.unwrap(), event.before.unwrap())
         })
         .collect();
-    let event = |id: &str, organization: &str, state: &str| (id.to_string(), organization.to_string(), json!({"state": state}).to_string());
-    assert_eq!(events, [event("c", "org_2", "active"), event("a", "org_1", "active"), event("B", "org_1", "suspended")]);
+    let event = |id: &str, organization: &str, state: &str| {
+        (id.to_string(), organization.to_string(), json!({"state": state}).to_string())
+    };
+    assert_eq!(
+        events,
+        [
+            event("c", "org_2", "active"),
+            event("a", "org_1", "active"),
+            event("B", "org_1", "suspended")
+        ]
+    );
 }
 
 #[test]
@@ -107,7 +130,12 @@ fn a_second_pass_is_a_no_op() {
 
 #[test]
 fn without_an_organization_all_tenants_are_swept_with_one_they_are_left_alone() {
-    let cases = [(json!(null), "a b c", 3), (json!("org_1"), "a b", 2), (json!("org_3"), "", 0), (json!("' OR 1=1 --"), "", 0)];
+    let cases = [
+        (json!(null), "a b c", 3),
+        (json!("org_1"), "a b", 2),
+        (json!("org_3"), "", 0),
+        (json!("' OR 1=1 --"), "", 0),
+    ];
     for (organization, expired, count) in cases {
         let host = stale(&["a", "b"]);
         join(&host, "c", "org_2", "suspended", Some(0));
@@ -153,11 +181,19 @@ fn a_row_that_the_app_holds_back_is_counted_and_audited_and_the_others_go_throug
     for (size, expected) in [(1, result(4, 2, 2)), (2, result(2, 0, 2)), (1000, result(2, 0, 2))] {
         let before = host.audited().len();
         assert_eq!(run(&host, all(json!({"batch_size": size}))), expected, "batches of {size}");
-        let refused: Vec<_> = host.audited().into_iter().skip(before).filter(|event| event.outcome == EventOutcome::Error).collect();
+        let refused: Vec<_> = host
+            .audited()
+            .into_iter()
+            .skip(before)
+            .filter(|event| event.outcome == EventOutcome::Error)
+            .collect();
         let ids: Vec<_> = refused.iter().filter_map(|event| event.subject_id.as_deref()).collect();
         assert_eq!(ids, ["a", "D"]);
         for event in refused {
-            assert_eq!((event.action.as_str(), event.organization_id.as_deref()), (ACTION, Some("org_1")));
+            assert_eq!(
+                (event.action.as_str(), event.organization_id.as_deref()),
+                (ACTION, Some("org_1"))
+            );
             let metadata: Json = serde_json::from_str(&event.metadata.unwrap()).unwrap();
             assert_eq!(metadata["code"], "constraint");
             assert!(metadata["message"].as_str().unwrap().contains("this member stays"));
@@ -232,7 +268,14 @@ fn updated_at_is_touched_only_when_named() {
 fn tables_that_keep_seconds_or_text_are_swept_at_the_same_boundary() {
     let cases = [
         ("unix_s", "INTEGER", "1767225599", "1767225600", "1767225601", "1767225600"),
-        ("iso8601", "TEXT", "'2025-12-31T23:59:59.999Z'", "'2026-01-01T00:00:00Z'", "'2026-01-01 00:00:01'", "2026-01-01T00:00:00.000Z"),
+        (
+            "iso8601",
+            "TEXT",
+            "'2025-12-31T23:59:59.999Z'",
+            "'2026-01-01T00:00:00Z'",
+            "'2026-01-01 00:00:01'",
+            "2026-01-01T00:00:00.000Z",
+        ),
         ("iso8601", "TEXT", "'2025-12-31'", "'2026-01-01'", "'never'", "2026-01-01T00:00:00.000Z"),
     ];
     for (timestamps, class, stale, kept, later, stamp) in cases {
@@ -242,13 +285,21 @@ fn tables_that_keep_seconds_or_text_are_swept_at_the_same_boundary() {
                (3, 'o', 'suspended', {later}, NULL), (4, NULL, 'suspended', {stale}, NULL), (5, 'o', 'active', NULL, NULL);"
         ));
         host.set_now(NOW);
-        let args = all(json!({"table": "members", "timestamps": timestamps, "updated_at_column": "changed", "batch_size": 1}));
+        let args = all(
+            json!({"table": "members", "timestamps": timestamps, "updated_at_column": "changed", "batch_size": 1}),
+        );
         assert_eq!(run(&host, args), result(2, 2, 0), "{timestamps} {stale}");
         assert_eq!(
-            host.one::<String>("SELECT group_concat(id || '@' || changed) FROM members WHERE state = 'expired'"),
+            host.one::<String>(
+                "SELECT group_concat(id || '@' || changed) FROM members WHERE state = 'expired'"
+            ),
             format!("1@{stamp},4@{stamp}")
         );
-        let owners: Vec<_> = host.audited().into_iter().map(|event| (event.subject_id.unwrap(), event.organization_id)).collect();
+        let owners: Vec<_> = host
+            .audited()
+            .into_iter()
+            .map(|event| (event.subject_id.unwrap(), event.organization_id))
+            .collect();
         assert_eq!(owners, [("1".to_string(), Some("o".to_string())), ("4".to_string(), None)]);
     }
 }
@@ -264,7 +315,10 @@ fn a_view_with_instead_of_triggers_serves_as_the_table() {
          INSERT INTO people VALUES ('a', 't1', 'active', 0), ('b', 't2', 'suspended', 0), ('c', 't1', 'invited', 0);",
     );
     assert_eq!(run(&host, all(json!({"table": "members", "batch_size": 1}))), result(2, 2, 0));
-    assert_eq!(host.one::<String>("SELECT group_concat(uuid || standing, ' ') FROM people"), "aexpired bexpired cinvited");
+    assert_eq!(
+        host.one::<String>("SELECT group_concat(uuid || standing, ' ') FROM people"),
+        "aexpired bexpired cinvited"
+    );
     assert_eq!(host.one::<i64>("SELECT count(*) FROM history"), 2);
 }
 
@@ -274,7 +328,10 @@ fn the_index_serves_both_sweeps() {
     let plain = "CREATE TABLE memberships (id TEXT PRIMARY KEY, organization_id TEXT, state TEXT, expires_at INTEGER);
                  CREATE INDEX memberships_expiry ON memberships (state, expires_at);";
     let cases = [
-        (reference(), "SEARCH memberships USING COVERING INDEX memberships_expiry (state=? AND (expires_at,id)>(?,?) AND expires_at<?)"),
+        (
+            reference(),
+            "SEARCH memberships USING COVERING INDEX memberships_expiry (state=? AND (expires_at,id)>(?,?) AND expires_at<?)",
+        ),
         // An app's own table with the bare index: no scan, and only ties are sorted.
         (
             MemoryHost::new(plain),
@@ -284,10 +341,16 @@ fn the_index_serves_both_sweeps() {
     for (host, expected) in cases {
         for state in sql::STATES {
             for one_organization in [false, true] {
-                assert_eq!(host.plan(&sql::stale(&table, state, TimeFormat::UnixMillis, one_organization)), expected);
+                assert_eq!(
+                    host.plan(&sql::stale(&table, state, TimeFormat::UnixMillis, one_organization)),
+                    expected
+                );
             }
             let update = host.plan(&sql::expire(&table, state, TimeFormat::UnixMillis, None));
-            assert!(update.starts_with("SEARCH memberships USING ") && update.ends_with("(id=?)"), "{update}");
+            assert!(
+                update.starts_with("SEARCH memberships USING ") && update.ends_with("(id=?)"),
+                "{update}"
+            );
         }
     }
 }

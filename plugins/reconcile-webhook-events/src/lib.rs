@@ -1,9 +1,12 @@
-//! Verger's built-in worker `reconcile-webhook-events`: links webhook events that arrived before their delivery was known.
+//! Verger's built-in worker `reconcile-webhook-events`: links webhook events that arrived before
+//! their delivery was known.
 //!
-//! Such an orphan is never changed. Once its delivery is there, in the same tenant, a `reconciled` event is appended beside it, what it
-//! reports is projected onto the delivery, and [`TOPIC`] is published after the commit. Without a match it is tried again by the
-//! next run, until it is too old: see [`sql::UNLIKELY_TO_RECONCILE`]. It wants a queue of its own with concurrency 1, and unique jobs
-//! over 60 s; two runs side by side are harmless, the idempotency key lets one of them link.
+//! Such an orphan is never changed. Once its delivery is there, in the same tenant, a `reconciled`
+//! event is appended beside it, what it reports is projected onto the delivery, and [`TOPIC`] is
+//! published after the commit. Without a match it is tried again by the next run, until it is too
+//! old: see [`sql::UNLIKELY_TO_RECONCILE`]. It wants a queue of its own with concurrency 1, and
+//! unique jobs over 60 s; two runs side by side are harmless, the idempotency key lets one of them
+//! link.
 
 use verger_worker::prelude::*;
 
@@ -15,7 +18,8 @@ use link::{Linker, Links, Orphan};
 /// The action in the audit log.
 pub const ACTION: &str = "webhook_event.reconciled";
 
-/// What is published for each link: `organization_id`, `delivery_id`, `event_id` (the orphan), `reconciled_event_id`, `type`.
+/// What is published for each link: `organization_id`, `delivery_id`, `event_id` (the orphan),
+/// `reconciled_event_id`, `type`.
 pub const TOPIC: &str = "delivery.reconciled";
 
 /// The id and the idempotency key of the appended event are this and the orphan's id.
@@ -40,17 +44,42 @@ impl Worker for ReconcileWebhookEvents {
         Manifest::new("reconcile-webhook-events", env!("CARGO_PKG_VERSION"))
             .description("Links webhook events that arrived before their delivery was known.")
             .tenant_aware()
-            .arg("table", ArgSpec::default_value("webhook_events").describe("The table or view of the events."))
-            .arg("deliveries_table", ArgSpec::default_value("deliveries").describe("The table or view of the deliveries."))
-            .arg("max_age_minutes", ArgSpec::default_value(10_080).describe("Older orphans are left alone: 1 or more, 7 days by default."))
-            .arg("timestamps", ArgSpec::default_value("unix_ms").describe("How both keep time: unix_ms, unix_s or iso8601 (UTC text)."))
-            .arg("batch_size", ArgSpec::default_value(1000).describe("Orphans looked at between two commits: 1 to 10000."))
+            .arg(
+                "table",
+                ArgSpec::default_value("webhook_events")
+                    .describe("The table or view of the events."),
+            )
+            .arg(
+                "deliveries_table",
+                ArgSpec::default_value("deliveries")
+                    .describe("The table or view of the deliveries."),
+            )
+            .arg(
+                "max_age_minutes",
+                ArgSpec::default_value(10_080)
+                    .describe("Older orphans are left alone: 1 or more, 7 days by default."),
+            )
+            .arg(
+                "timestamps",
+                ArgSpec::default_value("unix_ms")
+                    .describe("How both keep time: unix_ms, unix_s or iso8601 (UTC text)."),
+            )
+            .arg(
+                "batch_size",
+                ArgSpec::default_value(1000)
+                    .describe("Orphans looked at between two commits: 1 to 10000."),
+            )
             .table(TableAsk::from_arg("table", "webhook_events").read().insert())
             .table(TableAsk::from_arg("deliveries_table", "deliveries").read().update())
             .schedule(Suggested::Cron("*/5 * * * *".into()))
     }
 
-    fn perform(&self, job: &Context<'_>, scope: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        scope: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let sweep = Sweep::new(job.now(), scope, args)?;
         let mut tally = Tally::default();
         let mut place = Place { inserted_at: Value::Null, id: Value::from("") };
@@ -106,7 +135,12 @@ impl Tally {
     /// `scanned` and `linked`, and what there is beside them.
     fn result(&self) -> serde_json::Value {
         let mut result = serde_json::Map::new();
-        let counts = [("scanned", self.scanned), ("linked", self.linked), ("malformed", self.malformed), ("errors", self.errors)];
+        let counts = [
+            ("scanned", self.scanned),
+            ("linked", self.linked),
+            ("malformed", self.malformed),
+            ("errors", self.errors),
+        ];
         for (place, (key, count)) in counts.into_iter().enumerate() {
             if place < 2 || count > 0 {
                 result.insert(key.to_string(), count.into());
@@ -117,7 +151,10 @@ impl Tally {
 
     fn note_malformed(&self, job: &Context<'_>) {
         if self.malformed > 0 {
-            let line = format!("{} orphans name no provider or no provider_message_id: they cannot be matched", self.malformed);
+            let line = format!(
+                "{} orphans name no provider or no provider_message_id: they cannot be matched",
+                self.malformed
+            );
             job.log(LogLevel::Debug, &line);
         }
     }
@@ -139,8 +176,19 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    fn read(&self, job: &Context<'_>, place: &mut Place, tally: &mut Tally) -> Result<Read, HostError> {
-        let mut params = params![self.youngest, self.oldest, place.inserted_at.clone(), place.id.clone(), self.batch_size];
+    fn read(
+        &self,
+        job: &Context<'_>,
+        place: &mut Place,
+        tally: &mut Tally,
+    ) -> Result<Read, HostError> {
+        let mut params = params![
+            self.youngest,
+            self.oldest,
+            place.inserted_at.clone(),
+            place.id.clone(),
+            self.batch_size
+        ];
         params.extend(self.organization.map(Value::from));
         let mut read = Read { rows: 0, links: Links::default() };
         for row in job.query(&self.orphans, params)?.rows() {
@@ -154,16 +202,31 @@ impl<'a> Sweep<'a> {
     }
 
     /// A link to make, a malformed orphan, or one whose delivery is not there yet.
-    fn sort_in(&self, id: &Value, row: &mut Row, links: &mut Links, tally: &mut Tally) -> Result<(), HostError> {
+    fn sort_in(
+        &self,
+        id: &Value,
+        row: &mut Row,
+        links: &mut Links,
+        tally: &mut Tally,
+    ) -> Result<(), HostError> {
         let (provider, message_id): (Option<String>, Option<String>) = (row.take(5)?, row.take(6)?);
-        let (Some(provider), Some(message_id), Some(id)) = (provider, message_id, id.as_id()) else {
+        let (Some(provider), Some(message_id), Some(id)) = (provider, message_id, id.as_id())
+        else {
             tally.malformed += 1;
             return Ok(());
         };
         let delivery_id: Value = row.take(7)?;
         if delivery_id != Value::Null {
             let (organization_id, kind, occurred_at) = (row.take(1)?, row.take(3)?, row.take(4)?);
-            let orphan = Orphan { id: &id, organization_id, kind, occurred_at, provider, message_id, delivery_id };
+            let orphan = Orphan {
+                id: &id,
+                organization_id,
+                kind,
+                occurred_at,
+                provider,
+                message_id,
+                delivery_id,
+            };
             self.linker.add(links, orphan);
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Writing: a `reconciled` event and the delivery's new state, for each orphan that found its delivery.
+//! Writing: a `reconciled` event and the delivery's new state, for each orphan that found its
+//! delivery.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -44,8 +45,19 @@ pub(crate) struct Linked {
 }
 
 impl<'a> Linker<'a> {
-    pub(crate) fn new(events: &Ident, deliveries: &Ident, times: TimeFormat, organization: Option<&'a str>, now: i64) -> Self {
-        Self { append: sql::append(events, times), project: sql::project(deliveries, times), organization, now }
+    pub(crate) fn new(
+        events: &Ident,
+        deliveries: &Ident,
+        times: TimeFormat,
+        organization: Option<&'a str>,
+        now: i64,
+    ) -> Self {
+        Self {
+            append: sql::append(events, times),
+            project: sql::project(deliveries, times),
+            organization,
+            now,
+        }
     }
 
     /// Takes an orphan that found its delivery.
@@ -64,7 +76,13 @@ impl<'a> Linker<'a> {
             serde_json::to_string(&metadata).unwrap_or_default(),
             self.now,
         ]);
-        links.deliveries.push(params![orphan.delivery_id, orphan.organization_id, orphan.kind, orphan.occurred_at, self.now]);
+        links.deliveries.push(params![
+            orphan.delivery_id,
+            orphan.organization_id,
+            orphan.kind,
+            orphan.occurred_at,
+            self.now
+        ]);
     }
 
     /// Links what it can, publishes and audits it.
@@ -85,8 +103,14 @@ impl<'a> Linker<'a> {
         Ok(Linked { linked: linked.len() as u64, errors })
     }
 
-    /// Both statements over some links, all or nothing. The outer error ends the attempt, the inner one is the first refusal.
-    fn apply(&self, job: &Context<'_>, events: &[Vec<Value>], deliveries: &[Vec<Value>]) -> Result<Result<(), HostError>, HostError> {
+    /// Both statements over some links, all or nothing. The outer error ends the attempt, the inner
+    /// one is the first refusal.
+    fn apply(
+        &self,
+        job: &Context<'_>,
+        events: &[Vec<Value>],
+        deliveries: &[Vec<Value>],
+    ) -> Result<Result<(), HostError>, HostError> {
         let savepoint = job.savepoint()?;
         let mut refused = first_refusal(job.execute_many(&self.append, events)?)?;
         if refused.is_none() {
@@ -99,7 +123,12 @@ impl<'a> Linker<'a> {
     }
 
     /// The places of the links that went through; the others become audit events.
-    fn one_by_one(&self, job: &Context<'_>, links: &Links, audit: &mut Vec<AuditEvent>) -> Result<Vec<usize>, HostError> {
+    fn one_by_one(
+        &self,
+        job: &Context<'_>,
+        links: &Links,
+        audit: &mut Vec<AuditEvent>,
+    ) -> Result<Vec<usize>, HostError> {
         let mut linked = Vec::new();
         for (place, (event, delivery)) in links.events.iter().zip(&links.deliveries).enumerate() {
             match self.apply(job, from_ref(event), from_ref(delivery))? {
@@ -115,7 +144,12 @@ impl<'a> Linker<'a> {
         Ok(linked)
     }
 
-    fn announce(&self, job: &Context<'_>, links: &Links, linked: &[usize]) -> Result<(), HostError> {
+    fn announce(
+        &self,
+        job: &Context<'_>,
+        links: &Links,
+        linked: &[usize],
+    ) -> Result<(), HostError> {
         for &place in linked {
             let (event, delivery) = (&links.events[place], &links.deliveries[place]);
             let message = json!({
@@ -136,7 +170,11 @@ impl<'a> Linker<'a> {
             *counts.entry(self.tenant(&links.events[place])).or_default() += 1;
         }
         for (tenant, count) in counts {
-            audit.push(AuditEvent::success(ACTION).organization(tenant.map(Cow::into_owned)).metadata(json!({ "linked": count })));
+            audit.push(
+                AuditEvent::success(ACTION)
+                    .organization(tenant.map(Cow::into_owned))
+                    .metadata(json!({ "linked": count })),
+            );
         }
     }
 
@@ -151,7 +189,8 @@ fn orphan_id(event: &[Value]) -> String {
     id.strip_prefix(EVENT_PREFIX).unwrap_or_default().to_string()
 }
 
-/// The first set that was refused for its own sake. A set that changed nothing was refused silently, by a trigger of the app.
+/// The first set that was refused for its own sake. A set that changed nothing was refused
+/// silently, by a trigger of the app.
 fn first_refusal(results: Vec<Result<u64, HostError>>) -> Result<Option<HostError>, HostError> {
     let mut refused = None;
     for result in results {

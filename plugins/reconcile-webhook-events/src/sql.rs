@@ -1,37 +1,49 @@
 //! The statements.
 //!
-//! The events' table has the columns `id`, `organization_id`, `delivery_id`, `type`, `provider`, `payload`, `metadata`,
-//! `needs_reconciliation`, `idempotency_key`, `occurred_at` and `inserted_at`; whatever else it has must have a default. The
-//! deliveries' table has `id`, `organization_id`, `provider`, `provider_message_id`, `status`, `terminal`, `sent_at`, `delivered_at`,
-//! `opened_at`, `clicked_at`, `bounced_at`, `complained_at`, `failed_at`, `lock_version` and `updated_at`.
+//! The events' table has the columns `id`, `organization_id`, `delivery_id`, `type`, `provider`,
+//! `payload`, `metadata`, `needs_reconciliation`, `idempotency_key`, `occurred_at` and
+//! `inserted_at`; whatever else it has must have a default. The deliveries' table has `id`,
+//! `organization_id`, `provider`, `provider_message_id`, `status`, `terminal`, `sent_at`,
+//! `delivered_at`, `opened_at`, `clicked_at`, `bounced_at`, `complained_at`, `failed_at`,
+//! `lock_version` and `updated_at`.
 //!
-//! The indexes that serve them: events `(inserted_at, id, organization_id) WHERE needs_reconciliation = 1 AND delivery_id IS NULL` and
-//! UNIQUE `(idempotency_key) WHERE idempotency_key IS NOT NULL`; deliveries UNIQUE `(organization_id, provider, provider_message_id)`.
+//! The indexes that serve them: events `(inserted_at, id, organization_id) WHERE
+//! needs_reconciliation = 1 AND delivery_id IS NULL` and UNIQUE `(idempotency_key) WHERE
+//! idempotency_key IS NOT NULL`; deliveries UNIQUE `(organization_id, provider,
+//! provider_message_id)`.
 
 use verger_worker::{Ident, TimeFormat};
 
-/// For the operator: the orphans that are too old to be swept any more, oldest first, in the reference schema.
-/// `?1` is now - 7 days (or what `max_age_minutes` says), in milliseconds.
+/// For the operator: the orphans that are too old to be swept any more, oldest first, in the
+/// reference schema. `?1` is now - 7 days (or what `max_age_minutes` says), in milliseconds.
 pub const UNLIKELY_TO_RECONCILE: &str = "\
 SELECT e.id, e.organization_id, e.type, e.provider, e.occurred_at, e.inserted_at FROM webhook_events AS e \
 WHERE e.needs_reconciliation = 1 AND e.delivery_id IS NULL AND e.inserted_at < ?1 \
 AND NOT EXISTS (SELECT 1 FROM webhook_events AS r WHERE r.idempotency_key = 'reconciled:' || e.id) \
 ORDER BY e.inserted_at, e.id";
 
-/// One batch of orphans, oldest first, with the delivery each belongs to: `id`, `organization_id`, `inserted_at`, `type`,
-/// `occurred_at`, provider, message id, delivery id. The last three are NULL where the event does not say or nothing matches.
+/// One batch of orphans, oldest first, with the delivery each belongs to: `id`, `organization_id`,
+/// `inserted_at`, `type`, `occurred_at`, provider, message id, delivery id. The last three are NULL
+/// where the event does not say or nothing matches.
 ///
-/// `?1` now - grace and `?2` now - greatest age in milliseconds, `?3` and `?4` insertion time and id of the last row read (NULL and
-/// '' at the start), `?5` rows; `?6` the organization, if it is for one.
+/// `?1` now - grace and `?2` now - greatest age in milliseconds, `?3` and `?4` insertion time and
+/// id of the last row read (NULL and '' at the start), `?5` rows; `?6` the organization, if it is
+/// for one.
 #[must_use]
-pub fn orphans(events: &Ident, deliveries: &Ident, times: TimeFormat, one_organization: bool) -> String {
+pub fn orphans(
+    events: &Ident,
+    deliveries: &Ident,
+    times: TimeFormat,
+    one_organization: bool,
+) -> String {
     let provider = said_by_event("provider");
     let message = said_by_event("provider_message_id");
     let old_enough = times.before("e.inserted_at", 1);
     let oldest = times.start(2);
     let inserted = times.millis_of("e.inserted_at");
     let tenant = if one_organization { " AND e.organization_id = ?6" } else { "" };
-    // The `+` keeps the greatest age out of the choice of the index's lower bound, which belongs to the place in the walk.
+    // The `+` keeps the greatest age out of the choice of the index's lower bound, which belongs to
+    // the place in the walk.
     format!(
         "SELECT e.id, e.organization_id, e.inserted_at, e.type, e.occurred_at, {provider}, {message}, \
          (SELECT d.id FROM {deliveries} AS d WHERE d.organization_id = e.organization_id AND d.provider = {provider} \
@@ -43,7 +55,8 @@ pub fn orphans(events: &Ident, deliveries: &Ident, times: TimeFormat, one_organi
     )
 }
 
-/// SQL for a text the event's metadata has under a key, else its payload; NULL when neither is JSON with a text there.
+/// SQL for a text the event's metadata has under a key, else its payload; NULL when neither is JSON
+/// with a text there.
 fn said_by_event(key: &str) -> String {
     // Nested, because only CASE promises that the rest is not evaluated for what is no JSON.
     let text = |column: &str| {
@@ -55,8 +68,8 @@ fn said_by_event(key: &str) -> String {
     format!("coalesce({}, {})", text("metadata"), text("payload"))
 }
 
-/// Appends the event that says an orphan is reconciled. `?1` its id, which is its idempotency key too, `?2` organization, `?3` delivery,
-/// `?4` provider, `?5` metadata, `?6` now in milliseconds.
+/// Appends the event that says an orphan is reconciled. `?1` its id, which is its idempotency key
+/// too, `?2` organization, `?3` delivery, `?4` provider, `?5` metadata, `?6` now in milliseconds.
 #[must_use]
 pub fn append(events: &Ident, times: TimeFormat) -> String {
     let now = times.stored(6);
@@ -66,11 +79,11 @@ pub fn append(events: &Ident, times: TimeFormat) -> String {
     )
 }
 
-/// Projects what an orphan reports onto its delivery. `?1` delivery, `?2` organization, `?3` the orphan's type, `?4` when it occurred,
-/// in the table's own form, `?5` now in milliseconds.
+/// Projects what an orphan reports onto its delivery. `?1` delivery, `?2` organization, `?3` the
+/// orphan's type, `?4` when it occurred, in the table's own form, `?5` now in milliseconds.
 ///
-/// It reads the row as it is, so several orphans of one delivery follow each other correctly. The status only moves to a higher rank,
-/// a time is set once, `terminal` latches.
+/// It reads the row as it is, so several orphans of one delivery follow each other correctly. The
+/// status only moves to a higher rank, a time is set once, `terminal` latches.
 #[must_use]
 pub fn project(deliveries: &Ident, times: TimeFormat) -> String {
     let reported = rank("?3", "0");
@@ -88,7 +101,8 @@ pub fn project(deliveries: &Ident, times: TimeFormat) -> String {
     )
 }
 
-/// The types after which the provider is done with a message. A delivered one can still be opened, or bounce late.
+/// The types after which the provider is done with a message. A delivered one can still be opened,
+/// or bounce late.
 const TERMINAL: &str = "'delivered', 'bounced', 'complained', 'rejected', 'failed', 'suppressed'";
 
 /// The times of a delivery, and the types that set them.

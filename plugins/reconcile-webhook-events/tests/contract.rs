@@ -1,5 +1,10 @@
 //! What `reconcile-webhook-events` promises, on the reference schema and beside it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 use reconcile_webhook_events::{ACTION, ReconcileWebhookEvents, TOPIC, sql};
 use serde_json::Value as Json;
@@ -24,17 +29,27 @@ fn deliver(host: &MemoryHost, id: &str, organization: &str) {
 
 /// An orphan for that delivery, inserted at `at` and a second older by the provider's clock.
 fn orphan(host: &MemoryHost, id: &str, organization: &str, kind: &str, delivery: &str, at: i64) {
-    let metadata = json!({"provider": "postmark", "provider_message_id": format!("m{delivery}")}).to_string();
+    let metadata =
+        json!({"provider": "postmark", "provider_message_id": format!("m{delivery}")}).to_string();
     event(host, id, organization, kind, &metadata, "{}", at);
 }
 
-fn event(host: &MemoryHost, id: &str, organization: &str, kind: &str, metadata: &str, payload: &str, at: i64) {
+fn event(
+    host: &MemoryHost,
+    id: &str,
+    organization: &str,
+    kind: &str,
+    metadata: &str,
+    payload: &str,
+    at: i64,
+) {
     let sql = "INSERT INTO webhook_events (id, organization_id, type, provider, metadata, payload, needs_reconciliation, occurred_at, inserted_at)
                VALUES (?1, ?2, ?3, 'postmark', ?4, ?5, 1, ?6 - 1000, ?6)";
     host.connection().execute(sql, (id, organization, kind, metadata, payload, at)).unwrap();
 }
 
-/// One delivery `d` of `org_1`, and orphans of it with these types, each a second after the one before.
+/// One delivery `d` of `org_1`, and orphans of it with these types, each a second after the one
+/// before.
 fn orphans_of_one(kinds: &[&str]) -> MemoryHost {
     let host = reference();
     deliver(&host, "d", "org_1");
@@ -85,7 +100,22 @@ fn a_match_appends_an_event_projects_the_delivery_and_publishes() {
     ))
     .unwrap();
     let metadata = json!({"orphan_id": "e0", "type": "delivered", "provider": "postmark", "provider_message_id": "md"});
-    assert_eq!(appended, json!(["reconciled:e0", "org_1", "d", "postmark", 0, "reconciled:e0", "succeeded", NOW, NOW, metadata, {}]));
+    assert_eq!(
+        appended,
+        json!([
+            "reconciled:e0",
+            "org_1",
+            "d",
+            "postmark",
+            0,
+            "reconciled:e0",
+            "succeeded",
+            NOW,
+            NOW,
+            metadata,
+            {}
+        ])
+    );
 
     let delivery: Json = serde_json::from_str(&host.one::<String>(
         "SELECT json_array(status, terminal, sent_at, delivered_at, opened_at, lock_version, updated_at, created_at) FROM deliveries",
@@ -96,7 +126,12 @@ fn a_match_appends_an_event_projects_the_delivery_and_publishes() {
     let message = json!({"organization_id": "org_1", "delivery_id": "d", "event_id": "e0", "reconciled_event_id": "reconciled:e0", "type": "delivered"});
     assert_eq!(host.published(), [(TOPIC.to_string(), message)]);
     let audited = host.audited();
-    assert_eq!(audited, [AuditEvent::success(ACTION).organization("org_1".to_string()).metadata(json!({"linked": 1}))]);
+    assert_eq!(
+        audited,
+        [AuditEvent::success(ACTION)
+            .organization("org_1".to_string())
+            .metadata(json!({"linked": 1}))]
+    );
 }
 
 #[test]
@@ -129,7 +164,12 @@ fn only_orphans_between_the_grace_and_the_greatest_age_are_looked_at() {
         let host = reference();
         deliver(&host, "d", "org_1");
         orphan(&host, "e", "org_1", "delivered", "d", inserted_at);
-        assert_eq!(run(&host, all(more.clone())), result(linked.into(), linked.into()), "{} {more}", inserted_at - NOW);
+        assert_eq!(
+            run(&host, all(more.clone())),
+            result(linked.into(), linked.into()),
+            "{} {more}",
+            inserted_at - NOW
+        );
     }
 }
 
@@ -137,7 +177,9 @@ fn only_orphans_between_the_grace_and_the_greatest_age_are_looked_at() {
 fn events_that_are_no_orphans_are_left_alone() {
     let host = reference();
     deliver(&host, "d", "org_1");
-    for (id, delivery, needs) in [("linked", Some("d"), 1), ("plain", None, 0), ("both", Some("d"), 0)] {
+    for (id, delivery, needs) in
+        [("linked", Some("d"), 1), ("plain", None, 0), ("both", Some("d"), 0)]
+    {
         let sql = "INSERT INTO webhook_events (id, organization_id, delivery_id, type, provider, metadata, needs_reconciliation, occurred_at, inserted_at)
                    VALUES (?1, 'org_1', ?2, 'opened', 'postmark', '{\"provider\":\"postmark\",\"provider_message_id\":\"md\"}', ?3, 0, ?4)";
         host.connection().execute(sql, (id, delivery, needs, at(0))).unwrap();
@@ -168,7 +210,12 @@ fn a_match_is_made_within_the_tenant_only() {
 
 #[test]
 fn without_an_organization_all_tenants_are_swept_with_one_they_are_left_alone() {
-    let cases = [(json!(null), "a b c", 3), (json!("org_1"), "a b", 2), (json!("org_3"), "", 0), (json!("org_1' --"), "", 0)];
+    let cases = [
+        (json!(null), "a b c", 3),
+        (json!("org_1"), "a b", 2),
+        (json!("org_3"), "", 0),
+        (json!("org_1' --"), "", 0),
+    ];
     for (organization, expected, count) in cases {
         let host = reference();
         for (id, owner) in [("a", "org_1"), ("b", "org_1"), ("c", "org_2")] {
@@ -178,7 +225,11 @@ fn without_an_organization_all_tenants_are_swept_with_one_they_are_left_alone() 
         let args = json!({"organization_id": organization, "actor_id": "user_1"});
         assert_eq!(run(&host, args), result(count, count), "{organization}");
         assert_eq!(reconciled(&host), expected, "{organization}");
-        let audited: Vec<_> = host.audited().into_iter().map(|event| (event.organization_id.unwrap(), event.metadata.unwrap())).collect();
+        let audited: Vec<_> = host
+            .audited()
+            .into_iter()
+            .map(|event| (event.organization_id.unwrap(), event.metadata.unwrap()))
+            .collect();
         let expected: Vec<_> = [("org_1", r#"{"linked":2}"#), ("org_2", r#"{"linked":1}"#)]
             .into_iter()
             .filter(|(owner, _)| organization.is_null() || organization == *owner)
@@ -198,7 +249,11 @@ fn the_match_is_read_from_the_metadata_else_the_payload_key_by_key() {
         (full, other, "linked"),
         (other, full, "no match"),
         (r#"{"provider":"postmark"}"#, r#"{"provider_message_id":"md"}"#, "linked"),
-        (r#"{"provider":"postmark","provider_message_id":""}"#, r#"{"provider_message_id":"md"}"#, "linked"),
+        (
+            r#"{"provider":"postmark","provider_message_id":""}"#,
+            r#"{"provider_message_id":"md"}"#,
+            "linked",
+        ),
         (r#"{"provider":"ses","provider_message_id":"md"}"#, "{}", "no match"),
         ("{}", "{}", "malformed"),
         ("", "", "malformed"),
@@ -227,15 +282,26 @@ fn the_match_is_read_from_the_metadata_else_the_payload_key_by_key() {
 
 #[test]
 fn the_status_moves_forward_only_terminal_latches_and_times_are_set_once() {
-    // Status, terminal and the nth orphan whose time each column has, after these orphans of one sent delivery.
+    // Status, terminal and the nth orphan whose time each column has, after these orphans of one
+    // sent delivery.
     type Case = (&'static [&'static str], &'static str, i64, &'static [(&'static str, usize)]);
     let cases: [Case; 12] = [
         (&["opened"], "opened", 0, &[("opened_at", 0)]),
         (&["opened", "delivered"], "opened", 1, &[("opened_at", 0), ("delivered_at", 1)]),
-        (&["clicked", "opened", "delivered"], "clicked", 1, &[("clicked_at", 0), ("opened_at", 1), ("delivered_at", 2)]),
+        (
+            &["clicked", "opened", "delivered"],
+            "clicked",
+            1,
+            &[("clicked_at", 0), ("opened_at", 1), ("delivered_at", 2)],
+        ),
         (&["delivered", "delivered"], "delivered", 1, &[("delivered_at", 0)]),
         (&["opened", "opened", "opened"], "opened", 0, &[("opened_at", 0)]),
-        (&["bounced", "delivered", "opened"], "bounced", 1, &[("bounced_at", 0), ("delivered_at", 1), ("opened_at", 2)]),
+        (
+            &["bounced", "delivered", "opened"],
+            "bounced",
+            1,
+            &[("bounced_at", 0), ("delivered_at", 1), ("opened_at", 2)],
+        ),
         (&["delivered", "bounced"], "bounced", 1, &[("delivered_at", 0), ("bounced_at", 1)]),
         (&["clicked", "complained"], "complained", 1, &[("clicked_at", 0), ("complained_at", 1)]),
         (&["bounced", "complained"], "bounced", 1, &[("bounced_at", 0), ("complained_at", 1)]),
@@ -247,14 +313,38 @@ fn the_status_moves_forward_only_terminal_latches_and_times_are_set_once() {
         for (kinds, status, terminal, times) in cases {
             let host = orphans_of_one(kinds);
             let count = kinds.len() as u64;
-            assert_eq!(run(&host, all(json!({"batch_size": size}))), result(count, count), "{kinds:?}");
-            let found: (String, i64) = (host.one("SELECT status FROM deliveries"), host.one("SELECT terminal FROM deliveries"));
+            assert_eq!(
+                run(&host, all(json!({"batch_size": size}))),
+                result(count, count),
+                "{kinds:?}"
+            );
+            let found: (String, i64) = (
+                host.one("SELECT status FROM deliveries"),
+                host.one("SELECT terminal FROM deliveries"),
+            );
             assert_eq!(found, (status.to_string(), terminal), "{kinds:?}");
-            for column in ["sent_at", "delivered_at", "opened_at", "clicked_at", "bounced_at", "complained_at", "failed_at"] {
-                let expected = times.iter().find(|(name, _)| *name == column).map(|(_, n)| at(*n) - 1000);
-                assert_eq!(host.one::<Option<i64>>(&format!("SELECT {column} FROM deliveries")), expected, "{kinds:?} {column}");
+            for column in [
+                "sent_at",
+                "delivered_at",
+                "opened_at",
+                "clicked_at",
+                "bounced_at",
+                "complained_at",
+                "failed_at",
+            ] {
+                let expected =
+                    times.iter().find(|(name, _)| *name == column).map(|(_, n)| at(*n) - 1000);
+                assert_eq!(
+                    host.one::<Option<i64>>(&format!("SELECT {column} FROM deliveries")),
+                    expected,
+                    "{kinds:?} {column}"
+                );
             }
-            assert_eq!(host.one::<i64>("SELECT lock_version FROM deliveries") as u64, count, "{kinds:?}");
+            assert_eq!(
+                host.one::<i64>("SELECT lock_version FROM deliveries") as u64,
+                count,
+                "{kinds:?}"
+            );
         }
     }
 }
@@ -277,9 +367,15 @@ fn old_orphans_do_not_starve_new_ones() {
     }
     deliver(&host, "d", "org_1");
     orphan(&host, "done", "org_1", "opened", "d", at(0));
-    assert_eq!(run(&host, all(json!({"batch_size": 4}))), Ok(json!({"scanned": 41, "linked": 1, "malformed": 20})));
+    assert_eq!(
+        run(&host, all(json!({"batch_size": 4}))),
+        Ok(json!({"scanned": 41, "linked": 1, "malformed": 20}))
+    );
     orphan(&host, "new", "org_1", "delivered", "d", at(50));
-    assert_eq!(run(&host, all(json!({"batch_size": 4}))), Ok(json!({"scanned": 41, "linked": 1, "malformed": 20})));
+    assert_eq!(
+        run(&host, all(json!({"batch_size": 4}))),
+        Ok(json!({"scanned": 41, "linked": 1, "malformed": 20}))
+    );
     assert_eq!(reconciled(&host), "done new");
 }
 
@@ -298,7 +394,11 @@ fn batches_are_bounded_with_a_checkpoint_between_them_and_an_audit_event_each() 
     for (size, checkpoints, events) in [(1, 5, 5), (2, 2, 3), (5, 1, 1), (6, 0, 1)] {
         let host = orphans_of_one(&["opened"; 5]);
         assert_eq!(run(&host, all(json!({"batch_size": size}))), result(5, 5));
-        assert_eq!((host.checkpoints(), host.audited().len()), (checkpoints, events), "batches of {size}");
+        assert_eq!(
+            (host.checkpoints(), host.audited().len()),
+            (checkpoints, events),
+            "batches of {size}"
+        );
         assert_eq!(host.last_progress(), (5, 0));
     }
 }
@@ -330,20 +430,37 @@ fn a_row_that_the_app_refuses_is_audited_leaves_nothing_behind_and_the_others_go
             orphan(&host, &format!("e{i}"), "org_1", "opened", &format!("d{i}"), at(i));
         }
         host.connection().execute_batch(refusal).unwrap();
-        assert_eq!(run(&host, all(json!({}))), Ok(json!({"scanned": 3, "linked": 2, "errors": 1})), "{refusal}");
+        assert_eq!(
+            run(&host, all(json!({}))),
+            Ok(json!({"scanned": 3, "linked": 2, "errors": 1})),
+            "{refusal}"
+        );
         assert_eq!(reconciled(&host), "e0 e2", "{refusal}");
         assert_eq!(
             host.one::<String>("SELECT group_concat(status || lock_version) FROM (SELECT * FROM deliveries ORDER BY id)"),
             "opened1,sent0,opened1"
         );
         assert_eq!(host.published().len(), 2, "{refusal}");
-        let (refused, linked): (Vec<_>, Vec<_>) = host.audited().into_iter().partition(|event| event.outcome == EventOutcome::Error);
+        let (refused, linked): (Vec<_>, Vec<_>) =
+            host.audited().into_iter().partition(|event| event.outcome == EventOutcome::Error);
         assert_eq!(refused.len(), 1, "{refusal}");
-        assert_eq!((refused[0].subject_id.as_deref(), refused[0].organization_id.as_deref()), (Some("e1"), Some("org_1")));
+        assert_eq!(
+            (refused[0].subject_id.as_deref(), refused[0].organization_id.as_deref()),
+            (Some("e1"), Some("org_1"))
+        );
         assert!(refused[0].metadata.as_deref().unwrap().contains("\"constraint\""), "{refusal}");
-        assert_eq!(linked, [AuditEvent::success(ACTION).organization("org_1".to_string()).metadata(json!({"linked": 2}))]);
+        assert_eq!(
+            linked,
+            [AuditEvent::success(ACTION)
+                .organization("org_1".to_string())
+                .metadata(json!({"linked": 2}))]
+        );
         // It is tried again, and does not stop what comes later.
-        assert_eq!(run(&host, all(json!({}))), Ok(json!({"scanned": 1, "linked": 0, "errors": 1})), "{refusal}");
+        assert_eq!(
+            run(&host, all(json!({}))),
+            Ok(json!({"scanned": 1, "linked": 0, "errors": 1})),
+            "{refusal}"
+        );
     }
 }
 
@@ -351,7 +468,9 @@ fn a_row_that_the_app_refuses_is_audited_leaves_nothing_behind_and_the_others_go
 fn an_orphan_past_the_age_shows_as_unlikely_to_reconcile() {
     let host = reference();
     deliver(&host, "d", "org_1");
-    for (id, inserted_at) in [("older", NOW - AGE - 2), ("old", NOW - AGE - 1), ("young", NOW - AGE)] {
+    for (id, inserted_at) in
+        [("older", NOW - AGE - 2), ("old", NOW - AGE - 1), ("young", NOW - AGE)]
+    {
         orphan(&host, id, "org_1", "opened", "d", inserted_at);
     }
     host.connection()
@@ -361,33 +480,55 @@ fn an_orphan_past_the_age_shows_as_unlikely_to_reconcile() {
         )
         .unwrap();
     let mut statement = host.connection().prepare(sql::UNLIKELY_TO_RECONCILE).unwrap();
-    let ids: Vec<String> = statement.query_map([NOW - AGE], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let ids: Vec<String> =
+        statement.query_map([NOW - AGE], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     assert_eq!(ids, ["old"]);
-    assert!(host.plan(sql::UNLIKELY_TO_RECONCILE).starts_with("SEARCH e USING INDEX webhook_events_orphans (inserted_at<?)"));
+    assert!(
+        host.plan(sql::UNLIKELY_TO_RECONCILE)
+            .starts_with("SEARCH e USING INDEX webhook_events_orphans (inserted_at<?)")
+    );
 }
 
 #[test]
 fn the_events_table_refuses_change_and_opens_one_door_for_retention() {
     let host = orphans_of_one(&["opened", "opened"]);
     let refused = |sql: &str| host.connection().execute_batch(sql).unwrap_err().to_string();
-    assert!(refused("UPDATE webhook_events SET type = 'x'").contains("webhook_events_append_only: "));
+    assert!(
+        refused("UPDATE webhook_events SET type = 'x'").contains("webhook_events_append_only: ")
+    );
     assert!(refused("DELETE FROM webhook_events").contains("webhook_events_append_only: "));
-    host.connection().execute("INSERT INTO webhook_events_retention (id, keep_from) VALUES (1, ?1)", [at(1)]).unwrap();
-    assert!(refused("DELETE FROM webhook_events WHERE id = 'e1'").contains("webhook_events_append_only: "));
-    assert_eq!(host.connection().execute("DELETE FROM webhook_events WHERE id = 'e0'", ()).unwrap(), 1);
-    assert!(refused("UPDATE webhook_events SET type = 'x'").contains("webhook_events_append_only: "));
+    host.connection()
+        .execute("INSERT INTO webhook_events_retention (id, keep_from) VALUES (1, ?1)", [at(1)])
+        .unwrap();
+    assert!(
+        refused("DELETE FROM webhook_events WHERE id = 'e1'")
+            .contains("webhook_events_append_only: ")
+    );
+    assert_eq!(
+        host.connection().execute("DELETE FROM webhook_events WHERE id = 'e0'", ()).unwrap(),
+        1
+    );
+    assert!(
+        refused("UPDATE webhook_events SET type = 'x'").contains("webhook_events_append_only: ")
+    );
 }
 
 #[test]
 fn an_unusable_arg_is_refused_by_name_and_nothing_is_linked() {
     let cases = [
-        (json!({"max_age_minutes": 0}), "`max_age_minutes` is not usable: must be a whole number from 1"),
+        (
+            json!({"max_age_minutes": 0}),
+            "`max_age_minutes` is not usable: must be a whole number from 1",
+        ),
         (json!({"max_age_minutes": -5}), "not -5"),
         (json!({"max_age_minutes": 1_000_000_000_000_i64}), "to 52560000"),
         (json!({"batch_size": "x"}), "`batch_size` is not usable"),
         (json!({"timestamps": "julian"}), "`timestamps` is not usable"),
         (json!({"table": "webhook_events; --"}), "`table` is not usable"),
-        (json!({"deliveries_table": "deliveries\" SET status = 'x' --"}), "`deliveries_table` is not usable"),
+        (
+            json!({"deliveries_table": "deliveries\" SET status = 'x' --"}),
+            "`deliveries_table` is not usable",
+        ),
         (json!({"deliveries_table": "VERGER_jobs"}), "`verger_`"),
         (json!({"table": "no_such_table"}), "no such table: no_such_table"),
     ];
@@ -419,8 +560,14 @@ fn other_times(class: &str) -> MemoryHost {
 #[test]
 fn tables_that_keep_seconds_or_text_are_swept_at_the_same_boundaries() {
     let seconds = ["1767225540", "1767225539", "1766620800", "1766620799"];
-    let text = ["'2025-12-31T23:59:00Z'", "'2025-12-31 23:58:59.999'", "'2025-12-25T00:00:00Z'", "'2025-12-24T23:59:59.999Z'"];
-    let mixed = ["'2025-12-31T23:59:00.000Z'", "'2025-12-31T23:58Z'", "'2025-12-25'", "'2025-12-24 23:59'"];
+    let text = [
+        "'2025-12-31T23:59:00Z'",
+        "'2025-12-31 23:58:59.999'",
+        "'2025-12-25T00:00:00Z'",
+        "'2025-12-24T23:59:59.999Z'",
+    ];
+    let mixed =
+        ["'2025-12-31T23:59:00.000Z'", "'2025-12-31T23:58Z'", "'2025-12-25'", "'2025-12-24 23:59'"];
     let cases = [
         ("unix_s", "INTEGER", seconds, "1767225600"),
         ("iso8601", "TEXT", text, "2026-01-01T00:00:00.000Z"),
@@ -429,7 +576,9 @@ fn tables_that_keep_seconds_or_text_are_swept_at_the_same_boundaries() {
     for (timestamps, class, [in_grace, past_grace, young, old], now) in cases {
         for size in [1, 10] {
             let host = other_times(class);
-            for (id, inserted_at) in [("grace", in_grace), ("late", past_grace), ("early", young), ("old", old)] {
+            for (id, inserted_at) in
+                [("grace", in_grace), ("late", past_grace), ("early", young), ("old", old)]
+            {
                 host.connection()
                     .execute_batch(&format!(
                         "INSERT INTO hooks VALUES ('{id}', 'o', NULL, 'opened', 'p', '{{}}', '{{\"provider\":\"p\",\"provider_message_id\":\"m\"}}', 1, NULL,
@@ -437,10 +586,16 @@ fn tables_that_keep_seconds_or_text_are_swept_at_the_same_boundaries() {
                     ))
                     .unwrap();
             }
-            let args = all(json!({"table": "hooks", "deliveries_table": "mails", "timestamps": timestamps, "batch_size": size}));
+            let args = all(
+                json!({"table": "hooks", "deliveries_table": "mails", "timestamps": timestamps, "batch_size": size}),
+            );
             assert_eq!(run(&host, args), result(2, 2), "{timestamps}");
             let found: String = host.one("SELECT status || ' ' || lock_version || ' ' || updated_at || ' ' || opened_at FROM mails");
-            assert_eq!(found, format!("opened 2 {now} {}", young.trim_matches('\'')), "{timestamps}");
+            assert_eq!(
+                found,
+                format!("opened 2 {now} {}", young.trim_matches('\'')),
+                "{timestamps}"
+            );
             assert_eq!(
                 host.one::<String>(
                     "SELECT group_concat(idempotency_key || inserted_at) FROM (SELECT * FROM hooks WHERE type = 'reconciled' ORDER BY id)"
@@ -466,16 +621,30 @@ fn views_with_instead_of_triggers_serve_as_the_tables() {
             at(0)
         ))
         .unwrap();
-    assert_eq!(run(&host, all(json!({"table": "events", "deliveries_table": "sent"}))), result(1, 1));
-    assert_eq!(host.one::<String>("SELECT json_array(status, terminal, bounced_at, lock_version) FROM mails"), r#"["bounced",1,5,1]"#);
+    assert_eq!(
+        run(&host, all(json!({"table": "events", "deliveries_table": "sent"}))),
+        result(1, 1)
+    );
+    assert_eq!(
+        host.one::<String>(
+            "SELECT json_array(status, terminal, bounced_at, lock_version) FROM mails"
+        ),
+        r#"["bounced",1,5,1]"#
+    );
 }
 
 #[test]
 fn the_indexes_serve_the_sweep() {
     let host = reference();
-    let (events, deliveries) = (Ident::parse("webhook_events").unwrap(), Ident::parse("deliveries").unwrap());
+    let (events, deliveries) =
+        (Ident::parse("webhook_events").unwrap(), Ident::parse("deliveries").unwrap());
     for one_organization in [false, true] {
-        let plan = host.plan(&sql::orphans(&events, &deliveries, TimeFormat::UnixMillis, one_organization));
+        let plan = host.plan(&sql::orphans(
+            &events,
+            &deliveries,
+            TimeFormat::UnixMillis,
+            one_organization,
+        ));
         let expected = "SEARCH e USING INDEX webhook_events_orphans ((inserted_at,id)>(?,?) AND inserted_at<?); \
                         CORRELATED SCALAR SUBQUERY 2; \
                         SEARCH r USING COVERING INDEX webhook_events_idempotency (idempotency_key=?); \
@@ -483,7 +652,10 @@ fn the_indexes_serve_the_sweep() {
                         SEARCH d USING COVERING INDEX deliveries_message (organization_id=? AND provider=? AND provider_message_id=?)";
         assert_eq!(plan, expected);
     }
-    assert_eq!(host.plan(&sql::project(&deliveries, TimeFormat::UnixMillis)), "SEARCH deliveries USING PRIMARY KEY (id=?)");
+    assert_eq!(
+        host.plan(&sql::project(&deliveries, TimeFormat::UnixMillis)),
+        "SEARCH deliveries USING PRIMARY KEY (id=?)"
+    );
 }
 
 #[test]

@@ -20,7 +20,9 @@ impl Args {
     pub fn parse(text: &str) -> Result<Self, ArgError> {
         match serde_json::from_str(text) {
             Ok(json) => Self::from_json(json),
-            Err(error) => Err(ArgError::NotAnObject { found: format!("text that is no JSON ({error})") }),
+            Err(error) => {
+                Err(ArgError::NotAnObject { found: format!("text that is no JSON ({error})") })
+            }
         }
     }
 
@@ -64,7 +66,10 @@ impl Args {
             Some(number) if (1..=at_most).contains(&number) => Ok(number),
             _ => {
                 let found = json_text(value);
-                Err(ArgError::Wrong { key: key.to_string(), reason: format!("must be a whole number from 1 to {at_most}, not {found}") })
+                Err(ArgError::Wrong {
+                    key: key.to_string(),
+                    reason: format!("must be a whole number from 1 to {at_most}, not {found}"),
+                })
             }
         }
     }
@@ -109,18 +114,22 @@ impl fmt::Display for Args {
 /// The value of a required key.
 ///
 /// # Errors
-/// [`MissingArg`] when the key is absent; returned with `?` it ends the attempt. A null value is a value.
+/// [`MissingArg`] when the key is absent; returned with `?` it ends the attempt. A null value is a
+/// value.
 pub fn fetch_arg<'a>(args: &'a Args, key: &str) -> Result<&'a Json, MissingArg> {
     args.0.get(key).ok_or_else(|| MissingArg { key: key.to_string() })
 }
 
 fn read<T: DeserializeOwned>(key: &str, value: &Json) -> Result<T, ArgError> {
-    T::deserialize(value).map_err(|error| ArgError::Wrong { key: key.to_string(), reason: error.to_string() })
+    T::deserialize(value)
+        .map_err(|error| ArgError::Wrong { key: key.to_string(), reason: error.to_string() })
 }
 
 fn ident(key: &str, value: &Json) -> Result<Ident, ArgError> {
     let wrong = |reason: String| ArgError::Wrong { key: key.to_string(), reason };
-    let name = value.as_str().ok_or_else(|| wrong(format!("must be a name in a string, not {}", kind(value))))?;
+    let name = value
+        .as_str()
+        .ok_or_else(|| wrong(format!("must be a name in a string, not {}", kind(value))))?;
     Ident::parse(name).map_err(|error| wrong(error.to_string()))
 }
 
@@ -144,7 +153,11 @@ pub struct MissingArg {
 
 impl fmt::Display for MissingArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the arg `{}` is missing: enqueue the job with that key (null is a value, absence is not)", self.key)
+        write!(
+            f,
+            "the arg `{}` is missing: enqueue the job with that key (null is a value, absence is not)",
+            self.key
+        )
     }
 }
 
@@ -202,7 +215,10 @@ mod tests {
     fn a_bad_name_is_refused_with_the_key_and_the_reason() {
         let cases = [
             (json!({}), "the arg `table` is missing"),
-            (json!({"table": 3}), "the arg `table` is not usable: must be a name in a string, not a number"),
+            (
+                json!({"table": 3}),
+                "the arg `table` is not usable: must be a name in a string, not a number",
+            ),
             (json!({"table": "x; DROP TABLE y"}), "not usable as a table name"),
             (json!({"table": "verger_jobs"}), "`verger_`"),
         ];
@@ -210,7 +226,10 @@ mod tests {
             let error = args(json.clone()).ident("table").unwrap_err().to_string();
             assert!(error.contains(expected), "{json}: {error}");
         }
-        assert_eq!(args(json!({"table": "orders"})).ident("table").unwrap().to_string(), "\"orders\"");
+        assert_eq!(
+            args(json!({"table": "orders"})).ident("table").unwrap().to_string(),
+            "\"orders\""
+        );
     }
 
     #[test]

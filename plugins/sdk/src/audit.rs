@@ -39,7 +39,8 @@ impl EventOutcome {
     }
 }
 
-/// Something that happened, to be written down. Who, which worker, which job and when are stamped by the host.
+/// Something that happened, to be written down. Who, which worker, which job and when are stamped
+/// by the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEvent {
     /// What was done, as `subject.verb` in lower case: `membership.updated`.
@@ -131,17 +132,23 @@ impl AuditEvent {
         self.metadata(json!({ "code": error.code, "message": message }))
     }
 
-    /// Checks the rules: the action's form, sizes, JSON, no key that looks like a secret at any depth.
+    /// Checks the rules: the action's form, sizes, JSON, no key that looks like a secret at any
+    /// depth.
     ///
     /// # Errors
     /// [`AuditFault`] with the name of the first bad field. It never repeats a value.
     pub fn check(&self) -> Result<(), AuditFault> {
         if !is_action(&self.action) {
-            return Err(AuditFault::new("action", "must have the form `subject.verb` in lower-case letters, digits and `_`"));
+            return Err(AuditFault::new(
+                "action",
+                "must have the form `subject.verb` in lower-case letters, digits and `_`",
+            ));
         }
-        for (field, value) in
-            [("organization_id", &self.organization_id), ("subject_type", &self.subject_type), ("subject_id", &self.subject_id)]
-        {
+        for (field, value) in [
+            ("organization_id", &self.organization_id),
+            ("subject_type", &self.subject_type),
+            ("subject_id", &self.subject_id),
+        ] {
             if value.as_ref().is_some_and(|value| value.len() > NAME_MAX_BYTES) {
                 return Err(AuditFault::new(field, "is longer than 256 bytes"));
             }
@@ -186,14 +193,20 @@ fn is_action(action: &str) -> bool {
 fn check_json(field: &str, text: Option<&str>, max: usize, object: bool) -> Result<(), AuditFault> {
     let Some(text) = text else { return Ok(()) };
     if text.len() > max {
-        return Err(AuditFault::new(field, if object { "is longer than 8 KiB" } else { "is longer than 64 KiB" }));
+        return Err(AuditFault::new(
+            field,
+            if object { "is longer than 8 KiB" } else { "is longer than 64 KiB" },
+        ));
     }
-    let json: Json = serde_json::from_str(text).map_err(|_| AuditFault::new(field, "is no valid JSON"))?;
+    let json: Json =
+        serde_json::from_str(text).map_err(|_| AuditFault::new(field, "is no valid JSON"))?;
     if object && !json.is_object() {
         return Err(AuditFault::new(field, "must be a JSON object"));
     }
     match secret_path(&json) {
-        Some(path) => Err(AuditFault::new(format!("{field}.{path}"), "looks like a secret; leave it out")),
+        Some(path) => {
+            Err(AuditFault::new(format!("{field}.{path}"), "looks like a secret; leave it out"))
+        }
         None => Ok(()),
     }
 }
@@ -201,19 +214,23 @@ fn check_json(field: &str, text: Option<&str>, max: usize, object: bool) -> Resu
 /// The path of the first key that looks like a secret.
 fn secret_path(json: &Json) -> Option<String> {
     match json {
-        Json::Object(map) => {
-            map.iter().find_map(
-                |(key, value)| {
-                    if looks_secret(key) { Some(key.clone()) } else { secret_path(value).map(|rest| format!("{key}.{rest}")) }
-                },
-            )
-        }
-        Json::Array(items) => items.iter().enumerate().find_map(|(i, item)| secret_path(item).map(|rest| format!("{i}.{rest}"))),
+        Json::Object(map) => map.iter().find_map(|(key, value)| {
+            if looks_secret(key) {
+                Some(key.clone())
+            } else {
+                secret_path(value).map(|rest| format!("{key}.{rest}"))
+            }
+        }),
+        Json::Array(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(i, item)| secret_path(item).map(|rest| format!("{i}.{rest}"))),
         _ => None,
     }
 }
 
-/// A key whose last word names a secret: `password`, `reset_token`, `apiKey`. `token_count` does not.
+/// A key whose last word names a secret: `password`, `reset_token`, `apiKey`. `token_count` does
+/// not.
 fn looks_secret(key: &str) -> bool {
     const LAST: [&str; 11] = [
         "password",
@@ -228,7 +245,8 @@ fn looks_secret(key: &str) -> bool {
         "apikey",
         "privatekey",
     ];
-    const PAIRS: [(&str, &str); 4] = [("api", "key"), ("private", "key"), ("access", "key"), ("signing", "key")];
+    const PAIRS: [(&str, &str); 4] =
+        [("api", "key"), ("private", "key"), ("access", "key"), ("signing", "key")];
     let words = words(key);
     match words.as_slice() {
         [.., before, last] if PAIRS.contains(&(before, last)) => true,
@@ -269,35 +287,61 @@ mod tests {
         for good in ["membership.updated", "organization_invitation.expired", "a.b.c2"] {
             assert_eq!(AuditEvent::success(good).check(), Ok(()), "{good}");
         }
-        for bad in ["", "membership", "Membership.updated", ".x", "x.", "a..b", "a b.c", "ä.b", "1a.b"] {
+        for bad in
+            ["", "membership", "Membership.updated", ".x", "x.", "a..b", "a b.c", "ä.b", "1a.b"]
+        {
             assert_eq!(AuditEvent::success(bad).check().unwrap_err().field, "action", "{bad}");
         }
     }
 
     #[test]
     fn a_secret_looking_key_is_named_at_any_depth_and_its_value_is_not() {
-        let event = AuditEvent::success("user.updated").metadata(json!({"a": [{"resetToken": "hunter2"}]}));
+        let event =
+            AuditEvent::success("user.updated").metadata(json!({"a": [{"resetToken": "hunter2"}]}));
         let fault = event.check().unwrap_err();
         assert_eq!(fault.field, "metadata.a.0.resetToken");
         assert!(!fault.to_string().contains("hunter2"));
-        for secret in ["password", "api_key", "API-Key", "apiKey", "session_token", "clientSecret", "Authorization"] {
+        for secret in [
+            "password",
+            "api_key",
+            "API-Key",
+            "apiKey",
+            "session_token",
+            "clientSecret",
+            "Authorization",
+        ] {
             assert!(looks_secret(secret), "{secret}");
         }
-        for plain in ["token_count", "deleted_tokens", "key", "keys", "cookie_policy", "secretary", "passenger"] {
+        for plain in [
+            "token_count",
+            "deleted_tokens",
+            "key",
+            "keys",
+            "cookie_policy",
+            "secretary",
+            "passenger",
+        ] {
             assert!(!looks_secret(plain), "{plain}");
         }
     }
 
     #[test]
     fn a_cause_fits_into_the_metadata_however_long_the_message() {
-        let event = AuditEvent::error("a.b").cause(&HostError::new("constraint", "ä".repeat(100_000)));
+        let event =
+            AuditEvent::error("a.b").cause(&HostError::new("constraint", "ä".repeat(100_000)));
         assert_eq!(event.check(), Ok(()));
-        assert!(event.metadata.is_some_and(|metadata| metadata.starts_with(r#"{"code":"constraint","message":"ää"#)));
+        assert!(
+            event.metadata.is_some_and(
+                |metadata| metadata.starts_with(r#"{"code":"constraint","message":"ää"#)
+            )
+        );
     }
 
     #[test]
     fn metadata_is_an_object_of_at_most_8_kib() {
-        let fault = |metadata: Json| AuditEvent::success("a.b").metadata(metadata).check().map_err(|fault| fault.reason);
+        let fault = |metadata: Json| {
+            AuditEvent::success("a.b").metadata(metadata).check().map_err(|fault| fault.reason)
+        };
         assert_eq!(fault(json!({"x": "y".repeat(8 * 1024 - 8)})), Ok(()));
         assert_eq!(fault(json!({"x": "y".repeat(8 * 1024 - 7)})), Err("is longer than 8 KiB"));
         assert_eq!(fault(json!([1])), Err("must be a JSON object"));

@@ -9,7 +9,8 @@ use crate::error::{HostError, code};
 use crate::host::{Host, HostCursor, HostSavepoint, JobInfo, LogLevel};
 use crate::value::{Row, Value, json_text};
 
-/// The running job. Everything done through it belongs to one transaction, which commits with the job's outcome.
+/// The running job. Everything done through it belongs to one transaction, which commits with the
+/// job's outcome.
 pub struct Context<'a> {
     host: &'a dyn Host,
 }
@@ -21,7 +22,8 @@ impl<'a> Context<'a> {
         Self { host }
     }
 
-    /// Runs one statement that returns rows, to be read in chunks. Parameters bind to `?1`, `?2`, … in order.
+    /// Runs one statement that returns rows, to be read in chunks. Parameters bind to `?1`, `?2`, …
+    /// in order.
     ///
     /// # Errors
     /// When the statement is denied, wrong, or over a limit.
@@ -47,11 +49,16 @@ impl<'a> Context<'a> {
         self.host.execute(sql, &params)
     }
 
-    /// Runs one statement once for each set of parameters: a result for each, one bad row does not lose the others.
+    /// Runs one statement once for each set of parameters: a result for each, one bad row does not
+    /// lose the others.
     ///
     /// # Errors
     /// When the statement cannot be prepared.
-    pub fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError> {
+    pub fn execute_many(
+        &self,
+        sql: &str,
+        sets: &[Vec<Value>],
+    ) -> Result<Vec<Result<u64, HostError>>, HostError> {
         self.host.execute_many(sql, sets)
     }
 
@@ -63,11 +70,12 @@ impl<'a> Context<'a> {
         Ok(Savepoint { savepoint: Some(self.host.begin_savepoint()?) })
     }
 
-    /// Commits what was done so far, lets other writers in, renews the job's lease and notices a cancellation. Closes cursors
-    /// and savepoints.
+    /// Commits what was done so far, lets other writers in, renews the job's lease and notices a
+    /// cancellation. Closes cursors and savepoints.
     ///
     /// # Errors
-    /// Code `cancelled` or `lease-lost`: return it with `?`. Code `busy`, `store` or `deadline` when the commit failed.
+    /// Code `cancelled` or `lease-lost`: return it with `?`. Code `busy`, `store` or `deadline`
+    /// when the commit failed.
     pub fn checkpoint(&self) -> Result<(), HostError> {
         self.host.checkpoint()
     }
@@ -78,7 +86,9 @@ impl<'a> Context<'a> {
     /// When the event breaks a rule of [`AuditEvent::check`].
     pub fn audit(&self, event: AuditEvent) -> Result<u64, HostError> {
         let ids = self.host.audit_log(&[event])?;
-        ids.first().copied().ok_or_else(|| HostError::new(code::STORE, "the host gave no audit id back"))
+        ids.first()
+            .copied()
+            .ok_or_else(|| HostError::new(code::STORE, "the host gave no audit id back"))
     }
 
     /// Writes many events in one call, all or none; their ids.
@@ -89,8 +99,9 @@ impl<'a> Context<'a> {
         self.host.audit_log(events)
     }
 
-    /// Writes many events in one call. If some break a rule, the host reports and drops those and writes the others, so that one
-    /// odd row does not stop a sweep for ever; if the log itself cannot be written, it is an error.
+    /// Writes many events in one call. If some break a rule, the host reports and drops those and
+    /// writes the others, so that one odd row does not stop a sweep for ever; if the log itself
+    /// cannot be written, it is an error.
     ///
     /// # Errors
     /// When the log cannot be written, or an event names another organization than the job's.
@@ -107,7 +118,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Writes the good events and drops the bad ones, which the host reports by field name; how many were written.
+    /// Writes the good events and drops the bad ones, which the host reports by field name; how
+    /// many were written.
     pub fn audit_safe(&self, events: &[AuditEvent]) -> u32 {
         self.host.audit_log_safe(events)
     }
@@ -154,8 +166,12 @@ impl<'a> Context<'a> {
     /// When it is not granted, fails, or answers with no JSON.
     pub fn call(&self, capability: &str, request: &Json) -> Result<Json, HostError> {
         let reply = self.host.call(capability, &json_text(request))?;
-        serde_json::from_str(&reply)
-            .map_err(|error| HostError::new(code::CAPABILITY, format!("capability `{capability}` answered with no JSON: {error}")))
+        serde_json::from_str(&reply).map_err(|error| {
+            HostError::new(
+                code::CAPABILITY,
+                format!("capability `{capability}` answered with no JSON: {error}"),
+            )
+        })
     }
 }
 

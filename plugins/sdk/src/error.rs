@@ -48,8 +48,9 @@ impl HostError {
         Self { code: code.to_string(), message: message.into() }
     }
 
-    /// Whether one row's own content was refused, by a constraint, a type or a trigger of the app: a sweep counts it and goes on.
-    /// Anything else (a deadline, a full disk, a cancellation) concerns the whole attempt and must end it.
+    /// Whether one row's own content was refused, by a constraint, a type or a trigger of the app:
+    /// a sweep counts it and goes on. Anything else (a deadline, a full disk, a cancellation)
+    /// concerns the whole attempt and must end it.
     #[must_use]
     pub fn concerns_one_row(&self) -> bool {
         matches!(self.code.as_str(), code::CONSTRAINT | code::SQL | code::TYPE)

@@ -29,8 +29,14 @@ pub fn describe(worker: &dyn Worker) -> String {
 }
 
 /// The export `perform`.
-pub fn perform(worker: &dyn Worker, scope: Option<bindings::Scope>, args: &str) -> bindings::Outcome {
-    let scope = scope.map(|scope| Scope::from_parts(scope.organization_id, scope.actor_id, scope.impersonating_from));
+pub fn perform(
+    worker: &dyn Worker,
+    scope: Option<bindings::Scope>,
+    args: &str,
+) -> bindings::Outcome {
+    let scope = scope.map(|scope| {
+        Scope::from_parts(scope.organization_id, scope.actor_id, scope.impersonating_from)
+    });
     let args = match Args::parse(args) {
         Ok(args) => args,
         Err(error) => return bindings::Outcome::Failed(error.to_string()),
@@ -62,7 +68,11 @@ impl Host for Imports {
         Ok(wit::store::execute(sql, params)?)
     }
 
-    fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError> {
+    fn execute_many(
+        &self,
+        sql: &str,
+        sets: &[Vec<Value>],
+    ) -> Result<Vec<Result<u64, HostError>>, HostError> {
         let results = wit::store::execute_many(sql, sets)?;
         Ok(results.into_iter().map(|result| result.map_err(HostError::from)).collect())
     }
@@ -97,7 +107,11 @@ impl Host for Imports {
             attempt: wit::job::attempt(),
             max_attempts: wit::job::max_attempts(),
             deadline: wit::job::deadline(),
-            scheduled: wit::job::scheduled().map(|slot| Slot { schedule: slot.schedule, at: slot.at, missed: slot.missed }),
+            scheduled: wit::job::scheduled().map(|slot| Slot {
+                schedule: slot.schedule,
+                at: slot.at,
+                missed: slot.missed,
+            }),
         }
     }
 

@@ -1,6 +1,8 @@
-//! The host API as a Rust trait: what [`Context`](crate::Context) stands on, whoever plays the host.
+//! The host API as a Rust trait: what [`Context`](crate::Context) stands on, whoever plays the
+//! host.
 //!
-//! Its functions are those of the WIT package `verger:worker`, one to one. Worker authors use [`Context`](crate::Context).
+//! Its functions are those of the WIT package `verger:worker`, one to one. Worker authors use
+//! [`Context`](crate::Context).
 
 use crate::audit::AuditEvent;
 use crate::error::HostError;
@@ -24,7 +26,11 @@ pub trait Host {
     ///
     /// # Errors
     /// When the statement cannot be prepared; one set's failure is in its own result.
-    fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError>;
+    fn execute_many(
+        &self,
+        sql: &str,
+        sets: &[Vec<Value>],
+    ) -> Result<Vec<Result<u64, HostError>>, HostError>;
 
     /// `store.begin-savepoint`.
     ///

@@ -15,19 +15,25 @@ use std::fmt;
 pub struct Ident(String);
 
 impl Ident {
-    /// Takes a name of ASCII letters, digits and `_` that starts with no digit and has at most 128 bytes.
+    /// Takes a name of ASCII letters, digits and `_` that starts with no digit and has at most 128
+    /// bytes.
     ///
     /// # Errors
-    /// [`IdentError`] otherwise, and for names that belong to SQLite (`sqlite_…`) or to the engine (`verger_…`).
+    /// [`IdentError`] otherwise, and for names that belong to SQLite (`sqlite_…`) or to the engine
+    /// (`verger_…`).
     pub fn parse(name: &str) -> Result<Self, IdentError> {
         let first = |c: char| c.is_ascii_alphabetic() || c == '_';
         let reason = if name.is_empty() {
             "it is empty"
         } else if name.len() > 128 {
             "it is longer than 128 bytes"
-        } else if !name.starts_with(first) || !name.chars().all(|c| first(c) || c.is_ascii_digit()) {
+        } else if !name.starts_with(first) || !name.chars().all(|c| first(c) || c.is_ascii_digit())
+        {
             "a name has ASCII letters, digits and `_`, and starts with no digit"
-        } else if ["sqlite_", "verger_"].iter().any(|own| name.get(..7).is_some_and(|head| head.eq_ignore_ascii_case(own))) {
+        } else if ["sqlite_", "verger_"]
+            .iter()
+            .any(|own| name.get(..7).is_some_and(|head| head.eq_ignore_ascii_case(own)))
+        {
             "names that start with `sqlite_` or `verger_` are not the app's"
         } else {
             return Ok(Self(name.to_string()));

@@ -1,5 +1,5 @@
-//! Write background workers for [Verger](https://docs.rs/verger): one trait, [`Worker`], that runs as a sandboxed
-//! WebAssembly component, as plain Rust inside an app, and in a unit test.
+//! Write background workers for [Verger](https://docs.rs/verger): one trait, [`Worker`], that runs
+//! as a sandboxed WebAssembly component, as plain Rust inside an app, and in a unit test.
 //!
 //! ```
 //! use verger_worker::prelude::*;
@@ -63,8 +63,9 @@ pub use worker::Worker;
 /// Everything a worker needs, in one import.
 pub mod prelude {
     pub use crate::{
-        ArgError, ArgSpec, Args, AuditEvent, Context, EventOutcome, HostError, Ident, LogLevel, Manifest, MissingArg, Outcome, Row, Scope,
-        Suggested, TableAsk, TimeFormat, Value, Worker, WorkerError, fetch_arg, params,
+        ArgError, ArgSpec, Args, AuditEvent, Context, EventOutcome, HostError, Ident, LogLevel,
+        Manifest, MissingArg, Outcome, Row, Scope, Suggested, TableAsk, TimeFormat, Value, Worker,
+        WorkerError, fetch_arg, params,
     };
     pub use serde_json::json;
 }

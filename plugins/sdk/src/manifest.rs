@@ -12,7 +12,8 @@ use crate::ident::Ident;
 /// The keys that the args of a tenant-aware worker must contain; their values may be null.
 const TENANT_KEYS: [&str; 2] = ["organization_id", "actor_id"];
 
-/// A worker's description of itself. As JSON it is what `describe` returns; unknown fields are ignored, so it can grow.
+/// A worker's description of itself. As JSON it is what `describe` returns; unknown fields are
+/// ignored, so it can grow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The worker's name: lower-case letters, digits and `-`, at most 64 bytes.
@@ -102,7 +103,9 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError::Unreadable`] with the place and the reason, or [`ManifestError::Invalid`].
     pub fn parse(json: &str) -> Result<Self, ManifestError> {
-        let unreadable = |error: serde_json::Error| ManifestError::Unreadable(wrong_part(json).unwrap_or_else(|| error.to_string()));
+        let unreadable = |error: serde_json::Error| {
+            ManifestError::Unreadable(wrong_part(json).unwrap_or_else(|| error.to_string()))
+        };
         let manifest: Self = serde_json::from_str(json).map_err(unreadable)?;
         manifest.check()?;
         Ok(manifest)
@@ -116,7 +119,10 @@ impl Manifest {
         let invalid = |reason: String| Err(ManifestError::Invalid(reason));
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
-            return invalid(format!("the name {:?} must be 1 to 64 lower-case letters, digits and `-`", self.name));
+            return invalid(format!(
+                "the name {:?} must be 1 to 64 lower-case letters, digits and `-`",
+                self.name
+            ));
         }
         if self.version.is_empty() || self.version.len() > 64 {
             return invalid("the version must have 1 to 64 bytes".to_string());
@@ -126,7 +132,9 @@ impl Manifest {
                 TableName::Named { table } => table,
                 TableName::FromArg { arg, default } => {
                     if !self.args.contains_key(arg) {
-                        return invalid(format!("a table is named by the arg `{arg}`, which the manifest does not list"));
+                        return invalid(format!(
+                            "a table is named by the arg `{arg}`, which the manifest does not list"
+                        ));
                     }
                     default
                 }
@@ -141,10 +149,15 @@ impl Manifest {
     /// Whether these args have what a job of this worker needs.
     ///
     /// # Errors
-    /// [`ManifestError::MissingKeys`] naming every absent key: the tenant keys of a tenant-aware worker and its required args.
+    /// [`ManifestError::MissingKeys`] naming every absent key: the tenant keys of a tenant-aware
+    /// worker and its required args.
     pub fn check_args(&self, args: &Args) -> Result<(), ManifestError> {
         let tenant_keys: &[&str] = if self.tenant_aware { &TENANT_KEYS } else { &[] };
-        let required = self.args.iter().filter(|(_, spec)| spec.required && spec.default.is_none()).map(|(key, _)| key.as_str());
+        let required = self
+            .args
+            .iter()
+            .filter(|(_, spec)| spec.required && spec.default.is_none())
+            .map(|(key, _)| key.as_str());
         let missing: Vec<String> = tenant_keys
             .iter()
             .copied()
@@ -152,7 +165,11 @@ impl Manifest {
             .filter(|key| !args.as_map().contains_key(*key))
             .map(str::to_string)
             .collect();
-        if missing.is_empty() { Ok(()) } else { Err(ManifestError::MissingKeys { worker: self.name.clone(), keys: missing }) }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(ManifestError::MissingKeys { worker: self.name.clone(), keys: missing })
+        }
     }
 
     /// The args with every default filled in.
@@ -173,18 +190,29 @@ impl Manifest {
     }
 }
 
-/// The part that keeps a JSON object from being a manifest, and why: what the parser says of the whole names none.
+/// The part that keeps a JSON object from being a manifest, and why: what the parser says of the
+/// whole names none.
 fn wrong_part(json: &str) -> Option<String> {
     let fields: Map<String, Json> = serde_json::from_str(json).ok()?;
     fields.iter().find_map(|(field, value)| {
         let mut parts: Vec<(String, Json)> = match value {
-            Json::Array(items) => items.iter().enumerate().map(|(place, item)| (format!("{field}[{place}]"), json!([item]))).collect(),
-            Json::Object(parts) => parts.iter().map(|(key, part)| (format!("{field}.{key}"), json!({ key: part }))).collect(),
+            Json::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(place, item)| (format!("{field}[{place}]"), json!([item])))
+                .collect(),
+            Json::Object(parts) => parts
+                .iter()
+                .map(|(key, part)| (format!("{field}.{key}"), json!({ key: part })))
+                .collect(),
             _ => Vec::new(),
         };
         parts.push((field.clone(), value.clone()));
         parts.into_iter().find_map(|(place, part)| {
-            let mut alone = Map::from_iter([("name".to_string(), json!("")), ("version".to_string(), json!(""))]);
+            let mut alone = Map::from_iter([
+                ("name".to_string(), json!("")),
+                ("version".to_string(), json!("")),
+            ]);
             alone.insert(field.clone(), part);
             let error = Manifest::deserialize(Json::Object(alone)).err()?;
             Some(format!("`{place}`: {error}"))
@@ -296,7 +324,10 @@ impl TableAsk {
     /// Asks for the table that a job's arg names; add the verbs.
     #[must_use]
     pub fn from_arg(arg: impl Into<String>, default: impl Into<String>) -> Self {
-        Self { table: TableName::FromArg { arg: arg.into(), default: default.into() }, verbs: Vec::new() }
+        Self {
+            table: TableName::FromArg { arg: arg.into(), default: default.into() },
+            verbs: Vec::new(),
+        }
     }
 
     /// To read it.
@@ -333,7 +364,9 @@ impl TableAsk {
     pub fn resolve<'a>(&'a self, args: &'a Args) -> &'a str {
         match &self.table {
             TableName::Named { table } => table,
-            TableName::FromArg { arg, default } => args.as_map().get(arg).and_then(Json::as_str).unwrap_or(default),
+            TableName::FromArg { arg, default } => {
+                args.as_map().get(arg).and_then(Json::as_str).unwrap_or(default)
+            }
         }
     }
 }

@@ -9,10 +9,12 @@ pub enum Outcome {
     Done,
     /// The job is completed, and this is its result.
     DoneWith(Json),
-    /// The attempt failed for this reason; what it wrote since its last checkpoint is rolled back. The job is tried
-    /// again with backoff, and discarded when its attempts are used up. An `Err` from `perform` is the same.
+    /// The attempt failed for this reason; what it wrote since its last checkpoint is rolled back.
+    /// The job is tried again with backoff, and discarded when its attempts are used up. An `Err`
+    /// from `perform` is the same.
     Failed(String),
-    /// Run the job again after so many seconds, at least 1, without using up an attempt. What was written stays.
+    /// Run the job again after so many seconds, at least 1, without using up an attempt. What was
+    /// written stays.
     Snooze(u64),
     /// End the job as cancelled, for this reason. What was written stays.
     Cancel(String),

@@ -4,8 +4,9 @@ use crate::args::Args;
 
 /// The audit-only identity of a job.
 ///
-/// It carries ids and nothing an app could authorize with: no session, no membership, no role. It is made by the host from
-/// a job's args, has no public constructor, converts into nothing, and must not be handed to an authorization check.
+/// It carries ids and nothing an app could authorize with: no session, no membership, no role. It
+/// is made by the host from a job's args, has no public constructor, converts into nothing, and
+/// must not be handed to an authorization check.
 ///
 /// ```compile_fail
 /// let scope = verger_worker::Scope { organization_id: None, actor_id: None, impersonating_from: None };
@@ -36,7 +37,8 @@ impl Scope {
         self.impersonating_from.as_deref()
     }
 
-    /// For hosts: the scope of a tenant-aware job, read from its args. Ids that are numbers become text.
+    /// For hosts: the scope of a tenant-aware job, read from its args. Ids that are numbers become
+    /// text.
     #[doc(hidden)]
     #[must_use]
     pub fn from_args(args: &Args) -> Self {
@@ -45,11 +47,19 @@ impl Scope {
             Some(serde_json::Value::String(id)) => Some(id.clone()),
             Some(other) => Some(other.to_string()),
         };
-        Self { organization_id: id("organization_id"), actor_id: id("actor_id"), impersonating_from: id("impersonating_from") }
+        Self {
+            organization_id: id("organization_id"),
+            actor_id: id("actor_id"),
+            impersonating_from: id("impersonating_from"),
+        }
     }
 
     #[cfg(target_family = "wasm")]
-    pub(crate) fn from_parts(organization_id: Option<String>, actor_id: Option<String>, impersonating_from: Option<String>) -> Self {
+    pub(crate) fn from_parts(
+        organization_id: Option<String>,
+        actor_id: Option<String>,
+        impersonating_from: Option<String>,
+    ) -> Self {
         Self { organization_id, actor_id, impersonating_from }
     }
 }

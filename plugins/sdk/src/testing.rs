@@ -17,8 +17,8 @@
 //! assert_eq!(host.perform(&Count, json!({})), Ok(Outcome::DoneWith(json!(2))));
 //! ```
 //!
-//! It plays the host for one worker at a time and knows neither grants nor leases: what a sandboxed worker may do is tested
-//! with the harness of the crate `verger`.
+//! It plays the host for one worker at a time and knows neither grants nor leases: what a sandboxed
+//! worker may do is tested with the harness of the crate `verger`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -70,7 +70,8 @@ impl MemoryHost {
     #[must_use]
     #[expect(clippy::panic, reason = "a test kit stops the test")]
     pub fn new(setup: &str) -> Self {
-        let connection = Connection::open_in_memory().and_then(|connection| connection.execute_batch(setup).map(|()| connection));
+        let connection = Connection::open_in_memory()
+            .and_then(|connection| connection.execute_batch(setup).map(|()| connection));
         let connection = match connection {
             Ok(connection) => connection,
             Err(error) => panic!("the set-up SQL of the memory host failed: {error}"),
@@ -108,12 +109,17 @@ impl MemoryHost {
 
     /// Adds a function the worker may call.
     #[must_use]
-    pub fn capability(mut self, name: &str, function: impl Fn(&Json) -> Result<Json, String> + 'static) -> Self {
+    pub fn capability(
+        mut self,
+        name: &str,
+        function: impl Fn(&Json) -> Result<Json, String> + 'static,
+    ) -> Self {
         self.capabilities.insert(name.to_string(), Box::new(function));
         self
     }
 
-    /// Performs a job as Verger would: defaults filled in, required keys checked, committed or rolled back by the outcome.
+    /// Performs a job as Verger would: defaults filled in, required keys checked, committed or
+    /// rolled back by the outcome.
     ///
     /// # Errors
     /// The words of the failure, when the attempt failed.
@@ -159,7 +165,8 @@ impl MemoryHost {
         }
     }
 
-    /// How SQLite would run a statement, its steps separated by `; `: asserts that an index serves a sweep.
+    /// How SQLite would run a statement, its steps separated by `; `: asserts that an index serves
+    /// a sweep.
     ///
     /// # Panics
     /// When the SQL fails: this is a test.
@@ -241,24 +248,39 @@ impl Host for MemoryHost {
     fn query(&self, sql: &str, params: &[Value]) -> Result<Box<dyn HostCursor + '_>, HostError> {
         let mut statement = self.connection.prepare(sql).map_err(|error| from_sqlite(&error))?;
         let columns: Vec<String> = statement.column_names().map(str::to_string).collect();
-        let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(|error| from_sqlite(&error))?;
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(params))
+            .map_err(|error| from_sqlite(&error))?;
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(|error| from_sqlite(&error))? {
-            let values = (0..columns.len()).map(|i| row.get_ref(i).map(from_ref)).collect::<Result<Vec<_>, _>>();
+            let values = (0..columns.len())
+                .map(|i| row.get_ref(i).map(from_ref))
+                .collect::<Result<Vec<_>, _>>();
             all.push(values.map_err(|error| from_sqlite(&error))?);
         }
-        Ok(Box::new(MemoryCursor { columns, rows: RefCell::new(all.into_iter()), opened: self.checkpoints.get(), host: self }))
+        Ok(Box::new(MemoryCursor {
+            columns,
+            rows: RefCell::new(all.into_iter()),
+            opened: self.checkpoints.get(),
+            host: self,
+        }))
     }
 
     fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
         let before = self.connection.total_changes();
         let mut statement = self.connection.prepare(sql).map_err(|error| from_sqlite(&error))?;
-        let changed = statement.execute(rusqlite::params_from_iter(params)).map_err(|error| from_sqlite(&error))?;
+        let changed = statement
+            .execute(rusqlite::params_from_iter(params))
+            .map_err(|error| from_sqlite(&error))?;
         // A write through INSTEAD OF triggers counts only there.
         Ok(if changed == 0 { self.connection.total_changes() - before } else { changed as u64 })
     }
 
-    fn execute_many(&self, sql: &str, sets: &[Vec<Value>]) -> Result<Vec<Result<u64, HostError>>, HostError> {
+    fn execute_many(
+        &self,
+        sql: &str,
+        sets: &[Vec<Value>],
+    ) -> Result<Vec<Result<u64, HostError>>, HostError> {
         drop(self.connection.prepare(sql).map_err(|error| from_sqlite(&error))?);
         Ok(sets.iter().map(|set| self.execute(sql, set)).collect())
     }
@@ -269,7 +291,12 @@ impl Host for MemoryHost {
         self.batch(&format!("SAVEPOINT verger_{id}"))?;
         self.savepoints.borrow_mut().push(id);
         let pending = self.pending.borrow();
-        Ok(Box::new(MemorySavepoint { host: self, id, audit: pending.audit.len(), events: pending.events.len() }))
+        Ok(Box::new(MemorySavepoint {
+            host: self,
+            id,
+            audit: pending.audit.len(),
+            events: pending.events.len(),
+        }))
     }
 
     fn checkpoint(&self) -> Result<(), HostError> {
@@ -305,13 +332,20 @@ impl Host for MemoryHost {
     }
 
     fn publish(&self, topic: &str, payload: &str) -> Result<(), HostError> {
-        let payload = serde_json::from_str(payload).map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
+        let payload = serde_json::from_str(payload)
+            .map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
         self.pending.borrow_mut().events.push((topic.to_string(), payload));
         Ok(())
     }
 
     fn job(&self) -> JobInfo {
-        JobInfo { id: Some(1), attempt: 1, max_attempts: 1, deadline: self.now.get() + 60_000, scheduled: None }
+        JobInfo {
+            id: Some(1),
+            attempt: 1,
+            max_attempts: 1,
+            deadline: self.now.get() + 60_000,
+            scheduled: None,
+        }
     }
 
     fn progress(&self, done: u64, total: u64) {
@@ -328,10 +362,16 @@ impl Host for MemoryHost {
 
     fn call(&self, capability: &str, request: &str) -> Result<String, HostError> {
         let Some(function) = self.capabilities.get(capability) else {
-            return Err(HostError::new(code::DENIED, format!("capability `{capability}` is not granted")));
+            return Err(HostError::new(
+                code::DENIED,
+                format!("capability `{capability}` is not granted"),
+            ));
         };
-        let request = serde_json::from_str(request).map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
-        function(&request).map(|reply| reply.to_string()).map_err(|error| HostError::new(code::CAPABILITY, error))
+        let request = serde_json::from_str(request)
+            .map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
+        function(&request)
+            .map(|reply| reply.to_string())
+            .map_err(|error| HostError::new(code::CAPABILITY, error))
     }
 }
 
@@ -417,15 +457,21 @@ mod tests {
     #[test]
     fn a_batch_of_audit_events_loses_only_the_bad_ones() {
         let host = MemoryHost::new("");
-        let events = [AuditEvent::success("a.b"), AuditEvent::success("nonsense"), AuditEvent::success("c.d")];
+        let events = [
+            AuditEvent::success("a.b"),
+            AuditEvent::success("nonsense"),
+            AuditEvent::success("c.d"),
+        ];
         assert_eq!(Context::new(&host).audit_batch(&events), Ok(()));
-        let actions: Vec<String> = host.pending.borrow().audit.iter().map(|event| event.action.clone()).collect();
+        let actions: Vec<String> =
+            host.pending.borrow().audit.iter().map(|event| event.action.clone()).collect();
         assert_eq!(actions, ["a.b", "c.d"]);
     }
 
     #[test]
     fn a_plan_needs_no_parameters() {
-        let host = MemoryHost::new("CREATE TABLE t (id TEXT, at INTEGER); CREATE INDEX t_at ON t (at);");
+        let host =
+            MemoryHost::new("CREATE TABLE t (id TEXT, at INTEGER); CREATE INDEX t_at ON t (at);");
         assert_eq!(host.plan("SELECT id FROM t WHERE at < ?1"), "SEARCH t USING INDEX t_at (at<?)");
     }
 

@@ -15,7 +15,8 @@ pub enum TimeFormat {
     UnixMillis,
     /// INTEGER, unix seconds.
     UnixSeconds,
-    /// TEXT, ISO-8601 in UTC in a form SQLite's date functions read: `2026-01-31T08:30:00Z`, `2026-01-31 08:30:00.250`.
+    /// TEXT, ISO-8601 in UTC in a form SQLite's date functions read: `2026-01-31T08:30:00Z`,
+    /// `2026-01-31 08:30:00.250`.
     Iso8601,
 }
 
@@ -28,38 +29,49 @@ impl TimeFormat {
         let wrong = |reason: String| ArgError::Wrong { key: "timestamps".into(), reason };
         match args.as_map().get("timestamps") {
             None | Some(Json::Null) => Ok(Self::default()),
-            Some(Json::String(name)) => name.parse().map_err(|error: TimeFormatError| wrong(error.to_string())),
+            Some(Json::String(name)) => {
+                name.parse().map_err(|error: TimeFormatError| wrong(error.to_string()))
+            }
             Some(_) => Err(wrong("must be a string: unix_ms, unix_s or iso8601".into())),
         }
     }
 
-    /// SQL for a column's value in unix milliseconds. NULL stays NULL, and so does a text that is no time.
+    /// SQL for a column's value in unix milliseconds. NULL stays NULL, and so does a text that is
+    /// no time.
     #[must_use]
     pub fn millis_of(self, column: impl fmt::Display) -> String {
         match self {
             Self::UnixMillis => column.to_string(),
             Self::UnixSeconds => format!("{column} * 1000"),
-            Self::Iso8601 => format!("CAST(round(unixepoch({column}, 'subsec') * 1000) AS INTEGER)"),
-        }
-    }
-
-    /// SQL that is true for a column before the instant bound to `?param` by [`Self::bind`]; an index on the column serves it.
-    #[must_use]
-    pub fn before(self, column: impl fmt::Display, param: usize) -> String {
-        match self {
-            Self::UnixMillis => format!("{column} < ?{param}"),
-            // ?param is in milliseconds: whole seconds lie before it when they do as milliseconds. Division truncates toward zero.
-            Self::UnixSeconds => format!("{column} < (?{param} + 999 * (?{param} > 0)) / 1000"),
-            // The day comes first: texts of the same day compare alike in all forms, so the index narrows and the function decides.
             Self::Iso8601 => {
-                let millis = self.millis_of(&column);
-                format!("{column} < date((?{param} / 1000) + 86400, 'unixepoch') AND {millis} < ?{param}")
+                format!("CAST(round(unixepoch({column}, 'subsec') * 1000) AS INTEGER)")
             }
         }
     }
 
-    /// SQL for a value in the table's own form that is not greater than any instant from `?param` on: where a walk along an index
-    /// may start. It can be a little early; [`Self::millis_of`] decides.
+    /// SQL that is true for a column before the instant bound to `?param` by [`Self::bind`]; an
+    /// index on the column serves it.
+    #[must_use]
+    pub fn before(self, column: impl fmt::Display, param: usize) -> String {
+        match self {
+            Self::UnixMillis => format!("{column} < ?{param}"),
+            // ?param is in milliseconds: whole seconds lie before it when they do as milliseconds.
+            // Division truncates toward zero.
+            Self::UnixSeconds => format!("{column} < (?{param} + 999 * (?{param} > 0)) / 1000"),
+            // The day comes first: texts of the same day compare alike in all forms, so the index
+            // narrows and the function decides.
+            Self::Iso8601 => {
+                let millis = self.millis_of(&column);
+                format!(
+                    "{column} < date((?{param} / 1000) + 86400, 'unixepoch') AND {millis} < ?{param}"
+                )
+            }
+        }
+    }
+
+    /// SQL for a value in the table's own form that is not greater than any instant from `?param`
+    /// on: where a walk along an index may start. It can be a little early; [`Self::millis_of`]
+    /// decides.
     #[must_use]
     pub fn start(self, param: usize) -> String {
         match self {
@@ -81,7 +93,9 @@ impl TimeFormat {
         match self {
             Self::UnixMillis => format!("?{param}"),
             Self::UnixSeconds => format!("?{param} / 1000"),
-            Self::Iso8601 => format!("strftime('%Y-%m-%dT%H:%M:%fZ', ?{param} / 1000.0, 'unixepoch')"),
+            Self::Iso8601 => {
+                format!("strftime('%Y-%m-%dT%H:%M:%fZ', ?{param} / 1000.0, 'unixepoch')")
+            }
         }
     }
 }
@@ -118,7 +132,8 @@ mod tests {
     use crate::params;
     use crate::testing::MemoryHost;
 
-    const ALL: [TimeFormat; 3] = [TimeFormat::UnixMillis, TimeFormat::UnixSeconds, TimeFormat::Iso8601];
+    const ALL: [TimeFormat; 3] =
+        [TimeFormat::UnixMillis, TimeFormat::UnixSeconds, TimeFormat::Iso8601];
 
     /// Evaluates an expression in which the column is `?1` and the instant `?2`.
     fn eval(sql: &str, column: Value, instant: i64) -> Value {
@@ -145,7 +160,11 @@ mod tests {
             (TimeFormat::Iso8601, Value::from("2026-01-02T00:00:00Z"), false),
         ];
         for (format, column, expected) in cases {
-            assert_eq!(eval(&format.before("at", 2), column.clone(), instant), Value::from(expected), "{format:?} {column:?}");
+            assert_eq!(
+                eval(&format.before("at", 2), column.clone(), instant),
+                Value::from(expected),
+                "{format:?} {column:?}"
+            );
         }
     }
 
@@ -153,8 +172,13 @@ mod tests {
     fn whole_seconds_are_compared_exactly_around_every_boundary() {
         for instant in [-1500, -1000, -999, -1, 0, 1, 999, 1000, 1001, 1999] {
             for second in -3..4_i64 {
-                let found = eval(&TimeFormat::UnixSeconds.before("at", 2), Value::from(second), instant);
-                assert_eq!(found, Value::from(second * 1000 < instant), "{second} s before {instant} ms");
+                let found =
+                    eval(&TimeFormat::UnixSeconds.before("at", 2), Value::from(second), instant);
+                assert_eq!(
+                    found,
+                    Value::from(second * 1000 < instant),
+                    "{second} s before {instant} ms"
+                );
             }
         }
     }
@@ -164,8 +188,13 @@ mod tests {
         for instant in (0..200).map(|i| 1_767_225_600_000 + i * 1_000 * 86_399 + i * 7) {
             for format in ALL {
                 let stored = eval(&format.stored(2), Value::Null, instant);
-                let expected = if format == TimeFormat::UnixSeconds { instant / 1000 * 1000 } else { instant };
-                assert_eq!(eval(&format.millis_of("at"), stored, 0), Value::from(expected), "{format:?}");
+                let expected =
+                    if format == TimeFormat::UnixSeconds { instant / 1000 * 1000 } else { instant };
+                assert_eq!(
+                    eval(&format.millis_of("at"), stored, 0),
+                    Value::from(expected),
+                    "{format:?}"
+                );
             }
         }
     }
@@ -177,7 +206,10 @@ mod tests {
                 let start = eval(&format.start(2), Value::Null, instant);
                 let millis = eval(&format.millis_of("at"), start.clone(), 0);
                 let day = 86_400_000;
-                assert!(matches!(millis, Value::Integer(at) if at <= instant && at > instant - day), "{format:?} {instant}: {start:?}");
+                assert!(
+                    matches!(millis, Value::Integer(at) if at <= instant && at > instant - day),
+                    "{format:?} {instant}: {start:?}"
+                );
             }
         }
     }
@@ -185,7 +217,11 @@ mod tests {
     #[test]
     fn null_and_nonsense_are_before_nothing() {
         for column in [Value::Null, Value::from("soon"), Value::from("")] {
-            let found = eval(&TimeFormat::Iso8601.before("at", 2), column.clone(), i64::from(i32::MAX) * 1000);
+            let found = eval(
+                &TimeFormat::Iso8601.before("at", 2),
+                column.clone(),
+                i64::from(i32::MAX) * 1000,
+            );
             assert!(matches!(found, Value::Null | Value::Integer(0)), "{column:?}: {found:?}");
         }
     }
@@ -193,7 +229,8 @@ mod tests {
     #[test]
     fn an_unknown_format_is_refused_by_name() {
         let args = Args::parse(r#"{"timestamps": "julian"}"#);
-        let error = args.and_then(|args| TimeFormat::from_args(&args)).map_err(|error| error.to_string());
+        let error =
+            args.and_then(|args| TimeFormat::from_args(&args)).map_err(|error| error.to_string());
         assert_eq!(
             error,
             Err("the arg `timestamps` is not usable: \"julian\" is no time format: use unix_ms, unix_s or iso8601".to_string())

@@ -24,7 +24,8 @@ pub enum Value {
     Blob(Vec<u8>),
 }
 
-/// Compact JSON text. Not `Display`, which brings the pretty form along and makes a component 5 KB bigger.
+/// Compact JSON text. Not `Display`, which brings the pretty form along and makes a component 5 KB
+/// bigger.
 pub(crate) fn json_text(json: &serde_json::Value) -> String {
     serde_json::to_string(json).unwrap_or_default()
 }
@@ -85,7 +86,8 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 }
 
 impl Value {
-    /// An id as the audit log and scopes write it: TEXT as it is, INTEGER in decimal; the other classes are no ids.
+    /// An id as the audit log and scopes write it: TEXT as it is, INTEGER in decimal; the other
+    /// classes are no ids.
     #[must_use]
     pub fn as_id(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -164,17 +166,25 @@ impl Row {
         Self { columns, values }
     }
 
-    /// Takes a column out of the row by its place, from 0, as the type asked for; what is left there is NULL.
+    /// Takes a column out of the row by its place, from 0, as the type asked for; what is left
+    /// there is NULL.
     ///
     /// # Errors
-    /// Code `type` when the column holds something else or the row has no such column; names the column.
+    /// Code `type` when the column holds something else or the row has no such column; names the
+    /// column.
     pub fn take<T: FromValue>(&mut self, index: usize) -> Result<T, HostError> {
         let Some(value) = self.values.get_mut(index) else {
-            return Err(HostError::new(code::TYPE, format!("the row has {} columns, none at {index}", self.columns.len())));
+            return Err(HostError::new(
+                code::TYPE,
+                format!("the row has {} columns, none at {index}", self.columns.len()),
+            ));
         };
         T::from_value(std::mem::replace(value, Value::Null)).map_err(|found| {
             let name = self.columns.get(index).map_or("?", String::as_str);
-            HostError::new(code::TYPE, format!("column `{name}` holds {}, not {}", class(&found), T::WANTS))
+            HostError::new(
+                code::TYPE,
+                format!("column `{name}` holds {}, not {}", class(&found), T::WANTS),
+            )
         })
     }
 

@@ -9,21 +9,28 @@ use crate::scope::Scope;
 
 /// Code with a name that performs jobs.
 ///
-/// The same type is exported from a component with [`export!`](crate::export), registered as plain Rust with Verger's builder, and
-/// run in a unit test by `testing::MemoryHost`.
+/// The same type is exported from a component with [`export!`](crate::export), registered as plain
+/// Rust with Verger's builder, and run in a unit test by `testing::MemoryHost`.
 pub trait Worker {
     /// What the worker is and what it asks for. Called without a database.
     fn manifest(&self) -> Manifest;
 
-    /// Performs one job. Everything written through `job` commits together with the outcome, or not at all; an `Err` is
-    /// the same as [`Outcome::Failed`]. A component is stopped at its deadline wherever it is; plain Rust is stopped only at its
-    /// host calls, so a loop without one has to look at [`Context::is_cancelled`] itself.
+    /// Performs one job. Everything written through `job` commits together with the outcome, or not
+    /// at all; an `Err` is the same as [`Outcome::Failed`]. A component is stopped at its deadline
+    /// wherever it is; plain Rust is stopped only at its host calls, so a loop without one has to
+    /// look at [`Context::is_cancelled`] itself.
     ///
-    /// `scope` is there for tenant-aware workers. It serves the audit log and must not authorize anything.
+    /// `scope` is there for tenant-aware workers. It serves the audit log and must not authorize
+    /// anything.
     ///
     /// # Errors
     /// Any error ends the attempt as failed, with its words.
-    fn perform(&self, job: &Context<'_>, scope: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError>;
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        scope: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError>;
 }
 
 /// Exports a worker from a component. Outside WebAssembly it expands to nothing.

@@ -17,15 +17,25 @@ pub(super) fn examine(manifest: &Manifest, file: &Path, findings: &mut Findings)
 }
 
 fn name(manifest: &Manifest, file: &Path, findings: &mut Findings) {
-    let stem = file.file_stem().map(|stem| stem.to_string_lossy().replace('_', "-")).unwrap_or_default();
+    let stem =
+        file.file_stem().map(|stem| stem.to_string_lossy().replace('_', "-")).unwrap_or_default();
     let name = &manifest.name;
     if stem == *name {
         findings.ok("name", format!("it is `{name}`, as its file is"));
     } else {
-        findings.advice("name", format!("it calls itself `{name}` and its file is {}: name the file {name}.wasm", file.display()));
+        findings.advice(
+            "name",
+            format!(
+                "it calls itself `{name}` and its file is {}: name the file {name}.wasm",
+                file.display()
+            ),
+        );
     }
     if manifest.version.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        findings.advice("version", format!("the version {:?} has white space in it: write it as 1.2.3", manifest.version));
+        findings.advice(
+            "version",
+            format!("the version {:?} has white space in it: write it as 1.2.3", manifest.version),
+        );
     } else {
         findings.ok("version", format!("version {}", manifest.version));
     }
@@ -53,13 +63,27 @@ fn args(manifest: &Manifest, findings: &mut Findings) {
             findings.advice("args", format!("the arg `{key}` is required and has a default: it is filled in, so leave `required` out"));
         }
     }
-    let unexplained: Vec<&str> =
-        manifest.args.iter().filter(|(_, spec)| spec.description.is_empty()).map(|(key, _)| key.as_str()).collect();
+    let unexplained: Vec<&str> = manifest
+        .args
+        .iter()
+        .filter(|(_, spec)| spec.description.is_empty())
+        .map(|(key, _)| key.as_str())
+        .collect();
     if !unexplained.is_empty() {
-        findings.advice("args", format!("say in a description what each arg means; without one: `{}`", unexplained.join("`, `")));
+        findings.advice(
+            "args",
+            format!(
+                "say in a description what each arg means; without one: `{}`",
+                unexplained.join("`, `")
+            ),
+        );
     }
     if findings.all().len() == before {
-        let aware = if manifest.tenant_aware { "tenant-aware; its jobs name organization_id and actor_id" } else { "not tenant-aware" };
+        let aware = if manifest.tenant_aware {
+            "tenant-aware; its jobs name organization_id and actor_id"
+        } else {
+            "not tenant-aware"
+        };
         findings.ok("args", format!("{aware}; {} of its own", manifest.args.len()));
     }
 }
@@ -84,7 +108,10 @@ fn tables(manifest: &Manifest, findings: &mut Findings) {
             findings.advice("tables", format!("it asks for the table `{table}` to do nothing with it: name the verbs, or leave it out"));
         }
         if seen.contains(&&ask.table) {
-            findings.advice("tables", format!("it asks for the table `{table}` twice: put all verbs into one"));
+            findings.advice(
+                "tables",
+                format!("it asks for the table `{table}` twice: put all verbs into one"),
+            );
         }
         seen.push(&ask.table);
     }
@@ -93,9 +120,14 @@ fn tables(manifest: &Manifest, findings: &mut Findings) {
 fn schedule(manifest: &Manifest, findings: &mut Findings) {
     match manifest.schedule.as_ref().map(|suggested| (suggested, expression(suggested))) {
         None => {}
-        Some((_, Ok(read))) => findings.ok("schedule", format!("it suggests to run {} ({read})", read.describe())),
+        Some((_, Ok(read))) => {
+            findings.ok("schedule", format!("it suggests to run {} ({read})", read.describe()))
+        }
         Some((suggested, Err(error))) => {
-            findings.must_fix("schedule", format!("the schedule it suggests, {suggested:?}, cannot be used: {error}"));
+            findings.must_fix(
+                "schedule",
+                format!("the schedule it suggests, {suggested:?}, cannot be used: {error}"),
+            );
         }
     }
 }
@@ -138,20 +170,51 @@ mod tests {
         let both = ArgSpec { required: true, ..spec() };
         for (manifest, level, check, names) in [
             (named("other"), Level::Advice, "name", "other.wasm"),
-            (Manifest { version: "one two".to_string(), ..good() }, Level::Advice, "version", "white space"),
+            (
+                Manifest { version: "one two".to_string(), ..good() },
+                Level::Advice,
+                "version",
+                "white space",
+            ),
             (good().description(""), Level::Advice, "description", "one sentence"),
-            (Manifest { tenant_aware: false, ..good() }.arg("organization_id", spec()), Level::Advice, "args", "not tenant-aware"),
+            (
+                Manifest { tenant_aware: false, ..good() }.arg("organization_id", spec()),
+                Level::Advice,
+                "args",
+                "not tenant-aware",
+            ),
             (good().arg("actor_id", spec()), Level::Advice, "args", "never counts"),
             (good().arg("n", both), Level::Advice, "args", "leave `required` out"),
             (good().arg("n", ArgSpec::optional()), Level::Advice, "args", "without one: `n`"),
-            (good().arg("table", ArgSpec::default_value("order").describe("It.")), Level::MustFix, "tables", "grants the wrong table"),
+            (
+                good().arg("table", ArgSpec::default_value("order").describe("It.")),
+                Level::MustFix,
+                "tables",
+                "grants the wrong table",
+            ),
             (good().table(TableAsk::named("log")), Level::Advice, "tables", "to do nothing"),
-            (good().table(TableAsk::from_arg("table", "orders").update()), Level::Advice, "tables", "twice"),
-            (good().schedule(Suggested::Cron("0 25 * * *".to_string())), Level::MustFix, "schedule", "hour field"),
+            (
+                good().table(TableAsk::from_arg("table", "orders").update()),
+                Level::Advice,
+                "tables",
+                "twice",
+            ),
+            (
+                good().schedule(Suggested::Cron("0 25 * * *".to_string())),
+                Level::MustFix,
+                "schedule",
+                "hour field",
+            ),
             (good().schedule(Suggested::EveryMs(1)), Level::MustFix, "schedule", "1 second"),
         ] {
             let found = levels(&manifest);
-            assert!(found.len() == 1 && found[0].0 == level && found[0].1 == check && found[0].2.contains(names), "{names}: {found:?}");
+            assert!(
+                found.len() == 1
+                    && found[0].0 == level
+                    && found[0].1 == check
+                    && found[0].2.contains(names),
+                "{names}: {found:?}"
+            );
         }
     }
 }

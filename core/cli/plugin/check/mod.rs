@@ -49,7 +49,8 @@ pub(crate) struct Check {
     /// Its args, a JSON object; organization_id and actor_id are null where it does not say
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = input::args)]
     args: Json,
-    /// SQL that makes the tables it works on, and rows if you like: `sqlite3 app.db .schema` prints an app's own
+    /// SQL that makes the tables it works on, and rows if you like: `sqlite3 app.db .schema` prints
+    /// an app's own
     #[arg(long, value_name = "FILE")]
     sql: Option<PathBuf>,
 }
@@ -88,7 +89,9 @@ impl Check {
 
     fn check(&self, options: &Options) -> Result<Checked> {
         let grants = options.grants()?;
-        let sql = self.sql.as_ref().map(|file| std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())));
+        let sql = self.sql.as_ref().map(|file| {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        });
         let sql = sql.transpose()?;
         // A cache of its own: compiling is measured, and nothing of a stranger's stays behind.
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -120,7 +123,11 @@ impl Check {
         manifest::examine(&manifest, &self.file, &mut findings);
         is_built_in(&manifest, &component, &mut findings)?;
         let granted = Granted::to(&manifest.name, &grants, options);
-        if let Some(sha256) = granted.given().and_then(|given| given.sha256()).filter(|sha256| *sha256 != component.sha256) {
+        if let Some(sha256) = granted
+            .given()
+            .and_then(|given| given.sha256())
+            .filter(|sha256| *sha256 != component.sha256)
+        {
             findings
                 .must_fix("grant", format!("its grant is for another file, with SHA-256 {sha256}: look at this one, then grant it anew"));
         }
@@ -129,7 +136,10 @@ impl Check {
             file: &self.file,
             manifest: &manifest,
             args: &args,
-            grant: granted.given().map_or_else(|| Grant::as_declared().time_limit(TIME), |given| given.to_grant_for_any_file()),
+            grant: granted.given().map_or_else(
+                || Grant::as_declared().time_limit(TIME),
+                |given| given.to_grant_for_any_file(),
+            ),
             sql: sql.as_deref(),
             clock,
             cache,
@@ -148,9 +158,14 @@ impl Check {
         }
         match manifest.complete(&verger_worker::Args::from_json(args)?) {
             Err(ManifestError::MissingKeys { keys, .. }) => {
-                let example: serde_json::Map<String, Json> = keys.iter().map(|key| (key.clone(), json!("…"))).collect();
-                let (keys, example) = (shown(&keys.join("`, `")), to_paste(&Json::Object(example).to_string()));
-                bail!("worker `{}` requires the args `{keys}`, which have no default: give them, as in --args {example}", manifest.name)
+                let example: serde_json::Map<String, Json> =
+                    keys.iter().map(|key| (key.clone(), json!("…"))).collect();
+                let (keys, example) =
+                    (shown(&keys.join("`, `")), to_paste(&Json::Object(example).to_string()));
+                bail!(
+                    "worker `{}` requires the args `{keys}`, which have no default: give them, as in --args {example}",
+                    manifest.name
+                )
             }
             completed => completed.map_err(|error| anyhow!(shown(&error.to_string()))),
         }
@@ -167,30 +182,52 @@ fn surface(component: &Component, findings: &mut Findings) {
         );
         return;
     }
-    let (wasi, ours): (Vec<&str>, Vec<&str>) = component.imports.iter().map(Import::short_name).partition(|name| name.starts_with("wasi:"));
+    let (wasi, ours): (Vec<&str>, Vec<&str>) = component
+        .imports
+        .iter()
+        .map(Import::short_name)
+        .partition(|name| name.starts_with("wasi:"));
     let (ours, wasi) = (ours.join(", "), wasi.join(", "));
     findings.ok(
         "imports",
         match (ours.is_empty(), wasi.is_empty()) {
             (true, true) => "it imports nothing".to_string(),
             (false, true) => format!("it imports verger:worker alone: {ours}"),
-            (_, false) => format!("it imports verger:worker: {ours}; and WASI, which gives it next to nothing: {wasi}"),
+            (_, false) => format!(
+                "it imports verger:worker: {ours}; and WASI, which gives it next to nothing: {wasi}"
+            ),
         },
     );
 }
 
 impl Loading {
     fn examine(&self, component: &Component, findings: &mut Findings) {
-        let code = self.machine_code.map_or(String::new(), |bytes| format!(", to {} KiB of machine code", count(bytes.div_ceil(1_024))));
-        let says = format!("{} bytes, compiled and linked in {}{code}", count(component.bytes as u64), millis(self.compiled));
+        let code = self.machine_code.map_or(String::new(), |bytes| {
+            format!(", to {} KiB of machine code", count(bytes.div_ceil(1_024)))
+        });
+        let says = format!(
+            "{} bytes, compiled and linked in {}{code}",
+            count(component.bytes as u64),
+            millis(self.compiled)
+        );
         match self.compiled > COMPILE_SLOW {
-            true => findings.advice("compile", format!("{says}: an app waits for that at its first start, so make it smaller")),
+            true => findings.advice(
+                "compile",
+                format!("{says}: an app waits for that at its first start, so make it smaller"),
+            ),
             false => findings.ok("compile", says),
         }
         let Some((took, memory)) = self.described else { return };
-        let says = format!("it described itself in {}, with {} KiB of memory", millis(took), count(memory.div_ceil(1_024)));
+        let says = format!(
+            "it described itself in {}, with {} KiB of memory",
+            millis(took),
+            count(memory.div_ceil(1_024))
+        );
         match took > DESCRIBE_SLOW {
-            true => findings.advice("describe", format!("{says}: return a constant there, at each start of the app it has 2 s")),
+            true => findings.advice(
+                "describe",
+                format!("{says}: return a constant there, at each start of the app it has 2 s"),
+            ),
             false => findings.ok("describe", says),
         }
     }
@@ -205,7 +242,9 @@ fn size(folder: &Path) -> Option<u64> {
 /// A name that one of the built-in workers has.
 fn is_built_in(manifest: &Manifest, component: &Component, findings: &mut Findings) -> Result<()> {
     let built_in = Verger::in_memory().open()?;
-    if built_in.workers().contains(&manifest.name) && built_in.digest(&manifest.name)?.as_deref() != Some(&component.sha256) {
+    if built_in.workers().contains(&manifest.name)
+        && built_in.digest(&manifest.name)?.as_deref() != Some(&component.sha256)
+    {
         findings.advice(
             "name",
             "a built-in worker has its name, and an app that has the built-in workers refuses another: rename it".to_string(),
@@ -219,7 +258,9 @@ impl Checked {
         let lived = self.lived.as_ref();
         let performance = lived.and_then(|lived| lived.performed.as_ref().ok());
         let error = match lived.map(|lived| &lived.performed) {
-            Some(Err(PerformError::Failed { source, .. })) => json!({"code": source.code, "message": source.message}),
+            Some(Err(PerformError::Failed { source, .. })) => {
+                json!({"code": source.code, "message": source.message})
+            }
             _ => Json::Null,
         };
         let outcome = match performance.map(|performance| &performance.outcome) {
@@ -253,17 +294,25 @@ impl Checked {
 
     fn to_text(&self, file: &Path) -> String {
         let mut text = match &self.manifest {
-            Some(manifest) => format!("{} {} ({})\n\n", manifest.name, shown(&manifest.version), file.display()),
+            Some(manifest) => {
+                format!("{} {} ({})\n\n", manifest.name, shown(&manifest.version), file.display())
+            }
             None => format!("{}\n\n", file.display()),
         };
         text.push_str(&self.findings.to_text());
-        let lines = self.lived.as_ref().map(|lived| lived.seen.lines.as_slice()).unwrap_or_default();
+        let lines =
+            self.lived.as_ref().map(|lived| lived.seen.lines.as_slice()).unwrap_or_default();
         if !lines.is_empty() {
             text.push_str("\nIt logged\n");
-            lines.iter().take(LINES_MAX).for_each(|line| text.push_str(&format!("  {:5}  {}\n", line.level, shown(&line.message))));
+            lines.iter().take(LINES_MAX).for_each(|line| {
+                text.push_str(&format!("  {:5}  {}\n", line.level, shown(&line.message)))
+            });
         }
         if lines.len() > LINES_MAX {
-            text.push_str(&format!("  and {} more lines\n", count((lines.len() - LINES_MAX) as u64)));
+            text.push_str(&format!(
+                "  and {} more lines\n",
+                count((lines.len() - LINES_MAX) as u64)
+            ));
         }
         text
     }

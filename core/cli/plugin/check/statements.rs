@@ -20,7 +20,10 @@ pub(super) struct Survey {
 }
 
 /// Prepares each statement and runs none.
-pub(super) fn survey(connection: &mut Connection, statements: &BTreeSet<String>) -> rusqlite::Result<Survey> {
+pub(super) fn survey(
+    connection: &mut Connection,
+    statements: &BTreeSet<String>,
+) -> rusqlite::Result<Survey> {
     let touched = Arc::new(Mutex::new(BTreeSet::new()));
     let shared = Arc::clone(&touched);
     connection.authorizer(Some(move |context: AuthContext<'_>| {
@@ -29,7 +32,9 @@ pub(super) fn survey(connection: &mut Connection, statements: &BTreeSet<String>)
             AuthAction::Insert { table_name } => (table_name, Verb::Insert),
             AuthAction::Update { table_name, .. } => (table_name, Verb::Update),
             AuthAction::Delete { table_name } => (table_name, Verb::Delete),
-            AuthAction::Select | AuthAction::Recursive | AuthAction::Function { .. } => return Authorization::Allow,
+            AuthAction::Select | AuthAction::Recursive | AuthAction::Function { .. } => {
+                return Authorization::Allow;
+            }
             // Some statements act when they are prepared. None of these is a worker's to send.
             _ => return Authorization::Deny,
         };
@@ -40,7 +45,9 @@ pub(super) fn survey(connection: &mut Connection, statements: &BTreeSet<String>)
     for sql in statements {
         match connection.prepare(sql).map(drop) {
             // Denied here is denied there, and was told there.
-            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) => {}
+            Err(error)
+                if error.sqlite_error_code()
+                    == Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) => {}
             Err(error) => broken.push((sql.clone(), message(&error))),
             Ok(()) => {}
         }
@@ -53,12 +60,14 @@ pub(super) fn survey(connection: &mut Connection, statements: &BTreeSet<String>)
 /// What SQLite says, in its own words.
 pub(super) fn message(error: &rusqlite::Error) -> String {
     match error {
-        rusqlite::Error::SqliteFailure(_, Some(message)) | rusqlite::Error::SqlInputError { msg: message, .. } => message.clone(),
+        rusqlite::Error::SqliteFailure(_, Some(message))
+        | rusqlite::Error::SqlInputError { msg: message, .. } => message.clone(),
         other => other.to_string(),
     }
 }
 
-/// The columns that broken statements miss, by table: each is tried on the tables that may have it, and kept where it helps.
+/// The columns that broken statements miss, by table: each is tried on the tables that may have it,
+/// and kept where it helps.
 pub(super) fn missing_columns(
     connection: &Connection,
     broken: &[(String, String)],
@@ -89,7 +98,9 @@ fn table_of<'t>(
     for table in tables.iter().filter(|table| text.contains(table.as_str())) {
         connection.execute_batch("SAVEPOINT learning")?;
         // It may have it already.
-        let added = connection.execute_batch(&format!("ALTER TABLE {} ADD COLUMN {}", quoted(table), quoted(column))).is_ok();
+        let added = connection
+            .execute_batch(&format!("ALTER TABLE {} ADD COLUMN {}", quoted(table), quoted(column)))
+            .is_ok();
         if added && refusal(connection, sql).as_deref() != Some(told) {
             connection.execute_batch("RELEASE learning")?;
             return Ok(Some(table));
@@ -136,23 +147,40 @@ mod tests {
 
     fn database() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch("CREATE TABLE orders (id); CREATE TABLE totals (id); CREATE TABLE plain (a, b)").unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE orders (id); CREATE TABLE totals (id); CREATE TABLE plain (a, b)",
+            )
+            .unwrap();
         connection
     }
 
     #[test]
     fn statements_tell_what_they_touch_and_none_is_run() {
         let mut connection = database();
-        let statements =
-            ["INSERT INTO plain (a) SELECT id FROM orders", "DELETE FROM Totals", "PRAGMA user_version = 7", "DROP TABLE plain"];
+        let statements = [
+            "INSERT INTO plain (a) SELECT id FROM orders",
+            "DELETE FROM Totals",
+            "PRAGMA user_version = 7",
+            "DROP TABLE plain",
+        ];
         let survey = survey(&mut connection, &set(&statements)).unwrap();
-        let touched: Vec<(&str, Verb)> = survey.touched.iter().map(|(table, verb)| (table.as_str(), *verb)).collect();
-        assert!(touched.starts_with(&[("orders", Verb::Read), ("plain", Verb::Insert)]), "{touched:?}");
+        let touched: Vec<(&str, Verb)> =
+            survey.touched.iter().map(|(table, verb)| (table.as_str(), *verb)).collect();
+        assert!(
+            touched.starts_with(&[("orders", Verb::Read), ("plain", Verb::Insert)]),
+            "{touched:?}"
+        );
         assert!(touched.contains(&("totals", Verb::Delete)), "{touched:?}");
         assert!(survey.broken.is_empty(), "{survey:?}");
-        let version: i64 = connection.query_row("SELECT user_version FROM pragma_user_version", [], |row| row.get(0)).unwrap();
+        let version: i64 = connection
+            .query_row("SELECT user_version FROM pragma_user_version", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(version, 0);
-        assert_eq!(connection.query_row("SELECT count(*) FROM plain", [], |row| row.get::<_, i64>(0)), Ok(0));
+        assert_eq!(
+            connection.query_row("SELECT count(*) FROM plain", [], |row| row.get::<_, i64>(0)),
+            Ok(0)
+        );
     }
 
     #[test]
@@ -168,11 +196,13 @@ mod tests {
         ];
         let survey = survey(&mut connection, &set(&statements)).unwrap();
         assert_eq!(survey.broken.len(), statements.len());
-        let learned = missing_columns(&connection, &survey.broken, &set(&["orders", "totals"])).unwrap();
+        let learned =
+            missing_columns(&connection, &survey.broken, &set(&["orders", "totals"])).unwrap();
         assert_eq!(learned["orders"], set(&["state", "opened_at", "closed_at"]));
         assert_eq!(learned["totals"], set(&["total", "note", "order"]));
         assert!(!learned.contains_key("plain"));
-        let messages: Vec<Option<&str>> = survey.broken.iter().map(|(_, message)| missing_table(message)).collect();
+        let messages: Vec<Option<&str>> =
+            survey.broken.iter().map(|(_, message)| missing_table(message)).collect();
         assert!(messages.contains(&Some("users")), "{survey:?}");
     }
 }

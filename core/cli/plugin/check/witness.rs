@@ -1,4 +1,5 @@
-//! What Verger's log says of a worker while it is loaded and performed: it tells what the worker itself may keep quiet about.
+//! What Verger's log says of a worker while it is loaded and performed: it tells what the worker
+//! itself may keep quiet about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -42,7 +43,8 @@ pub(super) struct Line {
 /// Does something and sees what Verger says of it meanwhile, on this thread.
 pub(super) fn witness<T>(work: impl FnOnce() -> T) -> (T, Seen) {
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let layer = Witness(Arc::clone(&seen)).with_filter(Targets::new().with_target("verger", Level::TRACE));
+    let layer =
+        Witness(Arc::clone(&seen)).with_filter(Targets::new().with_target("verger", Level::TRACE));
     let done = tracing::subscriber::with_default(Registry::default().with(layer), work);
     let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
     (done, seen)
@@ -68,11 +70,14 @@ impl<S: Subscriber> Layer<S> for Witness {
                 seen.lines.push(Line { level, message: fields.message });
             }
             ("verger::sandbox", "described") => {
-                let elapsed = Duration::from_micros(fields.number("elapsed_us").unwrap_or_default());
+                let elapsed =
+                    Duration::from_micros(fields.number("elapsed_us").unwrap_or_default());
                 seen.described = Some((elapsed, fields.number("memory_bytes").unwrap_or_default()));
             }
             ("verger::sandbox", "performed") => seen.memory = fields.number("memory_bytes"),
-            ("verger::run::audit", _) => keep(&mut seen.dropped, fields.texts.remove("reason").unwrap_or(fields.message)),
+            ("verger::run::audit", _) => {
+                keep(&mut seen.dropped, fields.texts.remove("reason").unwrap_or(fields.message))
+            }
             _ => {}
         }
     }

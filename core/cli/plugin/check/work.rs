@@ -16,7 +16,11 @@ const EACH_MAX: usize = 20;
 const EXCERPT_MAX: usize = 120;
 
 /// Performs the worker and tells what came of it. `granted` by --grant, not all it asks for.
-pub(super) fn examine(world: &World<'_>, granted: bool, findings: &mut Findings) -> anyhow::Result<Lived> {
+pub(super) fn examine(
+    world: &World<'_>,
+    granted: bool,
+    findings: &mut Findings,
+) -> anyhow::Result<Lived> {
     let lived = world.live()?;
     made(&lived, world, findings);
     denied(&lived, granted, findings);
@@ -41,10 +45,15 @@ pub(super) fn examine(world: &World<'_>, granted: bool, findings: &mut Findings)
 /// What its tables were made of.
 fn made(lived: &Lived, world: &World<'_>, findings: &mut Findings) {
     for (table, origin) in &lived.tables {
-        let learned = lived.columns.get(table).map(|columns| columns.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+        let learned = lived
+            .columns
+            .get(table)
+            .map(|columns| columns.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
         match (origin, learned) {
             (Origin::Given, _) => findings.ok("world", format!("`{table}` is as --sql makes it")),
-            (Origin::Reference, None) => findings.ok("world", format!("`{table}` is the reference table, without rows")),
+            (Origin::Reference, None) => {
+                findings.ok("world", format!("`{table}` is the reference table, without rows"))
+            }
             (Origin::Reference, Some(columns)) => {
                 findings.ok("world", format!("`{table}` is the reference table, and has the columns {columns} too, which it names"));
             }
@@ -52,11 +61,19 @@ fn made(lived: &Lived, world: &World<'_>, findings: &mut Findings) {
                 findings.advice("world", format!("it asks for `{table}`, which --sql does not make: is that the table's name?"));
             }
             (Origin::Made, Some(columns)) => {
-                findings.ok("world", format!("`{table}` has no rows, and the columns its statements name: {columns}"));
+                findings.ok(
+                    "world",
+                    format!(
+                        "`{table}` has no rows, and the columns its statements name: {columns}"
+                    ),
+                );
             }
-            (Origin::Made, None) => {
-                findings.ok("world", format!("`{table}` has no rows and no known columns but `id`: --sql FILE can say them"))
-            }
+            (Origin::Made, None) => findings.ok(
+                "world",
+                format!(
+                    "`{table}` has no rows and no known columns but `id`: --sql FILE can say them"
+                ),
+            ),
         }
     }
 }
@@ -73,7 +90,9 @@ fn denied(lived: &Lived, granted: bool, findings: &mut Findings) {
 
 /// What to do about a refusal. Most of what is refused no manifest can ask for.
 fn remedy(reason: &str) -> &'static str {
-    match reason.contains("its manifest does not ask for more") || reason.starts_with("call denied: capability") {
+    match reason.contains("its manifest does not ask for more")
+        || reason.starts_with("call denied: capability")
+    {
         true => ": ask for it in the manifest, or do without",
         false => ": do without",
     }
@@ -86,10 +105,14 @@ fn statements(lived: &Lived, world: &World<'_>, findings: &mut Findings) -> bool
     for (sql, message) in lived.survey.broken.iter().take(EACH_MAX) {
         let text = sql.to_lowercase();
         let sql = excerpt(sql);
-        if let Some(table) = missing_table(message).filter(|table| !lived.tables.contains_key(&table.to_lowercase())) {
+        if let Some(table) =
+            missing_table(message).filter(|table| !lived.tables.contains_key(&table.to_lowercase()))
+        {
             findings
                 .must_fix("denied", format!("it uses `{table}`, which its manifest does not ask for: ask for it, or do without ({sql})"));
-        } else if !message.contains("syntax error") && unknown.iter().any(|table| text.contains(table.as_str())) {
+        } else if !message.contains("syntax error")
+            && unknown.iter().any(|table| text.contains(table.as_str()))
+        {
             untried = true;
             findings.advice(
                 "sql",
@@ -97,7 +120,10 @@ fn statements(lived: &Lived, world: &World<'_>, findings: &mut Findings) -> bool
             );
         } else {
             let whose = if world.sql.is_some() { ", in the tables of --sql" } else { "" };
-            findings.must_fix("sql", format!("SQLite refuses a statement of it{whose}: {message} ({sql})"));
+            findings.must_fix(
+                "sql",
+                format!("SQLite refuses a statement of it{whose}: {message} ({sql})"),
+            );
         }
     }
     untried
@@ -112,22 +138,38 @@ fn excerpt(text: &str) -> String {
     }
 }
 
-/// How its work ended. With stubs for functions and tables, its own word that it failed is no proof of a fault.
+/// How its work ended. With stubs for functions and tables, its own word that it failed is no proof
+/// of a fault.
 fn performed(lived: &Lived, untried: bool, place: &str, findings: &mut Findings) {
     match &lived.performed {
         Ok(performance) => {
-            let did = format!("{} changed, {}", counted(performance.rows_changed, "row"), counted(performance.audited, "audit row"));
+            let did = format!(
+                "{} changed, {}",
+                counted(performance.rows_changed, "row"),
+                counted(performance.audited, "audit row")
+            );
             let took = millis(performance.elapsed);
             match &performance.outcome {
-                Outcome::Cancel(reason) => {
-                    findings.advice("perform", format!("it cancels its job: {reason}; where there is nothing to do, end it as done"))
-                }
-                outcome => findings.ok("perform", format!("it ends well in {took}: {}; {did}", in_words(outcome))),
+                Outcome::Cancel(reason) => findings.advice(
+                    "perform",
+                    format!(
+                        "it cancels its job: {reason}; where there is nothing to do, end it as done"
+                    ),
+                ),
+                outcome => findings
+                    .ok("perform", format!("it ends well in {took}: {}; {did}", in_words(outcome))),
             }
         }
-        Err(PerformError::Failed { source, .. }) if source.code == "failed" && (untried || !lived.calls.is_empty()) => {
-            let why = if untried { "a statement could not be tried" } else { "a function it calls only answers null here" };
-            findings.advice("perform", format!("it fails, perhaps because {why}: {}", source.message));
+        Err(PerformError::Failed { source, .. })
+            if source.code == "failed" && (untried || !lived.calls.is_empty()) =>
+        {
+            let why = if untried {
+                "a statement could not be tried"
+            } else {
+                "a function it calls only answers null here"
+            };
+            findings
+                .advice("perform", format!("it fails, perhaps because {why}: {}", source.message));
         }
         Err(error) => findings.must_fix("perform", format!("{place} it fails: {}", told(error))),
     }
@@ -145,8 +187,10 @@ fn in_words(outcome: &Outcome) -> String {
 fn unused(lived: &Lived, world: &World<'_>, findings: &mut Findings) {
     for ask in &world.manifest.tables {
         let table = ask.resolve(world.args).to_lowercase();
-        let (used, unused): (Vec<Verb>, Vec<Verb>) =
-            ask.verbs.iter().partition(|verb| lived.survey.touched.contains(&(table.clone(), **verb)));
+        let (used, unused): (Vec<Verb>, Vec<Verb>) = ask
+            .verbs
+            .iter()
+            .partition(|verb| lived.survey.touched.contains(&(table.clone(), **verb)));
         match (used.is_empty(), unused.is_empty()) {
             (_, true) => findings.ok("tables", format!("it uses {} on `{table}`, as it asks", verbs(&used))),
             (true, false) => findings.advice(
@@ -196,13 +240,18 @@ fn functions(lived: &Lived, manifest: &Manifest, findings: &mut Findings) {
             0 => "it did not call it here".to_string(),
             calls => format!("here {} got null for an answer", counted(calls as u64, "call")),
         };
-        findings.advice("functions", format!("the app has to register the function `{name}` and grant it; {called}"));
+        findings.advice(
+            "functions",
+            format!("the app has to register the function `{name}` and grant it; {called}"),
+        );
     }
 }
 
 fn told(error: &PerformError) -> String {
     match error {
-        PerformError::Failed { source: AttemptError { code, message }, .. } => format!("{message} [{code}]"),
+        PerformError::Failed { source: AttemptError { code, message }, .. } => {
+            format!("{message} [{code}]")
+        }
         other => other.to_string(),
     }
 }

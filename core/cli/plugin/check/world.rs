@@ -84,22 +84,29 @@ impl World<'_> {
     fn live_with(&self, columns: &BTreeMap<String, BTreeSet<String>>) -> Result<Lived> {
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let name = &self.manifest.name;
-        let mut builder =
-            Verger::in_memory().clock(self.clock.clone()).compile_cache(self.cache.clone()).grant(name.as_str(), self.grant.clone());
+        let mut builder = Verger::in_memory()
+            .clock(self.clock.clone())
+            .compile_cache(self.cache.clone())
+            .grant(name.as_str(), self.grant.clone());
         for capability in &self.manifest.capabilities {
             let (calls, capability) = (Arc::clone(&calls), capability.clone());
             builder = builder.capability(capability.clone(), move |call| {
                 let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
                 if calls.len() < CALLS_MAX {
-                    calls.push(Call { capability: capability.clone(), request: call.request.clone() });
+                    calls.push(Call {
+                        capability: capability.clone(),
+                        request: call.request.clone(),
+                    });
                 }
                 Ok(Json::Null)
             });
         }
-        let Loaded { verger, .. } = load(self.file, builder)?.map_err(|refusal| refused(&refusal))?;
+        let Loaded { verger, .. } =
+            load(self.file, builder)?.map_err(|refusal| refused(&refusal))?;
         let tables = self.make_tables(&verger, columns)?;
         let (performed, seen) = witness(|| verger.perform_now(name, self.args_json()));
-        let survey = survey(&mut verger.connect()?, &seen.statements).context("cannot read the worker's statements")?;
+        let survey = survey(&mut verger.connect()?, &seen.statements)
+            .context("cannot read the worker's statements")?;
         let calls = std::mem::take(&mut *calls.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Lived { verger, tables, columns: columns.clone(), performed, seen, survey, calls })
     }
@@ -113,10 +120,16 @@ impl World<'_> {
         witness(|| lived.verger.perform_now(&self.manifest.name, self.args_json())).0
     }
 
-    fn make_tables(&self, verger: &Verger, columns: &BTreeMap<String, BTreeSet<String>>) -> Result<BTreeMap<String, Origin>> {
+    fn make_tables(
+        &self,
+        verger: &Verger,
+        columns: &BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<BTreeMap<String, Origin>> {
         let connection = verger.connect()?;
         match self.sql {
-            Some(sql) => connection.execute_batch(sql).map_err(|error| anyhow!("the SQL of --sql fails: {}", message(&error)))?,
+            Some(sql) => connection
+                .execute_batch(sql)
+                .map_err(|error| anyhow!("the SQL of --sql fails: {}", message(&error)))?,
             None => verger.migrate_reference()?,
         }
         let mut tables = BTreeMap::new();
@@ -130,14 +143,22 @@ impl World<'_> {
                 (true, Some(_)) => Origin::Given,
                 (true, None) => {
                     for column in learned {
-                        connection.execute_batch(&format!("ALTER TABLE {} ADD COLUMN {column}", quoted(&table)))?;
+                        connection.execute_batch(&format!(
+                            "ALTER TABLE {} ADD COLUMN {column}",
+                            quoted(&table)
+                        ))?;
                     }
                     Origin::Reference
                 }
                 (false, _) => {
                     let columns: String = learned.map(|column| format!(", {column}")).collect();
-                    let made = connection.execute_batch(&format!("CREATE TABLE {} (id PRIMARY KEY{columns})", quoted(&table)));
-                    made.map_err(|error| anyhow!("cannot make the table {table:?}: {}", message(&error)))?;
+                    let made = connection.execute_batch(&format!(
+                        "CREATE TABLE {} (id PRIMARY KEY{columns})",
+                        quoted(&table)
+                    ));
+                    made.map_err(|error| {
+                        anyhow!("cannot make the table {table:?}: {}", message(&error))
+                    })?;
                     Origin::Made
                 }
             };
@@ -155,10 +176,15 @@ fn is_there(connection: &Connection, table: &str) -> verger::rusqlite::Result<bo
 impl Lived {
     /// The tables whose columns nobody said.
     pub(super) fn unknown(&self) -> BTreeSet<String> {
-        self.tables.iter().filter(|(_, origin)| **origin != Origin::Given).map(|(table, _)| table.clone()).collect()
+        self.tables
+            .iter()
+            .filter(|(_, origin)| **origin != Origin::Given)
+            .map(|(table, _)| table.clone())
+            .collect()
     }
 
     fn missing_columns(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
-        missing_columns(&self.verger.connect()?, &self.survey.broken, &self.unknown()).context("cannot learn the columns of a table")
+        missing_columns(&self.verger.connect()?, &self.survey.broken, &self.unknown())
+            .context("cannot learn the columns of a table")
     }
 }

@@ -11,7 +11,12 @@ impl Worker for Noop {
         Manifest::new("noop", env!("CARGO_PKG_VERSION")).description("Does nothing.")
     }
 
-    fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        _: &Context<'_>,
+        _: Option<&Scope>,
+        _: &Args,
+    ) -> Result<Outcome, WorkerError> {
         Ok(Outcome::Done)
     }
 }

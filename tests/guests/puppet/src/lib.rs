@@ -1,7 +1,8 @@
 //! A component that does what its args tell it, good or bad: the fixture for tests.
 //!
-//! `{"do": [["execute", "DELETE FROM things", []], ["trap"]]}`: each step is an array, its name first. The answers of the steps are the
-//! job's result: `{"ok": …}`, or `{"err": code, "message": …}`. A step that ends the attempt ends it there; with no steps it is `done`.
+//! `{"do": [["execute", "DELETE FROM things", []], ["trap"]]}`: each step is an array, its name
+//! first. The answers of the steps are the job's result: `{"ok": …}`, or `{"err": code, "message":
+//! …}`. A step that ends the attempt ends it there; with no steps it is `done`.
 #![cfg(target_family = "wasm")]
 
 mod misdeeds;
@@ -15,8 +16,9 @@ use serde_json::Value as Json;
 struct Puppet;
 export!(Puppet);
 
-/// It asks for more than a test grants by default, so that there is something to deny. As a text it stands in the component byte for
-/// byte: a test that wants it tenant-aware writes `true ` over `false`.
+/// It asks for more than a test grants by default, so that there is something to deny. As a text it
+/// stands in the component byte for byte: a test that wants it tenant-aware writes `true ` over
+/// `false`.
 const MANIFEST: &str = r#"{
     "name": "puppet",
     "version": "0.1.0",
@@ -41,7 +43,9 @@ impl Guest for Puppet {
             Ok(args) => args,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        let Some(todo) = args["do"].as_array().filter(|todo| !todo.is_empty()) else { return Outcome::Done };
+        let Some(todo) = args["do"].as_array().filter(|todo| !todo.is_empty()) else {
+            return Outcome::Done;
+        };
         let mut hands = steps::Hands::new(scope);
         let mut answers = Vec::new();
         for step in todo {

@@ -43,7 +43,11 @@ impl Hands {
                 if answer["err"].is_null() {
                     Ok(answer)
                 } else {
-                    Err(Outcome::Failed(format!("{}: {}", text(&answer["err"]), text(&answer["message"]))))
+                    Err(Outcome::Failed(format!(
+                        "{}: {}",
+                        text(&answer["err"]),
+                        text(&answer["message"])
+                    )))
                 }
             }
             // The step inside so many times: the last answer.
@@ -72,7 +76,10 @@ impl Hands {
         match step[0].as_str().unwrap_or_default() {
             "execute" => store::execute(&sql(), &params(&step[2])).map(Json::from),
             "execute-many" => {
-                let sets: Vec<_> = step[2].as_array().map(|sets| sets.iter().map(params).collect()).unwrap_or_default();
+                let sets: Vec<_> = step[2]
+                    .as_array()
+                    .map(|sets| sets.iter().map(params).collect())
+                    .unwrap_or_default();
                 let results = store::execute_many(&sql(), &sets)?;
                 Ok(results.into_iter().map(|result| answer(result.map(Json::from))).collect())
             }
@@ -125,7 +132,9 @@ impl Hands {
                     "impersonating_from": scope.impersonating_from,
                 })
             })),
-            other => Err(Error { code: "puppet".into(), message: format!("it knows no step {other:?}") }),
+            other => {
+                Err(Error { code: "puppet".into(), message: format!("it knows no step {other:?}") })
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! Values in JSON: a blob is `{"blob": [1, 2]}`, a long text `{"x": 1000000}`, a number JSON does not have `{"real": "-inf"}`, the other
-//! classes are themselves.
+//! Values in JSON: a blob is `{"blob": [1, 2]}`, a long text `{"x": 1000000}`, a number JSON does
+//! not have `{"real": "-inf"}`, the other classes are themselves.
 
 use serde_json::{Value as Json, json};
 
@@ -22,10 +22,14 @@ fn value(json: &Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(yes) => Value::Integer((*yes).into()),
-        Json::Number(number) => number.as_i64().map_or_else(|| Value::Real(number.as_f64().unwrap_or(f64::NAN)), Value::Integer),
+        Json::Number(number) => number
+            .as_i64()
+            .map_or_else(|| Value::Real(number.as_f64().unwrap_or(f64::NAN)), Value::Integer),
         Json::String(text) => Value::Text(text.clone()),
         other => match (other["blob"].as_array(), other["real"].as_str()) {
-            (Some(bytes), _) => Value::Blob(bytes.iter().map(|byte| byte.as_u64().unwrap_or(0) as u8).collect()),
+            (Some(bytes), _) => {
+                Value::Blob(bytes.iter().map(|byte| byte.as_u64().unwrap_or(0) as u8).collect())
+            }
             (None, Some(real)) => Value::Real(beyond(real)),
             (None, None) => Value::Text(text(other)),
         },

@@ -1,5 +1,12 @@
-//! A worker that uses Rust's standard library as if it were a program of its own. Built for wasm32-wasip2, it imports WASI.
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods, clippy::panic, reason = "that is what it is for")]
+//! A worker that uses Rust's standard library as if it were a program of its own. Built for
+//! wasm32-wasip2, it imports WASI.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "that is what it is for"
+)]
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
@@ -20,7 +27,12 @@ impl Worker for WasiGuest {
             .table(TableAsk::named("things").read().insert())
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let task: String = args.get("do")?;
         match task.as_str() {
             "look" => Ok(Outcome::DoneWith(look(job)?)),

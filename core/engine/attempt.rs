@@ -1,0 +1,334 @@
+//! One attempt at a job, from the claim to its recorded end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use verger_worker::{Args, JobInfo, Manifest, Scope, Slot, code};
+
+use super::executor::Executor;
+use super::pending::PendingTransition;
+use super::report::{AttemptOutcome, AttemptReport};
+use super::shared::Engine;
+use crate::audit::{Stamp, Who};
+use crate::clock::Clock;
+use crate::failpoint::Failpoint;
+use crate::grant::Effective;
+use crate::queue::{self, Claimed, Moved, ON_REQUEST, Transition};
+use crate::run::{AttemptError, Claim, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task};
+use crate::store::{StopSignal, StoreContext, StoreError, WorkConnection};
+use crate::time::Timestamp;
+use crate::worker::{Ended, Registered};
+
+/// Performs a claimed job and records how it ended.
+///
+/// # Errors
+/// Only when no connection can be had: then the job is left to its lease.
+pub(super) fn attempt(
+    inner: &Engine,
+    executor: &mut Executor,
+    clock: &Arc<dyn Clock>,
+    claimed: Claimed,
+    lease_until: Timestamp,
+) -> Result<AttemptReport, StoreError> {
+    Failpoint::Claimed.reached();
+    let begun = Instant::now();
+    let claim = Claim { id: claimed.id, token: claimed.token, attempt: claimed.attempt };
+    let interrupt = Interrupt::default();
+    let (tally, ended) = match prepare(inner, &claimed) {
+        Ok(prepared) => {
+            let time = prepared.grant.limits.time;
+            let connection = match prepared.connection(inner, executor) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let outcome = record(inner, executor, clock.now(), &claimed, error, None);
+                    return Ok(report(claimed, begun, Tally::default(), outcome));
+                }
+            };
+            if lease_until < clock.now() + time + LEASE_MARGIN / 2
+                && !renew(&connection, claim, clock, time)?
+            {
+                executor.give_back(Some(connection));
+                return Ok(report(claimed, begun, Tally::default(), AttemptOutcome::Lost(stale())));
+            }
+            let _running = inner.running(claim.id, &interrupt);
+            let task = prepared.task(&claimed, claim, clock.now(), &interrupt);
+            let registered = Arc::clone(&prepared.worker);
+            let run =
+                Run::new(connection, Arc::clone(&inner.services), Arc::clone(clock), task, false);
+            let (run, ended) = registered.perform(run, &prepared.args);
+            let (tally, ended) =
+                commit_or_roll_back(run.as_ref(), ended, |ended| transition(ended, clock.now()));
+            executor.give_back(run.and_then(Run::into_connection));
+            (tally, ended)
+        }
+        Err(error) => (Tally::default(), Err(error)),
+    };
+    let outcome = match ended {
+        Ok(outcome) => outcome,
+        Err(error) if error.code == code::LEASE_LOST => AttemptOutcome::Lost(error),
+        Err(error) => record(inner, executor, clock.now(), &claimed, error, interrupt.raised()),
+    };
+    Ok(report(claimed, begun, tally, outcome))
+}
+
+fn report(
+    claimed: Claimed,
+    begun: Instant,
+    tally: Tally,
+    outcome: AttemptOutcome,
+) -> AttemptReport {
+    AttemptReport {
+        job: claimed.id,
+        worker: claimed.worker,
+        attempt: claimed.attempt,
+        outcome,
+        elapsed: begun.elapsed(),
+        rows_changed: tally.rows_changed,
+        audited: tally.audited,
+    }
+}
+
+fn stale() -> AttemptError {
+    AttemptError::new(code::LEASE_LOST, "the lease ran out before the job was begun")
+}
+
+fn renew(
+    connection: &WorkConnection,
+    claim: Claim,
+    clock: &Arc<dyn Clock>,
+    time: std::time::Duration,
+) -> Result<bool, StoreError> {
+    let now = clock.now();
+    let renewed = connection
+        .engine(|connection| {
+            queue::renew(connection, claim.id, claim.token, now, now + time + LEASE_MARGIN, None)
+        })
+        .doing("renew the lease of a job")?;
+    Ok(renewed.is_some())
+}
+
+/// A job whose worker is there and whose args fit it.
+struct Prepared {
+    worker: Arc<Registered>,
+    args: Args,
+    scope: Option<Scope>,
+    grant: Arc<Effective>,
+    name: String,
+    version: String,
+}
+
+/// Checks again, just before the attempt: a row inserted by hand passed no other check.
+fn prepare(inner: &Engine, claimed: &Claimed) -> Result<Prepared, AttemptError> {
+    let Some(worker) = inner.registry.get(&claimed.worker) else {
+        let message = format!(
+            "no worker is named `{}`: known are {}",
+            claimed.worker,
+            inner.registry.known()
+        );
+        return Err(AttemptError::new("unknown-worker", message));
+    };
+    let args =
+        Args::parse(&claimed.args).map_err(|error| AttemptError::new("args", error.to_string()))?;
+    prepare_with(worker, &args)
+}
+
+fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, AttemptError> {
+    let manifest: &Manifest =
+        worker.manifest().map_err(|error| AttemptError::new("plugin", error.to_string()))?;
+    let args =
+        manifest.complete(args).map_err(|error| AttemptError::new("args", error.to_string()))?;
+    Ok(Prepared {
+        worker: Arc::clone(worker),
+        scope: manifest.tenant_aware.then(|| Scope::from_args(&args)),
+        grant: Arc::new(Effective::of(manifest, &worker.grant, &args)),
+        args,
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+    })
+}
+
+impl Prepared {
+    /// The connection for this job: one that confines, when the job has a tenant and the grant
+    /// names the column that holds it.
+    fn connection(
+        &self,
+        inner: &Engine,
+        executor: &mut Executor,
+    ) -> Result<WorkConnection, AttemptError> {
+        let tenant = self.scope.as_ref().and_then(Scope::organization_id);
+        let connection = match (tenant, self.grant.tenant_column()) {
+            (Some(tenant), Some(_)) => executor.take_confined(inner, &self.grant, tenant),
+            _ => executor.take(inner),
+        };
+        connection.map_err(|error| {
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(" ({cause})"))
+                .unwrap_or_default();
+            AttemptError::new(code::STORE, format!("{error}{cause}"))
+        })
+    }
+
+    fn task(&self, claimed: &Claimed, claim: Claim, now: Timestamp, interrupt: &Interrupt) -> Task {
+        let info = JobInfo {
+            id: u64::try_from(claimed.id.number()).ok(),
+            attempt: claimed.attempt,
+            max_attempts: claimed.max_attempts,
+            deadline: (now + self.grant.limits.time).as_millis(),
+            scheduled: claimed.schedule.as_ref().zip(claimed.slot).map(|(schedule, at)| Slot {
+                schedule: schedule.clone(),
+                at,
+                missed: claimed.missed,
+            }),
+        };
+        self.task_of(Some(claim), info, interrupt)
+    }
+
+    fn task_of(&self, claim: Option<Claim>, info: JobInfo, interrupt: &Interrupt) -> Task {
+        let stamp = Stamp {
+            who: self.scope.as_ref().map(Who::of).unwrap_or_default(),
+            worker: Some(self.name.clone()),
+            worker_version: Some(self.version.clone()),
+            job: claim.map(|claim| claim.id.number()),
+            attempt: claim.map(|claim| claim.attempt),
+        };
+        Task {
+            worker: self.name.clone(),
+            stamp,
+            scope: self.scope.clone(),
+            grant: Arc::clone(&self.grant),
+            claim,
+            info,
+            stop_signal: StopSignal {
+                deadline: Instant::now() + self.grant.limits.time,
+                cancelled: interrupt.flag(),
+            },
+            interrupt: interrupt.clone(),
+        }
+    }
+}
+
+/// Where the job of an attempt that ended well goes, and how that is reported.
+fn transition(ended: Ended, now: Timestamp) -> (Transition, AttemptOutcome) {
+    match ended {
+        Ended::Done(result) => (
+            Transition::Complete(result.as_ref().map(ToString::to_string)),
+            AttemptOutcome::Completed(result),
+        ),
+        Ended::Snooze(seconds) => {
+            let until = now + std::time::Duration::from_secs(seconds);
+            (Transition::Snooze(until), AttemptOutcome::Snoozed(until))
+        }
+        Ended::Cancel(reason) => {
+            (Transition::Cancel(reason.clone()), AttemptOutcome::Cancelled(reason))
+        }
+    }
+}
+
+/// Commits what the worker did together with the job's transition, or rolls it back.
+fn commit_or_roll_back(
+    run: Option<&Run>,
+    ended: Result<Ended, AttemptError>,
+    to: impl FnOnce(Ended) -> (Transition, AttemptOutcome),
+) -> (Tally, Result<AttemptOutcome, AttemptError>) {
+    let Some(run) = run else {
+        return (
+            Tally::default(),
+            Err(AttemptError::new("panic", "the attempt was lost to a panic")),
+        );
+    };
+    let ended = ended.and_then(|ended| {
+        let (to, outcome) = to(ended);
+        Ok(reported(run.finish(Some(&to))?, outcome))
+    });
+    // A run that was stopped ends for that reason, whatever its worker made of it.
+    let ended = ended.map_err(|error| run.stopped().unwrap_or(error));
+    (run.tally(), ended)
+}
+
+/// What is reported of a job that was to end so.
+fn reported(moved: Moved, outcome: AttemptOutcome) -> AttemptOutcome {
+    match (moved, outcome) {
+        (Moved::Cancelled, AttemptOutcome::Cancelled(reason)) => AttemptOutcome::Cancelled(reason),
+        (Moved::Cancelled, _) => AttemptOutcome::Cancelled(ON_REQUEST.to_string()),
+        (_, outcome) => outcome,
+    }
+}
+
+/// Records a failed attempt, in a transaction of its own.
+fn record(
+    inner: &Engine,
+    executor: &mut Executor,
+    now: Timestamp,
+    claimed: &Claimed,
+    error: AttemptError,
+    interrupted: Option<Interrupted>,
+) -> AttemptOutcome {
+    let (to, outcome) = match interrupted {
+        Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
+        Some(Interrupted::Cancelled) => transition(Ended::Cancel(ON_REQUEST.to_string()), now),
+        None => {
+            let backoff = inner.backoff(&claimed.worker);
+            let retry_at = (claimed.attempt < claimed.max_attempts)
+                .then(|| now + backoff.after(claimed.id, claimed.attempt));
+            let outcome = match retry_at {
+                Some(at) => AttemptOutcome::Retryable(error.clone(), at),
+                None => AttemptOutcome::Discarded(error.clone()),
+            };
+            (Transition::Fail(error.code.clone(), error.message.clone(), retry_at), outcome)
+        }
+    };
+    let ending =
+        PendingTransition { id: claimed.id, token: claimed.token, attempt: claimed.attempt, to };
+    match inner.pending.write(inner, executor, now, ending) {
+        Ok(Moved::Stale) => AttemptOutcome::Lost(error),
+        Ok(moved) => reported(moved, outcome),
+        // The next tick tries to record it; if that never succeeds, the job is tried again when its
+        // lease ends.
+        Err(store) => AttemptOutcome::Lost(AttemptError::new(
+            code::STORE,
+            format!("{error}; and the failure could not be recorded: {store}"),
+        )),
+    }
+}
+
+/// What a worker that was called directly did.
+pub(crate) struct Performed {
+    pub(crate) ended: Ended,
+    pub(crate) tally: Tally,
+    pub(crate) changes: Vec<(String, [u64; 3])>,
+}
+
+/// Performs a worker with no job: same sandbox, same rules for its transaction. With `dry`,
+/// everything is rolled back.
+pub(crate) fn perform_directly(
+    inner: &Engine,
+    executor: &mut Executor,
+    clock: &Arc<dyn Clock>,
+    worker: &Arc<Registered>,
+    args: &Args,
+    dry: bool,
+) -> Result<Result<Performed, AttemptError>, StoreError> {
+    let prepared = match prepare_with(worker, args) {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Err(error)),
+    };
+    let interrupt = Interrupt::default();
+    let deadline = (clock.now() + prepared.grant.limits.time).as_millis();
+    let info = JobInfo { id: None, attempt: 1, max_attempts: 1, deadline, scheduled: None };
+    let task = prepared.task_of(None, info, &interrupt);
+    let connection = match prepared.connection(inner, executor) {
+        Ok(connection) => connection,
+        Err(error) => return Ok(Err(error)),
+    };
+    let run = Run::new(connection, Arc::clone(&inner.services), Arc::clone(clock), task, dry);
+    let (run, ended) = worker.perform(run, &prepared.args);
+    let Some(run) = run else {
+        return Ok(Err(AttemptError::new("panic", "the attempt was lost to a panic")));
+    };
+    let ended = ended
+        .and_then(|ended| run.finish(None).map(|_| ended))
+        .map_err(|error| run.stopped().unwrap_or(error));
+    let (tally, changes) = (run.tally(), run.take_changes());
+    executor.give_back(run.into_connection());
+    Ok(ended.map(|ended| Performed { ended, tally, changes }))
+}

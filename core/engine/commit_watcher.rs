@@ -1,0 +1,93 @@
+//! What a commit of anyone leaves, for a loop that hears no bell when another process, or the app
+//! itself, commits.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::Connection;
+
+use super::shared::Engine;
+
+/// A file that has not changed for so long shows the next change by its time: a kernel's clock for
+/// files ticks every few milliseconds. (FAT counts in 2 s. There, a commit so soon after another
+/// may wait until the longest sleep is over.)
+const SETTLED_AFTER: Duration = Duration::from_millis(500);
+
+/// SQLite's data version, which every commit changes that another connection makes (see
+/// sqlite.org/pragma.html), and the size and the time of the files. The latter cost a tenth, and
+/// tell less: two commits within a tick of the clock can leave the same.
+pub(super) struct CommitWatcher {
+    connection: Option<Connection>,
+    files: Vec<PathBuf>,
+    version: Option<i64>,
+    seen: Files,
+    /// Since when they look so.
+    since: Instant,
+    /// The version was read after they had looked so for long enough.
+    is_settled: bool,
+}
+
+type Files = Vec<Option<(u64, Option<SystemTime>)>>;
+
+impl CommitWatcher {
+    pub(super) fn of(inner: &Engine) -> Self {
+        let connection = inner.location.connect(inner.durability).and_then(|connection| {
+            // Where the file is locked, the next look will tell.
+            connection.busy_timeout(Duration::ZERO)?;
+            Ok(connection)
+        });
+        let connection = connection
+            .inspect_err(|error| tracing::warn!(%error, "commits of others will be noticed late"))
+            .ok();
+        let files = inner.location.file().map_or_else(Vec::new, |file| {
+            let mut wal = file.as_os_str().to_owned();
+            wal.push("-wal");
+            vec![file.to_path_buf(), PathBuf::from(wal)]
+        });
+        Self {
+            connection,
+            files,
+            version: None,
+            seen: Vec::new(),
+            since: Instant::now(),
+            is_settled: false,
+        }
+    }
+
+    /// Opens nothing: closing a descriptor of the database would drop SQLite's locks.
+    fn look(&self) -> Files {
+        self.files
+            .iter()
+            .map(|file| std::fs::metadata(file).ok().map(|meta| (meta.len(), meta.modified().ok())))
+            .collect()
+    }
+
+    fn ask(&self) -> Option<i64> {
+        let connection = self.connection.as_ref()?;
+        connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut ask| ask.query_row([], |row| row.get(0)))
+            .ok()
+    }
+
+    /// Before a tick: what it commits itself makes one more look, and no more.
+    pub(super) fn remember(&mut self) {
+        self.changed();
+    }
+
+    /// Whether anything was committed since the last look.
+    pub(super) fn changed(&mut self) -> bool {
+        let files = self.look();
+        if files != self.seen {
+            (self.seen, self.since, self.is_settled) = (files, Instant::now(), false);
+        }
+        if self.is_settled {
+            return false;
+        }
+        // A database in memory has no files to tell.
+        self.is_settled = !self.files.is_empty() && self.since.elapsed() >= SETTLED_AFTER;
+        let before = self.version;
+        self.version = self.ask().or(before);
+        self.version != before
+    }
+}

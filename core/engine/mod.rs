@@ -1,0 +1,23 @@
+//! The engine: one pass over what is due, and the thread that makes one whenever something is.
+
+mod attempt;
+mod commit_watcher;
+mod executor;
+mod notifier;
+mod pending;
+mod queue_thread;
+mod report;
+mod settings;
+mod shared;
+mod tick;
+mod tick_loop;
+
+pub(crate) use attempt::perform_directly;
+pub(crate) use notifier::Notifier;
+pub(crate) use pending::Pending;
+pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};
+pub(crate) use settings::Settings;
+pub(crate) use shared::Engine;
+pub(crate) use tick::tick;
+pub(crate) use tick_loop::start;
+pub use tick_loop::{LoopError, TickLoop};

@@ -1,0 +1,92 @@
+//! What wakes a sleeping loop.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A bell: rung by whoever made work, heard by the loop, never lost in between.
+#[derive(Default)]
+pub(crate) struct Notifier {
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    rung: bool,
+    /// How often it rang, for those who listen beside the loop.
+    rings: u64,
+    /// An enqueue inside the app's own transaction: it may commit any moment.
+    expecting: bool,
+    /// Threads that wait for the bell. With none, ringing it is no call to the kernel.
+    waiting: u32,
+}
+
+impl Notifier {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        let waiting = state.waiting;
+        drop(state);
+        if waiting > 0 {
+            self.bell.notify_all();
+        }
+    }
+
+    fn wait_while(
+        &self,
+        most: Duration,
+        condition: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.waiting += 1;
+        let (mut state, _) = self
+            .bell
+            .wait_timeout_while(state, most, condition)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// There is work now.
+    pub(crate) fn ring(&self) {
+        self.change(|state| {
+            state.rung = true;
+            state.rings = state.rings.wrapping_add(1);
+        });
+    }
+
+    /// There will be work as soon as the app commits.
+    pub(crate) fn expect(&self) {
+        self.change(|state| state.expecting = true);
+    }
+
+    /// Takes the expectation, if there is one.
+    pub(crate) fn take_expectation(&self) -> bool {
+        std::mem::take(&mut self.state().expecting)
+    }
+
+    /// There may be work for those who listen beside the loop.
+    pub(crate) fn ring_helpers(&self) {
+        self.change(|state| state.rings = state.rings.wrapping_add(1));
+    }
+
+    /// How often it rang.
+    pub(crate) fn rings(&self) -> u64 {
+        self.state().rings
+    }
+
+    /// Waits, at most this long, until it rings more often than was heard.
+    pub(crate) fn wait_since(&self, heard: &mut u64, most: Duration) {
+        *heard = self.wait_while(most, |state| state.rings == *heard).rings;
+    }
+
+    /// Waits for the bell, at most this long: whether it rang.
+    pub(crate) fn wait(&self, most: Duration) -> bool {
+        let mut state = self.wait_while(most, |state| !state.rung && !state.expecting);
+        std::mem::take(&mut state.rung)
+    }
+}

@@ -1,0 +1,89 @@
+//! Ends of attempts that could not be written: the disk was full, the file could not be reached.
+//! They are written before anything else is done, as soon as that is possible; without them a job
+//! would wait for its lease to run out.
+
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::Connection;
+
+use super::executor::Executor;
+use super::shared::Engine;
+use crate::queue::{self, JobId, Moved, Transition};
+use crate::store::{StoreContext, StoreError};
+use crate::time::Timestamp;
+
+/// The end of one attempt that kept nothing.
+#[derive(Debug, Clone)]
+pub(super) struct PendingTransition {
+    pub(super) id: JobId,
+    pub(super) token: i64,
+    pub(super) attempt: u32,
+    pub(super) to: Transition,
+}
+
+impl PendingTransition {
+    fn write(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<Moved> {
+        queue::transition(connection, (self.id, self.token, self.attempt), now, &self.to)
+    }
+}
+
+/// What one Verger owes its file.
+#[derive(Default)]
+pub(crate) struct Pending(Mutex<Vec<PendingTransition>>);
+
+impl Pending {
+    /// Writes an end, or owes it.
+    pub(super) fn write(
+        &self,
+        inner: &Engine,
+        executor: &mut Executor,
+        now: Timestamp,
+        ending: PendingTransition,
+    ) -> Result<Moved, StoreError> {
+        let written = executor.engine(inner, |connection| {
+            ending.write(connection, now).doing("record the end of an attempt")
+        });
+        if written.is_err() {
+            self.endings().push(ending);
+        }
+        written
+    }
+
+    /// Writes many ends at once, or owes them.
+    pub(super) fn write_all(
+        &self,
+        inner: &Engine,
+        executor: &mut Executor,
+        now: Timestamp,
+        endings: Vec<PendingTransition>,
+    ) -> Result<(), StoreError> {
+        if endings.is_empty() {
+            return Ok(());
+        }
+        let written = executor.transaction(inner, |connection| {
+            endings
+                .iter()
+                .try_for_each(|ending| ending.write(connection, now).map(drop))
+                .doing("record the ends of attempts")
+        });
+        if written.is_err() {
+            self.endings().extend(endings);
+        }
+        written
+    }
+
+    /// Writes what is pending.
+    pub(super) fn write_waiting(
+        &self,
+        inner: &Engine,
+        executor: &mut Executor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let endings = std::mem::take(&mut *self.endings());
+        self.write_all(inner, executor, now, endings)
+    }
+
+    fn endings(&self) -> std::sync::MutexGuard<'_, Vec<PendingTransition>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,102 @@
+//! What a tick did.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::queue::JobId;
+use crate::run::AttemptError;
+use crate::schedule::Fired;
+use crate::time::Timestamp;
+
+/// What one tick did.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TickReport {
+    /// The instant it was made for.
+    pub now: Timestamp,
+    /// The slots it decided.
+    pub fired: Vec<Fired>,
+    /// The attempts it made, in order.
+    pub attempts: Vec<AttemptReport>,
+    /// Jobs it took back from executors that are gone.
+    pub rescued: usize,
+    /// Finished jobs and ledger rows it deleted.
+    pub pruned: usize,
+    /// When there is something to do next: at once when this tick ended before the queue was empty,
+    /// or all was pruned that is past its time; `None` when nothing is planned.
+    pub next_wake_at: Option<Timestamp>,
+}
+
+/// One attempt at a job.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AttemptReport {
+    /// The job.
+    pub job: JobId,
+    /// Its worker.
+    pub worker: String,
+    /// Which attempt it was.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// How long it took, from the worker's start to the end of its commit.
+    pub elapsed: Duration,
+    /// Rows of the app's tables it changed, in what was committed.
+    pub rows_changed: u64,
+    /// Audit rows it wrote, in what was committed.
+    pub audited: u64,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum AttemptOutcome {
+    /// The job is completed, with this result.
+    Completed(Option<Json>),
+    /// The job runs again then; no attempt was used.
+    Snoozed(Timestamp),
+    /// The job was cancelled, for this reason.
+    Cancelled(String),
+    /// It failed, and is tried again then.
+    Retryable(AttemptError, Timestamp),
+    /// It failed for good: the attempts are used up.
+    Discarded(AttemptError),
+    /// The loop is stopping: the job went back as it was, the attempt too.
+    Released,
+    /// The claim was stale, or the end could not be recorded: nothing was kept, the job goes to
+    /// whoever holds it or finds its lease over.
+    Lost(AttemptError),
+}
+
+impl AttemptOutcome {
+    /// The failure, if it was one.
+    #[must_use]
+    pub fn error(&self) -> Option<&AttemptError> {
+        match self {
+            Self::Retryable(error, _) | Self::Discarded(error) | Self::Lost(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// What a dry run would have changed in one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct TableChange {
+    /// The table.
+    pub table: String,
+    /// Rows it would have inserted.
+    pub inserted: u64,
+    /// Rows it would have updated.
+    pub updated: u64,
+    /// Rows it would have deleted.
+    pub deleted: u64,
+}
+
+impl From<(String, [u64; 3])> for TableChange {
+    fn from((table, [inserted, updated, deleted]): (String, [u64; 3])) -> Self {
+        Self { table, inserted, updated, deleted }
+    }
+}

@@ -1,0 +1,191 @@
+//! What one Verger's threads and clones share, and what the engine asks of it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+use serde_json::Value as Json;
+use verger_worker::{Args, Manifest};
+
+use super::executor::Executor;
+use super::notifier::Notifier;
+use super::pending::Pending;
+use super::settings::Settings;
+use crate::clock::Clock;
+use crate::plugin_error::PluginError;
+use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
+use crate::run::{Interrupt, Interrupted, RunServices};
+use crate::store::{
+    ConnectionSetup, Durability, FileIdentity, Location, ProcessLock, StoreContext, StoreError,
+    WorkConnection,
+};
+use crate::time::Timestamp;
+use crate::worker::Registry;
+
+/// What all clones share.
+pub(crate) struct Engine {
+    pub(crate) location: Location,
+    pub(crate) durability: Durability,
+    pub(crate) setup: Option<ConnectionSetup>,
+    /// The app's side: enqueues and reads. It keeps a database in memory alive.
+    pub(crate) front: Mutex<Connection>,
+    /// Executors that wait for work.
+    pub(crate) idle: Mutex<Vec<Executor>>,
+    pub(crate) registry: Registry,
+    pub(crate) refused: Vec<PluginError>,
+    pub(crate) services: Arc<RunServices>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) notifier: Notifier,
+    /// The jobs being performed, and how to stop them.
+    pub(crate) executing: Mutex<HashMap<JobId, Interrupt>>,
+    /// The file, to notice when it is another.
+    pub(crate) file_identity: FileIdentity,
+    /// Ends of attempts that could not be written yet.
+    pub(crate) pending: Pending,
+    /// When finished jobs were last looked through, in unix milliseconds.
+    pub(crate) pruned_at: AtomicI64,
+    /// When the last tick was made, in unix milliseconds; `i64::MAX` before the first.
+    pub(crate) ticked_at: AtomicI64,
+    pub(crate) _process_lock: Option<ProcessLock>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verger").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// A job is registered as executing as long as this lives.
+pub(crate) struct Executing<'a> {
+    inner: &'a Engine,
+    id: JobId,
+}
+
+impl Drop for Executing<'_> {
+    fn drop(&mut self) {
+        lock(&self.inner.executing).remove(&self.id);
+    }
+}
+
+/// What these mutexes guard is whole after any panic: plain collections, and a connection whose
+/// transactions roll back on drop.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    pub(crate) fn open_work_connection(&self) -> rusqlite::Result<WorkConnection> {
+        WorkConnection::open(&self.location, self.durability, self.setup.as_ref())
+    }
+
+    pub(crate) fn executor(&self) -> Executor {
+        lock(&self.idle).pop().unwrap_or_else(Executor::new)
+    }
+
+    pub(crate) fn put_back(&self, executor: Executor) {
+        lock(&self.idle).push(executor);
+    }
+
+    pub(crate) fn backoff(&self, worker: &str) -> Backoff {
+        self.settings.backoff(worker)
+    }
+
+    pub(crate) fn running(&self, id: JobId, interrupt: &Interrupt) -> Executing<'_> {
+        lock(&self.executing).insert(id, interrupt.clone());
+        Executing { inner: self, id }
+    }
+
+    /// Tells a job that this process performs to stop: whether there is one.
+    pub(crate) fn tell_to_stop(&self, job: JobId) -> bool {
+        let executing = lock(&self.executing);
+        let interrupt = executing.get(&job);
+        interrupt.inspect(|interrupt| interrupt.raise(Interrupted::Cancelled)).is_some()
+    }
+
+    pub(crate) fn interrupt_all(&self, why: Interrupted) {
+        lock(&self.executing).values().for_each(|interrupt| interrupt.raise(why));
+    }
+
+    /// Whether so much time has passed since finished jobs were last looked through; if so, it
+    /// counts as done now.
+    pub(crate) fn prune_is_due(&self, now: Timestamp, every: Duration) -> bool {
+        let last = self.pruned_at.load(Ordering::Relaxed);
+        let due =
+            now.as_millis().abs_diff(last) >= u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        if due {
+            self.pruned_at.store(now.as_millis(), Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Has the next tick look through finished jobs again.
+    pub(crate) fn prune_soon(&self) {
+        self.pruned_at.store(i64::MIN, Ordering::Relaxed);
+    }
+
+    /// Gives memory back that big sweeps left in the page caches.
+    pub(crate) fn shrink(&self) {
+        // Nothing depends on it.
+        let _ = lock(&self.front).release_memory();
+    }
+
+    pub(crate) fn front(&self) -> MutexGuard<'_, Connection> {
+        lock(&self.front)
+    }
+
+    /// Writes as the app's side does, in one transaction.
+    pub(crate) fn write<T>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.file_identity.check()?;
+        let mut front = self.front();
+        let transaction =
+            front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
+        let done = work(&transaction).doing(doing)?;
+        transaction.commit().doing(doing)?;
+        Ok(done)
+    }
+
+    /// Checks a job against its worker: its args, with nothing filled in, and whether it is
+    /// tenant-aware.
+    pub(crate) fn check_job(
+        &self,
+        worker: &str,
+        args: &Json,
+    ) -> Result<(Args, bool), EnqueueError> {
+        self.check_args(worker, args.clone())
+    }
+
+    pub(crate) fn check_args(
+        &self,
+        worker: &str,
+        args: Json,
+    ) -> Result<(Args, bool), EnqueueError> {
+        let manifest = self.manifest(worker)?;
+        let args = Args::from_json(args)
+            .map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
+        manifest.check_args(&args)?;
+        Ok((args, manifest.tenant_aware))
+    }
+
+    pub(crate) fn manifest(&self, worker: &str) -> Result<&Manifest, EnqueueError> {
+        match self.registry.get(worker) {
+            Some(registered) => Ok(registered.manifest()?),
+            None => Err(EnqueueError::UnknownWorker {
+                name: worker.to_string(),
+                known: self.registry.known(),
+            }),
+        }
+    }
+
+    pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
+        let (args, tenant_aware) = self.check_args(&job.worker, job.args.take())?;
+        Ready::new(job, &args, tenant_aware)
+    }
+}

@@ -1,0 +1,151 @@
+//! Why a worker cannot be used.
+
+use std::time::Duration;
+
+use verger_worker::ManifestError;
+
+/// A worker, most often a `.wasm`, was refused. `what` names it: its file, or its name.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PluginError {
+    /// The file or the folder cannot be read.
+    #[error("cannot read the plugin {what}: {reason}")]
+    Unreadable {
+        /// Which plugin.
+        what: String,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// The bytes are no valid component: truncated, damaged, or something else altogether.
+    #[error(
+        "{what} is no valid WebAssembly component: {reason}; build it again, and check that the file is complete"
+    )]
+    NotAComponent {
+        /// Which plugin.
+        what: String,
+        /// What the validator found.
+        reason: String,
+    },
+    /// A core module where a component is expected.
+    #[error(
+        "{what} is a core WebAssembly module, not a component: wrap it with `verger plugin pack {what} -o OUT.wasm`"
+    )]
+    CoreModule {
+        /// Which plugin.
+        what: String,
+    },
+    /// Machine code compiled by wasmtime. It is never accepted as a plugin: it could do anything.
+    #[error(
+        "{what} is precompiled machine code, which is not accepted as a plugin: use the .wasm it was made from"
+    )]
+    Precompiled {
+        /// Which plugin.
+        what: String,
+    },
+    /// The file is larger than a plugin may be.
+    #[error("{what} has {bytes} bytes, more than the {most} a plugin may have")]
+    TooLarge {
+        /// Which plugin.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// The most it may have.
+        most: u64,
+    },
+    /// It is built so that compiling it could take minutes or gigabytes. No compiler saw it.
+    #[error(
+        "{what} is not compiled, for it could keep the compiler busy: it has {reason}; build it with optimisation, or in smaller parts"
+    )]
+    TooComplex {
+        /// Which plugin.
+        what: String,
+        /// What there is too much of, and how much there may be.
+        reason: String,
+    },
+    /// Compiling it took all the time that there was: see `Builder::compile_limit`.
+    #[error(
+        "{what} was not compiled within the {limit:?} that compiling plugins may take at one open: use a smaller build of it, or set a longer compile_limit"
+    )]
+    TooSlow {
+        /// Which plugin.
+        what: String,
+        /// The time for all plugins together.
+        limit: Duration,
+    },
+    /// Another plugin took all the time that there was for compiling.
+    #[error(
+        "{what} was not compiled, for {by} took what was left of the {limit:?} that compiling plugins may take at one open: remove that one, or set a longer compile_limit"
+    )]
+    NoTimeLeft {
+        /// Which plugin.
+        what: String,
+        /// The other one.
+        by: String,
+        /// The time for all plugins together.
+        limit: Duration,
+    },
+    /// It imports something that is not part of `verger:worker`.
+    #[error(
+        "{what} imports `{import}`, which Verger does not provide: a worker may import the interfaces of verger:worker@0.1.0, and WASI 0.2"
+    )]
+    UnknownImport {
+        /// Which plugin.
+        what: String,
+        /// The import.
+        import: String,
+    },
+    /// It does not export what a worker exports, or with another type.
+    #[error("{what} does not implement the world verger:worker/worker@0.1.0: {reason}")]
+    Mismatch {
+        /// Which plugin.
+        what: String,
+        /// The difference.
+        reason: String,
+    },
+    /// Its `describe` trapped or took too long.
+    #[error("{what} could not describe itself: {reason}")]
+    Describe {
+        /// Which plugin.
+        what: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Its manifest is not usable.
+    #[error("{what}: {source}")]
+    Manifest {
+        /// Which plugin.
+        what: String,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// Its grant is for another file.
+    #[error(
+        "{what}: the grant of worker `{name}` is for the component with SHA-256 {granted}, and this is {found}: look at it (`verger plugin inspect`), then grant it anew"
+    )]
+    OtherDigest {
+        /// Which plugin.
+        what: String,
+        /// The worker.
+        name: String,
+        /// The digest the grant names.
+        granted: String,
+        /// The digest of the file.
+        found: String,
+    },
+    /// Another worker has the same name.
+    #[error("{what} is named `{name}`, and so is another worker: names must differ")]
+    Duplicate {
+        /// Which plugin.
+        what: String,
+        /// The name.
+        name: String,
+    },
+    /// It cannot be compiled or instantiated on this machine.
+    #[error("{what} cannot be prepared to run: {reason}")]
+    Engine {
+        /// Which plugin.
+        what: String,
+        /// What the engine said.
+        reason: String,
+    },
+}

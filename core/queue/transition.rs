@@ -1,0 +1,181 @@
+//! The end of an attempt. Every statement asks for the fencing token and a live lease: without them
+//! it changes nothing.
+
+use rusqlite::{Connection, Params};
+use serde_json::json;
+
+use super::job::{JobId, JobState};
+use crate::time::Timestamp;
+
+/// Who holds a claim, and until when.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    pub(crate) holder: String,
+    pub(crate) until: Timestamp,
+}
+
+/// An attempt: the job, the fencing token of its claim, and its number.
+pub(crate) type Attempt = (JobId, i64, u32);
+
+/// Where a job goes when its attempt ends.
+#[derive(Debug, Clone)]
+pub(crate) enum Transition {
+    /// Completed, with the JSON text of a result.
+    Complete(Option<String>),
+    /// Again at this instant, no attempt used.
+    Snooze(Timestamp),
+    /// Cancelled, for this reason.
+    Cancel(String),
+    /// Failed, with a code and a message: tried again at that instant, or never.
+    Fail(String, String, Option<Timestamp>),
+    /// Given back as it was before its claim, the attempt too.
+    Release,
+}
+
+/// What became of a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// The claim is stale: nothing was changed.
+    Stale,
+    /// The job is where it was to go.
+    There,
+    /// It is cancelled: someone asked for that while it was being performed, and it was not
+    /// completed.
+    Cancelled,
+}
+
+/// Why a job is cancelled that did not say so itself.
+pub(crate) const ON_REQUEST: &str = "cancelled by an operator";
+
+/// Leaves `lease_until` to [`TIDY`], so that no index is written: a commit of one page instead of
+/// three.
+const COMPLETE: &str = "UPDATE verger_jobs SET state = 'completed', finished_at = ?3, result = ?5, \
+     unique_key = CASE WHEN unique_until > ?3 THEN unique_key END \
+     WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4";
+
+/// Moves what completed since the last claim, here or in another process, from the index of held
+/// jobs to that of finished ones.
+pub(super) const TIDY: &str = "UPDATE verger_jobs SET lease_until = NULL WHERE lease_until IS NOT NULL AND state = 'completed'";
+
+/// Every end of an attempt but completion. When someone asked to cancel the job meanwhile, it is
+/// the job's end. Of its errors the last 20 stay.
+const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested THEN 'cancelled' ELSE ?5 END, \
+     finished_at = CASE WHEN cancel_requested OR ?6 THEN ?3 END, due_at = coalesce(?7, due_at), \
+     attempt = attempt - ?8, snoozes = snoozes + ?9, lease_until = NULL, \
+     unique_key = CASE WHEN unique_until > ?3 OR NOT (cancel_requested OR ?6) THEN unique_key END, \
+     errors = CASE WHEN ?10 IS NULL AND NOT cancel_requested THEN errors ELSE json_insert( \
+         CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE coalesce(errors, '[]') END, \
+         '$[#]', json(CASE WHEN cancel_requested THEN ?11 ELSE ?10 END)) END \
+     WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4 RETURNING cancel_requested";
+
+/// Records where the job goes. Giving it back asks for no live lease.
+pub(crate) fn transition(
+    connection: &Connection,
+    attempt: Attempt,
+    now: Timestamp,
+    to: &Transition,
+) -> rusqlite::Result<Moved> {
+    let held_until =
+        if matches!(to, Transition::Release) { Timestamp::from_millis(i64::MIN) } else { now };
+    transition_held(connection, attempt, held_until, now, to)
+}
+
+/// As [`transition`], of an attempt whose lease holds until this instant at least.
+pub(super) fn transition_held(
+    connection: &Connection,
+    (id, token, attempt): Attempt,
+    held_until: Timestamp,
+    now: Timestamp,
+    to: &Transition,
+) -> rusqlite::Result<Moved> {
+    let error = |code: &str, message: &str| error_json(attempt, now, code, message);
+    let cancelled = |reason: &str| error("cancelled", reason);
+    let (state, due_at, attempts_back, snoozes, error, error_if_cancelled) = match to {
+        Transition::Complete(result) => {
+            let params = (id.0, token, now.as_millis(), held_until.as_millis(), result);
+            let changed = connection.prepare_cached(COMPLETE)?.execute(params)?;
+            return Ok(if changed == 1 { Moved::There } else { Moved::Stale });
+        }
+        Transition::Snooze(until) => {
+            (JobState::Scheduled, Some(until), 1, 1, None, cancelled(ON_REQUEST))
+        }
+        Transition::Cancel(reason) => {
+            (JobState::Cancelled, None, 0, 0, Some(cancelled(reason)), cancelled(reason))
+        }
+        Transition::Fail(code, message, retry_at) => {
+            let state = if retry_at.is_some() { JobState::Retryable } else { JobState::Discarded };
+            let both = cancelled(&format!("{ON_REQUEST}; the attempt failed: {message} [{code}]"));
+            (state, retry_at.as_ref(), 0, 0, Some(error(code, message)), both)
+        }
+        Transition::Release => (JobState::Available, None, 1, 0, None, cancelled(ON_REQUEST)),
+    };
+    let ends = matches!(state, JobState::Cancelled | JobState::Discarded);
+    let params = rusqlite::params![
+        id.0,
+        token,
+        now.as_millis(),
+        held_until.as_millis(),
+        state.as_str(),
+        ends,
+        due_at.map(|at| at.as_millis()),
+        attempts_back,
+        snoozes,
+        error,
+        error_if_cancelled,
+    ];
+    Ok(match returned(connection, LEAVE, params)? {
+        None => Moved::Stale,
+        Some(false) => Moved::There,
+        Some(true) => Moved::Cancelled,
+    })
+}
+
+/// Renews a lease that is still live, and keeps the progress. `None` when the claim is stale, else
+/// whether a cancel was asked for.
+pub(crate) fn renew(
+    connection: &Connection,
+    id: JobId,
+    token: i64,
+    now: Timestamp,
+    until: Timestamp,
+    progress: Option<(u64, u64)>,
+) -> rusqlite::Result<Option<bool>> {
+    let column = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let progress = progress.map(|(done, total)| (column(done), column(total)));
+    let params = (
+        id.0,
+        token,
+        now.as_millis(),
+        until.as_millis(),
+        progress.map(|p| p.0),
+        progress.map(|p| p.1),
+    );
+    returned(
+        connection,
+        "UPDATE verger_jobs SET lease_until = ?4, progress_done = coalesce(?5, progress_done), progress_total = coalesce(?6, progress_total) \
+         WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3 RETURNING cancel_requested",
+        params,
+    )
+}
+
+/// What the one row that a statement changes returns. Stepped to the statement's end: only there an
+/// error of its commit shows, when it is a transaction of its own.
+fn returned(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+) -> rusqlite::Result<Option<bool>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut returned = None;
+    while let Some(row) = rows.next()? {
+        returned = Some(row.get(0)?);
+    }
+    Ok(returned)
+}
+
+pub(super) fn error_json(attempt: u32, at: Timestamp, code: &str, message: &str) -> String {
+    // A worker's message may be of any length; a row's need not.
+    let message: String = message.chars().take(4_000).collect();
+    json!({"attempt": attempt, "at": at.as_millis(), "code": code, "message": message}).to_string()
+}

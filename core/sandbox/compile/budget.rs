@@ -1,0 +1,142 @@
+//! The time that compiling may take.
+//!
+//! A plugin may be made to keep a compiler busy. So its shape is checked first; then it is compiled
+//! on a thread of its own, which is left behind when the time is over, and ends itself before the
+//! compiler's next step on a function.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cranelift_codegen::timing::{Pass, Profiler, set_thread_profiler};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::complexity::{self, Refusal};
+use super::from_binary;
+use crate::plugin_error::PluginError;
+
+/// Address space for what recurses in the compiler. Overflowing a stack ends the process.
+const STACK_BYTES: usize = 32 << 20;
+
+/// The time that all plugins of one open share.
+pub(super) struct Budget {
+    limit: Duration,
+    spent: Mutex<Spent>,
+}
+
+#[derive(Default)]
+struct Spent {
+    time: Duration,
+    /// The plugin during which the time was over.
+    by: Option<String>,
+}
+
+impl Budget {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, spent: Mutex::default() }
+    }
+
+    /// One at a time. `what` names the plugin in errors.
+    pub(super) fn compile(
+        &self,
+        what: &str,
+        bytes: &[u8],
+        engine: &Engine,
+    ) -> Result<Component, PluginError> {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(by) = &spent.by {
+            return Err(PluginError::NoTimeLeft {
+                what: what.to_string(),
+                by: by.clone(),
+                limit: self.limit,
+            });
+        }
+        let begun = Instant::now();
+        let compiled = compile_within(
+            self.limit.saturating_sub(spent.time),
+            what,
+            bytes.to_vec(),
+            engine.clone(),
+        );
+        spent.time += begun.elapsed();
+        compiled.unwrap_or_else(|| {
+            spent.by = Some(what.to_string());
+            Err(PluginError::TooSlow { what: what.to_string(), limit: self.limit })
+        })
+    }
+}
+
+/// `None` when the time was over first.
+fn compile_within(
+    time: Duration,
+    what: &str,
+    bytes: Vec<u8>,
+    engine: Engine,
+) -> Option<Result<Component, PluginError>> {
+    let failed = |reason: String| Some(Err(PluginError::Engine { what: what.to_string(), reason }));
+    let abandoned = Arc::new(AtomicBool::new(false));
+    let (sender, receiver) = sync_channel(1);
+    let (name, stop) = (what.to_string(), Stop(Arc::clone(&abandoned)));
+    let thread = std::thread::Builder::new()
+        .name("verger-compiler".to_string())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            set_thread_profiler(Box::new(stop));
+            // Nobody waits for it any longer when the time is over.
+            let _ = sender.send(check_and_compile(&name, &bytes, &engine));
+        });
+    if let Err(error) = thread {
+        return failed(format!("no thread can be started to compile it: {error}"));
+    }
+    match receiver.recv_timeout(time) {
+        Ok(compiled) => Some(compiled),
+        Err(RecvTimeoutError::Timeout) => {
+            abandoned.store(true, Ordering::Relaxed);
+            None
+        }
+        Err(RecvTimeoutError::Disconnected) => failed(
+            "the compiler failed on it: build it with other settings, or report it".to_string(),
+        ),
+    }
+}
+
+fn check_and_compile(what: &str, bytes: &[u8], engine: &Engine) -> Result<Component, PluginError> {
+    let what = what.to_string();
+    match complexity::check(bytes) {
+        Err(Refusal::Invalid(error)) => {
+            Err(PluginError::NotAComponent { what, reason: error.to_string() })
+        }
+        Err(Refusal::TooMuch(reason)) => Err(PluginError::TooComplex { what, reason }),
+        Ok(()) => from_binary(&what, bytes, engine),
+    }
+}
+
+/// Ends the thread it is set for. The compiler tells its profiler of each step on each function,
+/// and can be told nothing itself.
+struct Stop(Arc<AtomicBool>);
+
+impl Profiler for Stop {
+    fn start_pass(&self, _: Pass) -> Box<dyn Any> {
+        if self.0.load(Ordering::Relaxed) {
+            end_thread();
+        }
+        Box::new(())
+    }
+}
+
+#[cfg(panic = "unwind")]
+fn end_thread() -> ! {
+    // As a panic does, but without a word to the app's panic hook.
+    std::panic::resume_unwind(Box::new("the time to compile is over"))
+}
+
+/// Without unwinding it stands still for good.
+#[cfg(not(panic = "unwind"))]
+fn end_thread() -> ! {
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,177 @@
+//! Compiled components on disk, so that only the first start of an app compiles.
+//!
+//! Loading a compiled artefact runs it: whoever can write one can run code in the app. So the cache
+//! is a folder only its owner can write, an entry is named by the digest of the component and of
+//! everything the compiler depends on, it is written to a temporary file and renamed, and it
+//! carries a digest of the component and of itself: one that was cut short or damaged, or lies in
+//! the place of another, is compiled again.
+
+use std::fs;
+#[cfg(feature = "compile")]
+use std::hash::{Hash, Hasher};
+#[cfg(feature = "compile")]
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Where compiled components are kept between starts of the app.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CompileCache {
+    /// In the folder `verger` of the user's cache folder (`~/.cache` or `$XDG_CACHE_HOME`,
+    /// `~/Library/Caches`, `%LOCALAPPDATA%`).
+    #[default]
+    User,
+    /// In this folder. It must belong to the user alone: whoever can write into it can run code in
+    /// the app.
+    Folder(PathBuf),
+    /// Nowhere: compile at every start.
+    Off,
+}
+
+const DIGEST_BYTES: usize = 32;
+
+impl CompileCache {
+    fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::User => dirs::cache_dir().map(|folder| folder.join("verger")),
+            Self::Folder(folder) => Some(folder.clone()),
+            Self::Off => None,
+        }
+    }
+
+    /// The compiled form of a component, if a usable one is there.
+    pub(super) fn load(&self, engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
+        let folder = self.folder().filter(|folder| is_private(folder))?;
+        entries(&folder, engine, digest).iter().find_map(|entry| read(entry, engine, digest))
+    }
+
+    /// Keeps the compiled form. A cache that cannot be written is only slower.
+    #[cfg(feature = "compile")]
+    pub(super) fn store(&self, engine: &Engine, digest: &[u8; 32], component: &Component) {
+        let Some(folder) = self.folder() else { return };
+        if let Err(error) = write(&folder, &name(engine, digest), digest, component) {
+            tracing::warn!(folder = %folder.display(), %error, "the compiled component was not cached; the next start compiles it again");
+        }
+    }
+}
+
+fn read(entry: &Path, engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
+    let entry = fs::read(entry).ok()?;
+    let (stored, artefact) = entry.split_at_checked(DIGEST_BYTES)?;
+    if stored != seal(digest, artefact) {
+        return None;
+    }
+    // SAFETY: the bytes are whole, by their digest, and were written by this user's own process, by
+    // the folder's permissions.
+    #[allow(
+        unsafe_code,
+        reason = "loading compiled code is what the cache is for; its conditions are checked above"
+    )]
+    unsafe { Component::deserialize(engine, artefact) }.ok()
+}
+
+/// Over both, for an entry that lies in the place of another is whole by itself, and another
+/// worker.
+fn seal(digest: &[u8; 32], artefact: &[u8]) -> [u8; DIGEST_BYTES] {
+    Sha256::new().chain_update(digest).chain_update(artefact).finalize().into()
+}
+
+/// The one entry made by a compiler with this engine's settings.
+#[cfg(feature = "compile")]
+fn entries(folder: &Path, engine: &Engine, digest: &[u8; 32]) -> Vec<PathBuf> {
+    vec![folder.join(name(engine, digest))]
+}
+
+/// Without a compiler its settings have no hash: every entry of the component may be the one. The
+/// engine refuses those that do not fit.
+#[cfg(not(feature = "compile"))]
+fn entries(folder: &Path, _: &Engine, digest: &[u8; 32]) -> Vec<PathBuf> {
+    let prefix = hex(digest);
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    names
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        })
+        .collect()
+}
+
+fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(feature = "compile")]
+fn write(
+    folder: &Path,
+    name: &str,
+    digest: &[u8; 32],
+    component: &Component,
+) -> std::io::Result<()> {
+    make_private(folder)?;
+    if !is_private(folder) {
+        return Err(std::io::Error::other("the folder can be written by others"));
+    }
+    let artefact = component.serialize().map_err(std::io::Error::other)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&seal(digest, &artefact))?;
+    file.write_all(&artefact)?;
+    file.persist(folder.join(name)).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Names everything the artefact depends on: the component, the compiler's settings and version,
+/// the machine's features.
+#[cfg(feature = "compile")]
+fn name(engine: &Engine, digest: &[u8; 32]) -> String {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{}-{:016x}.cwasm", hex(digest), hasher.finish())
+}
+
+/// FNV-1a: the same in every process, which the standard library's hasher does not promise.
+#[cfg(feature = "compile")]
+struct Fnv(u64);
+
+#[cfg(feature = "compile")]
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(all(unix, feature = "compile"))]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if folder.exists() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(all(not(unix), feature = "compile"))]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+/// Whether the folder belongs to this user and nobody else can write it.
+#[cfg(unix)]
+fn is_private(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    // Not through a link: what it points to can change after the look.
+    let Ok(meta) = fs::symlink_metadata(folder) else { return false };
+    meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0
+}
+
+/// Elsewhere the user's cache folder is private by its place.
+#[cfg(not(unix))]
+fn is_private(folder: &Path) -> bool {
+    folder.is_dir()
+}

@@ -1,0 +1,88 @@
+//! From bytes to machine code: out of the cache, or compiled.
+
+#[cfg(feature = "compile")]
+mod budget;
+mod cache;
+#[cfg(feature = "compile")]
+mod complexity;
+
+use std::time::Duration;
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+#[cfg(feature = "compile")]
+use self::budget::Budget;
+pub use self::cache::CompileCache;
+use crate::plugin_error::PluginError;
+
+/// Where the components of one open get their machine code.
+pub(crate) struct Compiler {
+    cache: CompileCache,
+    #[cfg(feature = "compile")]
+    budget: Budget,
+}
+
+impl Compiler {
+    /// Compiling plugins takes `limit` at most, all together.
+    pub(crate) fn new(
+        cache: CompileCache,
+        #[cfg_attr(
+            not(feature = "compile"),
+            allow(unused_variables, reason = "nothing is compiled")
+        )]
+        limit: Duration,
+    ) -> Self {
+        Self {
+            cache,
+            #[cfg(feature = "compile")]
+            budget: Budget::new(limit),
+        }
+    }
+
+    /// What is part of the app is compiled however long it takes. `what` names the component in
+    /// errors.
+    #[cfg(feature = "compile")]
+    pub(in crate::sandbox) fn component(
+        &self,
+        what: &str,
+        bytes: &[u8],
+        digest: &[u8; 32],
+        is_part_of_the_app: bool,
+        engine: &Engine,
+    ) -> Result<Component, PluginError> {
+        if let Some(component) = self.cache.load(engine, digest) {
+            return Ok(component);
+        }
+        let component = if is_part_of_the_app {
+            from_binary(what, bytes, engine)
+        } else {
+            self.budget.compile(what, bytes, engine)
+        }?;
+        self.cache.store(engine, digest, &component);
+        Ok(component)
+    }
+
+    #[cfg(not(feature = "compile"))]
+    pub(in crate::sandbox) fn component(
+        &self,
+        what: &str,
+        _: &[u8],
+        digest: &[u8; 32],
+        _: bool,
+        engine: &Engine,
+    ) -> Result<Component, PluginError> {
+        self.cache.load(engine, digest).ok_or_else(|| PluginError::Engine {
+            what: what.to_string(),
+            reason: "this build has no compiler (feature `compile`) and the cache has no artefact for it".to_string(),
+        })
+    }
+}
+
+#[cfg(feature = "compile")]
+fn from_binary(what: &str, bytes: &[u8], engine: &Engine) -> Result<Component, PluginError> {
+    Component::from_binary(engine, bytes).map_err(|error| PluginError::NotAComponent {
+        what: what.to_string(),
+        reason: format!("{error:#}"),
+    })
+}

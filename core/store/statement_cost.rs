@@ -1,0 +1,171 @@
+//! What SQLite makes of a worker's statement, looked at before it is stepped: does it sort, and on
+//! how many values does it work between two looks at the deadline?
+//!
+//! SQLite looks at the deadline when a program jumps: once a row, at least. Within a row it goes
+//! through all of the statement's expressions, and each may take a time that grows with the values
+//! it is given.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+/// The longest text or blob on a connection of workers, in bytes.
+pub(super) const VALUE_MAX_BYTES: i32 = 8 << 20;
+
+/// Bytes that one pass through a statement's expressions may work on.
+const PASS_MAX_BYTES: i32 = 8 * VALUE_MAX_BYTES;
+
+/// The opcodes that compute with values without making long ones. See sqlite.org/opcode.html.
+const COMPUTES: [&str; 20] = [
+    "Add",
+    "Subtract",
+    "Multiply",
+    "Divide",
+    "Remainder",
+    "BitAnd",
+    "BitOr",
+    "ShiftLeft",
+    "ShiftRight",
+    "Eq",
+    "Ne",
+    "Lt",
+    "Le",
+    "Gt",
+    "Ge",
+    "Compare",
+    "AggStep",
+    "AggInverse",
+    "AggValue",
+    "AggFinal",
+];
+
+/// Statements that are remembered.
+const KNOWN_MAX: usize = 256;
+
+/// What is known of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StatementCost {
+    /// It has a sorter, or may have.
+    pub(super) sorts: bool,
+    /// It calls functions, which may take long for each row.
+    pub(super) calls: bool,
+    /// Steps that compute with values.
+    expressions: i32,
+}
+
+impl StatementCost {
+    /// The longest value it may work on, in bytes.
+    pub(super) fn value_max_bytes(self) -> i32 {
+        (PASS_MAX_BYTES / self.expressions.max(1)).min(VALUE_MAX_BYTES)
+    }
+
+    /// Why it may work on no longer ones, unless any statement may.
+    pub(crate) fn why_not_longer(self) -> Option<String> {
+        (self.value_max_bytes() < VALUE_MAX_BYTES).then(|| {
+            format!(
+                "a statement with {} computed expressions works on values of at most {} bytes; compute less in one statement",
+                self.expressions,
+                self.value_max_bytes()
+            )
+        })
+    }
+
+    /// Looks at a statement. Its plan does not depend on what is bound: the connection is set so.
+    fn of(connection: &Connection, sql: &str) -> rusqlite::Result<Self> {
+        let mut program = Self { sorts: false, calls: false, expressions: 0 };
+        let mut explained = connection.prepare(&format!("EXPLAIN {sql}"))?;
+        let mut steps = explained.raw_query();
+        while let Some(step) = steps.next()? {
+            let opcode = step.get_ref("opcode")?.as_str()?;
+            // The engine's own functions take no time, and workers cannot call them.
+            let engines = step
+                .get_ref("p4")?
+                .as_str_or_null()?
+                .is_some_and(|called| called.starts_with("verger_"));
+            let calls = ["Function", "PureFunc", "Concat", "Cast"].contains(&opcode) && !engines;
+            program.sorts |= opcode == "SorterOpen";
+            program.calls |= calls;
+            program.expressions += i32::from(calls || COMPUTES.contains(&opcode));
+        }
+        Ok(program)
+    }
+}
+
+/// What is known of a connection's statements.
+#[derive(Default)]
+pub(super) struct StatementCosts(RefCell<HashMap<Box<str>, StatementCost>>);
+
+impl StatementCosts {
+    pub(super) fn of(&self, connection: &Connection, sql: &str) -> rusqlite::Result<StatementCost> {
+        if let Some(program) = self.0.borrow().get(sql) {
+            return Ok(*program);
+        }
+        let program = StatementCost::of(connection, sql)?;
+        let mut known = self.0.borrow_mut();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(sql.into(), program);
+        Ok(program)
+    }
+
+    /// The schema changed: programs may have, too.
+    pub(super) fn forget(&self) {
+        self.0.borrow_mut().clear();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+
+    fn program(sql: &str) -> StatementCost {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY, b, c); CREATE INDEX i ON t (b)")
+            .unwrap();
+        StatementCosts::default().of(&connection, sql).unwrap()
+    }
+
+    #[test]
+    fn what_sorts_is_told_from_what_an_index_serves() {
+        for sql in [
+            "SELECT a FROM t ORDER BY b",
+            "UPDATE t SET b = 1 WHERE a = ?1",
+            "INSERT INTO t (b) VALUES (?1), (?2)",
+        ] {
+            assert!(!program(sql).sorts, "{sql}");
+        }
+        for sql in [
+            "SELECT a FROM t ORDER BY c",
+            "DELETE FROM t WHERE a IN (SELECT max(a) FROM t GROUP BY c)",
+            "SELECT a, row_number() OVER (ORDER BY c) FROM t",
+        ] {
+            assert!(program(sql).sorts, "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_more_a_statement_computes_the_shorter_its_values() {
+        assert_eq!(
+            program("INSERT INTO t (b, c) VALUES (?1, ?2)").value_max_bytes(),
+            VALUE_MAX_BYTES
+        );
+        assert_eq!(
+            program("SELECT upper(b), json_extract(c, '$.x') FROM t WHERE b > ?1")
+                .value_max_bytes(),
+            VALUE_MAX_BYTES
+        );
+        let many = vec!["hex(?1)"; 1_000].join(", ");
+        let program = program(&format!("SELECT {many}"));
+        assert_eq!(program.value_max_bytes(), PASS_MAX_BYTES / 1_000);
+        assert!(
+            program
+                .why_not_longer()
+                .unwrap()
+                .contains("1000 computed expressions works on values of at most 67108 bytes")
+        );
+    }
+}

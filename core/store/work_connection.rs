@@ -1,0 +1,481 @@
+//! Who may do what on a connection that workers use, enforced by SQLite itself.
+//!
+//! The authorizer, the progress handler and the busy handler are installed once for each connection
+//! and read one shared state: installing an authorizer again would expire every prepared statement.
+//! Between runs that state denies everything.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
+use verger_worker::Verb;
+
+use super::authorizer::{StatementContext, judge};
+use super::bounded_functions;
+use super::cache::Cache;
+use super::confinement::Confinement;
+use super::location::{ConnectionSetup, Durability, Location};
+use super::lock_fairness::{Holding, Waiting};
+use super::statement_cost::{StatementCost, StatementCosts, VALUE_MAX_BYTES};
+use super::temp_space::TempSpace;
+use crate::clock::Clock;
+use crate::grant::Effective;
+
+/// SQLite virtual-machine steps between two looks at the deadline: some microseconds. Looks after
+/// each 64 took a sweep's read 8 % longer.
+const STEPS_BETWEEN_LOOKS: i32 = 512;
+
+/// The same for a program that calls functions: one may work for milliseconds on a long text.
+const STEPS_BETWEEN_LOOKS_AT_CALLS: i32 = 8;
+
+/// Steps, after which a look reads the clock. The others only see whether it ticked: they cost next
+/// to nothing, but on a busy machine whatever makes it tick may come late.
+const STEPS_BETWEEN_READINGS: i32 = 2048;
+const STEPS_BETWEEN_READINGS_AT_CALLS: i32 = 32;
+
+/// Ticks every few milliseconds while a component runs.
+static TICKS: AtomicU64 = AtomicU64::new(0);
+
+/// Has every statement that is being stepped look at its deadline.
+#[cfg(feature = "wasm")]
+pub(crate) fn tick_clock() {
+    TICKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Who the statements being prepared belong to.
+enum Holder {
+    /// Nobody: everything is denied.
+    Nobody,
+    /// The engine.
+    Engine,
+    /// A worker, with what it may touch.
+    Worker(Arc<Effective>),
+}
+
+/// When a run has to end.
+#[derive(Clone)]
+pub(crate) struct StopSignal {
+    pub(crate) deadline: Instant,
+    pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+impl StopSignal {
+    pub(crate) fn is_over(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    }
+}
+
+/// The state the handlers of one connection share.
+pub(crate) struct Guard {
+    state: Mutex<State>,
+    looks: AtomicU32,
+    /// Looks, of which one reads the clock.
+    quick_looks: AtomicU32,
+    /// What `TICKS` was at the last look.
+    seen: AtomicU64,
+}
+
+struct State {
+    holder: Holder,
+    /// The statement at hand, and whether the connection confines.
+    around: StatementContext,
+    stop_signal: Option<StopSignal>,
+    temp_space: Option<Arc<TempSpace>>,
+    denied: Option<String>,
+    /// The first write of the statement being prepared, triggers apart.
+    write: Option<(Verb, String)>,
+    /// What SQLite held in this process when the run began, in bytes.
+    memory: i64,
+    /// The limit a statement was ended for.
+    overdrawn: Option<usize>,
+}
+
+impl Guard {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is plain data, whole after any panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allow(&self, context: &AuthContext<'_>) -> bool {
+        let mut state = self.state();
+        if matches!(state.holder, Holder::Worker(_))
+            && context.accessor.is_none()
+            && let Some((verb, table)) = write_of(&context.action)
+        {
+            // Told before anything the statement reads.
+            state.around.target.get_or_insert_with(|| table.to_string());
+            state.write.get_or_insert_with(|| (verb, table.to_string()));
+        }
+        let verdict = match &state.holder {
+            Holder::Engine => return true,
+            Holder::Nobody => Err("no run is in progress".to_string()),
+            Holder::Worker(grant) => judge(grant, &state.around, context),
+        };
+        match verdict {
+            Ok(()) => true,
+            Err(reason) => {
+                state.denied.get_or_insert(reason);
+                false
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.state();
+        matches!(state.holder, Holder::Worker(_))
+            && state.stop_signal.as_ref().is_some_and(StopSignal::is_over)
+    }
+
+    /// Whether a statement is to end: its time is over, or its run holds more memory than it is
+    /// granted. What others in the process make SQLite hold meanwhile counts too: it keeps one
+    /// count.
+    fn is_to_end(&self) -> bool {
+        // One thread looks: no need to add, or to exchange, in one step.
+        let (looks, ticks) =
+            (self.looks.load(Ordering::Relaxed).wrapping_add(1), TICKS.load(Ordering::Relaxed));
+        self.looks.store(looks, Ordering::Relaxed);
+        if !looks.is_multiple_of(self.quick_looks.load(Ordering::Relaxed))
+            && ticks == self.seen.load(Ordering::Relaxed)
+        {
+            return false;
+        }
+        self.seen.store(ticks, Ordering::Relaxed);
+        if self.is_over() {
+            return true;
+        }
+        let mut state = self.state();
+        let Holder::Worker(grant) = &state.holder else { return false };
+        let most = grant.limits.sql_memory_bytes;
+        let grown = usize::try_from(memory_used().saturating_sub(state.memory)).unwrap_or_default();
+        let held = state.temp_space.as_ref().map_or(0, |temp_space| temp_space.held());
+        let too_much = grown.saturating_add(held) > most;
+        if too_much {
+            state.overdrawn = Some(most);
+        }
+        too_much
+    }
+
+    /// Whether a lock may still be waited for.
+    fn may_wait(&self) -> bool {
+        !self.state().stop_signal.as_ref().is_some_and(StopSignal::is_over)
+    }
+}
+
+/// The progress handler.
+#[allow(unsafe_code, reason = "SQLite calls it through a pointer")]
+unsafe extern "C" fn look(guard: *mut c_void) -> c_int {
+    // SAFETY: it is the pointer that was installed, to the guard of the connection that calls.
+    c_int::from(unsafe { &*guard.cast::<Guard>() }.is_to_end())
+}
+
+fn memory_used() -> i64 {
+    // SAFETY: it reads a counter, takes no argument, and may be called at any time from any thread.
+    #[allow(unsafe_code, reason = "rusqlite has no safe form of it")]
+    unsafe {
+        rusqlite::ffi::sqlite3_memory_used()
+    }
+}
+
+fn write_of<'a>(action: &AuthAction<'a>) -> Option<(Verb, &'a str)> {
+    match *action {
+        AuthAction::Insert { table_name } => Some((Verb::Insert, table_name)),
+        AuthAction::Update { table_name, .. } => Some((Verb::Update, table_name)),
+        AuthAction::Delete { table_name } => Some((Verb::Delete, table_name)),
+        _ => None,
+    }
+}
+
+/// A connection that workers and the engine take turns on.
+pub(crate) struct WorkConnection {
+    connection: Connection,
+    guard: Arc<Guard>,
+    confinement: Option<Confinement>,
+    holding: Holding,
+    /// Steps between two looks, as set now.
+    looks_every: Cell<i32>,
+    programs: StatementCosts,
+    cache: Cache,
+    /// The version of the schema whose views the guard knows.
+    schema: Cell<i64>,
+}
+
+/// Puts the holder back to nobody at the end of a turn.
+struct Turn<'a>(&'a Guard);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.state().holder = Holder::Nobody;
+    }
+}
+
+impl WorkConnection {
+    /// Opens a connection with every wall in place.
+    pub(crate) fn open(
+        location: &Location,
+        durability: Durability,
+        setup: Option<&ConnectionSetup>,
+    ) -> rusqlite::Result<Self> {
+        let mut connection = location.connect_for_workers(durability)?;
+        let mut around = StatementContext::default();
+        if let Some(setup) = setup {
+            let before = bounded_functions::known(&connection)?;
+            setup(&connection)?;
+            let now = bounded_functions::known(&connection)?;
+            around.closed_functions = now
+                .difference(&before)
+                .filter(|(_, innocuous)| !innocuous)
+                .map(|(name, _)| name.clone())
+                .collect();
+        }
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        // Plans do not depend on the values that are bound: one look at a plan holds for all its
+        // runs.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        // Generous enough for honest workers; the deadline bounds the rest.
+        for (limit, value) in [
+            (Limit::SQLITE_LIMIT_ATTACHED, 0),
+            (Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES),
+            (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
+            (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
+            (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
+            (Limit::SQLITE_LIMIT_VDBE_OP, 100_000),
+            (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 64),
+        ] {
+            connection.set_limit(limit, value)?;
+        }
+        let guard = Arc::new(Guard {
+            state: Mutex::new(State {
+                holder: Holder::Nobody,
+                around,
+                stop_signal: None,
+                temp_space: None,
+                denied: None,
+                write: None,
+                memory: 0,
+                overdrawn: None,
+            }),
+            seen: AtomicU64::new(0),
+            looks: AtomicU32::new(0),
+            quick_looks: AtomicU32::new(1),
+        });
+        let shared = Arc::clone(&guard);
+        bounded_functions::install(
+            &connection,
+            usize::try_from(VALUE_MAX_BYTES).unwrap_or_default(),
+            &(Arc::new(move || shared.is_over()) as _),
+        )?;
+        let shared = Arc::clone(&guard);
+        connection.authorizer(Some(move |context: AuthContext<'_>| {
+            match shared.allow(&context) {
+                true => Authorization::Allow,
+                false => Authorization::Deny,
+            }
+        }))?;
+        let shared = Arc::clone(&guard);
+        let mut waiting = Waiting::on(location);
+        connection.busy_handler(Some(move |tries| shared.may_wait() && waiting.wait(tries)))?;
+        Ok(Self {
+            connection,
+            guard,
+            confinement: None,
+            holding: Holding::of(location),
+            looks_every: Cell::new(0),
+            programs: StatementCosts::default(),
+            cache: Cache::default(),
+            schema: Cell::new(-1),
+        })
+    }
+
+    /// Does something as the engine.
+    pub(crate) fn engine<'c, T>(&'c self, work: impl FnOnce(&'c Connection) -> T) -> T {
+        self.guard.state().holder = Holder::Engine;
+        let _turn = Turn(&self.guard);
+        work(&self.connection)
+    }
+
+    /// Installs the progress handler, unless it looks that often already.
+    #[allow(
+        unsafe_code,
+        reason = "rusqlite sets a handler only where nothing else holds the connection; statements do"
+    )]
+    fn look_every(&self, steps: i32, reading: i32) {
+        if self.looks_every.replace(steps) != steps {
+            self.guard.quick_looks.store((reading / steps).unsigned_abs(), Ordering::Relaxed);
+            // SAFETY: the guard lives as long as this connection, which is used from one thread at
+            // a time, as is the handle.
+            unsafe {
+                rusqlite::ffi::sqlite3_progress_handler(
+                    self.connection.handle(),
+                    steps,
+                    Some(look),
+                    Arc::as_ptr(&self.guard) as _,
+                )
+            };
+        }
+    }
+
+    /// Steps a statement as a worker with this grant.
+    pub(crate) fn step<'c, T>(
+        &'c self,
+        grant: &Arc<Effective>,
+        text: &Arc<str>,
+        program: StatementCost,
+        work: impl FnOnce(&'c Connection) -> T,
+    ) -> rusqlite::Result<T> {
+        match program.calls {
+            true => self.look_every(STEPS_BETWEEN_LOOKS_AT_CALLS, STEPS_BETWEEN_READINGS_AT_CALLS),
+            false => self.look_every(STEPS_BETWEEN_LOOKS, STEPS_BETWEEN_READINGS),
+        }
+        let limited = program.value_max_bytes() < VALUE_MAX_BYTES;
+        if limited {
+            self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, program.value_max_bytes())?;
+        }
+        let done = self.worker(grant, text, work);
+        if limited {
+            self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES)?;
+        }
+        Ok(done)
+    }
+
+    /// Does something as a worker with this grant, for the statement with this text.
+    pub(crate) fn worker<'c, T>(
+        &'c self,
+        grant: &Arc<Effective>,
+        text: &Arc<str>,
+        work: impl FnOnce(&'c Connection) -> T,
+    ) -> T {
+        let mut state = self.guard.state();
+        state.holder = Holder::Worker(Arc::clone(grant));
+        state.around.text = Some(Arc::clone(text));
+        state.around.target = None;
+        state.around.closed.take();
+        state.denied = None;
+        state.write = None;
+        state.overdrawn = None;
+        let temp_space = state.temp_space.clone();
+        drop(state);
+        let _entered = temp_space.map(TempSpace::enter);
+        let _turn = Turn(&self.guard);
+        work(&self.connection)
+    }
+
+    /// Looks at the schema, where it changed. To be called in each transaction before a worker's
+    /// first statement: then it stays.
+    pub(crate) fn learn(&self) -> rusqlite::Result<()> {
+        self.engine(|connection| {
+            let version = connection.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))?;
+            if version == self.schema.get() {
+                return Ok(());
+            }
+            let names = |sql: &str| -> rusqlite::Result<BTreeSet<String>> {
+                connection.prepare(sql)?.query_map([], |row| row.get::<_, String>(0).map(|name| name.to_ascii_lowercase()))?.collect()
+            };
+            let views = names("SELECT name FROM main.sqlite_schema WHERE type = 'view'")?;
+            let tables = names("SELECT name FROM main.sqlite_schema WHERE type = 'table' UNION ALL SELECT name FROM pragma_module_list")?;
+            let mut state = self.guard.state();
+            (state.around.views, state.around.tables) = (views, tables);
+            drop(state);
+            self.programs.forget();
+            self.schema.set(version);
+            Ok(())
+        })
+    }
+
+    /// Makes this a connection whose workers see one tenant only; see [`confine`](Self::confine).
+    pub(crate) fn confinable(mut self) -> rusqlite::Result<Self> {
+        self.confinement = Some(Confinement::install(&self)?);
+        Ok(self)
+    }
+
+    pub(crate) fn is_confinable(&self) -> bool {
+        self.confinement.is_some()
+    }
+
+    /// From now on, until the next call, workers see the rows of this tenant and no others in the
+    /// tables of this grant.
+    pub(crate) fn confine(&mut self, grant: &Effective, tenant: &str) -> rusqlite::Result<()> {
+        let Some(mut confinement) = self.confinement.take() else { return Ok(()) };
+        let confined = confinement.confine(self, grant, tenant);
+        self.guard.state().around.confined = Some(confinement.shadows());
+        self.confinement = Some(confinement);
+        confined
+    }
+
+    /// A count that grows with the rows that triggers change in a worker's name.
+    pub(crate) fn changed_by_triggers(&self) -> u64 {
+        match &self.confinement {
+            Some(confinement) => confinement.changed(),
+            None => self.connection.total_changes(),
+        }
+    }
+
+    /// A text without the names a worker must not learn.
+    pub(crate) fn redact(&self, text: String) -> String {
+        match &self.confinement {
+            Some(confinement) => text.replace(confinement.token(), ""),
+            None => text,
+        }
+    }
+
+    /// A run begins: until when waiting and stepping may last, and the clock its SQL reads.
+    pub(crate) fn run_begins(&self, stop_signal: StopSignal, clock: Arc<dyn Clock>) {
+        let mut state = self.guard.state();
+        state.stop_signal = Some(stop_signal);
+        state.temp_space = Some(TempSpace::new(clock));
+        state.memory = memory_used();
+    }
+
+    /// Looks at a worker's statement before it is stepped. If it sorts, the rest of the run sorts
+    /// in small steps.
+    pub(crate) fn program(&self, sql: &str) -> rusqlite::Result<StatementCost> {
+        self.engine(|connection| {
+            let program = self.programs.of(connection, sql)?;
+            if program.sorts {
+                self.cache.make_small(connection)?;
+            }
+            Ok(program)
+        })
+    }
+
+    pub(crate) fn run_ends(&self) -> rusqlite::Result<()> {
+        let mut state = self.guard.state();
+        (state.stop_signal, state.temp_space) = (None, None);
+        drop(state);
+        self.engine(|connection| self.cache.restore(connection))
+    }
+
+    /// What the last refused statement of a worker was refused for.
+    pub(crate) fn take_denied(&self) -> Option<String> {
+        self.guard.state().denied.take()
+    }
+
+    /// The bytes of memory that a worker's last statement was ended for.
+    pub(crate) fn take_overdrawn(&self) -> Option<usize> {
+        self.guard.state().overdrawn.take()
+    }
+
+    /// The first write that the worker's last prepared statement makes by itself: the verb and the
+    /// table.
+    pub(crate) fn take_write(&self) -> Option<(Verb, String)> {
+        self.guard.state().write.take()
+    }
+
+    /// After a commit of a transaction that held the write lock since then: others may have waited
+    /// for it. `sweeping` when it is to be taken again at once.
+    pub(crate) fn let_others_in(&self, since: Instant, sweeping: bool) {
+        self.holding.let_others_in(since, sweeping);
+    }
+
+    /// The connection, for what prepares nothing: counters, cursors of statements prepared in a
+    /// worker's turn.
+    pub(crate) fn raw(&self) -> &Connection {
+        &self.connection
+    }
+}
