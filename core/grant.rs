@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use verger_worker::{Args, Manifest, Verb};
 
+use crate::limits::Limits;
+
 /// What a worker may touch. Nothing, until the app says so.
 ///
 /// A worker gets what its manifest asks for *and* its grant allows, never more.
@@ -173,7 +175,7 @@ impl Grant {
         self
     }
 
-    /// How long one attempt may last; the same as [`Limits::time`].
+    /// How long one attempt may last; the same as [`Limits::time`] of its limits.
     #[must_use]
     pub fn time_limit(mut self, time: Duration) -> Self {
         self.limits.time = time;
@@ -198,12 +200,6 @@ impl Grant {
             known.extend(columns);
         }
         self
-    }
-
-    /// The limits of this grant.
-    #[must_use]
-    pub fn limits_ref(&self) -> &Limits {
-        &self.limits
     }
 }
 
@@ -230,44 +226,6 @@ impl fmt::Display for Withheld {
             .chain(self.capabilities.iter().map(|name| format!("capability `{name}`")))
             .collect();
         write!(f, "worker `{}` asks for what it is not granted: {}", self.worker, asked.join("; "))
-    }
-}
-
-/// How much of the machine one attempt may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// How long it may last, in wasm, SQL and waiting for locks together. Default 60 s.
-    pub time: Duration,
-    /// Bytes of linear memory, all its memories together. Default 64 MiB.
-    pub memory_bytes: usize,
-    /// Bytes of memory its SQL statements may take together: to sort, to group, to keep a recursive
-    /// query. Default 256 MiB. What the rest of the app makes SQLite take meanwhile counts too.
-    pub sql_memory_bytes: usize,
-    /// Bytes of values its queries may return in one chunk, and of parameters it may send in one
-    /// call. Default 16 MiB.
-    pub chunk_bytes: usize,
-    /// SQL statements it may run, each set of parameters counted. Default 10,000,000.
-    pub statements: u64,
-    /// Audit rows between two checkpoints. Default 100,000.
-    pub audit_rows: usize,
-    /// Messages published between two checkpoints. Default 10,000.
-    pub events: usize,
-    /// Lines written to the app's log; the rest is dropped. Default 1,000.
-    pub log_lines: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            time: Duration::from_secs(60),
-            memory_bytes: 64 << 20,
-            sql_memory_bytes: 256 << 20,
-            chunk_bytes: 16 << 20,
-            statements: 10_000_000,
-            audit_rows: 100_000,
-            events: 10_000,
-            log_lines: 1_000,
-        }
     }
 }
 

@@ -22,6 +22,7 @@ mod error;
 mod event;
 mod failpoint;
 mod grant;
+mod limits;
 mod membership;
 mod plugin_error;
 mod queue;
@@ -45,7 +46,8 @@ pub use clock::{Clock, SystemClock};
 pub use engine::{AttemptOutcome, AttemptReport, LoopError, TableChange, TickLoop, TickReport};
 pub use error::{AuditError, Error, OpenError, PerformError};
 pub use event::{Event, Subscription};
-pub use grant::{Grant, Limits, Withheld};
+pub use grant::{Grant, Withheld};
+pub use limits::Limits;
 pub use membership::normalized_membership_state;
 pub use plugin_error::PluginError;
 pub use queue::{

@@ -205,7 +205,7 @@ fn log_safe_drops_bad_events_counts_them_and_reports_fields_only() {
 
 #[test]
 fn log_safe_never_fails_the_worker_even_over_its_limit() {
-    let limits = Limits { audit_rows: 3, ..Limits::default() };
+    let limits = Limits::new().audit_rows(3);
     for kind in BOTH {
         let test = kind.open_with(grant().limits(limits.clone()));
         let event = json!({"action": "thing.made"});

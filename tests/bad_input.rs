@@ -432,8 +432,7 @@ fn a_component_that_cannot_describe_itself_is_refused() {
 
 #[test]
 fn a_worker_that_misbehaves_is_stopped_with_the_reason_and_the_queue_goes_on() {
-    let limits =
-        Limits { time: Duration::from_millis(250), memory_bytes: 8 << 20, ..Limits::default() };
+    let limits = Limits::new().time(Duration::from_millis(250)).memory_bytes(8 << 20);
     let test = Kind::Component.open_with(grant().limits(limits));
     let write = json!(["execute", "INSERT INTO things (name) VALUES ('half')", []]);
     let endless =

@@ -13,10 +13,8 @@ use verger::{Grant, JobState, Limits, Schedule, assert_audited, refute_audited};
 
 const NOW: i64 = TestVerger::START.as_millis();
 
-fn limited(change: impl FnOnce(&mut Limits)) -> Grant {
-    let mut limits = Limits::default();
-    change(&mut limits);
-    grant().limits(limits)
+fn limited(change: impl FnOnce(Limits) -> Limits) -> Grant {
+    grant().limits(change(Limits::new()))
 }
 
 /// Steps and what they are answered; in an error's answer the message stands for all that contain
@@ -129,7 +127,7 @@ fn two_cursors_of_one_statement_do_not_disturb_each_other() {
 #[test]
 fn a_chunk_ends_early_at_the_bytes_it_may_have() {
     check_with(
-        &limited(|limits| limits.chunk_bytes = 2_000),
+        &limited(|limits| limits.chunk_bytes(2_000)),
         json!([
             ["execute", "INSERT INTO things (value) VALUES (?1), (?1), (?1)", [{"x": 1_500}]],
             ["open", "SELECT length(value), value FROM things", []],
@@ -138,7 +136,7 @@ fn a_chunk_ends_early_at_the_bytes_it_may_have() {
         json!([{"ok": 3}, {"ok": 0}, {"ok": [[1], [2], [3]]}]),
     );
     for kind in BOTH {
-        let test = kind.open_with(limited(|limits| limits.chunk_bytes = 2_000));
+        let test = kind.open_with(limited(|limits| limits.chunk_bytes(2_000)));
         test.sql("INSERT INTO things (value) VALUES (zeroblob(1500)), (zeroblob(1500)), (zeroblob(1500))");
         let read = answers(
             &test,
@@ -379,7 +377,7 @@ fn messages_reach_the_app_in_order_and_only_after_the_commit() {
         assert_eq!(told, [("a".into(), json!({"n": 1}), None), ("b".into(), json!([2]), None)]);
     }
     check_with(
-        &limited(|limits| limits.events = 2),
+        &limited(|limits| limits.events(2)),
         json!([
             ["publish", "", "1"],
             ["publish", {"x": 129}, "1"],
@@ -535,7 +533,7 @@ fn a_statement_that_was_refused_does_not_end_the_attempt() {
 #[test]
 fn lines_of_a_worker_land_in_the_log_with_worker_and_job() {
     for kind in BOTH {
-        let test = kind.open_with(limited(|limits| limits.log_lines = 6));
+        let test = kind.open_with(limited(|limits| limits.log_lines(6)));
         let steps = json!([
             ["log", "trace", "t"], ["log", "debug", "d"], ["log", "info", "i"], ["log", "warn", "w"], ["log", "error", "e"],
             ["log", "info", {"x": 9_000}], ["log", "info", "too many"], ["log", "info", "too many"],

@@ -691,16 +691,18 @@ fn open() -> TestVerger {
         .read_columns("other", ["id"])
         .capability("echo")
         .capability("broken");
-    let test = Kind::Component.open_with(grant.limits(Limits {
-        time: Duration::from_millis(250),
-        memory_bytes: 8 << 20,
-        sql_memory_bytes: 64 << 20,
-        chunk_bytes: 2 << 20,
-        statements: 2_000,
-        audit_rows: 100,
-        events: 100,
-        ..Limits::default()
-    }));
+    let test = Kind::Component.open_with(
+        grant.limits(
+            Limits::new()
+                .time(Duration::from_millis(250))
+                .memory_bytes(8 << 20)
+                .sql_memory_bytes(64 << 20)
+                .chunk_bytes(2 << 20)
+                .statements(2_000)
+                .audit_rows(100)
+                .events(100),
+        ),
+    );
     test.sql(
         "CREATE TABLE secrets (id INTEGER PRIMARY KEY, word TEXT); INSERT INTO secrets VALUES (1, 'hidden');
          CREATE VIEW secret_words AS SELECT word FROM secrets;
@@ -751,8 +753,7 @@ fn each_misdeed_is_stopped_by_its_wall_and_named() {
 fn each_component_that_breaks_the_rules_is_refused_or_stopped() {
     let mut table = Table::new();
     for handmade::cases::Case { tried, wall, component, code, names } in handmade::cases::all() {
-        let limits =
-            Limits { time: Duration::from_millis(250), memory_bytes: 8 << 20, ..Limits::default() };
+        let limits = Limits::new().time(Duration::from_millis(250)).memory_bytes(8 << 20);
         let builder = verger::Verger::in_memory()
             .component("handmade.wasm", component)
             .grant("handmade", Grant::new().limits(limits));

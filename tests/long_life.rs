@@ -87,7 +87,7 @@ impl Life {
     fn begin(coarse: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("app.db");
-        let retention = Retention { fires: Some(DAY * KEPT), ..Retention::default() };
+        let retention = Retention::new().fires(Some(DAY * KEPT));
         let builder = Verger::builder(&file).retention(retention).connection_setup(steps::count);
         let test = TestVerger::open(builder, &ManualClock::at(TestVerger::START))
             .unwrap()

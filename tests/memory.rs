@@ -95,7 +95,7 @@ fn handmade() -> Vec<Vec<u8>> {
 
 /// Opens it, and performs it if it is a worker.
 fn open_and_perform(component: &[u8]) {
-    let limits = Limits { memory_bytes: 8 << 20, ..Limits::default() };
+    let limits = Limits::new().memory_bytes(8 << 20);
     let builder = Verger::in_memory()
         .without_built_ins()
         .component("handmade.wasm", component)
@@ -108,15 +108,13 @@ fn open_and_perform(component: &[u8]) {
 #[test]
 fn the_process_does_not_grow_over_hostile_runs() {
     let runs = if std::env::var_os("VERGER_LONG").is_some() { 10_000 } else { 300 };
-    let limits = Limits {
-        time: Duration::from_secs(5),
-        memory_bytes: 8 << 20,
-        sql_memory_bytes: 32 << 20,
-        chunk_bytes: 4 << 20,
-        audit_rows: 50,
-        events: 50,
-        ..Limits::default()
-    };
+    let limits = Limits::new()
+        .time(Duration::from_secs(5))
+        .memory_bytes(8 << 20)
+        .sql_memory_bytes(32 << 20)
+        .chunk_bytes(4 << 20)
+        .audit_rows(50)
+        .events(50);
     let test = Kind::Component.open_with(Grant::new().write("things").limits(limits));
     let misdeeds = misdeeds();
     let handmade = handmade();

@@ -638,12 +638,7 @@ fn a_dry_run_changes_nothing_and_says_what_it_would_have_changed() {
 #[test]
 fn finished_jobs_go_when_their_time_is_over_and_ids_are_not_used_again() {
     let days = |days: u64| Some(Duration::from_secs(days * 86_400));
-    let retention = Retention {
-        completed: days(1),
-        cancelled: days(2),
-        discarded: None,
-        ..Retention::default()
-    };
+    let retention = Retention::new().completed(days(1)).cancelled(days(2)).discarded(None);
     let test =
         TestVerger::with(|builder| Kind::Component.add(builder, grant()).retention(retention));
     let ends = |end: Json| run(&test, job(json!([end])).max_attempts(1)).id;
@@ -788,9 +783,8 @@ fn a_loop_that_is_stopped_gives_the_attempt_of_a_component_back() {
 
 #[test]
 fn a_job_that_ends_within_the_bound_is_let_finish() {
-    let test = Kind::Component.open_with(
-        grant().limits(Limits { time: Duration::from_millis(400), ..Limits::default() }),
-    );
+    let test =
+        Kind::Component.open_with(grant().limits(Limits::new().time(Duration::from_millis(400))));
     let events = test.subscribe();
     let ticking = test.start().unwrap();
     let id = test

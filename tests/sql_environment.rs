@@ -65,7 +65,7 @@ fn what_sorts_in_pieces_sorts_right() {
 
 #[test]
 fn temporary_space_is_counted_to_the_run_that_takes_it() {
-    let limits = Limits { sql_memory_bytes: 16 << 20, ..Limits::default() };
+    let limits = Limits::new().sql_memory_bytes(16 << 20);
     let test = Kind::Component.open_with(grant().limits(limits));
     test.sql("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 1000) INSERT INTO things (id) SELECT n FROM n");
     for sql in [

@@ -49,7 +49,7 @@ impl Worker for Note {
 }
 
 fn open(file: &Path, clock: &ManualClock) -> Verger {
-    let keep = Retention { completed: None, cancelled: None, discarded: None, fires: None };
+    let keep = Retention::for_ever();
     let builder =
         Verger::builder(file).without_built_ins().worker(Note).clock(clock.clone()).retention(keep);
     let schedule =

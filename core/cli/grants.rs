@@ -214,19 +214,24 @@ impl Given {
 
 impl GivenLimits {
     fn to_limits(self) -> Limits {
-        let default = Limits::default();
-        Limits {
-            time: self.time_ms.map_or(default.time, |millis| Duration::from_millis(millis.get())),
-            memory_bytes: self.memory_bytes.map_or(default.memory_bytes, NonZeroUsize::get),
-            sql_memory_bytes: self
-                .sql_memory_bytes
-                .map_or(default.sql_memory_bytes, NonZeroUsize::get),
-            chunk_bytes: self.chunk_bytes.map_or(default.chunk_bytes, NonZeroUsize::get),
-            statements: self.statements.map_or(default.statements, NonZeroU64::get),
-            audit_rows: self.audit_rows.map_or(default.audit_rows, NonZeroUsize::get),
-            events: self.events.map_or(default.events, NonZeroUsize::get),
-            log_lines: self.log_lines.map_or(default.log_lines, NonZeroU32::get),
+        fn set<T>(limits: Limits, given: Option<T>, to: impl Fn(Limits, T) -> Limits) -> Limits {
+            match given {
+                Some(value) => to(limits, value),
+                None => limits,
+            }
         }
+        let mut limits = Limits::new();
+        limits = set(limits, self.time_ms, |limits, millis| {
+            limits.time(Duration::from_millis(millis.get()))
+        });
+        limits = set(limits, self.memory_bytes, |limits, most| limits.memory_bytes(most.get()));
+        limits =
+            set(limits, self.sql_memory_bytes, |limits, most| limits.sql_memory_bytes(most.get()));
+        limits = set(limits, self.chunk_bytes, |limits, most| limits.chunk_bytes(most.get()));
+        limits = set(limits, self.statements, |limits, most| limits.statements(most.get()));
+        limits = set(limits, self.audit_rows, |limits, most| limits.audit_rows(most.get()));
+        limits = set(limits, self.events, |limits, most| limits.events(most.get()));
+        set(limits, self.log_lines, |limits, most| limits.log_lines(most.get()))
     }
 }
 
@@ -296,11 +301,7 @@ mod tests {
                 "tenant_column": "organization_id", "shared": ["log"], "capabilities": ["mailer"], "sha256": "{sha256}",
                 "limits": {{"time_ms": 1500, "memory_bytes": 1048576}}}}"#
         );
-        let limits = Limits {
-            time: Duration::from_millis(1_500),
-            memory_bytes: 1 << 20,
-            ..Limits::default()
-        };
+        let limits = Limits::new().time(Duration::from_millis(1_500)).memory_bytes(1 << 20);
         let grant = Grant::new()
             .read("orders")
             .read_columns("users", ["id", "name"])

@@ -10,23 +10,65 @@ use crate::time::Timestamp;
 /// Rows deleted in one transaction.
 const BATCH: usize = 1_000;
 
-/// How long finished jobs, and rows of the fire ledger, are kept. `None`: for ever.
+/// How long finished jobs, and rows of the fire ledger, are kept. `None` keeps them for ever.
+///
+/// ```
+/// use std::time::Duration;
+/// use verger::Retention;
+///
+/// let days = |days: u64| Duration::from_secs(days * 86_400);
+/// let retention = Retention::new().completed(days(1)).discarded(None);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "it holds once the builder has it"]
 pub struct Retention {
-    /// Completed jobs. Default 7 days.
-    pub completed: Option<Duration>,
-    /// Cancelled jobs. Default 7 days.
-    pub cancelled: Option<Duration>,
-    /// Discarded jobs. Default 90 days.
-    pub discarded: Option<Duration>,
-    /// Rows of the fire ledger. Default 90 days.
-    pub fires: Option<Duration>,
+    completed: Option<Duration>,
+    cancelled: Option<Duration>,
+    discarded: Option<Duration>,
+    fires: Option<Duration>,
 }
 
 impl Default for Retention {
     fn default() -> Self {
         let days = |days: u64| Some(Duration::from_secs(days * 86_400));
         Self { completed: days(7), cancelled: days(7), discarded: days(90), fires: days(90) }
+    }
+}
+
+impl Retention {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything is kept for ever; the app deletes what it does not want.
+    pub fn for_ever() -> Self {
+        Self { completed: None, cancelled: None, discarded: None, fires: None }
+    }
+
+    /// Jobs that completed, from their end. Default 7 days.
+    pub fn completed(mut self, keep: impl Into<Option<Duration>>) -> Self {
+        self.completed = keep.into();
+        self
+    }
+
+    /// Jobs that were cancelled, from their end. Default 7 days.
+    pub fn cancelled(mut self, keep: impl Into<Option<Duration>>) -> Self {
+        self.cancelled = keep.into();
+        self
+    }
+
+    /// Jobs that were discarded, from their end. Default 90 days.
+    pub fn discarded(mut self, keep: impl Into<Option<Duration>>) -> Self {
+        self.discarded = keep.into();
+        self
+    }
+
+    /// Rows of the fire ledger, from their slot. The last one of each schedule stays. Default 90
+    /// days.
+    pub fn fires(mut self, keep: impl Into<Option<Duration>>) -> Self {
+        self.fires = keep.into();
+        self
     }
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn found(file: &Path) {
 
 /// This life on this file.
 pub(crate) fn builder(file: &Path) -> Builder {
-    let keep = Retention { completed: None, cancelled: None, discarded: None, fires: None };
+    let keep = Retention::for_ever();
     let schedule = |name: &str, overlap| {
         Schedule::cron(name, "* * * * * *")
             .unwrap()

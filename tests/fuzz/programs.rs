@@ -171,16 +171,17 @@ fn grant(world: &Json) -> Grant {
         Some(1) => (20, 10, 100_000),
         _ => (3, 1, 1_000),
     };
-    grant.limits(Limits {
-        time: Duration::from_secs(2),
-        memory_bytes: 8 << 20,
-        sql_memory_bytes: 64 << 20,
-        chunk_bytes: chunk,
-        statements,
-        audit_rows: rows,
-        events: rows,
-        log_lines: 5,
-    })
+    grant.limits(
+        Limits::new()
+            .time(Duration::from_secs(2))
+            .memory_bytes(8 << 20)
+            .sql_memory_bytes(64 << 20)
+            .chunk_bytes(chunk)
+            .statements(statements)
+            .audit_rows(rows)
+            .events(rows)
+            .log_lines(5),
+    )
 }
 
 /// The puppet, its manifest changed to ask for a tenant.
