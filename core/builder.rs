@@ -288,7 +288,7 @@ impl Builder {
                 .map_err(|source| OpenError::Migration { path: path.clone(), source })?;
         } else {
             self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
-            if front.is_readonly(c"main").doing("look at the database").map_err(database)? {
+            if store::is_read_only(&front) {
                 return Err(OpenError::ReadOnly { path });
             }
             store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(

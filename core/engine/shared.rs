@@ -20,7 +20,7 @@ use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, RunServices};
 use crate::store::{
     ConnectionSetup, Durability, FileIdentity, Location, ProcessLock, StoreContext, StoreError,
-    WorkConnection,
+    WorkConnection, release_memory,
 };
 use crate::time::Timestamp;
 use crate::worker::Registry;
@@ -129,8 +129,7 @@ impl Engine {
 
     /// Gives memory back that big sweeps left in the page caches.
     pub(crate) fn shrink(&self) {
-        // Nothing depends on it.
-        let _ = lock(&self.front).release_memory();
+        release_memory(&lock(&self.front));
     }
 
     pub(crate) fn front(&self) -> MutexGuard<'_, Connection> {

@@ -65,7 +65,9 @@ impl Run {
         }
         let mut statement = self.prepare(sql, params)?;
         let (columns, reads) = statement.with(|_, statement| {
-            let columns: Vec<String> = statement.column_names().map(str::to_string).collect();
+            let columns: Vec<String> = (0..statement.column_count())
+                .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
+                .collect();
             (columns, statement.readonly())
         });
         if columns.is_empty() {

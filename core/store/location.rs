@@ -1,6 +1,5 @@
 //! Where the database is, and how a connection to it is set up.
 
-use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::cache::CACHE_KIB;
 use super::lock_fairness::Waiting;
+use super::rusqlite_versions::set_busy_handler;
 use super::temp_vfs;
 
 /// How long a connection of the engine waits for a lock.
@@ -108,8 +108,8 @@ impl Location {
         }
     }
 
-    fn vfs(&self) -> Option<&'static CStr> {
-        matches!(self, Self::Memory(_)).then_some(c"memdb")
+    fn vfs(&self) -> Option<&'static str> {
+        matches!(self, Self::Memory(_)).then_some("memdb")
     }
 
     /// Not URI, whatever SQLite was compiled with: a path is a path.
@@ -123,11 +123,11 @@ impl Location {
 
     fn set_up(
         &self,
-        mut connection: Connection,
+        connection: Connection,
         durability: Durability,
     ) -> rusqlite::Result<Connection> {
         let mut waiting = Waiting::on(self);
-        connection.busy_handler(Some(move |tries| waiting.wait(tries)))?;
+        set_busy_handler(&connection, move |tries| waiting.wait(tries))?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         let synchronous = match durability {

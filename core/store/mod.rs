@@ -10,6 +10,7 @@ mod location;
 mod lock_fairness;
 mod migrate;
 mod process_lock;
+mod rusqlite_versions;
 mod statement_cost;
 mod temp_space;
 mod temp_vfs;
@@ -23,6 +24,7 @@ pub(crate) use location::{ConnectionSetup, Location};
 pub use migrate::MigrationError;
 pub(crate) use migrate::{MigrationSet, check, migrate};
 pub(crate) use process_lock::ProcessLock;
+pub(crate) use rusqlite_versions::{is_read_only, release_memory};
 pub(crate) use statement_cost::StatementCost;
 #[cfg(feature = "wasm")]
 pub(crate) use work_connection::tick_clock;

@@ -19,7 +19,7 @@ use rusqlite::ffi;
 use super::temp_space::TempSpace;
 
 /// The file systems that were wrapped, and what each wrapped one is called.
-static WRAPPED: Mutex<Vec<(Wrapped, &'static CStr)>> = Mutex::new(Vec::new());
+static WRAPPED: Mutex<Vec<(Wrapped, &'static str)>> = Mutex::new(Vec::new());
 
 #[derive(PartialEq)]
 struct Wrapped(*mut ffi::sqlite3_vfs);
@@ -29,14 +29,15 @@ unsafe impl Send for Wrapped {}
 
 /// The name under which to open a connection whose temporary files are in memory: over this file
 /// system, or over the default one.
-pub(super) fn over(base: Option<&CStr>) -> rusqlite::Result<&'static CStr> {
+pub(super) fn over(base: Option<&str>) -> rusqlite::Result<&'static str> {
     let failure = |code, what: &str| {
         rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(what.to_string()))
     };
+    let base = base.map(CString::new).transpose().map_err(rusqlite::Error::NulError)?;
     // SAFETY: it takes a C string or null, and may be called at any time from any thread.
     let real = unsafe {
         ffi::sqlite3_initialize();
-        ffi::sqlite3_vfs_find(base.map_or(ptr::null(), CStr::as_ptr))
+        ffi::sqlite3_vfs_find(base.as_deref().map_or(ptr::null(), CStr::as_ptr))
     };
     if real.is_null() {
         return Err(failure(
@@ -49,7 +50,8 @@ pub(super) fn over(base: Option<&CStr>) -> rusqlite::Result<&'static CStr> {
         return Ok(name);
     }
     let name = CString::new(format!("verger-{}", wrapped.len())).unwrap_or_default();
-    let name: &'static CStr = Box::leak(name.into_boxed_c_str());
+    let registered: &'static CStr = Box::leak(name.into_boxed_c_str());
+    let name = registered.to_str().unwrap_or_default();
     // SAFETY: `real` is a registered file system. Ours is never freed, and has every method that a
     // version 2 has.
     let code = unsafe {
@@ -60,7 +62,7 @@ pub(super) fn over(base: Option<&CStr>) -> rusqlite::Result<&'static CStr> {
                 .max(c_int::try_from(size_of::<File>()).unwrap_or(c_int::MAX)),
             mxPathname: (*real).mxPathname,
             pNext: ptr::null_mut(),
-            zName: name.as_ptr(),
+            zName: registered.as_ptr(),
             pAppData: real.cast(),
             xOpen: Some(open),
             xDelete: Some(delete),

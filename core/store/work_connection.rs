@@ -23,6 +23,7 @@ use super::cache::Cache;
 use super::confinement::Confinement;
 use super::location::{ConnectionSetup, Durability, Location};
 use super::lock_fairness::{Holding, Waiting};
+use super::rusqlite_versions::{IntoResult, set_busy_handler};
 use super::statement_cost::{StatementCost, StatementCosts, VALUE_MAX_BYTES};
 use super::temp_space::TempSpace;
 use crate::clock::Clock;
@@ -222,6 +223,10 @@ impl WorkConnection {
         durability: Durability,
         setup: Option<&ConnectionSetup>,
     ) -> rusqlite::Result<Self> {
+        #[allow(
+            unused_mut,
+            reason = "the authorizer is set through a shared reference before 0.41"
+        )]
         let mut connection = location.connect_for_workers(durability)?;
         let mut around = StatementContext::default();
         if let Some(setup) = setup {
@@ -248,7 +253,7 @@ impl WorkConnection {
             (Limit::SQLITE_LIMIT_VDBE_OP, 100_000),
             (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 64),
         ] {
-            connection.set_limit(limit, value)?;
+            connection.set_limit(limit, value).into_result()?;
         }
         let guard = Arc::new(Guard {
             state: Mutex::new(State {
@@ -272,15 +277,15 @@ impl WorkConnection {
             &(Arc::new(move || shared.is_over()) as _),
         )?;
         let shared = Arc::clone(&guard);
-        connection.authorizer(Some(move |context: AuthContext<'_>| {
-            match shared.allow(&context) {
+        connection
+            .authorizer(Some(move |context: AuthContext<'_>| match shared.allow(&context) {
                 true => Authorization::Allow,
                 false => Authorization::Deny,
-            }
-        }))?;
+            }))
+            .into_result()?;
         let shared = Arc::clone(&guard);
         let mut waiting = Waiting::on(location);
-        connection.busy_handler(Some(move |tries| shared.may_wait() && waiting.wait(tries)))?;
+        set_busy_handler(&connection, move |tries| shared.may_wait() && waiting.wait(tries))?;
         Ok(Self {
             connection,
             guard,
@@ -335,11 +340,13 @@ impl WorkConnection {
         }
         let limited = program.value_max_bytes() < VALUE_MAX_BYTES;
         if limited {
-            self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, program.value_max_bytes())?;
+            self.connection
+                .set_limit(Limit::SQLITE_LIMIT_LENGTH, program.value_max_bytes())
+                .into_result()?;
         }
         let done = self.worker(grant, text, work);
         if limited {
-            self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES)?;
+            self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES).into_result()?;
         }
         Ok(done)
     }

@@ -7,7 +7,9 @@ use serde_json::{Map, Value as Json};
 /// The rows of a query, each an object by column name. A blob is its bytes in hexadecimal.
 pub(super) fn rows(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<Json>> {
     let mut statement = connection.prepare(sql)?;
-    let columns: Vec<String> = statement.column_names().map(str::to_string).collect();
+    let columns: Vec<String> = (0..statement.column_count())
+        .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
+        .collect();
     let mut rows = statement.query([])?;
     let mut read = Vec::new();
     while let Some(row) = rows.next()? {

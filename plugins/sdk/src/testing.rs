@@ -247,7 +247,9 @@ impl MemoryHost {
 impl Host for MemoryHost {
     fn query(&self, sql: &str, params: &[Value]) -> Result<Box<dyn HostCursor + '_>, HostError> {
         let mut statement = self.connection.prepare(sql).map_err(|error| from_sqlite(&error))?;
-        let columns: Vec<String> = statement.column_names().map(str::to_string).collect();
+        let columns: Vec<String> = (0..statement.column_count())
+            .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
+            .collect();
         let mut rows = statement
             .query(rusqlite::params_from_iter(params))
             .map_err(|error| from_sqlite(&error))?;
