@@ -19,6 +19,7 @@ use crate::grant::Withheld;
 use crate::plugin_error::PluginError;
 use crate::queue::{
     self, Cancelled, EnqueueError, Enqueued, Inserting, Job, JobFilter, JobId, NewJob, QueueRow,
+    Ready,
 };
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
 use crate::store::{self, Location, MigrationSet, StoreContext, StoreError};
@@ -68,6 +69,21 @@ impl Verger {
     /// then.
     pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
         let ready = self.inner.ready(job)?;
+        self.inner.file_identity.check()?;
+        let enqueued = queue::insert(&self.inner.front(), &ready, self.inner.clock.now())?;
+        self.inner.notifier.ring();
+        Ok(enqueued)
+    }
+
+    /// Enqueues a job for a worker that another process has: nothing is known of that worker here,
+    /// so only the job's own settings are checked, and that its args are an object. The job is
+    /// parked until a process that has the worker claims it; that one checks the args again.
+    ///
+    /// # Errors
+    /// [`EnqueueError`] for args that are no object, a setting out of bounds, or a database that
+    /// cannot be written.
+    pub fn enqueue_unchecked(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        let ready = Ready::unchecked(job)?;
         self.inner.file_identity.check()?;
         let enqueued = queue::insert(&self.inner.front(), &ready, self.inner.clock.now())?;
         self.inner.notifier.ring();
@@ -195,7 +211,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
-        Ok(queue::get(&self.inner.front(), id)?)
+        Ok(queue::get(&self.inner.front(), id, &self.inner.has_worker())?)
     }
 
     /// The newest jobs that match, newest first, at most `limit`.
@@ -203,7 +219,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, Error> {
-        Ok(queue::list(&self.inner.front(), filter, limit)?)
+        Ok(queue::list(&self.inner.front(), filter, limit, &self.inner.has_worker())?)
     }
 
     /// All stored schedules, by name.

@@ -100,15 +100,12 @@ fn a_row_made_by_hand_is_checked_by_the_table_and_again_before_it_is_performed()
     test.sql(&format!(
         "{BY_HAND} ('{SWEEP}', 'default', 5, 'available', '{{\"a\": 1}}', 0, 0, 1, 0)"
     ));
-    test.sql(&format!("{BY_HAND} ('gone', 'default', 5, 'available', '{{}}', 0, 0, 1, 0)"));
     let report = test.drain();
-    assert_eq!(report.attempts.len(), 2);
+    assert_eq!(report.attempts.len(), 1);
     let jobs = test.jobs(&Default::default(), 9).unwrap();
-    let (unknown, missing) = (last_error(&jobs[0]), last_error(&jobs[1]));
-    assert_eq!((missing.0, jobs[1].state), ("args", JobState::Discarded));
+    let missing = last_error(&jobs[0]);
+    assert_eq!((missing.0, jobs[0].state), ("args", JobState::Discarded));
     says(&missing.1, &["organization_id", "actor_id", SWEEP]);
-    assert_eq!((unknown.0, jobs[0].state), ("unknown-worker", JobState::Discarded));
-    says(&unknown.1, &["no worker is named `gone`", SWEEP]);
     let next = test.enqueue(NewJob::new(SWEEP, swept(json!({})))).unwrap().id;
     test.drain();
     assert_eq!(row(&test, next).state, JobState::Completed);

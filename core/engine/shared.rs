@@ -90,6 +90,11 @@ impl Engine {
         lock(&self.idle).push(executor);
     }
 
+    /// Tells which jobs can be performed here; those of other workers are parked.
+    pub(crate) fn has_worker(&self) -> impl Fn(&str) -> bool {
+        |name| self.registry.get(name).is_some()
+    }
+
     pub(crate) fn backoff(&self, worker: &str) -> Backoff {
         self.settings.backoff(worker)
     }

@@ -78,7 +78,7 @@ fn pass(
         perform(inner, executor, clock, claimed, until, stopping, &mut report)?;
     }
     report.next_wake_at = executor
-        .engine(inner, |connection| next_wake(connection).doing("read what is due next"))?;
+        .engine(inner, |connection| next_wake(inner, connection).doing("read what is due next"))?;
     if inner.prune_is_due(now, PRUNE_EVERY) {
         let pruned = executor.engine(inner, |connection| {
             queue::prune(connection, &inner.settings.retention, now).doing("prune finished jobs")
@@ -181,8 +181,9 @@ fn claim(
     now: Timestamp,
 ) -> Result<(Vec<Claimed>, Timestamp), StoreError> {
     let until = now + inner.services.lease;
-    let next = executor
-        .engine(inner, |connection| queue::next_due(connection).doing("read what is due"))?;
+    let next = executor.engine(inner, |connection| {
+        queue::next_due(connection, &inner.has_worker()).doing("read what is due")
+    })?;
     if next.is_none_or(|next| next > now) {
         return Ok((Vec::new(), until));
     }
@@ -197,7 +198,7 @@ fn claim(
         }
     };
     let claimed = executor.transaction(inner, |connection| {
-        queue::claim(connection, &lease, now, limit).doing("claim jobs")
+        queue::claim(connection, &lease, now, &inner.has_worker(), limit).doing("claim jobs")
     })?;
     Ok((claimed, until))
 }
@@ -208,8 +209,9 @@ pub(super) fn next_due_in(
     executor: &mut Executor,
     queue: &str,
 ) -> Result<Option<Timestamp>, StoreError> {
-    executor
-        .engine(inner, |connection| queue::next_due_in(connection, queue).doing("read what is due"))
+    executor.engine(inner, |connection| {
+        queue::next_due_in(connection, queue, &inner.has_worker()).doing("read what is due")
+    })
 }
 
 /// Claims one due job of a queue and performs it: how many there were.
@@ -223,7 +225,7 @@ pub(super) fn perform_one(
     let lease = Lease { holder: executor.holder.clone(), until: now + inner.services.lease };
     let limit = |name: &str| usize::from(name == queue);
     let claimed = executor.transaction(inner, |connection| {
-        queue::claim(connection, &lease, now, limit).doing("claim a job")
+        queue::claim(connection, &lease, now, &inner.has_worker(), limit).doing("claim a job")
     })?;
     let mut report = TickReport {
         now,
@@ -294,9 +296,16 @@ fn given_back(job: &Claimed) -> PendingTransition {
     }
 }
 
-fn next_wake(connection: &rusqlite::Connection) -> rusqlite::Result<Option<Timestamp>> {
+fn next_wake(
+    inner: &Engine,
+    connection: &rusqlite::Connection,
+) -> rusqlite::Result<Option<Timestamp>> {
     // A lease is over only after its last millisecond.
     let expiry = queue::next_expiry(connection)?.map(|expiry| expiry + Duration::from_millis(1));
-    let wakes = [queue::next_due(connection)?, schedule::next_fire(connection)?, expiry];
+    let wakes = [
+        queue::next_due(connection, &inner.has_worker())?,
+        schedule::next_fire(connection)?,
+        expiry,
+    ];
     Ok(wakes.into_iter().flatten().min())
 }

@@ -190,6 +190,13 @@ struct SlotOf {
 }
 
 impl Ready {
+    /// A job whose worker is not here.
+    pub(crate) fn unchecked(mut job: NewJob) -> Result<Self, EnqueueError> {
+        let args = Args::from_json(job.args.take())
+            .map_err(|source| EnqueueError::Args { worker: job.worker.clone(), source })?;
+        Self::new(job, &args, false)
+    }
+
     /// Checks what is independent of the worker. `args` were checked against its manifest.
     pub(crate) fn new(job: NewJob, args: &Args, tenant_aware: bool) -> Result<Self, EnqueueError> {
         let invalid = |reason: &str| EnqueueError::Invalid {

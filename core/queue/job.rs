@@ -76,6 +76,12 @@ impl JobState {
         }
     }
 
+    /// Whether the job waits: for its time, for its turn, or to be tried again.
+    #[must_use]
+    pub const fn is_waiting(self) -> bool {
+        matches!(self, Self::Scheduled | Self::Available | Self::Retryable)
+    }
+
     /// Whether the job has come to its end.
     #[must_use]
     pub const fn is_final(self) -> bool {
@@ -114,6 +120,9 @@ pub struct Job {
     pub priority: u8,
     /// Where it is in its life.
     pub state: JobState,
+    /// Whether it waits for another process: the one that looks has no worker of that name. Such a
+    /// job uses no attempt up and keeps no other waiting; a process that has the worker takes it up.
+    pub parked: bool,
     /// Its args: a JSON object. Of a row made by hand that nobody can read, the text.
     pub args: Json,
     /// Not performed before.

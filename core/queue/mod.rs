@@ -3,14 +3,15 @@
 mod backoff;
 mod claim;
 mod insert;
-
 mod job;
 mod operate;
 mod prune;
 mod queues;
 mod read;
 mod rescue;
+mod set_aside;
 mod transition;
+mod waiting;
 
 pub use backoff::Backoff;
 pub(crate) use claim::{Claimed, claim, next_due, next_due_in};

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
-use super::claim::WAITING;
+use super::read::text;
+use super::waiting::WAITING;
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
@@ -68,7 +69,7 @@ pub(crate) fn pause_queue(
 /// The queues that are paused, by name.
 pub(crate) fn paused_queues(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     connection
-        .prepare_cached("SELECT name FROM verger_queues WHERE paused = 1 ORDER BY name")?
-        .query_map([], |row| row.get(0))?
+        .prepare_cached("SELECT name FROM verger_queues WHERE paused <> 0 ORDER BY name")?
+        .query_map([], |row| text(row, 0))?
         .collect()
 }

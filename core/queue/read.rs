@@ -6,17 +6,22 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::job::{Job, JobFilter, JobId, JobState};
+use super::waiting::HasWorker;
 use crate::store::{StoreContext, StoreError};
 
 const COLUMNS: &str = "id, worker, queue, priority, state, args, due_at, attempt, max_attempts, snoozes, token, lease_until, created_at, \
      attempted_at, finished_at, result, errors, schedule, slot, missed, progress_done, progress_total";
 
 /// One job.
-pub(crate) fn get(connection: &Connection, id: JobId) -> Result<Option<Job>, StoreError> {
+pub(crate) fn get(
+    connection: &Connection,
+    id: JobId,
+    has_worker: HasWorker<'_>,
+) -> Result<Option<Job>, StoreError> {
     let reading = "read the job";
     let sql = format!("SELECT {COLUMNS} FROM verger_jobs WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
-    statement.query_row([id.0], from_row).optional().doing(reading)
+    statement.query_row([id.0], |row| from_row(row, has_worker)).optional().doing(reading)
 }
 
 /// The newest jobs that match, newest first.
@@ -24,6 +29,7 @@ pub(crate) fn list(
     connection: &Connection,
     filter: &JobFilter,
     limit: u32,
+    has_worker: HasWorker<'_>,
 ) -> Result<Vec<Job>, StoreError> {
     let reading = "list the jobs";
     let sql = format!(
@@ -33,16 +39,20 @@ pub(crate) fn list(
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
     let state = filter.state.map(|state| state.as_str());
     let rows = statement
-        .query_map((state, &filter.worker, &filter.queue, filter.before_id, limit), from_row)
+        .query_map((state, &filter.worker, &filter.queue, filter.before_id, limit), |row| {
+            from_row(row, has_worker)
+        })
         .doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
-    let state = parse(row, 4, |text| text.parse())?;
+fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> rusqlite::Result<Job> {
+    let state: JobState = parse(row, 4, |text| text.parse())?;
+    let worker = text(row, 1)?;
     Ok(Job {
         id: JobId(row.get(0)?),
-        worker: text(row, 1)?,
+        parked: state.is_waiting() && !has_worker(&worker),
+        worker,
         queue: row.get(2)?,
         priority: row.get(3)?,
         state,

@@ -186,7 +186,7 @@ impl Rule {
 
 fn job_in_words(connection: &Connection, job: Option<i64>) -> Result<String, StoreError> {
     let Some(job) = job else { return Ok(String::new()) };
-    Ok(match queue::get(connection, JobId::from_number(job))? {
+    Ok(match queue::get(connection, JobId::from_number(job), &|_| true)? {
         Some(job) => format!(", which is {}", job.state),
         None => ", which is no longer kept".to_string(),
     })

@@ -39,8 +39,9 @@ CREATE TABLE verger_jobs (
     CHECK (tenant_aware = 0 OR (json_type(args, '$.organization_id') IS NOT NULL AND json_type(args, '$.actor_id') IS NOT NULL))
 ) STRICT;
 
--- What can be claimed, in the order of the claim. A claim reads only what it takes, however long the backlog.
-CREATE INDEX verger_jobs_due ON verger_jobs (queue, priority, due_at)
+-- What can be claimed, in the order of the claim within one worker's jobs. A claim reads only what it takes, however long the backlog:
+-- jobs of a worker that a process lacks are jumped over.
+CREATE INDEX verger_jobs_due ON verger_jobs (queue, priority, worker, due_at)
     WHERE state = 'scheduled' OR state = 'available' OR state = 'retryable';
 -- What is held, for rescue; and what completed since the last claim. Completing leaves lease_until alone, so that it writes one page and
 -- no index: the next claim moves what is left over from this index to the one below, all at once.

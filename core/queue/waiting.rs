@@ -1,0 +1,133 @@
+//! Which queues, priorities and workers have jobs waiting: found by jumping through the index
+//! `verger_jobs_due` from one to the next, so that it costs nothing to have a million jobs of one
+//! kind waiting.
+//!
+//! The plus before a parameter hides its value from the planner: SQLite would prepare the statement
+//! anew whenever it changed.
+
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
+
+use crate::time::Timestamp;
+
+/// The states a job can be claimed from. Word for word the condition of the index.
+pub(super) const WAITING: &str =
+    "(state = 'scheduled' OR state = 'available' OR state = 'retryable')";
+
+/// Whether this process has the worker of that name. The jobs of others are parked here.
+pub(crate) type HasWorker<'a> = &'a dyn Fn(&str) -> bool;
+
+/// The text of a column, byte by byte: someone may have written what is no UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RawText(Vec<u8>);
+
+impl RawText {
+    pub(super) fn of(row: &Row<'_>, column: usize) -> rusqlite::Result<Self> {
+        match row.get_ref(column)? {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(Self(bytes.to_vec())),
+            // No other can be in a column of the type TEXT, but for NULL in a damaged file.
+            _ => Ok(Self(Vec::new())),
+        }
+    }
+
+    /// The text, if it is one.
+    pub(super) fn as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+}
+
+impl ToSql for RawText {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
+}
+
+/// A queue, a priority in it, and a worker with jobs waiting there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) queue: RawText,
+    pub(super) priority: i64,
+    pub(super) worker: RawText,
+}
+
+impl Kind {
+    /// Its queue and its worker, if both can be read.
+    pub(super) fn names(&self) -> Option<(&str, &str)> {
+        self.queue.as_str().zip(self.worker.as_str())
+    }
+}
+
+/// What a visitor wants to see next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The next worker, of whatever priority and queue.
+    Kind,
+    /// The next queue.
+    Queue,
+    /// Nothing.
+    Stop,
+}
+
+/// Visits the kinds of jobs that wait, in the order of queue, priority and worker.
+pub(super) fn each_kind(
+    connection: &Connection,
+    mut visit: impl FnMut(&Kind) -> rusqlite::Result<Next>,
+) -> rusqlite::Result<()> {
+    let sql = |more: &str, order: &str| {
+        format!(
+            "SELECT queue, priority, worker FROM verger_jobs WHERE {WAITING} {more} \
+             ORDER BY {order} LIMIT 1"
+        )
+    };
+    let first = sql("", "queue, priority, worker");
+    let next_queue = sql("AND queue > +?1", "queue, priority, worker");
+    let next_priority = sql("AND queue = +?1 AND priority > +?2", "priority, worker");
+    let next_worker = sql("AND queue = +?1 AND priority = +?2 AND worker > +?3", "worker");
+    let mut kind = one(connection, &first, [])?;
+    while let Some(at) = kind {
+        let next = visit(&at)?;
+        if next == Next::Stop {
+            break;
+        }
+        let Kind { queue, priority, worker } = &at;
+        kind = None;
+        if next == Next::Kind {
+            kind = one(connection, &next_worker, (queue, priority, worker))?;
+            if kind.is_none() {
+                kind = one(connection, &next_priority, (queue, priority))?;
+            }
+        }
+        if kind.is_none() {
+            kind = one(connection, &next_queue, [queue])?;
+        }
+    }
+    Ok(())
+}
+
+fn one(connection: &Connection, sql: &str, at: impl Params) -> rusqlite::Result<Option<Kind>> {
+    let kind = |row: &Row<'_>| {
+        Ok(Kind {
+            queue: RawText::of(row, 0)?,
+            priority: row.get(1)?,
+            worker: RawText::of(row, 2)?,
+        })
+    };
+    connection.prepare_cached(sql)?.query_row(at, kind).optional()
+}
+
+/// When the first job of this kind is due.
+pub(super) fn first_due(
+    connection: &Connection,
+    kind: &Kind,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let sql = format!(
+        "SELECT due_at FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 \
+         ORDER BY due_at LIMIT 1"
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_row((&kind.queue, kind.priority, &kind.worker), |row| {
+            Ok(Timestamp::from_millis(row.get(0)?))
+        })
+        .optional()
+}
