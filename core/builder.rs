@@ -12,13 +12,12 @@ use verger_worker::Worker;
 
 use crate::capability::{Capabilities, CapabilityCall};
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Engine, Settings};
-use crate::engine::{Notifier, Pending};
+use crate::engine::{Connector, Engine, Notifier, Pending, Queues, Settings};
 use crate::error::OpenError;
 use crate::event::Bus;
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
-use crate::queue::{self, Backoff, EnqueueError, Lost, Retention};
+use crate::queue::{self, Backoff, EnqueueError, Lost, Queue, Retention};
 use crate::run::RunServices;
 #[cfg(feature = "wasm")]
 use crate::sandbox::{CompileCache, Compiler, Plugin, Source};
@@ -33,8 +32,11 @@ use crate::worker::{Registered, Registry};
 /// How long a claim holds when nothing renews it.
 const LEASE: Duration = Duration::from_secs(120);
 
-/// The most threads a queue may have: a component needs a place in the pool.
-const CONCURRENCY_MAX: usize = 32;
+/// How many threads may perform jobs, unless the app says otherwise.
+const THREADS: usize = 8;
+
+/// The most threads there may be for jobs: a component needs a place in the pool.
+const THREADS_MAX: usize = 32;
 
 /// How long the audit log is kept at least.
 const KEEP_AUDIT: Duration = Duration::from_secs(86_400);
@@ -63,6 +65,7 @@ pub struct Builder {
     capabilities: Capabilities,
     schedules: Vec<Schedule>,
     settings: Settings,
+    queues: Vec<Queue>,
     lease: Duration,
     keep_audit: Duration,
     #[cfg(feature = "wasm")]
@@ -89,9 +92,11 @@ impl Builder {
             settings: Settings {
                 backoff: Backoff::default(),
                 backoffs: HashMap::new(),
-                concurrency: HashMap::new(),
+                queues: Queues::default(),
+                threads: THREADS,
                 retention: Retention::default(),
             },
+            queues: Vec::new(),
             lease: LEASE,
             keep_audit: KEEP_AUDIT,
             #[cfg(feature = "wasm")]
@@ -195,13 +200,18 @@ impl Builder {
         self
     }
 
-    /// How many jobs of this queue may be performed at a time in this process, 1 to 32. Default 1.
-    /// It counts in each process by itself: another one on the same file performs its own beside
-    /// them. More than one has threads of its own, while the loop runs: see [`Verger::start`].
-    /// Since SQLite lets one transaction write at a time, that pays for workers that wait for
-    /// something else before their first statement, or between two checkpoints.
-    pub fn queue(mut self, name: impl Into<String>, concurrency: usize) -> Self {
-        self.settings.concurrency.insert(name.into(), concurrency.clamp(1, CONCURRENCY_MAX));
+    /// How many jobs of this queue may be performed at a time. See [`Queue`]; while Verger is open,
+    /// [`Verger::set_queue`] changes it.
+    pub fn queue(mut self, queue: Queue) -> Self {
+        self.queues.push(queue);
+        self
+    }
+
+    /// How many threads may perform jobs while the loop runs, of all queues together, 1 to 32.
+    /// Default 8. They are started when there is work and end when there is none for some seconds.
+    /// With fewer than there are queues with due jobs, the queues take turns.
+    pub fn threads(mut self, most: usize) -> Self {
+        self.settings.threads = most;
         self
     }
 
@@ -273,6 +283,13 @@ impl Builder {
     /// worker of the app's own or a schedule is not usable. The file is as it was then, up to
     /// migrations that were due.
     pub fn open(mut self) -> Result<Verger, OpenError> {
+        for queue in std::mem::take(&mut self.queues) {
+            queue.check()?;
+            self.settings.queues.set(queue);
+        }
+        if !(1..=THREADS_MAX).contains(&self.settings.threads) {
+            return Err(OpenError::Threads { asked: self.settings.threads, most: THREADS_MAX });
+        }
         let path = self.location.file().map(std::path::Path::to_path_buf).unwrap_or_default();
         let looking = self.location.is_read_only();
         let database = |source: StoreError| match source.kind() {
@@ -315,9 +332,11 @@ impl Builder {
         let schedules = std::mem::take(&mut self.schedules);
         let verger = Verger {
             inner: Arc::new(Engine {
-                location: self.location,
-                durability: self.durability,
-                setup: self.setup,
+                connector: Arc::new(Connector {
+                    location: self.location,
+                    durability: self.durability,
+                    setup: self.setup,
+                }),
                 front: Mutex::new(front),
                 idle: Mutex::new(Vec::new()),
                 registry,
@@ -496,7 +515,7 @@ impl Verger {
         // All or none.
         let now = self.inner.clock.now();
         let mut executor = self.inner.executor();
-        executor.transaction(&self.inner, |connection| {
+        executor.transaction(|connection| {
             checked
                 .iter()
                 .try_for_each(|(schedule, args)| schedule::upsert(connection, schedule, args, now))

@@ -11,7 +11,7 @@ use verger_worker::AuditFault;
 use crate::audit::ChainError;
 use crate::engine::LoopError;
 use crate::plugin_error::PluginError;
-use crate::queue::EnqueueError;
+use crate::queue::{EnqueueError, QueueError};
 use crate::run::AttemptError;
 use crate::schedule::ScheduleError;
 use crate::store::{MigrationError, StoreError};
@@ -35,6 +35,9 @@ pub enum Error {
     /// A schedule was refused.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// The settings of a queue were refused.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// A worker that was called directly failed.
     #[error(transparent)]
     Perform(#[from] PerformError),
@@ -97,6 +100,17 @@ pub enum OpenError {
     /// A schedule the app registers is not usable.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// The settings of a queue are not usable.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A number of threads that there cannot be.
+    #[error("{asked} threads for jobs were asked for: there must be 1 to {most}")]
+    Threads {
+        /// The number asked for.
+        asked: usize,
+        /// The most there may be.
+        most: usize,
+    },
 }
 
 /// A worker that was called directly did not succeed. Nothing it wrote since its last checkpoint

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -18,8 +17,8 @@ use crate::event::Subscription;
 use crate::grant::Withheld;
 use crate::plugin_error::PluginError;
 use crate::queue::{
-    self, Cancelled, EnqueueError, Enqueued, Inserting, Job, JobFilter, JobId, NewJob, QueueRow,
-    Ready,
+    self, Cancelled, EnqueueError, Enqueued, Inserting, Job, JobFilter, JobId, NewJob, Queue,
+    QueueRow, Ready,
 };
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
 use crate::store::{self, Location, MigrationSet, StoreContext, StoreError};
@@ -194,11 +193,17 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read or written.
     pub fn tick(&self, now: impl Into<Timestamp>) -> Result<TickReport, Error> {
-        Ok(engine::tick(&self.inner, now.into(), &AtomicBool::new(false))?)
+        Ok(engine::tick(&self.inner, now.into())?)
     }
 
-    /// Starts a thread that ticks whenever something is due, and sleeps at next to no cost
-    /// otherwise.
+    /// Starts the loop: a thread that fires schedules, takes lost jobs back and prunes, and sleeps at
+    /// next to no cost otherwise; and, while jobs are due, threads that perform them.
+    ///
+    /// Queues do not wait for each other: each performs on threads of its own, one by default (see
+    /// [`Queue::concurrency`]), as long as there are no more of them than
+    /// [`Builder::threads`](crate::Builder::threads) allows; beyond that they take turns of some
+    /// milliseconds, or of one job if it lasts longer. Within a queue jobs go by priority, due time
+    /// and id, whoever is to perform them: a job waits for those before it and for no others.
     ///
     /// # Errors
     /// [`LoopError::Thread`] when the operating system gives no thread.
@@ -303,6 +308,18 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be read.
     pub fn queues(&self) -> Result<Vec<QueueRow>, Error> {
         Ok(queue::queues(&self.inner.front())?)
+    }
+
+    /// Changes how many jobs of a queue may be performed at a time, in this process, from the next
+    /// claim on. What is being performed goes on.
+    ///
+    /// # Errors
+    /// [`Error::Queue`] when a number is out of bounds; nothing is changed then.
+    pub fn set_queue(&self, queue: Queue) -> Result<(), Error> {
+        queue.check()?;
+        self.inner.settings.queues.set(queue);
+        self.inner.notifier.ring();
+        Ok(())
     }
 
     /// The names of the queues that are paused.
@@ -527,7 +544,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when it cannot be opened.
     pub fn connect(&self) -> Result<Connection, Error> {
-        Ok(self.inner.location.connect(self.inner.durability).doing("open a connection")?)
+        Ok(self.inner.connector.connect().doing("open a connection")?)
     }
 }
 

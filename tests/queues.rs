@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use verger::testing::TestVerger;
 use verger::verger_worker::prelude::*;
-use verger::{Backoff, Builder, JobFilter, JobState, NewJob, Verger};
+use verger::{Backoff, Builder, JobFilter, JobState, NewJob, Queue, Verger};
 
 /// Waits for something else than the database, and counts how many of it do so at a time.
 #[derive(Clone, Default)]
@@ -72,8 +72,14 @@ fn most_at_a_time(queue: &str, jobs: usize, set_up: impl FnOnce(Builder) -> Buil
 #[test]
 fn a_queue_performs_as_many_jobs_at_a_time_as_it_asks_for_and_one_by_default() {
     assert_eq!(most_at_a_time("default", 4, |builder| builder), 1);
-    assert_eq!(most_at_a_time("mail", 16, |builder| builder.queue("mail", 4)), 4);
-    assert_eq!(most_at_a_time("mail", 4, |builder| builder.queue("other", 4)), 1);
+    assert_eq!(
+        most_at_a_time("mail", 16, |builder| builder.queue(Queue::new("mail").concurrency(4))),
+        4
+    );
+    assert_eq!(
+        most_at_a_time("mail", 4, |builder| builder.queue(Queue::new("other").concurrency(4))),
+        1
+    );
 }
 
 #[test]
@@ -82,7 +88,7 @@ fn stopping_waits_for_every_thread_and_gives_back_what_was_not_begun() {
     let verger = Verger::builder(folder.path().join("app.db"))
         .without_built_ins()
         .worker(Waits::default())
-        .queue("mail", 4)
+        .queue(Queue::new("mail").concurrency(4))
         .open()
         .unwrap();
     verger.connect().unwrap().execute_batch("CREATE TABLE notes (job INTEGER)").unwrap();

@@ -37,7 +37,7 @@ pub(super) fn attempt(
     let (tally, ended) = match prepare(inner, &claimed) {
         Ok(prepared) => {
             let time = prepared.grant.limits.time;
-            let connection = match prepared.connection(inner, executor) {
+            let connection = match prepared.connection(executor) {
                 Ok(connection) => connection,
                 Err(error) => {
                     let outcome = record(inner, executor, clock.now(), &claimed, error, None);
@@ -150,15 +150,11 @@ fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, Attem
 impl Prepared {
     /// The connection for this job: one that confines, when the job has a tenant and the grant
     /// names the column that holds it.
-    fn connection(
-        &self,
-        inner: &Engine,
-        executor: &mut Executor,
-    ) -> Result<WorkConnection, AttemptError> {
+    fn connection(&self, executor: &mut Executor) -> Result<WorkConnection, AttemptError> {
         let tenant = self.scope.as_ref().and_then(Scope::organization_id);
         let connection = match (tenant, self.grant.tenant_column()) {
-            (Some(tenant), Some(_)) => executor.take_confined(inner, &self.grant, tenant),
-            _ => executor.take(inner),
+            (Some(tenant), Some(_)) => executor.take_confined(&self.grant, tenant),
+            _ => executor.take(),
         };
         connection.map_err(|error| {
             let cause = std::error::Error::source(&error)
@@ -279,7 +275,7 @@ fn record(
     };
     let ending =
         PendingTransition { id: claimed.id, token: claimed.token, attempt: claimed.attempt, to };
-    match inner.pending.write(inner, executor, now, ending) {
+    match inner.pending.write(executor, now, ending) {
         Ok(Moved::Stale) => AttemptOutcome::Lost(error),
         Ok(moved) => reported(moved, outcome),
         // The next tick tries to record it; if that never succeeds, the job is tried again when its
@@ -316,7 +312,7 @@ pub(crate) fn perform_directly(
     let deadline = (clock.now() + prepared.grant.limits.time).as_millis();
     let info = JobInfo { id: None, attempt: 1, max_attempts: 1, deadline, scheduled: None };
     let task = prepared.task_of(None, info, &interrupt);
-    let connection = match prepared.connection(inner, executor) {
+    let connection = match prepared.connection(executor) {
         Ok(connection) => connection,
         Err(error) => return Ok(Err(error)),
     };

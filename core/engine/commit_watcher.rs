@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 
-use super::shared::Engine;
+use super::connector::Connector;
 
 /// A file that has not changed for so long shows the next change by its time: a kernel's clock for
 /// files ticks every few milliseconds. (FAT counts in 2 s. There, a commit so soon after another
@@ -30,8 +30,8 @@ pub(super) struct CommitWatcher {
 type Files = Vec<Option<(u64, Option<SystemTime>)>>;
 
 impl CommitWatcher {
-    pub(super) fn of(inner: &Engine) -> Self {
-        let connection = inner.location.connect(inner.durability).and_then(|connection| {
+    pub(super) fn of(connector: &Connector) -> Self {
+        let connection = connector.connect().and_then(|connection| {
             // Where the file is locked, the next look will tell.
             connection.busy_timeout(Duration::ZERO)?;
             Ok(connection)
@@ -39,7 +39,7 @@ impl CommitWatcher {
         let connection = connection
             .inspect_err(|error| tracing::warn!(%error, "commits of others will be noticed late"))
             .ok();
-        let files = inner.location.file().map_or_else(Vec::new, |file| {
+        let files = connector.location.file().map_or_else(Vec::new, |file| {
             let mut wal = file.as_os_str().to_owned();
             wal.push("-wal");
             vec![file.to_path_buf(), PathBuf::from(wal)]

@@ -2,21 +2,26 @@
 
 mod attempt;
 mod commit_watcher;
+mod connector;
+mod dispatch;
 mod executor;
 mod notifier;
 mod pending;
-mod queue_thread;
+mod performing;
+mod queue_threads;
 mod report;
 mod settings;
 mod shared;
 mod tick;
 mod tick_loop;
+mod upkeep;
 
 pub(crate) use attempt::perform_directly;
+pub(crate) use connector::Connector;
 pub(crate) use notifier::Notifier;
 pub(crate) use pending::Pending;
 pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Queues, Settings};
 pub(crate) use shared::Engine;
 pub(crate) use tick::tick;
 pub(crate) use tick_loop::start;

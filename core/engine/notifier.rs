@@ -13,8 +13,6 @@ pub(crate) struct Notifier {
 #[derive(Default)]
 struct State {
     rung: bool,
-    /// How often it rang, for those who listen beside the loop.
-    rings: u64,
     /// An enqueue inside the app's own transaction: it may commit any moment.
     expecting: bool,
     /// Threads that wait for the bell. With none, ringing it is no call to the kernel.
@@ -53,10 +51,7 @@ impl Notifier {
 
     /// There is work now.
     pub(crate) fn ring(&self) {
-        self.change(|state| {
-            state.rung = true;
-            state.rings = state.rings.wrapping_add(1);
-        });
+        self.change(|state| state.rung = true);
     }
 
     /// There will be work as soon as the app commits.
@@ -67,21 +62,6 @@ impl Notifier {
     /// Takes the expectation, if there is one.
     pub(crate) fn take_expectation(&self) -> bool {
         std::mem::take(&mut self.state().expecting)
-    }
-
-    /// There may be work for those who listen beside the loop.
-    pub(crate) fn ring_helpers(&self) {
-        self.change(|state| state.rings = state.rings.wrapping_add(1));
-    }
-
-    /// How often it rang.
-    pub(crate) fn rings(&self) -> u64 {
-        self.state().rings
-    }
-
-    /// Waits, at most this long, until it rings more often than was heard.
-    pub(crate) fn wait_since(&self, heard: &mut u64, most: Duration) {
-        *heard = self.wait_while(most, |state| state.rings == *heard).rings;
     }
 
     /// Waits for the bell, at most this long: whether it rang.

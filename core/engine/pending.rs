@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::Connection;
 
 use super::executor::Executor;
-use super::shared::Engine;
 use crate::queue::{self, JobId, Moved, Transition};
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
@@ -35,12 +34,11 @@ impl Pending {
     /// Writes an end, or owes it.
     pub(super) fn write(
         &self,
-        inner: &Engine,
         executor: &mut Executor,
         now: Timestamp,
         ending: PendingTransition,
     ) -> Result<Moved, StoreError> {
-        let written = executor.engine(inner, |connection| {
+        let written = executor.engine(|connection| {
             ending.write(connection, now).doing("record the end of an attempt")
         });
         if written.is_err() {
@@ -52,7 +50,6 @@ impl Pending {
     /// Writes many ends at once, or owes them.
     pub(super) fn write_all(
         &self,
-        inner: &Engine,
         executor: &mut Executor,
         now: Timestamp,
         endings: Vec<PendingTransition>,
@@ -60,7 +57,7 @@ impl Pending {
         if endings.is_empty() {
             return Ok(());
         }
-        let written = executor.transaction(inner, |connection| {
+        let written = executor.transaction(|connection| {
             endings
                 .iter()
                 .try_for_each(|ending| ending.write(connection, now).map(drop))
@@ -75,12 +72,11 @@ impl Pending {
     /// Writes what is pending.
     pub(super) fn write_waiting(
         &self,
-        inner: &Engine,
         executor: &mut Executor,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let endings = std::mem::take(&mut *self.endings());
-        self.write_all(inner, executor, now, endings)
+        self.write_all(executor, now, endings)
     }
 
     fn endings(&self) -> std::sync::MutexGuard<'_, Vec<PendingTransition>> {

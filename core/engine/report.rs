@@ -29,6 +29,19 @@ pub struct TickReport {
     pub next_wake_at: Option<Timestamp>,
 }
 
+impl TickReport {
+    pub(super) fn at(now: Timestamp) -> Self {
+        Self {
+            now,
+            fired: Vec::new(),
+            attempts: Vec::new(),
+            rescued: 0,
+            pruned: 0,
+            next_wake_at: None,
+        }
+    }
+}
+
 /// One attempt at a job.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

@@ -1,21 +1,49 @@
 //! What the engine goes by.
 
 use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
 
-use crate::queue::{Backoff, Retention};
+use crate::queue::{Backoff, Queue, Retention};
 
 /// What the engine goes by.
 pub(crate) struct Settings {
     pub(crate) backoff: Backoff,
     /// Of the workers that have their own.
     pub(crate) backoffs: HashMap<String, Backoff>,
-    /// Of the queues that perform more than one job at a time.
-    pub(crate) concurrency: HashMap<String, usize>,
+    pub(crate) queues: Queues,
+    /// The most threads that perform jobs.
+    pub(crate) threads: usize,
     pub(crate) retention: Retention,
 }
 
 impl Settings {
     pub(crate) fn backoff(&self, worker: &str) -> Backoff {
         self.backoffs.get(worker).copied().unwrap_or(self.backoff)
+    }
+}
+
+/// The settings of the queues that have some. They can change at any time.
+#[derive(Default)]
+pub(crate) struct Queues(RwLock<HashMap<String, Queue>>);
+
+impl Queues {
+    /// Takes the place of what was set before for this queue.
+    pub(crate) fn set(&self, queue: Queue) {
+        let mut queues = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        queues.insert(queue.name.clone(), queue);
+    }
+
+    /// How many of its jobs may be performed at a time in this process.
+    pub(super) fn concurrency(&self, queue: &str) -> usize {
+        self.of(queue, |queue| queue.concurrency).unwrap_or(1)
+    }
+
+    /// How many of its jobs may be performed at a time in the whole file, if that is bounded.
+    pub(super) fn most_in_file(&self, queue: &str) -> Option<usize> {
+        self.of(queue, |queue| queue.global).flatten()
+    }
+
+    fn of<T>(&self, queue: &str, get: impl FnOnce(&Queue) -> T) -> Option<T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(queue).map(get)
     }
 }

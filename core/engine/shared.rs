@@ -10,6 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use serde_json::Value as Json;
 use verger_worker::{Args, Manifest};
 
+use super::connector::Connector;
 use super::executor::Executor;
 use super::notifier::Notifier;
 use super::pending::Pending;
@@ -18,18 +19,16 @@ use crate::clock::Clock;
 use crate::plugin_error::PluginError;
 use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, RunServices};
-use crate::store::{
-    ConnectionSetup, Durability, FileIdentity, Location, ProcessLock, StoreContext, StoreError,
-    WorkConnection, release_memory,
-};
+use crate::store::{FileIdentity, ProcessLock, StoreContext, StoreError, release_memory};
 use crate::time::Timestamp;
 use crate::worker::Registry;
 
+/// Executors kept while they have nothing to do.
+const IDLE_MAX: usize = 2;
+
 /// What all clones share.
 pub(crate) struct Engine {
-    pub(crate) location: Location,
-    pub(crate) durability: Durability,
-    pub(crate) setup: Option<ConnectionSetup>,
+    pub(crate) connector: Arc<Connector>,
     /// The app's side: enqueues and reads. It keeps a database in memory alive.
     pub(crate) front: Mutex<Connection>,
     /// Executors that wait for work.
@@ -55,7 +54,7 @@ pub(crate) struct Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verger").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("Verger").field("location", &self.connector.location).finish_non_exhaustive()
     }
 }
 
@@ -78,16 +77,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Engine {
-    pub(crate) fn open_work_connection(&self) -> rusqlite::Result<WorkConnection> {
-        WorkConnection::open(&self.location, self.durability, self.setup.as_ref())
-    }
-
     pub(crate) fn executor(&self) -> Executor {
-        lock(&self.idle).pop().unwrap_or_else(Executor::new)
+        lock(&self.idle).pop().unwrap_or_else(|| Executor::new(&self.connector))
     }
 
+    /// Keeps an executor for whoever needs one next. One is enough: the others of a busy hour give
+    /// their memory back.
     pub(crate) fn put_back(&self, executor: Executor) {
-        lock(&self.idle).push(executor);
+        let mut idle = lock(&self.idle);
+        if idle.len() < IDLE_MAX {
+            executor.shrink();
+            idle.push(executor);
+        }
     }
 
     /// Tells which jobs can be performed here; those of other workers are parked.

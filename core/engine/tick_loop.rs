@@ -1,14 +1,21 @@
-//! The thread that ticks.
+//! The thread that fires schedules, takes lost jobs back, prunes, and wakes the queues. It performs
+//! no job: none can hold it up.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::commit_watcher::CommitWatcher;
-use super::queue_thread;
+use super::executor::Executor;
+use super::queue_threads::QueueThreads;
+use super::report::TickReport;
 use super::shared::Engine;
+use super::upkeep;
+use crate::queue;
 use crate::run::Interrupted;
+use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
 /// wasm runs on the thread's stack: room for the engine's limit and the host's calls.
@@ -36,14 +43,20 @@ const AFTER_NOTHING: Duration = Duration::from_millis(50);
 /// How long a job is waited for after it was told to stop.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// Ticks on a thread until it is stopped. Dropping it stops it, waiting at most 5 s.
-#[derive(Debug)]
+/// Fires schedules and performs jobs, on threads of its own, until it is stopped. Dropping it stops
+/// it, waiting at most 5 s.
 #[must_use = "dropping the loop stops it"]
 pub struct TickLoop {
     inner: Arc<Engine>,
     stopping: Arc<AtomicBool>,
-    /// The one that ticks, and its helpers.
-    threads: Vec<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
+    queue_threads: Arc<QueueThreads>,
+}
+
+impl fmt::Debug for TickLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TickLoop").field("is_running", &self.is_running()).finish_non_exhaustive()
+    }
 }
 
 /// The loop could not be started or stopped.
@@ -64,15 +77,12 @@ pub enum LoopError {
 /// Starts the loop.
 pub(crate) fn start(inner: &Arc<Engine>) -> Result<TickLoop, LoopError> {
     let stopping = Arc::new(AtomicBool::new(false));
-    let (looped, stop) = (Arc::clone(inner), Arc::clone(&stopping));
-    let builder = std::thread::Builder::new().name("verger".to_string()).stack_size(STACK_BYTES);
-    let thread = builder.spawn(move || run(&looped, &stop)).map_err(LoopError::Thread)?;
-    // Dropped, it stops what was started.
-    let mut ticking = TickLoop { inner: Arc::clone(inner), stopping, threads: vec![thread] };
-    ticking
-        .threads
-        .extend(queue_thread::start(inner, &ticking.stopping).map_err(LoopError::Thread)?);
-    Ok(ticking)
+    let queue_threads = QueueThreads::new(inner);
+    let (looped, stop, wakes) =
+        (Arc::clone(inner), Arc::clone(&stopping), Arc::clone(&queue_threads));
+    let builder = std::thread::Builder::new().name("verger".to_string());
+    let thread = builder.spawn(move || run(&looped, &wakes, &stop)).map_err(LoopError::Thread)?;
+    Ok(TickLoop { inner: Arc::clone(inner), stopping, thread: Some(thread), queue_threads })
 }
 
 impl TickLoop {
@@ -88,20 +98,23 @@ impl TickLoop {
     /// Whether the loop runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.threads.first().is_some_and(|thread| !thread.is_finished())
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     fn stop_within(&mut self, bound: Duration) -> Result<(), LoopError> {
-        let threads = std::mem::take(&mut self.threads);
+        let Some(thread) = self.thread.take() else { return Ok(()) };
         self.stopping.store(true, Ordering::Relaxed);
+        self.queue_threads.stop();
         self.inner.notifier.ring();
         // Again and again: a job may begin at the very moment.
         let interrupt = || self.inner.interrupt_all(Interrupted::Shutdown);
-        if !end_within(&threads, bound, || ()) && !end_within(&threads, LAST_WAIT, interrupt) {
+        let is_running = || !thread.is_finished() || self.queue_threads.is_running();
+        if !end_within(is_running, bound, || ()) && !end_within(is_running, LAST_WAIT, interrupt) {
             return Err(LoopError::StillRunning(bound + LAST_WAIT));
         }
         // A panic of the loop was reported by the thread itself.
-        threads.into_iter().for_each(|thread| drop(thread.join()));
+        drop(thread.join());
+        self.queue_threads.join();
         Ok(())
     }
 }
@@ -114,10 +127,10 @@ impl Drop for TickLoop {
     }
 }
 
-fn end_within(threads: &[JoinHandle<()>], bound: Duration, meanwhile: impl Fn()) -> bool {
+fn end_within(is_running: impl Fn() -> bool, bound: Duration, meanwhile: impl Fn()) -> bool {
     let begun = Instant::now();
     let mut pause = Duration::from_micros(200);
-    while threads.iter().any(|thread| !thread.is_finished()) {
+    while is_running() {
         let left = bound.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return false;
@@ -129,19 +142,22 @@ fn end_within(threads: &[JoinHandle<()>], bound: Duration, meanwhile: impl Fn())
     true
 }
 
-fn run(inner: &Engine, stopping: &AtomicBool) {
-    let mut commit_watcher = CommitWatcher::of(inner);
-    let mut idle = false;
+fn run(inner: &Engine, queue_threads: &Arc<QueueThreads>, stopping: &AtomicBool) {
+    let mut commit_watcher = CommitWatcher::of(&inner.connector);
+    let mut executor = inner.executor();
+    // How long until the next look at others' commits. It grows from one to the next, and is short
+    // after an enqueue inside the app's transaction: that may commit now, or a while later.
+    let mut look = LOOK_EVERY;
     while !stopping.load(Ordering::Relaxed) {
         commit_watcher.remember();
-        // From before the tick, so that a jump in the middle of it is noticed too.
+        // From before the pass, so that a jump in the middle of it is noticed too.
         let since = (Instant::now(), inner.clock.now());
-        inner.notifier.ring_helpers();
-        let next = match crate::engine::tick(inner, inner.clock.now(), stopping) {
-            Ok(report) => {
-                idle = report.attempts.is_empty() && report.fired.is_empty();
-                let soonest = inner.clock.now() + if idle { AFTER_NOTHING } else { Duration::ZERO };
-                report.next_wake_at.map(|next| next.max(soonest))
+        let next = match pass(inner, &mut executor, queue_threads, inner.clock.now()) {
+            Ok(pass) if pass.did_something => pass.next_at,
+            Ok(pass) => {
+                inner.shrink();
+                executor.shrink();
+                pass.next_at.map(|next| next.max(inner.clock.now() + AFTER_NOTHING))
             }
             Err(error) => {
                 tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "a tick could not be made; the next one follows");
@@ -150,38 +166,80 @@ fn run(inner: &Engine, stopping: &AtomicBool) {
                 Some(inner.clock.now() + AFTER_ERROR)
             }
         };
-        if idle {
-            inner.shrink();
-        }
-        sleep_until(inner, next, since, stopping, &mut commit_watcher);
+        let retry = queue_threads.next_retry();
+        sleep_until(inner, (next, retry), since, stopping, &mut commit_watcher, &mut look);
     }
+    inner.put_back(executor);
+}
+
+/// What one pass of the loop found.
+struct Pass {
+    did_something: bool,
+    next_at: Option<Timestamp>,
+}
+
+/// Wakes the queues, then does what is due beside the jobs.
+fn pass(
+    inner: &Engine,
+    executor: &mut Executor,
+    queue_threads: &Arc<QueueThreads>,
+    now: Timestamp,
+) -> Result<Pass, StoreError> {
+    // First of all: it writes nothing, and waits for no lock.
+    offer_due(inner, executor, queue_threads, now)?;
+    let mut report = TickReport::at(now);
+    let failed = upkeep::before_jobs(inner, executor, now, &mut report)?;
+    let more = upkeep::prune(inner, executor, now, &mut report)?;
+    let next_due = offer_due(inner, executor, queue_threads, now)?;
+    let next = upkeep::next_wake(executor)?.into_iter().chain(next_due).min();
+    let pass = Pass {
+        did_something: more || !report.fired.is_empty(),
+        next_at: if more { Some(now) } else { next },
+    };
+    failed.map_or(Ok(pass), Err)
+}
+
+/// Has threads perform what is due: when the next job is due of the queues where none is now.
+fn offer_due(
+    inner: &Engine,
+    executor: &mut Executor,
+    queue_threads: &Arc<QueueThreads>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let queues = executor.engine(|connection| {
+        queue::due_by_queue(connection, &inner.has_worker()).doing("read what is due")
+    })?;
+    let (due, later): (Vec<_>, Vec<_>) = queues.into_iter().partition(|(_, due)| *due <= now);
+    due.iter().for_each(|(queue, _)| queue_threads.offer(queue));
+    Ok(later.into_iter().map(|(_, due)| due).min())
 }
 
 /// Sleeps until the next instant, the bell, a trace of someone else's commit, a jump of the wall
 /// clock, or the longest sleep is over.
 fn sleep_until(
     inner: &Engine,
-    next: Option<Timestamp>,
+    (next, retry): (Option<Timestamp>, Option<Instant>),
     (begun, wall): (Instant, Timestamp),
     stopping: &AtomicBool,
     commit_watcher: &mut CommitWatcher,
+    look: &mut Duration,
 ) {
-    // After an enqueue inside the app's transaction: it may commit now, or a while later.
-    let mut look = LOOK_EVERY;
     while !stopping.load(Ordering::Relaxed) {
         if inner.notifier.take_expectation() {
-            look = Duration::from_millis(1);
+            *look = Duration::from_millis(1);
         }
         let (slept, now) = (begun.elapsed(), inner.clock.now());
         if jumped(wall, now, slept) {
             return;
         }
         let until_due = next.map_or(SLEEP_MAX, |next| next.since(now));
-        let left = until_due.min(SLEEP_MAX.saturating_sub(slept));
-        if left.is_zero() || commit_watcher.changed() || inner.notifier.wait(left.min(look)) {
+        let until_retry =
+            retry.map_or(SLEEP_MAX, |retry| retry.saturating_duration_since(Instant::now()));
+        let left = until_due.min(until_retry).min(SLEEP_MAX.saturating_sub(slept));
+        if left.is_zero() || commit_watcher.changed() || inner.notifier.wait(left.min(*look)) {
             return;
         }
-        look = (look * 2).min(LOOK_EVERY);
+        *look = (*look * 2).min(LOOK_EVERY);
     }
 }
 

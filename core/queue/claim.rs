@@ -1,5 +1,10 @@
 //! Taking jobs out of the queue, in the order of priority, due time and id.
 //!
+//! A job is claimed when it is about to begin and not before: until then it can be cancelled, its
+//! queue paused, and a job of a higher priority put in front of it. Workers have no part in the
+//! order: within a queue none of them can starve another, for what was due before comes first
+//! whoever it is for.
+//!
 //! Every statement here is served by the index `verger_jobs_due` and reads no more rows than it
 //! takes, from each worker: a backlog of a million jobs costs nothing, and neither does one of
 //! jobs whose worker this process lacks. Those are parked: they wait for a process that has it.
@@ -9,9 +14,8 @@ use rusqlite::{Connection, Row};
 use super::job::JobId;
 use super::queues::paused_queues;
 use super::read::{count, text};
-use super::set_aside::set_kind_aside;
 use super::transition::{Lease, TIDY};
-use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind, first_due};
+use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind, each_kind_in, first_due};
 use crate::time::Timestamp;
 
 /// A job that was claimed, with what is needed to perform it.
@@ -26,160 +30,156 @@ pub(crate) struct Claimed {
     pub(crate) schedule: Option<String>,
     pub(crate) slot: Option<i64>,
     pub(crate) missed: u32,
-    order: (i64, i64, i64),
 }
 
-/// Claims due jobs whose worker is here, up to its limit in each queue, inside a write transaction.
-/// They are performed in the order returned. Jobs whose queue or worker cannot be read are set
-/// aside.
-pub(crate) fn claim(
+/// What is to be claimed.
+pub(crate) struct ClaimOrder<'a> {
+    pub(crate) lease: &'a Lease,
+    pub(crate) now: Timestamp,
+    /// How many jobs.
+    pub(crate) most: usize,
+    pub(crate) has_worker: HasWorker<'a>,
+    /// How many jobs of a queue may be executing at a time in the whole file; `None`: as many as
+    /// its claimers like.
+    pub(crate) most_in_file: &'a dyn Fn(&str) -> Option<usize>,
+}
+
+/// A job that can be claimed: its priority, when it is due, and its id. They sort as they are to be
+/// performed.
+type Candidate = (i64, i64, i64);
+
+/// Claims the first due jobs of a queue whose workers are here, inside a write transaction. They
+/// are performed in the order returned.
+pub(crate) fn claim_in(
     connection: &Connection,
-    lease: &Lease,
-    now: Timestamp,
-    has_worker: HasWorker<'_>,
-    limit: impl Fn(&str) -> usize,
+    queue: &str,
+    order: &ClaimOrder<'_>,
 ) -> rusqlite::Result<Vec<Claimed>> {
-    connection.prepare_cached(TIDY)?.execute([])?;
-    let mut claimed: Vec<Claimed> = Vec::new();
-    let mut unreadable: Vec<Kind> = Vec::new();
-    for queue in runnable(connection, has_worker, &mut unreadable)? {
-        let mut room = limit(&queue.name);
-        for kinds in &queue.priorities {
-            for (kind, most) in shares(connection, kinds, now, room)? {
-                let before = claimed.len();
-                claim_kind(connection, lease, now, kind, most, &mut claimed)?;
-                room = room.saturating_sub(claimed.len() - before);
-            }
+    if paused_queues(connection)?.iter().any(|paused| paused == queue) {
+        return Ok(Vec::new());
+    }
+    let room = room(connection, queue, order)?;
+    let mut found = Vec::new();
+    // They come by priority: once the room is full, those of the next cannot be among the first.
+    let mut priority = -1;
+    each_kind_in(connection, queue, |kind| {
+        if kind.priority != priority && found.len() >= room {
+            return Ok(Next::Stop);
         }
-    }
-    for kind in &unreadable {
-        set_kind_aside(connection, kind, now)?;
-    }
-    claimed.sort_unstable_by_key(|job| job.order);
-    Ok(claimed)
+        priority = kind.priority;
+        look_at(connection, kind, room, order, &mut found)
+    })?;
+    first(connection, found, room, order)
 }
 
-/// A queue with jobs of workers that are here: their kinds, by priority.
-struct Runnable {
-    name: String,
-    priorities: Vec<Vec<Kind>>,
-}
-
-/// The queues that are not paused and have such jobs.
-fn runnable(
+/// Claims the first due jobs of all queues, as [`claim_in`].
+pub(crate) fn claim_first(
     connection: &Connection,
-    has_worker: HasWorker<'_>,
-    unreadable: &mut Vec<Kind>,
-) -> rusqlite::Result<Vec<Runnable>> {
+    order: &ClaimOrder<'_>,
+) -> rusqlite::Result<Vec<Claimed>> {
     let paused = paused_queues(connection)?;
-    let mut queues: Vec<Runnable> = Vec::new();
-    let mut priority = None;
+    let mut found = Vec::new();
+    let (mut queue, mut room_in, mut before) = (None, 0, 0);
     each_kind(connection, |kind| {
-        let Some((queue, worker)) = kind.names() else {
-            unreadable.push(kind.clone());
-            return Ok(Next::Kind);
-        };
-        if paused.iter().any(|paused| paused == queue) {
+        let name = kind.queue.as_str();
+        if name.is_some_and(|name| paused.iter().any(|paused| paused == name)) {
             return Ok(Next::Queue);
         }
-        if !has_worker(worker) {
-            return Ok(Next::Kind);
+        if queue.as_ref() != Some(&kind.queue) {
+            // Of each queue no more than it has room for.
+            trim(&mut found, before, room_in);
+            before = found.len();
+            room_in = name.map_or(Ok(0), |name| room(connection, name, order))?;
+            queue = Some(kind.queue.clone());
         }
-        if queues.last().is_none_or(|last| last.name != queue) {
-            queues.push(Runnable { name: queue.to_string(), priorities: Vec::new() });
-            priority = None;
-        }
-        let Some(last) = queues.last_mut() else { return Ok(Next::Stop) };
-        match last.priorities.last_mut().filter(|_| priority == Some(kind.priority)) {
-            Some(kinds) => kinds.push(kind.clone()),
-            None => last.priorities.push(vec![kind.clone()]),
-        }
-        priority = Some(kind.priority);
-        Ok(Next::Kind)
+        look_at(connection, kind, room_in, order, &mut found)
     })?;
-    Ok(queues)
+    trim(&mut found, before, room_in);
+    first(connection, found, order.most, order)
 }
 
-/// How many due jobs of each kind are among the first of all, by due time and id.
-fn shares<'k>(
+/// Leaves the first so many of the candidates from this place on.
+fn trim(found: &mut Vec<Candidate>, from: usize, most: usize) {
+    if let Some(last) = found.get_mut(from..) {
+        last.sort_unstable();
+    }
+    found.truncate(from + most);
+}
+
+/// How many jobs of a queue may be claimed.
+fn room(connection: &Connection, queue: &str, order: &ClaimOrder<'_>) -> rusqlite::Result<usize> {
+    let Some(most_in_file) = (order.most_in_file)(queue) else { return Ok(order.most) };
+    let executing: u32 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM verger_jobs WHERE lease_until IS NOT NULL AND state = 'executing' AND queue = +?1",
+        )?
+        .query_row([queue], |row| row.get(0))?;
+    Ok(order.most.min(most_in_file.saturating_sub(executing as usize)))
+}
+
+/// Adds the first due jobs of a kind to the candidates.
+fn look_at(
     connection: &Connection,
-    kinds: &'k [Kind],
-    now: Timestamp,
+    kind: &Kind,
     room: usize,
-) -> rusqlite::Result<Vec<(&'k Kind, usize)>> {
-    if let ([kind], 1..) = (kinds, room) {
-        return Ok(vec![(kind, room)]);
+    order: &ClaimOrder<'_>,
+    found: &mut Vec<Candidate>,
+) -> rusqlite::Result<Next> {
+    let is_here = kind.names().is_some_and(|(_, worker)| (order.has_worker)(worker));
+    if room == 0 || !is_here {
+        return Ok(Next::Kind);
     }
     let sql = format!(
         "SELECT due_at, id FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 AND due_at <= +?4 \
          ORDER BY due_at, id LIMIT +?5"
     );
     let mut select = connection.prepare_cached(&sql)?;
-    let mut first: Vec<(i64, i64, usize)> = Vec::new();
-    for (place, kind) in kinds.iter().enumerate() {
-        let rows = select.query_map(
-            (&kind.queue, kind.priority, &kind.worker, now.as_millis(), limit_of(room)),
-            |row| Ok((row.get(0)?, row.get(1)?, place)),
-        )?;
-        for row in rows {
-            first.push(row?);
-        }
-    }
-    first.sort_unstable();
-    first.truncate(room);
-    let of = |place| first.iter().filter(|(_, _, of)| *of == place).count();
-    Ok(kinds
-        .iter()
-        .enumerate()
-        .map(|(place, kind)| (kind, of(place)))
-        .filter(|(_, most)| *most > 0)
-        .collect())
-}
-
-fn claim_kind(
-    connection: &Connection,
-    lease: &Lease,
-    now: Timestamp,
-    kind: &Kind,
-    most: usize,
-    claimed: &mut Vec<Claimed>,
-) -> rusqlite::Result<()> {
-    let sql = format!(
-        "UPDATE verger_jobs SET state = 'executing', attempt = attempt + 1, token = token + 1, claimed_by = ?1, lease_until = ?2, \
-         attempted_at = ?3 WHERE id IN (SELECT id FROM verger_jobs WHERE {WAITING} AND queue = +?4 AND priority = +?5 AND worker = +?6 \
-         AND due_at <= +?3 ORDER BY due_at, id LIMIT +?7) \
-         RETURNING id, worker, args, attempt, max_attempts, token, schedule, slot, missed, priority, due_at"
-    );
-    let mut update = connection.prepare_cached(&sql)?;
-    let rows = update.query_map(
-        (
-            &lease.holder,
-            lease.until.as_millis(),
-            now.as_millis(),
-            &kind.queue,
-            kind.priority,
-            &kind.worker,
-            limit_of(most),
-        ),
-        from_row,
+    let most = i64::try_from(room).unwrap_or(i64::MAX);
+    let rows = select.query_map(
+        (&kind.queue, kind.priority, &kind.worker, order.now.as_millis(), most),
+        |row| Ok((kind.priority, row.get(0)?, row.get(1)?)),
     )?;
     for row in rows {
-        claimed.push(row?);
+        found.push(row?);
     }
-    Ok(())
+    Ok(Next::Kind)
 }
 
-fn limit_of(most: usize) -> i64 {
-    i64::try_from(most).unwrap_or(i64::MAX)
+/// Claims the first so many of the candidates.
+fn first(
+    connection: &Connection,
+    mut found: Vec<Candidate>,
+    most: usize,
+    order: &ClaimOrder<'_>,
+) -> rusqlite::Result<Vec<Claimed>> {
+    found.sort_unstable();
+    found.truncate(most);
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    connection.prepare_cached(TIDY)?.execute([])?;
+    let mut update = connection.prepare_cached(
+        "UPDATE verger_jobs SET state = 'executing', attempt = attempt + 1, token = token + 1, claimed_by = ?1, lease_until = ?2, \
+         attempted_at = ?3 WHERE id = ?4 RETURNING id, worker, args, attempt, max_attempts, token, schedule, slot, missed",
+    )?;
+    let mut claimed = Vec::with_capacity(found.len());
+    for (_, _, id) in found {
+        let Lease { holder, until } = order.lease;
+        let params = (holder, until.as_millis(), order.now.as_millis(), id);
+        for row in update.query_map(params, from_row)? {
+            claimed.push(row?);
+        }
+    }
+    Ok(claimed)
 }
 
-/// When the next waiting job is due that can be claimed here, if there is one. One that cannot be
-/// read is due at once, to be set aside.
+/// When the next waiting job is due that can be claimed here, if there is one.
 pub(crate) fn next_due(
     connection: &Connection,
     has_worker: HasWorker<'_>,
 ) -> rusqlite::Result<Option<Timestamp>> {
-    due_where(connection, has_worker, |_| true)
+    let queues = due_by_queue(connection, has_worker)?;
+    Ok(queues.into_iter().map(|(_, due)| due).min())
 }
 
 /// When the next waiting job of a queue is due that can be claimed here, if there is one and the
@@ -189,35 +189,59 @@ pub(crate) fn next_due_in(
     queue: &str,
     has_worker: HasWorker<'_>,
 ) -> rusqlite::Result<Option<Timestamp>> {
-    due_where(connection, has_worker, |name| name == queue)
-}
-
-fn due_where(
-    connection: &Connection,
-    has_worker: HasWorker<'_>,
-    is_meant: impl Fn(&str) -> bool,
-) -> rusqlite::Result<Option<Timestamp>> {
-    let paused = paused_queues(connection)?;
-    let mut earliest: Option<Timestamp> = None;
-    each_kind(connection, |kind| {
-        let due = match kind.names() {
-            None => Some(Timestamp::from_millis(i64::MIN)),
-            Some((queue, _)) if !is_meant(queue) || paused.iter().any(|paused| paused == queue) => {
-                return Ok(Next::Queue);
-            }
-            Some((_, worker)) if !has_worker(worker) => None,
-            Some(_) => first_due(connection, kind)?,
-        };
-        earliest = earliest.into_iter().chain(due).min();
+    if paused_queues(connection)?.iter().any(|paused| paused == queue) {
+        return Ok(None);
+    }
+    let mut earliest = None;
+    each_kind_in(connection, queue, |kind| {
+        earliest = earlier(earliest, due_of(connection, kind, has_worker)?);
         Ok(Next::Kind)
     })?;
     Ok(earliest)
 }
 
+/// The queues that are not paused and in which jobs wait that can be claimed here, by name, each
+/// with the time when its next one is due.
+pub(crate) fn due_by_queue(
+    connection: &Connection,
+    has_worker: HasWorker<'_>,
+) -> rusqlite::Result<Vec<(String, Timestamp)>> {
+    let paused = paused_queues(connection)?;
+    let mut found: Vec<(String, Timestamp)> = Vec::new();
+    each_kind(connection, |kind| {
+        let Some(name) = kind.queue.as_str() else { return Ok(Next::Queue) };
+        if paused.iter().any(|paused| paused == name) {
+            return Ok(Next::Queue);
+        }
+        if let Some(due) = due_of(connection, kind, has_worker)? {
+            match found.last_mut().filter(|(last, _)| last == name) {
+                Some((_, earliest)) => *earliest = due.min(*earliest),
+                None => found.push((name.to_string(), due)),
+            }
+        }
+        Ok(Next::Kind)
+    })?;
+    Ok(found)
+}
+
+fn due_of(
+    connection: &Connection,
+    kind: &Kind,
+    has_worker: HasWorker<'_>,
+) -> rusqlite::Result<Option<Timestamp>> {
+    match kind.names() {
+        Some((_, worker)) if has_worker(worker) => first_due(connection, kind),
+        _ => Ok(None),
+    }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
+}
+
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
-    let id = row.get(0)?;
     Ok(Claimed {
-        id: JobId(id),
+        id: JobId(row.get(0)?),
         worker: text(row, 1)?,
         // What is no UTF-8, in a row made by hand, is no JSON either: this job fails, and the
         // others go on.
@@ -228,7 +252,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
         schedule: row.get_ref(6)?.as_bytes_or_null()?.map(lossy),
         slot: row.get(7)?,
         missed: count(row, 8)?,
-        order: (row.get(9)?, row.get(10)?, id),
     })
 }
 

@@ -10,11 +10,14 @@ mod queues;
 mod read;
 mod rescue;
 mod set_aside;
+mod settings;
 mod transition;
 mod waiting;
 
 pub use backoff::Backoff;
-pub(crate) use claim::{Claimed, claim, next_due, next_due_in};
+pub(crate) use claim::{
+    ClaimOrder, Claimed, claim_first, claim_in, due_by_queue, next_due, next_due_in,
+};
 pub use insert::{EnqueueError, Enqueued, NewJob};
 pub(crate) use insert::{Inserting, Ready, insert};
 pub use job::{Attempted, Job, JobFilter, JobId, JobState};
@@ -25,4 +28,6 @@ pub use queues::QueueRow;
 pub(crate) use queues::{pause_queue, paused_queues, queues};
 pub(crate) use read::{get, list};
 pub(crate) use rescue::{Lost, next_expiry, rescue};
+pub(crate) use set_aside::{set_kind_aside, unreadable};
+pub use settings::{Queue, QueueError};
 pub(crate) use transition::{Lease, Moved, ON_REQUEST, Transition, renew, transition};

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 use super::transition::error_json;
-use super::waiting::{Kind, WAITING};
+use super::waiting::{Kind, Next, WAITING, each_kind};
 use crate::time::Timestamp;
 
 /// The code of the error such a job has.
@@ -18,8 +18,20 @@ const BATCH: usize = 1_000;
 pub(super) const ERRORS: &str =
     "CASE WHEN json_valid(errors) AND json_type(errors) = 'array' THEN errors ELSE '[]' END";
 
-/// Sets the waiting jobs aside whose queue or worker cannot be read, inside a write transaction.
-pub(super) fn set_kind_aside(
+/// The kinds of waiting jobs whose queue or worker cannot be read.
+pub(crate) fn unreadable(connection: &Connection) -> rusqlite::Result<Vec<Kind>> {
+    let mut found = Vec::new();
+    each_kind(connection, |kind| {
+        if kind.names().is_none() {
+            found.push(kind.clone());
+        }
+        Ok(Next::Kind)
+    })?;
+    Ok(found)
+}
+
+/// Sets waiting jobs aside whose queue or worker cannot be read, inside a write transaction.
+pub(crate) fn set_kind_aside(
     connection: &Connection,
     kind: &Kind,
     now: Timestamp,

@@ -19,7 +19,7 @@ pub(crate) type HasWorker<'a> = &'a dyn Fn(&str) -> bool;
 
 /// The text of a column, byte by byte: someone may have written what is no UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RawText(Vec<u8>);
+pub(crate) struct RawText(Vec<u8>);
 
 impl RawText {
     pub(super) fn of(row: &Row<'_>, column: usize) -> rusqlite::Result<Self> {
@@ -44,7 +44,7 @@ impl ToSql for RawText {
 
 /// A queue, a priority in it, and a worker with jobs waiting there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(crate) struct Kind {
     pub(super) queue: RawText,
     pub(super) priority: i64,
     pub(super) worker: RawText,
@@ -71,6 +71,26 @@ pub(super) enum Next {
 /// Visits the kinds of jobs that wait, in the order of queue, priority and worker.
 pub(super) fn each_kind(
     connection: &Connection,
+    visit: impl FnMut(&Kind) -> rusqlite::Result<Next>,
+) -> rusqlite::Result<()> {
+    each_kind_from(connection, None, visit)
+}
+
+/// As [`each_kind`], in one queue.
+pub(super) fn each_kind_in(
+    connection: &Connection,
+    queue: &str,
+    mut visit: impl FnMut(&Kind) -> rusqlite::Result<Next>,
+) -> rusqlite::Result<()> {
+    each_kind_from(connection, Some(queue), |kind| match kind.queue.as_str() == Some(queue) {
+        true => visit(kind),
+        false => Ok(Next::Stop),
+    })
+}
+
+fn each_kind_from(
+    connection: &Connection,
+    queue: Option<&str>,
     mut visit: impl FnMut(&Kind) -> rusqlite::Result<Next>,
 ) -> rusqlite::Result<()> {
     let sql = |more: &str, order: &str| {
@@ -80,10 +100,14 @@ pub(super) fn each_kind(
         )
     };
     let first = sql("", "queue, priority, worker");
+    let from_queue = sql("AND queue = +?1", "priority, worker");
     let next_queue = sql("AND queue > +?1", "queue, priority, worker");
     let next_priority = sql("AND queue = +?1 AND priority > +?2", "priority, worker");
     let next_worker = sql("AND queue = +?1 AND priority = +?2 AND worker > +?3", "worker");
-    let mut kind = one(connection, &first, [])?;
+    let mut kind = match queue {
+        Some(queue) => one(connection, &from_queue, [queue])?,
+        None => one(connection, &first, [])?,
+    };
     while let Some(at) = kind {
         let next = visit(&at)?;
         if next == Next::Stop {

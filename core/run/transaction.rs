@@ -10,6 +10,7 @@ use super::error::from_store;
 use super::{AttemptError, Interrupted, Run, Tally};
 use crate::failpoint::Failpoint;
 use crate::queue::{self, Moved, Transition};
+use crate::store::step;
 
 /// Savepoints one run may have open at once.
 const SAVEPOINTS_MAX: usize = 32;
@@ -339,8 +340,4 @@ impl Run {
             .and_then(|place| open.drain(place..).next())
             .ok_or_else(|| HostError::new(code::CLOSED, "the savepoint is closed"))
     }
-}
-
-fn step(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }

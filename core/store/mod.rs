@@ -15,6 +15,7 @@ mod statement_cost;
 mod temp_space;
 mod temp_vfs;
 mod work_connection;
+mod write_transaction;
 
 pub(crate) use error::{StoreContext, advice, kind_of};
 pub use error::{StoreError, StoreErrorKind};
@@ -29,3 +30,4 @@ pub(crate) use statement_cost::StatementCost;
 #[cfg(feature = "wasm")]
 pub(crate) use work_connection::tick_clock;
 pub(crate) use work_connection::{StopSignal, WorkConnection};
+pub(crate) use write_transaction::{WriteTransaction, step};

@@ -1,0 +1,37 @@
+//! How connections to the database are opened.
+
+use rusqlite::Connection;
+
+use crate::store::{
+    ConnectionSetup, Durability, Location, StoreContext, StoreError, WorkConnection,
+};
+
+/// Opens connections, each set up as the app asked for.
+pub(crate) struct Connector {
+    pub(crate) location: Location,
+    pub(crate) durability: Durability,
+    pub(crate) setup: Option<ConnectionSetup>,
+}
+
+impl Connector {
+    /// One for the engine's or the app's own statements.
+    pub(crate) fn connect(&self) -> rusqlite::Result<Connection> {
+        self.location.connect(self.durability)
+    }
+
+    /// One on which workers run, with every wall in place.
+    pub(super) fn for_workers(&self) -> Result<WorkConnection, StoreError> {
+        self.open_for_workers().doing("open a connection for a worker")
+    }
+
+    /// One on which workers can be confined to a tenant.
+    pub(super) fn for_confined_workers(&self) -> Result<WorkConnection, StoreError> {
+        self.open_for_workers()
+            .and_then(WorkConnection::confinable)
+            .doing("open a connection for a confined worker")
+    }
+
+    fn open_for_workers(&self) -> rusqlite::Result<WorkConnection> {
+        WorkConnection::open(&self.location, self.durability, self.setup.as_ref())
+    }
+}

@@ -1,0 +1,218 @@
+//! Which queue gets a thread next.
+//!
+//! Queues with due jobs stand in one line. A thread takes the first, performs some of its jobs, and
+//! puts it back at the end if there are more: so a queue with a backlog keeps no other from its
+//! turn, however many there are and however few threads.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The line, and who waits for work.
+#[derive(Default)]
+pub(super) struct Dispatch {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    line: VecDeque<String>,
+    queues: HashMap<String, Turns>,
+    threads: usize,
+    /// Of them those that wait for a queue.
+    waiting: usize,
+    is_stopping: bool,
+}
+
+/// What is known of a queue that is in the line, or has a thread.
+#[derive(Default)]
+struct Turns {
+    is_in_line: bool,
+    /// Threads that perform its jobs.
+    threads: usize,
+    /// It was offered while it had all the threads it may have.
+    is_asked_for: bool,
+    /// Nothing of it can begin before.
+    not_before: Option<Instant>,
+}
+
+/// How a thread's turn at a queue ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TurnEnd {
+    /// More of its jobs may be due.
+    More,
+    /// None was due.
+    Empty,
+    /// Jobs are due and none may begin, or beginning one failed: it is looked at again after this
+    /// long.
+    Blocked(Duration),
+}
+
+impl Dispatch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Plain data, whole after any panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a queue with due jobs into the line, if it may have one more thread. True when a new
+    /// thread is to be started for it: it is counted already.
+    pub(super) fn offer(&self, queue: &str, concurrency: usize, threads_max: usize) -> bool {
+        let mut state = self.state();
+        if state.is_stopping {
+            return false;
+        }
+        let turns = match state.queues.get_mut(queue) {
+            Some(turns) => turns,
+            None => state.queues.entry(queue.to_string()).or_default(),
+        };
+        if turns.is_in_line || turns.not_before.is_some_and(|at| at > Instant::now()) {
+            return false;
+        }
+        if turns.threads >= concurrency {
+            turns.is_asked_for = true;
+            return false;
+        }
+        turns.not_before = None;
+        state.put_in_line(queue);
+        self.changed.notify_one();
+        let is_short = state.line.len() > state.waiting && state.threads < threads_max;
+        state.threads += usize::from(is_short);
+        is_short
+    }
+
+    /// Waits for a queue to perform; `None` when none came for so long, or the loop stops: then the
+    /// thread is to end, and is counted no more.
+    pub(super) fn take(&self, idle_max: Duration) -> Option<String> {
+        let mut state = self.state();
+        state.waiting += 1;
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, idle_max, |state| {
+                state.line.is_empty() && !state.is_stopping
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        let next = if state.is_stopping { None } else { state.line.pop_front() };
+        let Some(queue) = next else {
+            state.threads -= 1;
+            return None;
+        };
+        let turns = state.queues.entry(queue.clone()).or_default();
+        turns.is_in_line = false;
+        turns.threads += 1;
+        Some(queue)
+    }
+
+    /// A thread's turn at a queue is over.
+    pub(super) fn end_turn(&self, queue: &str, end: TurnEnd) {
+        let mut state = self.state();
+        let Some(turns) = state.queues.get_mut(queue) else { return };
+        turns.threads = turns.threads.saturating_sub(1);
+        let is_asked_for = std::mem::take(&mut turns.is_asked_for);
+        match end {
+            TurnEnd::Blocked(time) => turns.not_before = Some(Instant::now() + time),
+            TurnEnd::More => {}
+            TurnEnd::Empty if is_asked_for => {}
+            TurnEnd::Empty => {
+                if turns.threads == 0 && !turns.is_in_line {
+                    state.queues.remove(queue);
+                }
+                return;
+            }
+        }
+        if matches!(end, TurnEnd::Blocked(_)) || turns.is_in_line {
+            return;
+        }
+        state.put_in_line(queue);
+        self.changed.notify_one();
+    }
+
+    /// A thread ended without having been told to: it could not be started, or panicked.
+    pub(super) fn lose_thread(&self) {
+        let mut state = self.state();
+        state.threads = state.threads.saturating_sub(1);
+    }
+
+    /// When the next queue is to be looked at again that could not go on.
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        self.state().queues.values().filter_map(|turns| turns.not_before).min()
+    }
+
+    /// Whether other queues wait for a thread.
+    pub(super) fn has_line(&self) -> bool {
+        !self.state().line.is_empty()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.state().is_stopping
+    }
+
+    /// Has every thread end after the job it is at.
+    pub(super) fn stop(&self) {
+        self.state().is_stopping = true;
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn put_in_line(&mut self, queue: &str) {
+        if let Some(turns) = self.queues.get_mut(queue) {
+            turns.is_in_line = true;
+            self.line.push_back(queue.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[test]
+    fn queues_take_turns_however_few_threads_there_are() {
+        let dispatch = Dispatch::default();
+        assert!(dispatch.offer("a", 1, 1));
+        for queue in ["b", "c", "a"] {
+            assert!(!dispatch.offer(queue, 1, 1), "one thread is all there is");
+        }
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let queue = dispatch.take(NOW).unwrap();
+            dispatch.end_turn(&queue, TurnEnd::More);
+            order.push(queue);
+        }
+        assert_eq!(order, ["a", "b", "c", "a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_queue_has_as_many_threads_as_it_may_have_and_misses_no_offer() {
+        let dispatch = Dispatch::default();
+        assert!(dispatch.offer("a", 2, 8));
+        assert_eq!(dispatch.take(NOW).as_deref(), Some("a"));
+        assert!(dispatch.offer("a", 2, 8));
+        assert_eq!(dispatch.take(NOW).as_deref(), Some("a"));
+        // Enqueued after both had looked, and before they said that nothing is due.
+        assert!(!dispatch.offer("a", 2, 8));
+        dispatch.end_turn("a", TurnEnd::Empty);
+        assert_eq!(dispatch.take(NOW).as_deref(), Some("a"));
+        dispatch.end_turn("a", TurnEnd::Empty);
+        dispatch.end_turn("a", TurnEnd::Empty);
+        assert_eq!(dispatch.take(NOW), None);
+        assert!(dispatch.state().queues.is_empty(), "a queue with nothing to do is forgotten");
+    }
+
+    #[test]
+    fn a_queue_that_cannot_go_on_is_left_alone_for_a_while() {
+        let dispatch = Dispatch::default();
+        assert!(dispatch.offer("a", 1, 8));
+        dispatch.take(NOW).unwrap();
+        dispatch.end_turn("a", TurnEnd::Blocked(Duration::from_secs(60)));
+        assert!(dispatch.next_retry().is_some());
+        assert!(!dispatch.offer("a", 1, 8));
+        assert_eq!(dispatch.take(NOW), None);
+        assert!(dispatch.offer("b", 1, 8), "the others are not");
+    }
+}

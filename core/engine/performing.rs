@@ -1,0 +1,88 @@
+//! From a due job to its performed attempt.
+
+use std::sync::Arc;
+
+use super::attempt::attempt;
+use super::executor::Executor;
+use super::pending::PendingTransition;
+use super::report::AttemptReport;
+use super::shared::Engine;
+use crate::clock::Clock;
+use crate::queue::{self, ClaimOrder, Claimed, Lease, Transition};
+use crate::store::{StoreContext, StoreError};
+use crate::time::Timestamp;
+
+/// Claims the first due job, of this queue or of all, and performs it. Nothing is reported when
+/// none is due, or none may begin now.
+pub(super) fn perform_due(
+    inner: &Engine,
+    executor: &mut Executor,
+    clock: &Arc<dyn Clock>,
+    queue: Option<&str>,
+) -> Result<Vec<AttemptReport>, StoreError> {
+    let now = clock.now();
+    // An idle look writes nothing.
+    if !is_due(inner, executor, now, queue)? {
+        return Ok(Vec::new());
+    }
+    let lease = Lease { holder: executor.holder.clone(), until: now + inner.services.lease };
+    let order = ClaimOrder {
+        lease: &lease,
+        now,
+        most: 1,
+        has_worker: &inner.has_worker(),
+        most_in_file: &|queue| inner.settings.queues.most_in_file(queue),
+    };
+    let claimed = executor.transaction(|connection| {
+        match queue {
+            Some(queue) => queue::claim_in(connection, queue, &order),
+            None => queue::claim_first(connection, &order),
+        }
+        .doing("claim a job")
+    })?;
+    claimed.into_iter().map(|job| perform(inner, executor, clock, job, &lease)).collect()
+}
+
+/// Whether a job is due, in this queue or in any.
+pub(super) fn is_due(
+    inner: &Engine,
+    executor: &mut Executor,
+    now: Timestamp,
+    queue: Option<&str>,
+) -> Result<bool, StoreError> {
+    let next = executor.engine(|connection| {
+        match queue {
+            Some(queue) => queue::next_due_in(connection, queue, &inner.has_worker()),
+            None => queue::next_due(connection, &inner.has_worker()),
+        }
+        .doing("read what is due")
+    })?;
+    Ok(next.is_some_and(|next| next <= now))
+}
+
+fn perform(
+    inner: &Engine,
+    executor: &mut Executor,
+    clock: &Arc<dyn Clock>,
+    job: Claimed,
+    lease: &Lease,
+) -> Result<AttemptReport, StoreError> {
+    let given_back = PendingTransition {
+        id: job.id,
+        token: job.token,
+        attempt: job.attempt,
+        to: Transition::Release,
+    };
+    match attempt(inner, executor, clock, job, lease.until) {
+        Ok(attempted) => {
+            // An end that could not be written: the next job's would fare no better.
+            inner.pending.write_waiting(executor, clock.now())?;
+            Ok(attempted)
+        }
+        Err(error) => {
+            // No connection, so no attempt: it goes back, now or later.
+            let _ = inner.pending.write_all(executor, clock.now(), vec![given_back]);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The threads that perform jobs while the loop runs.
+//!
+//! They are started when queues have due jobs and end when they had nothing to do for some seconds.
+//! A queue has at most as many of them as its concurrency, all together at most as many as the
+//! builder allows. Each has a connection of its own.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::dispatch::{Dispatch, TurnEnd};
+use super::executor::Executor;
+use super::performing;
+use super::report::AttemptOutcome;
+use super::shared::Engine;
+use super::tick_loop::STACK_BYTES;
+
+/// How long a thread waits for another queue before it ends.
+const IDLE_MAX: Duration = Duration::from_secs(3);
+
+/// How long a thread stays with one queue while others wait for one.
+const TURN_MAX: Duration = Duration::from_millis(10);
+
+/// How soon a queue is looked at again whose jobs may not begin, because so many of them are
+/// executing in the whole file.
+const AFTER_BLOCKED: Duration = Duration::from_millis(100);
+
+/// How long after a failure the next try is made.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// The threads of one loop.
+pub(super) struct QueueThreads {
+    inner: Arc<Engine>,
+    dispatch: Dispatch,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A thread's turn at a queue, which ends with this value, even in a panic.
+struct Turn<'a> {
+    threads: &'a QueueThreads,
+    queue: String,
+    end: TurnEnd,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.threads.dispatch.end_turn(&self.queue, self.end);
+    }
+}
+
+impl QueueThreads {
+    pub(super) fn new(inner: &Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            dispatch: Dispatch::default(),
+            handles: Mutex::default(),
+        })
+    }
+
+    /// There are due jobs in this queue: has a thread perform them as soon as one is free for it.
+    pub(super) fn offer(self: &Arc<Self>, queue: &str) {
+        let settings = &self.inner.settings;
+        let concurrency = settings.queues.concurrency(queue);
+        if self.dispatch.offer(queue, concurrency, settings.threads) {
+            self.start();
+        }
+    }
+
+    fn start(self: &Arc<Self>) {
+        let threads = Arc::clone(self);
+        let builder =
+            std::thread::Builder::new().name("verger-jobs".into()).stack_size(STACK_BYTES);
+        let mut handles = self.handles();
+        handles.retain(|handle| !handle.is_finished());
+        match builder.spawn(move || threads.run()) {
+            Ok(handle) => handles.push(handle),
+            Err(error) => {
+                self.dispatch.lose_thread();
+                tracing::error!(%error, "the operating system gave no thread for jobs; those there are go on");
+            }
+        }
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(self: &Arc<Self>) {
+        let mut counted = Counted { threads: self, ended: false };
+        let mut executor = self.inner.executor();
+        while let Some(queue) = self.dispatch.take(IDLE_MAX) {
+            let mut turn = Turn { threads: self, queue, end: TurnEnd::Blocked(AFTER_ERROR) };
+            let (end, is_news) = self.perform(&mut executor, &turn.queue);
+            turn.end = end;
+            drop(turn);
+            if is_news {
+                // Something waits for a later time now: the loop has to know.
+                self.inner.notifier.ring();
+            }
+        }
+        counted.ended = true;
+        self.inner.put_back(executor);
+    }
+
+    /// Performs due jobs of a queue, one after the other: how that ended, and whether the loop has
+    /// something new to wait for.
+    fn perform(self: &Arc<Self>, executor: &mut Executor, queue: &str) -> (TurnEnd, bool) {
+        let (inner, begun) = (&*self.inner, Instant::now());
+        let mut is_news = false;
+        loop {
+            if inner.settings.queues.concurrency(queue) > 1 {
+                // Another thread may have the next ones, before this one begins.
+                self.offer(queue);
+            }
+            match performing::perform_due(inner, executor, &inner.clock, Some(queue)) {
+                Ok(attempts) if attempts.is_empty() => {
+                    return match performing::is_due(inner, executor, inner.clock.now(), Some(queue))
+                    {
+                        Ok(true) => (TurnEnd::Blocked(AFTER_BLOCKED), true),
+                        _ => (TurnEnd::Empty, is_news),
+                    };
+                }
+                Ok(attempts) => {
+                    is_news |= attempts
+                        .iter()
+                        .any(|attempt| !matches!(attempt.outcome, AttemptOutcome::Completed(_)));
+                }
+                Err(error) => {
+                    tracing::error!(queue, error = %error, cause = ?std::error::Error::source(&error), "the queue could not go on; it tries again");
+                    return (TurnEnd::Blocked(AFTER_ERROR), true);
+                }
+            }
+            if self.dispatch.is_stopping()
+                || begun.elapsed() >= TURN_MAX && self.dispatch.has_line()
+            {
+                return (TurnEnd::More, is_news);
+            }
+        }
+    }
+
+    /// When a queue is to be offered again that could not go on.
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        self.dispatch.next_retry()
+    }
+
+    /// Has every thread end after the job it is at.
+    pub(super) fn stop(&self) {
+        self.dispatch.stop();
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.handles().iter().any(|handle| !handle.is_finished())
+    }
+
+    /// Waits for threads that have all been told to stop.
+    pub(super) fn join(&self) {
+        // A panic was reported by the thread itself.
+        std::mem::take(&mut *self.handles()).into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// Takes a thread that panics off the count.
+struct Counted<'a> {
+    threads: &'a QueueThreads,
+    ended: bool,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.threads.dispatch.lose_thread();
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What is due beside the jobs: schedules to fire, lost jobs to take back, finished ones to prune.
+
+use std::time::Duration;
+
+use super::executor::Executor;
+use super::report::TickReport;
+use super::shared::Engine;
+use crate::queue::{self, Lost};
+use crate::schedule::{self, Checked, Prepared, ScheduleRow};
+use crate::store::{StoreContext, StoreError, StoreErrorKind};
+use crate::time::Timestamp;
+
+/// How often finished jobs are looked through. Where more than a batch is past its time, the next
+/// tick goes on.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// Before any job: writes what could not be written, decides the slots that are due, takes jobs
+/// back whose lease is over. The error of a schedule that failed by itself is returned.
+pub(super) fn before_jobs(
+    inner: &Engine,
+    executor: &mut Executor,
+    now: Timestamp,
+    report: &mut TickReport,
+) -> Result<Option<StoreError>, StoreError> {
+    inner.file_identity.check()?;
+    inner.pending.write_waiting(executor, now)?;
+    look_at_the_clock(inner, executor, now, report)?;
+    let failed = fire(inner, executor, now, report)?;
+    let expiry =
+        executor.engine(|connection| queue::next_expiry(connection).doing("read the leases"))?;
+    if expiry.is_some_and(|expiry| expiry < now) {
+        report.rescued = executor.transaction(|connection| {
+            queue::rescue(connection, Lost::Expired, now, &|worker| inner.backoff(worker))
+                .doing("take lost jobs back")
+        })?;
+    }
+    let unreadable = executor
+        .engine(|connection| queue::unreadable(connection).doing("look for unreadable jobs"))?;
+    if !unreadable.is_empty() {
+        executor.transaction(|connection| {
+            unreadable
+                .iter()
+                .try_for_each(|kind| queue::set_kind_aside(connection, kind, now))
+                .doing("set unreadable jobs aside")
+        })?;
+    }
+    Ok(failed)
+}
+
+/// Deletes finished jobs that are past their time, one batch: whether there are more.
+pub(super) fn prune(
+    inner: &Engine,
+    executor: &mut Executor,
+    now: Timestamp,
+    report: &mut TickReport,
+) -> Result<bool, StoreError> {
+    if !inner.prune_is_due(now, PRUNE_EVERY) {
+        return Ok(false);
+    }
+    let pruned = executor.engine(|connection| {
+        queue::prune(connection, &inner.settings.retention, now).doing("prune finished jobs")
+    })?;
+    report.pruned = pruned.rows;
+    if pruned.more {
+        inner.prune_soon();
+    }
+    Ok(pruned.more)
+}
+
+/// When the next slot is due or the next lease runs out, jobs apart.
+pub(super) fn next_wake(executor: &mut Executor) -> Result<Option<Timestamp>, StoreError> {
+    executor.engine(|connection| {
+        let doing = "read what is due next";
+        // A lease is over only after its last millisecond.
+        let expiry = queue::next_expiry(connection)
+            .doing(doing)?
+            .map(|expiry| expiry + Duration::from_millis(1));
+        let fire = schedule::next_fire(connection).doing(doing)?;
+        Ok(expiry.into_iter().chain(fire).min())
+    })
+}
+
+/// In the first tick, and when the clock was set back since the last one.
+fn look_at_the_clock(
+    inner: &Engine,
+    executor: &mut Executor,
+    now: Timestamp,
+    report: &mut TickReport,
+) -> Result<(), StoreError> {
+    let last = Timestamp::from_millis(inner.ticked_at.load(std::sync::atomic::Ordering::Relaxed));
+    if last > now {
+        for row in executor
+            .engine(|connection| schedule::misled(connection, now).doing("read the schedules"))?
+        {
+            tracing::info!(
+                schedule = row.name,
+                "the clock was wrong by more than a day: the schedule goes on from now"
+            );
+            executor.transaction(|connection| {
+                schedule::bring_back(connection, &row, now).doing("bring a schedule back")
+            })?;
+        }
+    }
+    if last.as_millis() == i64::MAX {
+        for row in executor
+            .engine(|connection| schedule::at_start(connection).doing("read the schedules"))?
+        {
+            let prepared = prepare(inner, &row);
+            let fired = executor.transaction(|connection| {
+                schedule::fire_at_start(connection, &row, &prepared, now)
+            });
+            // One that fails by itself waits for the next start.
+            report.fired.extend(alone(&row.name, fired)?.ok());
+        }
+    }
+    inner.ticked_at.store(now.as_millis(), std::sync::atomic::Ordering::Relaxed);
+    Ok(())
+}
+
+/// Decides the slots that are due. A schedule that fails does not keep the others from theirs: its
+/// error is returned.
+fn fire(
+    inner: &Engine,
+    executor: &mut Executor,
+    now: Timestamp,
+    report: &mut TickReport,
+) -> Result<Option<StoreError>, StoreError> {
+    let mut failed = None;
+    for due in
+        executor.engine(|connection| schedule::due(connection, now).doing("read the schedules"))?
+    {
+        let prepared = prepare(inner, &due.row);
+        match alone(
+            &due.row.name,
+            executor.transaction(|connection| schedule::fire(connection, &due, &prepared, now)),
+        )? {
+            Ok(fired) => report.fired.extend(fired),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Ok(failed)
+}
+
+/// Parts the failure of one schedule from the file's own trouble, which is everyone's.
+fn alone<T>(name: &str, fired: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+    match fired {
+        Err(error)
+            if matches!(error.kind(), StoreErrorKind::Constraint | StoreErrorKind::Other) =>
+        {
+            tracing::error!(schedule = name, error = %error, cause = ?std::error::Error::source(&error), "a schedule could not fire");
+            Ok(Err(error))
+        }
+        fired => fired.map(Ok),
+    }
+}
+
+/// Checks a due schedule's job against its worker, before the transaction.
+fn prepare(inner: &Engine, row: &ScheduleRow) -> Prepared {
+    let job = schedule::new_job(row)?;
+    let (args, tenant_aware) =
+        inner.check_job(&row.worker, &job.args).map_err(|error| error.to_string())?;
+    Ok(Checked { job, args, tenant_aware })
+}
