@@ -147,16 +147,29 @@ impl Builder {
     }
 
     /// Registers a function that workers may call by this name, when granted. It runs on the
-    /// worker's thread. If the worker has touched the database since its last checkpoint, its
-    /// transaction is open: a slow function keeps other writers waiting, and one that writes to the
-    /// same database by another connection (an enqueue, too) waits for itself until its 10 s are
-    /// over and fails. Let the worker checkpoint before such a call, or publish an event instead.
+    /// worker's thread. If the worker has written since its last checkpoint, its transaction holds
+    /// the write lock: the function keeps other writers waiting as long as it lasts (a log line names
+    /// it after 100 ms), and if it writes to the same database by another connection (an enqueue,
+    /// too) it waits for itself until its 10 s are over and fails. Register it as
+    /// [slow](Self::slow_capability) then, or let the worker publish an event instead.
     pub fn capability(
         mut self,
         name: impl Into<String>,
         function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
     ) -> Self {
-        self.capabilities.add(name.into(), function);
+        self.capabilities.add(name.into(), false, function);
+        self
+    }
+
+    /// As [`capability`](Self::capability), for a function that may take long: one that waits for
+    /// the network, a disk or a person. A worker cannot call it inside an open write transaction:
+    /// the call is refused with the code `checkpoint-first`.
+    pub fn slow_capability(
+        mut self,
+        name: impl Into<String>,
+        function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.capabilities.add(name.into(), true, function);
         self
     }
 

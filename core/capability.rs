@@ -31,19 +31,22 @@ type Function = Arc<dyn Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send +
 /// What the app registered.
 #[derive(Default, Clone)]
 pub(crate) struct Capabilities {
-    functions: BTreeMap<String, Function>,
+    /// Each with whether it may take long.
+    functions: BTreeMap<String, (Function, bool)>,
 }
 
 impl Capabilities {
     pub(crate) fn add(
         &mut self,
         name: String,
+        is_slow: bool,
         function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
     ) {
-        self.functions.insert(name, Arc::new(function));
+        self.functions.insert(name, (Arc::new(function), is_slow));
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Function> {
-        self.functions.get(name)
+    /// The function, and whether it may take long.
+    pub(crate) fn get(&self, name: &str) -> Option<(&Function, bool)> {
+        self.functions.get(name).map(|(function, is_slow)| (function, *is_slow))
     }
 }

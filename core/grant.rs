@@ -240,6 +240,8 @@ pub(crate) struct Effective {
     tenant_column: Option<String>,
     shared: BTreeSet<String>,
     pub(crate) limits: Limits,
+    /// How long it may hold the write lock, if that is bounded.
+    pub(crate) write_lock: Option<Duration>,
 }
 
 impl Effective {
@@ -282,6 +284,7 @@ impl Effective {
             tenant_column: grant.tenant_column.clone(),
             shared: grant.shared.clone(),
             limits: grant.limits.clone(),
+            write_lock: grant.limits.write_lock_of(grant.as_declared),
         }
     }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How long a worker may hold the write lock that is not granted what it declares.
+const WRITE_LOCK: Duration = Duration::from_secs(1);
+
 /// How much of the machine one attempt of a worker may use. The defaults are generous to honest
 /// workers; what a worker meets beyond a limit is a typed error with a code.
 ///
@@ -23,6 +26,7 @@ pub struct Limits {
     pub(crate) audit_rows: usize,
     pub(crate) events: usize,
     pub(crate) log_lines: u32,
+    pub(crate) write_lock: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -36,6 +40,7 @@ impl Default for Limits {
             audit_rows: 100_000,
             events: 10_000,
             log_lines: 1_000,
+            write_lock: None,
         }
     }
 }
@@ -88,6 +93,23 @@ impl Limits {
     pub fn events(mut self, count: usize) -> Self {
         self.events = count;
         self
+    }
+
+    /// How long it may hold the database's write lock without a checkpoint; longer, the attempt is
+    /// undone and fails with the code `lock-held`. It takes the lock at its first write. Default
+    /// 1 s; for workers that are granted [what they declare](crate::Grant::as_declared), the built-in
+    /// and the app's own among them, none but [`time`](Self::time).
+    ///
+    /// It ends what runs in wasm and in SQL. A function of the app, a native worker between two host
+    /// calls, and a commit cannot be interrupted.
+    pub fn write_lock(mut self, most: Duration) -> Self {
+        self.write_lock = Some(most);
+        self
+    }
+
+    /// How long a worker may hold the write lock, if that is bounded.
+    pub(crate) fn write_lock_of(&self, is_as_declared: bool) -> Option<Duration> {
+        self.write_lock.or((!is_as_declared).then_some(WRITE_LOCK))
     }
 
     /// Lines written to the app's log; the rest is dropped. Default 1,000.

@@ -72,6 +72,7 @@ struct GivenLimits {
     audit_rows: Option<NonZeroUsize>,
     events: Option<NonZeroUsize>,
     log_lines: Option<NonZeroU32>,
+    write_lock_ms: Option<NonZeroU64>,
 }
 
 /// Reads the value of `--grant`: JSON, or the name of a file that holds it.
@@ -231,7 +232,10 @@ impl GivenLimits {
         limits = set(limits, self.statements, |limits, most| limits.statements(most.get()));
         limits = set(limits, self.audit_rows, |limits, most| limits.audit_rows(most.get()));
         limits = set(limits, self.events, |limits, most| limits.events(most.get()));
-        set(limits, self.log_lines, |limits, most| limits.log_lines(most.get()))
+        limits = set(limits, self.log_lines, |limits, most| limits.log_lines(most.get()));
+        set(limits, self.write_lock_ms, |limits, millis| {
+            limits.write_lock(Duration::from_millis(millis.get()))
+        })
     }
 }
 

@@ -52,10 +52,8 @@ pub(super) fn attempt(
             }
             let _running = inner.running(claim.id, &interrupt);
             let task = prepared.task(&claimed, claim, clock.now(), &interrupt);
-            let registered = Arc::clone(&prepared.worker);
-            let run =
-                Run::new(connection, Arc::clone(&inner.services), Arc::clone(clock), task, false);
-            let (run, ended) = registered.perform(run, &prepared.args);
+            let (run, ended) =
+                perform(inner, executor, clock, &prepared, (connection, task), false);
             let (tally, ended) =
                 commit_or_roll_back(run.as_ref(), ended, |ended| transition(ended, clock.now()));
             executor.give_back(run.and_then(Run::into_connection));
@@ -194,12 +192,38 @@ impl Prepared {
             grant: Arc::clone(&self.grant),
             claim,
             info,
-            stop_signal: StopSignal {
-                deadline: Instant::now() + self.grant.limits.time,
-                cancelled: interrupt.flag(),
-            },
+            stop_signal: StopSignal::new(Instant::now() + self.grant.limits.time, interrupt.flag()),
             interrupt: interrupt.clone(),
         }
+    }
+}
+
+/// Performs a worker: once more, with the write lock from the start, when what it had read was
+/// changed before it wrote.
+fn perform(
+    inner: &Engine,
+    executor: &mut Executor,
+    clock: &Arc<dyn Clock>,
+    prepared: &Prepared,
+    (connection, task): (WorkConnection, Task),
+    dry: bool,
+) -> (Option<Run>, Result<Ended, AttemptError>) {
+    let begin = |connection, task, lock_first| {
+        let services = Arc::clone(&inner.services);
+        let run = Run::new(connection, services, Arc::clone(clock), task, dry, lock_first);
+        prepared.worker.perform(run, &prepared.args)
+    };
+    let (run, ended) = begin(connection, task, false);
+    match run {
+        Some(run) if run.must_repeat() => {
+            let (connection, task) = run.into_parts();
+            executor.give_back(connection);
+            match prepared.connection(executor) {
+                Ok(connection) => begin(connection, task, true),
+                Err(error) => (None, Err(error)),
+            }
+        }
+        run => (run, ended),
     }
 }
 
@@ -227,10 +251,8 @@ fn commit_or_roll_back(
     to: impl FnOnce(Ended) -> (Transition, AttemptOutcome),
 ) -> (Tally, Result<AttemptOutcome, AttemptError>) {
     let Some(run) = run else {
-        return (
-            Tally::default(),
-            Err(AttemptError::new("panic", "the attempt was lost to a panic")),
-        );
+        let lost = || AttemptError::new("panic", "the attempt was lost to a panic");
+        return (Tally::default(), Err(ended.err().unwrap_or_else(lost)));
     };
     let ended = ended.and_then(|ended| {
         let (to, outcome) = to(ended);
@@ -316,10 +338,10 @@ pub(crate) fn perform_directly(
         Ok(connection) => connection,
         Err(error) => return Ok(Err(error)),
     };
-    let run = Run::new(connection, Arc::clone(&inner.services), Arc::clone(clock), task, dry);
-    let (run, ended) = worker.perform(run, &prepared.args);
+    let (run, ended) = perform(inner, executor, clock, &prepared, (connection, task), dry);
     let Some(run) = run else {
-        return Ok(Err(AttemptError::new("panic", "the attempt was lost to a panic")));
+        let lost = || AttemptError::new("panic", "the attempt was lost to a panic");
+        return Ok(Err(ended.err().unwrap_or_else(lost)));
     };
     let ended = ended
         .and_then(|ended| run.finish(None).map(|_| ended))

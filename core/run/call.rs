@@ -1,13 +1,14 @@
 //! What a run sends out of the database: messages, log lines, calls of the app's functions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use verger_worker::{HostError, LogLevel, Verb, code};
 
 use super::Run;
 use super::error::from_store;
+use super::transaction::State;
 use crate::audit;
 use crate::capability::CapabilityCall;
 use crate::event::Event;
@@ -15,6 +16,8 @@ use crate::time::Timestamp;
 
 const TOPIC_MAX_BYTES: usize = 128;
 const PAYLOAD_MAX_BYTES: usize = 256 << 10;
+/// A call within a write transaction that takes longer is named in the log.
+const HELD_LONG: Duration = Duration::from_millis(100);
 const LINE_MAX_BYTES: usize = 8 << 10;
 
 impl Run {
@@ -79,7 +82,7 @@ impl Run {
         if name == audit::PRUNE {
             return self.prune_audit(request);
         }
-        let Some(function) = self.services.capabilities.get(name) else {
+        let Some((function, is_slow)) = self.services.capabilities.get(name) else {
             return Err(HostError::new(
                 code::CAPABILITY,
                 format!("capability `{name}` is granted but the app registered no function for it"),
@@ -91,6 +94,23 @@ impl Run {
                 format!("the request to capability `{name}` is no JSON: {error}"),
             )
         })?;
+        let is_writing = matches!(self.transaction.get(), State::Writing(_));
+        if is_slow && is_writing {
+            return Err(HostError::new(
+                code::CHECKPOINT_FIRST,
+                format!(
+                    "capability `{name}` may take long, and this attempt holds the write lock: make a checkpoint, then call it"
+                ),
+            ));
+        }
+        // From here on nothing can be undone, and what was read before may change meanwhile.
+        self.has_effects.set(true);
+        self.lock_first.set(true);
+        if is_slow && self.cursors.borrow().is_empty() && self.savepoints.borrow().is_empty() {
+            // An old snapshot keeps the write-ahead log from being folded back.
+            self.end_snapshot()?;
+        }
+        let begun = Instant::now();
         let call = CapabilityCall {
             request: &request,
             worker: &self.task.worker,
@@ -98,7 +118,12 @@ impl Run {
             scope: self.scope(),
             time_left: self.task.stop_signal.deadline.saturating_duration_since(Instant::now()),
         };
-        match catch_unwind(AssertUnwindSafe(|| function(&call))) {
+        let answer = catch_unwind(AssertUnwindSafe(|| function(&call)));
+        let took = begun.elapsed();
+        if is_writing && took > HELD_LONG {
+            tracing::warn!(target: "verger::lock", worker = %self.task.worker, capability = name, millis = took.as_millis() as u64, "a function of the app was called inside a write transaction and kept every other writer waiting: register it as slow, or have the worker checkpoint before");
+        }
+        match answer {
             Ok(Ok(reply)) => Ok(reply.to_string()),
             Ok(Err(reason)) => Err(HostError::new(
                 code::CAPABILITY,

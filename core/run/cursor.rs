@@ -8,7 +8,8 @@ use rusqlite::types::ValueRef;
 use verger_worker::{HostError, Value, code};
 
 use super::Run;
-use super::statement::Prepared;
+use super::statement::{Prepared, bind};
+use super::transaction::State;
 
 /// Cursors one run may have open.
 const OPEN_MAX: usize = 64;
@@ -29,6 +30,10 @@ impl Open {
         self.cursors.clear();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.cursors.is_empty()
+    }
+
     /// The number the next cursor gets.
     pub(super) fn mark(&self) -> u32 {
         self.next
@@ -37,6 +42,25 @@ impl Open {
     /// Closes what was opened from that mark on.
     pub(super) fn close_from(&mut self, mark: u32) {
         self.cursors.split_off(&CursorId(mark));
+    }
+
+    /// Takes the statements of cursors that are being read away: they are closed, unless they
+    /// resume.
+    pub(super) fn suspend(&mut self) {
+        for cursor in self.cursors.values_mut() {
+            if matches!(cursor.rows, Source::Live(..)) {
+                cursor.rows = Source::Suspended;
+            }
+        }
+    }
+
+    /// Has a cursor go on with a statement that stands where its own stood.
+    pub(super) fn resume(&mut self, id: CursorId, sql: &str, statement: Prepared) {
+        if let Some(cursor) = self.cursors.get_mut(&id)
+            && matches!(cursor.rows, Source::Suspended)
+        {
+            cursor.rows = Source::Live(sql.to_string(), statement);
+        }
     }
 }
 
@@ -50,12 +74,14 @@ enum Source {
     Live(String, Prepared),
     /// Rows that were read at once: those of a statement that also writes.
     Read(VecDeque<Vec<Value>>),
+    /// Its statement was taken away, and its rows have changed since.
+    Suspended,
     Ended,
 }
 
 impl Run {
     pub(crate) fn open_cursor(&self, sql: &str, params: &[Value]) -> Result<CursorId, HostError> {
-        self.begin()?;
+        self.alive()?;
         self.account(1, &[params])?;
         if self.cursors.borrow().cursors.len() >= OPEN_MAX {
             return Err(HostError::new(
@@ -63,7 +89,8 @@ impl Run {
                 format!("{OPEN_MAX} cursors are open: drop one before opening another"),
             ));
         }
-        let mut statement = self.prepare(sql, params)?;
+        let mut statement = self.ready(sql)?;
+        statement.with(|_, statement| bind(statement, params))?;
         let (columns, reads) = statement.with(|_, statement| {
             let columns: Vec<String> = (0..statement.column_count())
                 .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
@@ -99,6 +126,9 @@ impl Run {
         let mut open = self.cursors.borrow_mut();
         let id = CursorId(open.next);
         open.next = open.next.wrapping_add(1);
+        if self.transaction.get() == State::Reading {
+            self.reads.borrow_mut().begin(id, sql, params);
+        }
         open.cursors.insert(id, Cursor { columns, rows });
         Ok(id)
     }
@@ -133,6 +163,9 @@ impl Run {
         let rows = match std::mem::replace(&mut cursor.rows, Source::Ended) {
             Source::Live(sql, mut statement) => {
                 let (rows, ended) = self.read(&mut statement, columns, max_rows)?;
+                if self.transaction.get() == State::Reading {
+                    self.reads.borrow_mut().add(id, &rows, ended);
+                }
                 if ended {
                     self.put_away(&sql, statement);
                 } else {
@@ -144,6 +177,12 @@ impl Run {
                 let rest = rows.split_off(rows.len().min(max_rows as usize));
                 cursor.rows = Source::Read(rest);
                 rows.into()
+            }
+            Source::Suspended => {
+                return Err(HostError::new(
+                    code::CLOSED,
+                    "the cursor is closed: its rows have changed since a function of the app was called; query again",
+                ));
             }
             Source::Ended => Vec::new(),
         };
@@ -157,7 +196,7 @@ impl Run {
 
     /// Up to so many rows, fewer when they reach the bytes one chunk may have; and whether the
     /// statement came to its end.
-    fn read(
+    pub(super) fn read(
         &self,
         statement: &mut Prepared,
         columns: usize,

@@ -12,7 +12,7 @@ use crate::store::{StoreErrorKind, advice, kind_of};
 pub struct AttemptError {
     /// `failed` (the worker's own word), `args`, `unknown-worker`, `plugin`, `trap`, `memory`,
     /// `deadline`, `cancelled`, `shutdown`, `lease-lost`, `invalid-result`, `panic`, `store`,
-    /// `busy`, `crashed`.
+    /// `busy`, `lock-held`, `crashed`.
     pub code: String,
     /// What happened, in words.
     pub message: String,

@@ -1,6 +1,7 @@
 //! One attempt at work: the host API as a worker sees it, over one connection and one transaction.
 //!
-//! A run begins its transaction at the first call that touches the database and ends it at a
+//! A run begins its transaction at the first call that touches the database, as a snapshot until it
+//! writes (see [`lock`]), and ends it at a
 //! checkpoint or with the job's own transition. It knows nothing of wasm: a component and a native
 //! worker stand on the same [`Run`].
 
@@ -10,6 +11,8 @@ mod cursor;
 mod error;
 mod host;
 mod interrupt;
+mod lock;
+mod reads;
 mod statement;
 mod transaction;
 
@@ -82,6 +85,13 @@ pub(crate) struct Run {
     statements: RefCell<statement::Idle>,
     cursors: RefCell<cursor::Open>,
     savepoints: RefCell<transaction::Savepoints>,
+    /// What was read from the snapshot.
+    reads: RefCell<reads::Reads>,
+    /// The lock is taken before anything is read.
+    lock_first: Cell<bool>,
+    /// It did what cannot be undone: a commit, or a call of a function of the app's.
+    has_effects: Cell<bool>,
+    must_repeat: Cell<bool>,
     log: RefCell<Log>,
     /// Events since the last commit.
     events: RefCell<Vec<Event>>,
@@ -107,6 +117,7 @@ impl Run {
         clock: Arc<dyn Clock>,
         task: Task,
         dry: bool,
+        lock_first: bool,
     ) -> Self {
         connection.run_begins(task.stop_signal.clone(), Arc::clone(&clock));
         Self {
@@ -118,6 +129,10 @@ impl Run {
             statements: RefCell::default(),
             cursors: RefCell::default(),
             savepoints: RefCell::default(),
+            reads: RefCell::default(),
+            lock_first: Cell::new(lock_first),
+            has_effects: Cell::new(false),
+            must_repeat: Cell::new(false),
             log: RefCell::default(),
             events: RefCell::default(),
             audited: Cell::new(0),
@@ -179,11 +194,18 @@ impl Run {
     /// Rolls back what is open and gives the connection back for the next run. `None` when it
     /// cannot be trusted any more.
     pub(crate) fn into_connection(self) -> Option<WorkConnection> {
+        self.into_parts().0
+    }
+
+    /// As [`into_connection`](Self::into_connection), and what the run was about.
+    pub(crate) fn into_parts(self) -> (Option<WorkConnection>, Task) {
         self.rollback();
-        let Self { connection, statements, cursors, .. } = self;
+        let Self { connection, statements, cursors, task, .. } = self;
         drop((statements, cursors));
-        let connection = Rc::try_unwrap(connection).ok()?;
-        let ended = connection.run_ends();
-        (ended.is_ok() && connection.raw().is_autocommit()).then_some(connection)
+        let connection = Rc::try_unwrap(connection).ok().filter(|connection| {
+            let ended = connection.run_ends();
+            ended.is_ok() && connection.raw().is_autocommit()
+        });
+        (connection, task)
     }
 }

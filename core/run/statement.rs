@@ -11,6 +11,7 @@ use verger_worker::{HostError, Value, Verb, code};
 
 use super::Run;
 use super::error::from_statement;
+use super::reads::size;
 use crate::store::{StatementCost, WorkConnection};
 
 const EMPTY: &str = "the statement is empty";
@@ -56,6 +57,12 @@ impl Prepared {
 /// Statements that wait for their next use.
 #[derive(Default)]
 pub(super) struct Idle(HashMap<String, Prepared>);
+
+impl Idle {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
 
 impl Run {
     /// Prepares a statement in the worker's name, or takes it from those that wait, and binds its
@@ -218,14 +225,6 @@ impl Run {
     pub(super) fn denied(&self, reason: String) -> HostError {
         tracing::debug!(target: "verger::denied", worker = %self.task.worker, "{reason}");
         HostError::new(code::DENIED, reason)
-    }
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Integer(_) | Value::Real(_) => 8,
-        Value::Text(text) => text.len(),
-        Value::Blob(bytes) => bytes.len(),
     }
 }
 

@@ -23,8 +23,10 @@ pub(super) enum State {
     /// None is open.
     #[default]
     Idle,
+    /// Open on a snapshot, with nothing written.
+    Reading,
     /// Open, holding the write lock since then.
-    Open(Instant),
+    Writing(Instant),
     /// A failure took it away: nothing of this run can commit.
     Lost,
 }
@@ -37,6 +39,17 @@ pub(crate) struct SavepointId(pub(crate) u32);
 pub(super) struct Savepoints {
     open: Vec<Savepoint>,
     next: u32,
+}
+
+impl Savepoints {
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Those that are open, the outermost first.
+    pub(super) fn ids(&self) -> impl Iterator<Item = SavepointId> {
+        self.open.iter().map(|savepoint| savepoint.id)
+    }
 }
 
 struct Savepoint {
@@ -69,6 +82,13 @@ impl Run {
             Some(Interrupted::Shutdown) => {
                 HostError::new(code::CANCELLED, "the app is stopping; the job will run again")
             }
+            None if self.task.stop_signal.is_over_for_the_lock() => HostError::new(
+                code::LOCK_HELD,
+                format!(
+                    "the attempt held the write lock for {} ms, the longest it may without a checkpoint: write in smaller batches, and compute before the first write",
+                    self.task.grant.write_lock.map_or(0, |most| most.as_millis())
+                ),
+            ),
             None => HostError::new(
                 code::DEADLINE,
                 format!(
@@ -87,19 +107,7 @@ impl Run {
         self.stop_now().into()
     }
 
-    /// Begins the transaction, if none is open. It takes the write lock at once: what a worker
-    /// reads cannot change under it.
-    pub(super) fn begin(&self) -> Result<(), HostError> {
-        self.alive()?;
-        if self.transaction.get() == State::Idle {
-            self.engine_step("BEGIN IMMEDIATE")?;
-            self.transaction.set(State::Open(Instant::now()));
-            self.connection.learn().map_err(|error| from_store(&error))?;
-        }
-        Ok(())
-    }
-
-    fn engine_step(&self, sql: &str) -> Result<(), HostError> {
+    pub(super) fn engine_step(&self, sql: &str) -> Result<(), HostError> {
         self.connection.engine(|connection| step(connection, sql)).map_err(|error| {
             if self.task.stop_signal.is_over() { self.stop_now() } else { from_store(&error) }
         })
@@ -108,8 +116,8 @@ impl Run {
     /// After a failed statement: some failures (a full disk, a trigger that says ROLLBACK) end the
     /// transaction.
     pub(super) fn notice_lost_transaction(&self, error: &HostError) {
-        if matches!(self.transaction.get(), State::Open(_)) && self.connection.raw().is_autocommit()
-        {
+        let is_open = matches!(self.transaction.get(), State::Reading | State::Writing(_));
+        if is_open && self.connection.raw().is_autocommit() {
             self.lose(AttemptError::from(error.clone()));
         }
     }
@@ -133,6 +141,8 @@ impl Run {
     }
 
     fn forget_uncommitted(&self) {
+        self.task.stop_signal.release_lock();
+        self.reads.borrow_mut().clear();
         self.close_all();
         self.events.borrow_mut().clear();
         self.log.borrow_mut().forget();
@@ -146,6 +156,7 @@ impl Run {
     }
 
     fn committed(&self) {
+        self.task.stop_signal.release_lock();
         self.transaction.set(State::Idle);
         self.log.borrow_mut().forget();
         self.audited.set(0);
@@ -162,11 +173,12 @@ impl Run {
     pub(crate) fn checkpoint_now(&self) -> Result<(), HostError> {
         self.alive()?;
         self.close_all();
-        let held = self.held_since();
         if self.dry {
             self.audited.set(0);
             return Ok(());
         }
+        self.end_snapshot()?;
+        let held = self.held_since();
         let cancel_requested = self.renew()?;
         Failpoint::BeforeCheckpoint.reached();
         if held.is_some() {
@@ -176,6 +188,11 @@ impl Run {
             })?;
         }
         Failpoint::AfterCheckpoint.reached();
+        if held.is_some() || !self.events.borrow().is_empty() {
+            // It cannot be undone any more.
+            self.lock_first.set(true);
+            self.has_effects.set(true);
+        }
         // Without a transaction too: messages may wait.
         self.committed();
         if cancel_requested {
@@ -191,7 +208,7 @@ impl Run {
     /// Since when the transaction holds the write lock, if one is open.
     fn held_since(&self) -> Option<Instant> {
         match self.transaction.get() {
-            State::Open(since) => Some(since),
+            State::Writing(since) => Some(since),
             _ => None,
         }
     }
@@ -235,6 +252,7 @@ impl Run {
             return Ok(Moved::There);
         }
         self.close_all();
+        self.end_snapshot().inspect_err(|_| self.rollback())?;
         let held = self.held_since();
         Failpoint::Performed.reached();
         let ended = self.transition(to).and_then(|moved| {
@@ -290,7 +308,7 @@ impl Run {
     }
 
     pub(crate) fn open_savepoint(&self) -> Result<SavepointId, HostError> {
-        self.begin()?;
+        self.begin_read()?;
         let mut savepoints = self.savepoints.borrow_mut();
         if savepoints.open.len() >= SAVEPOINTS_MAX {
             return Err(HostError::new(

@@ -92,8 +92,7 @@ pub(super) fn describe(
     pre: &bindings::WorkerPre<Guest>,
 ) -> Result<String, String> {
     let begun = Instant::now();
-    let stop_signal =
-        StopSignal { deadline: begun + DESCRIBE_TIME, cancelled: Arc::new(AtomicBool::new(false)) };
+    let stop_signal = StopSignal::new(begun + DESCRIBE_TIME, Arc::new(AtomicBool::new(false)));
     let mut store = store(
         sandbox,
         Guest {

@@ -79,6 +79,11 @@ pub(crate) fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
     }
 }
 
+/// Whether someone else holds a lock, or has written since this connection's snapshot.
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    kind_of(error) == StoreErrorKind::Busy
+}
+
 /// What a person can do about a failure of this kind.
 pub(crate) fn advice(kind: StoreErrorKind) -> &'static str {
     match kind {

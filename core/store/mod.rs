@@ -17,7 +17,7 @@ mod temp_vfs;
 mod work_connection;
 mod write_transaction;
 
-pub(crate) use error::{StoreContext, advice, kind_of};
+pub(crate) use error::{StoreContext, advice, is_busy, kind_of};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use file_identity::FileIdentity;
 pub use location::Durability;

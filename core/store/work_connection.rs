@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -65,11 +65,40 @@ enum Holder {
 pub(crate) struct StopSignal {
     pub(crate) deadline: Instant,
     pub(crate) cancelled: Arc<AtomicBool>,
+    /// By how many microseconds the end comes before the deadline, while the write lock is held.
+    earlier_by: Arc<AtomicU64>,
 }
 
 impl StopSignal {
     pub(crate) fn is_over(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+        self.cancelled.load(Ordering::Relaxed) || self.is_late()
+    }
+
+    pub(crate) fn new(deadline: Instant, cancelled: Arc<AtomicBool>) -> Self {
+        Self { deadline, cancelled, earlier_by: Arc::default() }
+    }
+
+    fn is_late(&self) -> bool {
+        let earlier_by = Duration::from_micros(self.earlier_by.load(Ordering::Relaxed));
+        Instant::now() + earlier_by >= self.deadline
+    }
+
+    /// The write lock is held from now on: at most so long.
+    pub(crate) fn hold_lock(&self, most: Option<Duration>) {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let earlier_by = most.map_or(Duration::ZERO, |most| left.saturating_sub(most));
+        let micros = u64::try_from(earlier_by.as_micros()).unwrap_or(0);
+        self.earlier_by.store(micros, Ordering::Relaxed);
+    }
+
+    /// The write lock is held no more.
+    pub(crate) fn release_lock(&self) {
+        self.earlier_by.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether there would be time left but for the write lock.
+    pub(crate) fn is_over_for_the_lock(&self) -> bool {
+        self.is_late() && Instant::now() < self.deadline
     }
 }
 
@@ -176,6 +205,11 @@ unsafe extern "C" fn look(guard: *mut c_void) -> c_int {
     c_int::from(unsafe { &*guard.cast::<Guard>() }.is_to_end())
 }
 
+fn has_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .query_row("PRAGMA main.journal_mode", [], |row| Ok(row.get_ref(0)?.as_bytes()? == b"wal"))
+}
+
 fn memory_used() -> i64 {
     // SAFETY: it reads a counter, takes no argument, and may be called at any time from any thread.
     #[allow(unsafe_code, reason = "rusqlite has no safe form of it")]
@@ -205,6 +239,7 @@ pub(crate) struct WorkConnection {
     cache: Cache,
     /// The version of the schema whose views the guard knows.
     schema: Cell<i64>,
+    has_log: Cell<bool>,
 }
 
 /// Puts the holder back to nobody at the end of a turn.
@@ -228,6 +263,7 @@ impl WorkConnection {
             reason = "the authorizer is set through a shared reference before 0.41"
         )]
         let mut connection = location.connect_for_workers(durability)?;
+        let has_log = has_log(&connection)?;
         let mut around = StatementContext::default();
         if let Some(setup) = setup {
             let before = bounded_functions::known(&connection)?;
@@ -295,6 +331,7 @@ impl WorkConnection {
             programs: StatementCosts::default(),
             cache: Cache::default(),
             schema: Cell::new(-1),
+            has_log: Cell::new(has_log),
         })
     }
 
@@ -375,12 +412,14 @@ impl WorkConnection {
 
     /// Looks at the schema, where it changed. To be called in each transaction before a worker's
     /// first statement: then it stays.
-    pub(crate) fn learn(&self) -> rusqlite::Result<()> {
+    /// Whether it had changed.
+    pub(crate) fn learn(&self) -> rusqlite::Result<bool> {
         self.engine(|connection| {
             let version = connection.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))?;
             if version == self.schema.get() {
-                return Ok(());
+                return Ok(false);
             }
+            self.has_log.set(has_log(connection)?);
             let names = |sql: &str| -> rusqlite::Result<BTreeSet<String>> {
                 connection.prepare(sql)?.query_map([], |row| row.get::<_, String>(0).map(|name| name.to_ascii_lowercase()))?.collect()
             };
@@ -391,8 +430,19 @@ impl WorkConnection {
             drop(state);
             self.programs.forget();
             self.schema.set(version);
-            Ok(())
+            Ok(true)
         })
+    }
+
+    /// The version of the schema that was last looked at.
+    pub(crate) fn schema(&self) -> i64 {
+        self.schema.get()
+    }
+
+    /// Whether the database has a write-ahead log, as far as is known: then readers and a writer go
+    /// on beside each other.
+    pub(crate) fn has_log(&self) -> bool {
+        self.has_log.get()
     }
 
     /// Makes this a connection whose workers see one tenant only; see [`confine`](Self::confine).

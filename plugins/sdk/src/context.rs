@@ -73,6 +73,13 @@ impl<'a> Context<'a> {
     /// Commits what was done so far, lets other writers in, renews the job's lease and notices a
     /// cancellation. Closes cursors and savepoints.
     ///
+    /// Before the first checkpoint that keeps something, an attempt reads from a snapshot and takes
+    /// the write lock at its first write; if what it had read was changed by then, it is undone and
+    /// performed again from its start ([`code::CONFLICT`]: return it with `?`). A native worker's
+    /// `perform` is called again then, so what it does outside the database happens twice unless it
+    /// comes after a write. After the checkpoint the lock is taken before anything is read. Either
+    /// way, what is written rests on what was read since the last checkpoint.
+    ///
     /// # Errors
     /// Code `cancelled` or `lease-lost`: return it with `?`. Code `busy`, `store` or `deadline`
     /// when the commit failed.
@@ -162,8 +169,13 @@ impl<'a> Context<'a> {
 
     /// Calls a function of the app.
     ///
+    /// It cannot be undone, so from then on the attempt takes the write lock before it reads. What
+    /// it read before may have changed meanwhile, unless it had written something: read it again, or
+    /// say in the write what must still hold (`… WHERE id = ?1 AND state = 'pending'`).
+    ///
     /// # Errors
-    /// When it is not granted, fails, or answers with no JSON.
+    /// When it is not granted, fails, or answers with no JSON; [`code::CHECKPOINT_FIRST`] for one that
+    /// may take long, while the attempt holds the write lock.
     pub fn call(&self, capability: &str, request: &Json) -> Result<Json, HostError> {
         let reply = self.host.call(capability, &json_text(request))?;
         serde_json::from_str(&reply).map_err(|error| {

@@ -22,6 +22,14 @@ pub mod code {
     pub const CLOSED: &str = "closed";
     /// An argument of the host call is not usable.
     pub const INVALID: &str = "invalid";
+    /// What the attempt had read was changed before it wrote. Return: nothing of it counts, and it is
+    /// performed again from its start, at once.
+    pub const CONFLICT: &str = "conflict";
+    /// The app's function may take long and the attempt holds the write lock: make a checkpoint,
+    /// then call it.
+    pub const CHECKPOINT_FIRST: &str = "checkpoint-first";
+    /// The attempt held the write lock for longer than it may without a checkpoint.
+    pub const LOCK_HELD: &str = "lock-held";
     /// The database stayed locked by another process.
     pub const BUSY: &str = "busy";
     /// The database could not be read or written: full disk, I/O error, corruption.

@@ -41,7 +41,7 @@ pub trait Host {
     /// `store.checkpoint`.
     ///
     /// # Errors
-    /// Codes `cancelled`, `lease-lost`, `busy`, `store`, `deadline`.
+    /// Codes `cancelled`, `lease-lost`, `busy`, `store`, `deadline`, `lock-held`.
     fn checkpoint(&self) -> Result<(), HostError>;
 
     /// `audit.log`.

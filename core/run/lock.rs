@@ -1,0 +1,166 @@
+//! When a run takes the write lock, and how long it keeps it.
+//!
+//! A run begins as a snapshot that only reads, beside whoever writes; it takes the lock at its
+//! first write. If someone has committed in between, its queries are repeated under the lock. If
+//! they find the same, the run goes on: it is as if it had begun now. If not, it is undone and
+//! performed once more from its start, the lock first.
+//!
+//! A run that has called a function of the app's, or has committed something at a checkpoint, cannot
+//! be undone: it takes the lock before it reads. In a database without a write-ahead log every run
+//! does, for there readers keep writers out as well.
+
+use std::time::Instant;
+
+use verger_worker::{HostError, code};
+
+use super::Run;
+use super::error::from_store;
+use super::reads::{Extent, Query};
+use super::statement::Prepared;
+use super::transaction::State;
+use crate::store::{is_busy, step};
+
+/// Writes nothing, and begins to write: it takes the lock.
+const TAKE_LOCK: &str = "DELETE FROM verger_queues WHERE 0";
+
+impl Run {
+    /// Begins the transaction to read in it, if none is open.
+    pub(super) fn begin_read(&self) -> Result<(), HostError> {
+        self.alive()?;
+        if self.transaction.get() != State::Idle {
+            return Ok(());
+        }
+        if self.lock_first.get() || !self.connection.has_log() {
+            return self.begin_write();
+        }
+        self.engine_step("BEGIN")?;
+        self.transaction.set(State::Reading);
+        self.reads.borrow_mut().clear();
+        self.learn()
+    }
+
+    /// Begins the transaction, if none is open, and takes the write lock, unless it has it.
+    pub(super) fn begin(&self) -> Result<(), HostError> {
+        self.alive()?;
+        match self.transaction.get() {
+            State::Idle => self.begin_write(),
+            State::Reading => {
+                match self.connection.engine(|connection| step(connection, TAKE_LOCK)) {
+                    Ok(()) => {
+                        self.hold();
+                        Ok(())
+                    }
+                    // Someone writes now, or did since: SQLite gives no lock to an old snapshot.
+                    Err(error) if is_busy(&error) => self.begin_anew(),
+                    Err(error) => Err(from_store(&error)),
+                }
+            }
+            State::Writing(_) | State::Lost => Ok(()),
+        }
+    }
+
+    fn begin_write(&self) -> Result<(), HostError> {
+        self.engine_step("BEGIN IMMEDIATE")?;
+        self.hold();
+        self.learn()
+    }
+
+    fn hold(&self) {
+        self.transaction.set(State::Writing(Instant::now()));
+        self.reads.borrow_mut().clear();
+        self.task.stop_signal.hold_lock(self.task.grant.write_lock);
+    }
+
+    fn learn(&self) -> Result<(), HostError> {
+        let is_new = self.connection.learn().map_err(|error| from_store(&error))?;
+        if is_new {
+            // They were looked at under another schema.
+            self.statements.borrow_mut().clear();
+        }
+        Ok(())
+    }
+
+    /// Prepares a statement and takes what it needs: a snapshot, or the write lock.
+    pub(super) fn ready(&self, sql: &str) -> Result<Prepared, HostError> {
+        self.begin_read()?;
+        loop {
+            let mut statement = self.take(sql)?;
+            let schema = self.connection.schema();
+            if !statement.with(|_, statement| statement.readonly()) {
+                self.begin()?;
+            }
+            if schema == self.connection.schema() {
+                return Ok(statement);
+            }
+        }
+    }
+
+    /// Gives the snapshot up and begins anew with the lock. What was read is read again.
+    fn begin_anew(&self) -> Result<(), HostError> {
+        let read = self.reads.borrow_mut().take();
+        // Statements that are being stepped would keep the old snapshot.
+        self.cursors.borrow_mut().suspend();
+        self.end_snapshot()?;
+        self.begin_write()?;
+        for savepoint in self.savepoints.borrow().ids() {
+            self.engine_step(&format!("SAVEPOINT verger_{}", savepoint.0))?;
+        }
+        let mut is_same = read.is_some();
+        for query in read.into_iter().flatten() {
+            is_same &= self.read_again(&query)?;
+        }
+        // After a call that cannot be undone the run goes on as things are now; a cursor whose rows
+        // have changed is closed.
+        if is_same || self.has_effects.get() { Ok(()) } else { Err(self.conflict()) }
+    }
+
+    /// Reads the rows of a query again, as far as they were read: whether they are the same. Then a
+    /// cursor on it goes on from there.
+    fn read_again(&self, query: &Query) -> Result<bool, HostError> {
+        let mut statement = self.prepare(&query.sql, &query.params)?;
+        let columns = statement.with(|_, statement| statement.column_count());
+        let mut found = Extent::default();
+        while found.rows < query.read.rows && !found.ended {
+            let most = u32::try_from(query.read.rows - found.rows).unwrap_or(u32::MAX);
+            let (rows, ended) = self.read(&mut statement, columns, most)?;
+            rows.iter().for_each(|row| found.add(std::slice::from_ref(row), false));
+            found.ended = ended;
+        }
+        if query.read.ended && !found.ended {
+            let (rows, ended) = self.read(&mut statement, columns, 1)?;
+            found.add(&rows, ended);
+        }
+        let is_same = found.is_like(&query.read);
+        if is_same {
+            self.cursors.borrow_mut().resume(query.cursor, &query.sql, statement);
+        }
+        Ok(is_same)
+    }
+
+    /// Ends a snapshot in which nothing was written.
+    pub(super) fn end_snapshot(&self) -> Result<(), HostError> {
+        if self.transaction.get() == State::Reading {
+            self.engine_step("COMMIT")?;
+            self.transaction.set(State::Idle);
+        }
+        Ok(())
+    }
+
+    /// Has the run performed once more.
+    fn conflict(&self) -> HostError {
+        let error = HostError::new(
+            code::CONFLICT,
+            "what this attempt had read was changed before it wrote: return, it is performed again from its start",
+        );
+        self.must_repeat.set(true);
+        self.rollback();
+        self.lose(error.clone().into());
+        error
+    }
+
+    /// Whether what it had read was changed before it wrote: nothing of it counts, and it is to be
+    /// performed again.
+    pub(crate) fn must_repeat(&self) -> bool {
+        self.must_repeat.get()
+    }
+}
