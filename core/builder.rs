@@ -6,18 +6,18 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 use serde_json::Value as Json;
 use verger_worker::Worker;
 
 use crate::capability::{Capabilities, CapabilityCall};
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Connector, Engine, Notifier, Pending, Queues, Settings};
+use crate::engine::{Connector, Engine, Notifier, Pending, Queues, Reopen, Settings, take_back};
 use crate::error::OpenError;
 use crate::event::Bus;
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
-use crate::queue::{self, Backoff, EnqueueError, Lost, Queue, Retention};
+use crate::queue::{Backoff, EnqueueError, Queue, Retention};
 use crate::run::RunServices;
 #[cfg(feature = "wasm")]
 use crate::sandbox::{CompileCache, Compiler, Plugin, Source};
@@ -309,14 +309,23 @@ impl Builder {
             StoreErrorKind::ReadOnly if !looking => OpenError::ReadOnly { path: path.clone() },
             _ => OpenError::Database { path: path.clone(), source },
         };
+        self.location = self
+            .location
+            .resolve()
+            .map_err(|reason| OpenError::NotAFile { path: path.clone(), reason })?;
+        let doing = "open the database";
+        if store::is_open_by_another_name(&self.location).doing(doing).map_err(database)? {
+            return Err(OpenError::OtherName { path });
+        }
         let mut front =
-            self.location.connect(self.durability).doing("open the database").map_err(database)?;
+            self.location.first_connection(self.durability).doing(doing).map_err(database)?;
         let now = self.clock.now();
         let mut process_lock = None;
         if looking {
             store::check(&front, &MigrationSet::ENGINE)
                 .map_err(|source| OpenError::Migration { path: path.clone(), source })?;
         } else {
+            self.location = self.location.without_links();
             self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
             if store::is_read_only(&front) {
                 return Err(OpenError::ReadOnly { path });
@@ -328,11 +337,12 @@ impl Builder {
                 },
             )?;
             let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
-            process_lock =
-                self.location.file().map(ProcessLock::announce).transpose().map_err(lock)?;
-            if process_lock.as_ref().is_none_or(ProcessLock::is_alone) {
-                rescue_all(&mut front, now, &self.settings).map_err(database)?;
+            if let Some(file) = self.location.file() {
+                process_lock = ProcessLock::announce(file).map_err(lock)?;
             }
+            let reopen = Reopen { location: &self.location, durability: self.durability };
+            front = take_back(front, process_lock.as_ref(), &reopen, now, &self.settings)
+                .map_err(database)?;
             if let Some(process_lock) = &mut process_lock {
                 process_lock.downgrade().map_err(lock)?;
             }
@@ -368,7 +378,7 @@ impl Builder {
                 pending: Pending::default(),
                 pruned_at: AtomicI64::new(now.as_millis()),
                 ticked_at: AtomicI64::new(i64::MAX),
-                _process_lock: process_lock,
+                process_lock,
             }),
         };
         verger.register_schedules(&schedules)?;
@@ -480,26 +490,6 @@ fn list(folder: &std::path::Path) -> std::io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-/// Takes back what a dead process held. Reads first: a file with nothing to take back is not
-/// written.
-fn rescue_all(
-    front: &mut Connection,
-    now: crate::Timestamp,
-    settings: &Settings,
-) -> Result<(), StoreError> {
-    let doing = "take back the jobs of a process that died";
-    if queue::next_expiry(front).doing(doing)?.is_none() {
-        return Ok(());
-    }
-    let transaction =
-        front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
-    let rescued = queue::rescue(&transaction, Lost::All, now, &|worker| settings.backoff(worker))
-        .doing(doing)?;
-    transaction.commit().doing(doing)?;
-    tracing::info!(rescued, "took back the jobs of a process that died");
-    Ok(())
 }
 
 impl Verger {

@@ -78,8 +78,22 @@ pub enum OpenError {
         /// Why.
         source: MigrationError,
     },
-    /// The lock file beside the database cannot be made.
-    #[error("cannot open {}: the lock file {}-verger beside it cannot be written ({source}); check the folder's permissions", path.display(), path.display())]
+    /// The path names no file that can be a database.
+    #[error("cannot open {:?} as a database: {reason}", path.display().to_string())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The file is open by another of its names, a hard link or a mount of its own.
+    #[error("cannot open {}: the file has another name (a hard link, or a mount) and is open by it; open it by one name, or make the others symbolic links: SQLite keeps its log beside the name", path.display())]
+    OtherName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The lock file beside the database is none.
+    #[error("cannot open {}: the lock file {}-verger beside it cannot be used: {source}", path.display(), path.display())]
     Lock {
         /// The database.
         path: PathBuf,

@@ -41,7 +41,10 @@ impl fmt::Debug for Verger {
 }
 
 impl Verger {
-    /// Begins to open the database at this path; it is made when it is not there.
+    /// Begins to open the database at this path; it is made when it is not there. A relative path is
+    /// of the working directory at [`open`](Builder::open), whatever becomes of that later; symbolic
+    /// links are followed then. Beside it stands a small lock file, `…-verger`, which shows what
+    /// processes have the file open.
     pub fn builder(path: impl AsRef<Path>) -> Builder {
         Builder::new(Location::File(path.as_ref().to_path_buf()))
     }

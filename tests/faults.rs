@@ -281,6 +281,33 @@ fn a_file_that_can_only_be_read_is_refused_untouched_and_can_be_looked_at() {
     assert_eq!(verger.tick(verger.now()).unwrap().attempts.len(), 1);
 }
 
+#[test]
+fn a_copy_on_read_only_media_can_be_looked_at_and_one_with_a_log_beside_it_says_what_it_lacks() {
+    let place = place();
+    place.verger.enqueue(note(1)).unwrap();
+    assert_eq!(place.verger.tick(place.verger.now()).unwrap().attempts.len(), 1);
+    let Place { _folder, file, disk, verger } = place;
+    let copy = file.with_file_name("with its log.db");
+    std::fs::copy(&file, &copy).unwrap();
+    let tail = |path: &Path, tail: &str| PathBuf::from(format!("{}{tail}", path.display()));
+    std::fs::copy(tail(&file, "-wal"), tail(&copy, "-wal")).unwrap();
+    drop(verger);
+    let odd = file.with_file_name("100% ä?#.db");
+    std::fs::rename(&file, &odd).unwrap();
+    disk.fails(Fault::Folder);
+    let look =
+        |path: &Path| Verger::builder(path).without_built_ins().worker(Note).read_only().open();
+    let looking = look(&odd).unwrap();
+    assert_eq!(looking.verify_audit().unwrap().rows, 1);
+    assert_eq!(looking.jobs(&JobFilter::default(), 10).unwrap().len(), 1);
+    let error = Error::from(looking.enqueue(note(2)).unwrap_err());
+    assert_eq!(kind(&error), StoreErrorKind::ReadOnly);
+    drop(looking);
+    // What the log has is a part of it: without it the file would be another.
+    let error = look(&copy).unwrap_err();
+    assert!(error.to_string().contains("can be written"), "{error}");
+}
+
 /// What a folder that is shut, so that nothing can be made in it or deleted from it, makes of a
 /// Verger. What is in it can be written.
 fn in_a_folder_that_is_shut(folder: &Path, shut: impl Fn(bool)) {

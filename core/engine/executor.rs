@@ -7,7 +7,9 @@ use rusqlite::Connection;
 
 use super::connector::Connector;
 use crate::grant::Effective;
-use crate::store::{StoreContext, StoreError, WorkConnection, WriteTransaction, release_memory};
+use crate::store::{
+    ProcessLock, StoreContext, StoreError, WorkConnection, WriteTransaction, release_memory,
+};
 
 /// One performer of jobs. It performs one at a time.
 pub(crate) struct Executor {
@@ -16,7 +18,7 @@ pub(crate) struct Executor {
     connection: Option<WorkConnection>,
     /// For jobs that are confined to a tenant; made at the first.
     confined: Option<WorkConnection>,
-    pub(crate) holder: String,
+    holder: String,
 }
 
 impl Executor {
@@ -28,6 +30,14 @@ impl Executor {
             connection: None,
             confined: None,
             holder: format!("{}-{random:016x}", std::process::id()),
+        }
+    }
+
+    /// The name of its claims: who it is, and the lock that shows whether it lives.
+    pub(crate) fn holder(&self, lock: Option<&ProcessLock>) -> String {
+        match lock.and_then(ProcessLock::tag) {
+            Some(lock) => format!("{}@{lock}", self.holder),
+            None => self.holder.clone(),
         }
     }
 

@@ -25,7 +25,10 @@ pub(super) fn perform_due(
     if !is_due(inner, executor, now, queue)? {
         return Ok(Vec::new());
     }
-    let lease = Lease { holder: executor.holder.clone(), until: now + inner.services.lease };
+    let lease = Lease {
+        holder: executor.holder(inner.process_lock.as_ref()),
+        until: now + inner.services.lease,
+    };
     let order = ClaimOrder {
         lease: &lease,
         now,

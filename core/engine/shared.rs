@@ -49,7 +49,8 @@ pub(crate) struct Engine {
     pub(crate) pruned_at: AtomicI64,
     /// When the last tick was made, in unix milliseconds; `i64::MAX` before the first.
     pub(crate) ticked_at: AtomicI64,
-    pub(crate) _process_lock: Option<ProcessLock>,
+    /// `None` in memory, where the file is only looked at, and where there can be no lock.
+    pub(crate) process_lock: Option<ProcessLock>,
 }
 
 impl fmt::Debug for Engine {

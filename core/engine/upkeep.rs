@@ -23,6 +23,9 @@ pub(super) fn before_jobs(
     report: &mut TickReport,
 ) -> Result<Option<StoreError>, StoreError> {
     inner.file_identity.check()?;
+    if let Some(process_lock) = &inner.process_lock {
+        process_lock.refresh();
+    }
     inner.pending.write_waiting(executor, now)?;
     look_at_the_clock(inner, executor, now, report)?;
     let failed = fire(inner, executor, now, report)?;

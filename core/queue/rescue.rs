@@ -17,9 +17,11 @@ use crate::time::Timestamp;
 
 /// Whose jobs to take back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lost {
+pub(crate) enum Lost<'a> {
     /// All that are held: this process is alone, so whoever held them is dead.
     All,
+    /// Those whose claims name this lock: this process has it to itself.
+    Under(&'a str),
     /// Those whose lease is over.
     Expired,
 }
@@ -37,21 +39,27 @@ pub(crate) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Ti
 /// Takes jobs back, inside a write transaction: how many.
 pub(crate) fn rescue(
     connection: &Connection,
-    lost: Lost,
+    lost: Lost<'_>,
     now: Timestamp,
     backoff: &dyn Fn(&str) -> Backoff,
 ) -> rusqlite::Result<usize> {
     let before = match lost {
-        Lost::All => i64::MAX,
+        Lost::All | Lost::Under(_) => i64::MAX,
         Lost::Expired => now.as_millis(),
     };
-    let held: Vec<(JobId, Option<String>, i64, u32, u32, String)> = connection
+    let mut held: Vec<(JobId, Option<String>, i64, u32, u32, String)> = connection
         .prepare_cached(
             "SELECT id, claimed_by, token, attempt, max_attempts, worker FROM verger_jobs WHERE state = 'executing' AND lease_until < ?1 \
              ORDER BY claimed_by, attempted_at, priority, due_at, id",
         )?
         .query_map([before], |row| Ok((JobId(row.get(0)?), row.get(1)?, row.get(2)?, count(row, 3)?, count(row, 4)?, text(row, 5)?)))?
         .collect::<Result<_, _>>()?;
+    if let Lost::Under(lock) = lost {
+        held.retain(|(_, holder, ..)| {
+            let named = holder.as_deref().and_then(|holder| holder.split_once('@'));
+            named.is_some_and(|(_, named)| named == lock)
+        });
+    }
     let mut begun = HashSet::new();
     for (id, holder, token, attempt, max_attempts, worker) in &held {
         let to = if begun.insert(holder) {

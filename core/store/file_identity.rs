@@ -1,31 +1,101 @@
-//! Whether the database is still the file it was when it was opened.
+//! Which file a path or an open file is, and whether the database is still the one that was opened.
 //!
 //! SQLite goes on writing into a file that was deleted or replaced under it, and nobody will ever
 //! see what it wrote.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ffi;
 
 use super::error::{StoreContext, StoreError};
 use super::location::Location;
 
-/// Where the file was found, and which one it was.
-pub(crate) struct FileIdentity(Option<(PathBuf, Identity)>);
+/// Which file it is, whatever its name: device and inode, or volume and file index.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Identity(Inner);
 
 #[cfg(unix)]
-type Identity = (u64, u64);
-#[cfg(not(unix))]
-type Identity = ();
+type Inner = (u64, u64);
+#[cfg(windows)]
+type Inner = same_file::Handle;
+#[cfg(not(any(unix, windows)))]
+type Inner = ();
+
+impl Identity {
+    /// The file with this name. Opens nothing where opening and closing could drop SQLite's locks.
+    pub(super) fn of_path(path: &Path) -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            std::fs::metadata(path).map(|file| Self(numbers(&file)))
+        }
+        #[cfg(windows)]
+        {
+            same_file::Handle::from_path(path).map(Self)
+        }
+        #[cfg(not(any(unix, windows)))]
+        {
+            std::fs::metadata(path).map(|_| Self(()))
+        }
+    }
+
+    /// The file with this name, itself where it is a symbolic link.
+    pub(super) fn of_name(path: &Path) -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            std::fs::symlink_metadata(path).map(|file| Self(numbers(&file)))
+        }
+        #[cfg(not(unix))]
+        {
+            Self::of_path(path)
+        }
+    }
+
+    /// A file that is open.
+    pub(super) fn of_file(file: &File) -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            file.metadata().map(|file| Self(numbers(&file)))
+        }
+        #[cfg(windows)]
+        {
+            same_file::Handle::from_file(file.try_clone()?).map(Self)
+        }
+        #[cfg(not(any(unix, windows)))]
+        {
+            file.metadata().map(|_| Self(()))
+        }
+    }
+
+    /// A number that no other file of the same file system has while this one is there.
+    pub(super) fn number(&self) -> u64 {
+        #[cfg(unix)]
+        {
+            self.0.1
+        }
+        #[cfg(not(unix))]
+        {
+            0
+        }
+    }
+}
+
+#[cfg(unix)]
+fn numbers(file: &std::fs::Metadata) -> Inner {
+    use std::os::unix::fs::MetadataExt;
+    (file.dev(), file.ino())
+}
+
+/// Where the database was found, and which file it was.
+pub(crate) struct FileIdentity(Option<(PathBuf, Identity)>);
 
 impl FileIdentity {
     /// The file that was just opened.
     pub(crate) fn of(location: &Location) -> Self {
-        Self(
-            location
-                .file()
-                .and_then(|path| identity(path).map(|identity| (path.to_path_buf(), identity))),
-        )
+        Self(location.file().and_then(|path| {
+            Identity::of_path(path).ok().map(|identity| (path.to_path_buf(), identity))
+        }))
     }
 
     /// Costs a `stat`; opens nothing.
@@ -34,7 +104,7 @@ impl FileIdentity {
     /// When the file was deleted, moved, or replaced by another.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match &self.0 {
-            Some((path, found)) if identity(path).as_ref() != Some(found) => {
+            Some((path, found)) if Identity::of_path(path).ok().as_ref() != Some(found) => {
                 let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
                 Err(rusqlite::Error::SqliteFailure(
                     moved,
@@ -45,15 +115,4 @@ impl FileIdentity {
             _ => Ok(()),
         }
     }
-}
-
-#[cfg(unix)]
-fn identity(path: &std::path::Path) -> Option<Identity> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(path: &std::path::Path) -> Option<Identity> {
-    std::fs::metadata(path).ok().map(drop)
 }

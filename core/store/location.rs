@@ -9,6 +9,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::cache::CACHE_KIB;
+use super::error::{StoreErrorKind, kind_of};
+use super::file_name;
 use super::lock_fairness::Waiting;
 use super::rusqlite_versions::set_busy_handler;
 use super::temp_vfs;
@@ -51,6 +53,8 @@ pub(crate) enum Location {
     File(PathBuf),
     /// A file that is looked at and never written.
     ReadOnly(PathBuf),
+    /// One that is where nothing can be written, and so nobody writes.
+    Frozen(PathBuf),
     Memory(String),
 }
 
@@ -63,25 +67,74 @@ impl Location {
 
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
-            Self::File(path) | Self::ReadOnly(path) => Some(path),
+            Self::File(path) | Self::ReadOnly(path) | Self::Frozen(path) => Some(path),
             Self::Memory(_) => None,
         }
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self, Self::ReadOnly(_))
+        matches!(self, Self::ReadOnly(_) | Self::Frozen(_))
+    }
+
+    /// By an absolute name, without links where the file is there.
+    ///
+    /// # Errors
+    /// Why the path can be no database's.
+    pub(crate) fn resolve(self) -> Result<Self, String> {
+        Ok(match self {
+            Self::File(path) => Self::File(file_name::resolve(&path)?),
+            Self::ReadOnly(path) => Self::ReadOnly(file_name::resolve(&path)?),
+            other => other,
+        })
+    }
+
+    /// By the one name of a file that is there now.
+    pub(crate) fn without_links(self) -> Self {
+        match self {
+            Self::File(path) => Self::File(file_name::without_links(path)),
+            other => other,
+        }
+    }
+
+    /// Opens the first connection. In a folder where SQLite can make no file, one in WAL mode that
+    /// is only looked at cannot be read as others are; without a log beside it nobody has it open,
+    /// and it is read as it is.
+    pub(crate) fn first_connection(
+        &mut self,
+        durability: Durability,
+    ) -> rusqlite::Result<Connection> {
+        let connected = self.connect(durability);
+        let Self::ReadOnly(path) = self else { return connected };
+        let shut = |error: &rusqlite::Error| {
+            matches!(kind_of(error), StoreErrorKind::CannotOpen | StoreErrorKind::ReadOnly)
+        };
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let logged = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+        if logged || !connected.as_ref().is_err_and(shut) || !path.is_file() {
+            return connected;
+        }
+        let frozen = Self::Frozen(path.clone());
+        let found = frozen.connect(durability).or(connected)?;
+        *self = frozen;
+        Ok(found)
     }
 
     /// Opens a connection with the engine's settings. All of them belong to the connection, none to
     /// the file.
     pub(crate) fn connect(&self, durability: Durability) -> rusqlite::Result<Connection> {
-        let connection = match self.vfs() {
-            Some(vfs) => Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs),
-            None => Connection::open_with_flags(self.name(), self.flags()),
-        }?;
+        let connection = self.open()?;
         // What a savepoint remembers is a temporary file otherwise.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
         self.set_up(connection, durability)
+    }
+
+    /// Opens a connection with SQLite's own settings, having read nothing yet.
+    pub(super) fn open(&self) -> rusqlite::Result<Connection> {
+        match self.vfs() {
+            Some(vfs) => Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs),
+            None => Connection::open_with_flags(self.name(), self.flags()),
+        }
     }
 
     /// Opens one that workers use, too: its temporary files are counted, its clock is theirs, and
@@ -101,10 +154,11 @@ impl Location {
         self.set_up(connection, durability)
     }
 
-    fn name(&self) -> &Path {
+    fn name(&self) -> PathBuf {
         match self {
-            Self::File(path) | Self::ReadOnly(path) => path,
-            Self::Memory(name) => Path::new(name),
+            Self::File(path) | Self::ReadOnly(path) => path.clone(),
+            Self::Frozen(path) => file_name::immutable(path),
+            Self::Memory(name) => PathBuf::from(name),
         }
     }
 
@@ -112,10 +166,11 @@ impl Location {
         matches!(self, Self::Memory(_)).then_some("memdb")
     }
 
-    /// Not URI, whatever SQLite was compiled with: a path is a path.
+    /// Not URI: a path is a path, and an absolute one whatever SQLite was compiled with.
     fn flags(&self) -> OpenFlags {
         let access = match self {
             Self::ReadOnly(_) => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Self::Frozen(_) => OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
             _ => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
         access | OpenFlags::SQLITE_OPEN_NO_MUTEX

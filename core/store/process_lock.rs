@@ -1,52 +1,113 @@
-//! Whether this process is the only one that has the database open with Verger.
+//! Whether the processes that claimed jobs in this database are still alive.
 //!
-//! Each open Verger holds a shared lock on a small file beside the database. The one that gets it
-//! exclusively is alone, and every job still marked as executing is left over from a process that
-//! died. (A lock on the database itself is SQLite's business: closing a descriptor of it would drop
+//! Each open Verger holds a shared lock on a small file beside the database, and each claim names
+//! the file it was made under. Who gets that file's lock exclusively knows that every process which
+//! claimed under it is dead. A claim made under another file, because that one was tidied away or
+//! the database was opened by another name, says nothing: it waits for its lease. So the lock may
+//! be lost and is never wrong.
+//!
+//! (A lock on the database itself is SQLite's business: closing a descriptor of it would drop
 //! SQLite's own locks.)
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::file_identity::Identity;
+
+/// What the file says before its name.
+const HEAD: &str = "verger lock ";
+
+/// How often to try again when the file is replaced while it is being locked.
+const TRIES: usize = 16;
+
+/// Lock files one process holds at most, all but the last tidied away under it.
+const HELD_MAX: usize = 16;
 
 /// This process's mark beside the database; gone with the process, however it ends.
 pub(crate) struct ProcessLock {
-    file: File,
+    path: PathBuf,
+    database: PathBuf,
+    /// The last is the one that claims name.
+    held: Mutex<Vec<Held>>,
     alone: bool,
+}
+
+/// A lock file that is locked.
+struct Held {
+    file: File,
+    identity: Identity,
+    /// What claims name it by. Without it they wait for their leases.
+    tag: Option<String>,
 }
 
 impl ProcessLock {
     /// Marks this process as present. While it is alone it holds the lock exclusively: nobody can
-    /// open, and claim, until it downgrades the lock.
-    pub(crate) fn announce(database: &Path) -> std::io::Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .read(true)
-            .open(beside(database))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file, alone: true }),
-            Err(TryLockError::WouldBlock) => {
-                file.lock_shared()?;
-                Ok(Self { file, alone: false })
+    /// open, and claim, until it downgrades the lock. `None` where the file cannot be used by this
+    /// user, or on this file system.
+    pub(crate) fn announce(database: &Path) -> io::Result<Option<Self>> {
+        let path = beside(database);
+        match acquire(&path, database) {
+            Ok((held, alone)) => Ok(Some(Self {
+                path,
+                database: database.to_path_buf(),
+                held: Mutex::new(vec![held]),
+                alone,
+            })),
+            Err(error) if cannot_be_used(&error) => {
+                tracing::warn!(
+                    file = %path.display(), %error,
+                    "the lock file cannot be used: jobs of a process that died wait for their leases"
+                );
+                Ok(None)
             }
-            Err(TryLockError::Error(error)) => Err(error),
+            Err(error) => Err(error),
         }
     }
 
-    /// Whether no other process had the database open when this one came.
+    /// Whether no other process that uses this lock file had the database open when this one came.
     pub(crate) fn is_alone(&self) -> bool {
         self.alone
     }
 
+    /// What the claims of this process are to name.
+    pub(crate) fn tag(&self) -> Option<String> {
+        self.lock().last().and_then(|held| held.tag.clone())
+    }
+
     /// Lets others in. Before this one claims anything.
-    pub(crate) fn downgrade(&mut self) -> std::io::Result<()> {
+    pub(crate) fn downgrade(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.alone) {
-            self.file.unlock()?;
-            self.file.lock_shared()?;
+            self.lock().last().map_or(Ok(()), |held| share(&held.file))?;
         }
         Ok(())
+    }
+
+    /// Takes the lock of a new file, where this one's was tidied away. What was claimed under the
+    /// old one stays under it. Costs a `stat`.
+    pub(crate) fn refresh(&self) {
+        let mut held = self.lock();
+        let found = Identity::of_name(&self.path).ok();
+        if found.is_some() && held.last().map(|held| &held.identity) == found.as_ref() {
+            return;
+        }
+        if let Some(place) = held.iter().position(|held| Some(&held.identity) == found.as_ref()) {
+            let back = held.remove(place);
+            held.push(back);
+        } else if held.len() < HELD_MAX
+            && let Ok((new, alone)) = acquire(&self.path, &self.database)
+            && (!alone || share(&new.file).is_ok())
+        {
+            held.push(new);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Held>> {
+        // Whole after any panic: it only grows by whole entries.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,4 +116,131 @@ pub(super) fn beside(database: &Path) -> PathBuf {
     let mut name = OsString::from(database.as_os_str());
     name.push("-verger");
     PathBuf::from(name)
+}
+
+/// Whether a process has the database open by this name. Makes no file.
+pub(super) fn is_held(database: &Path) -> bool {
+    File::open(beside(database))
+        .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+fn share(file: &File) -> io::Result<()> {
+    file.unlock()?;
+    file.lock_shared()
+}
+
+fn cannot_be_used(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::Unsupported
+    )
+}
+
+/// Locks the file, exclusively where nobody else has it. It is the file with that name still when
+/// it is locked.
+fn acquire(path: &Path, database: &Path) -> io::Result<(Held, bool)> {
+    for _ in 0..TRIES {
+        let Some(mut file) = open(path, database)? else { continue };
+        let alone = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => {
+                file.lock_shared()?;
+                false
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        };
+        let identity = Identity::of_file(&file)?;
+        if Identity::of_name(path).is_ok_and(|found| found == identity) {
+            let tag = name(&mut file, alone)?.map(|name| format!("{name}.{}", identity.number()));
+            return Ok((Held { file, identity, tag }, alone));
+        }
+    }
+    Err(io::Error::other("it is replaced again and again"))
+}
+
+/// Opens the file, or makes it. Never one that a symbolic link points to: `None` when the name
+/// changed meanwhile.
+fn open(path: &Path, database: &Path) -> io::Result<Option<File>> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => {
+            let what = "it is a link, a folder or a device, not a file of its own: remove it";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Ok(_) => OpenOptions::new().read(true).write(true).open(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return make(path, database),
+        Err(error) => return Err(error),
+    };
+    let opened = match found {
+        // Another user's. To lock it, reading is enough.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    };
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Makes the file for whoever may use the database, as SQLite makes its own beside it.
+fn make(path: &Path, database: &Path) -> io::Result<Option<File>> {
+    // Follows no link, and takes no file that is there.
+    match OpenOptions::new().read(true).write(true).create_new(true).open(path) {
+        Ok(file) => {
+            if let Ok(like) = std::fs::metadata(database) {
+                // Who may not give a file away needs not.
+                let _ = give(&file, &like);
+            }
+            Ok(Some(file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(unix)]
+fn give(file: &File, like: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+    file.set_permissions(std::fs::Permissions::from_mode(like.mode() & 0o666))?;
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+        fchown(file, Some(like.uid()), Some(like.gid()))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn give(_: &File, _: &Metadata) -> io::Result<()> {
+    Ok(())
+}
+
+/// The random name that is written in the file; by who is alone, where it is empty. A file with
+/// anything else in it is not ours and is not written.
+fn name(file: &mut File, alone: bool) -> io::Result<Option<String>> {
+    let mut text = String::new();
+    file.rewind()?;
+    if file.take(64).read_to_string(&mut text).is_err() {
+        return Ok(None);
+    }
+    if text.is_empty() && alone && !has_other_names(file) {
+        let name = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+        // One that can only be read has no name.
+        return Ok(writeln!(file, "{HEAD}{name}").is_ok().then_some(name));
+    }
+    let name = text.strip_prefix(HEAD).and_then(|rest| rest.strip_suffix('\n'));
+    Ok(name.filter(|name| name.len() == 16).map(str::to_string))
+}
+
+fn has_other_names(file: &File) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        file.metadata().is_ok_and(|file| file.nlink() > 1)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        false
+    }
 }

@@ -1,0 +1,139 @@
+//! Which file a path means. Whatever name it is opened by, all connections and the lock file use
+//! one: absolute, without links.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::exclusive::{Exclusive, prove_exclusive};
+use super::location::Location;
+use super::process_lock;
+
+const IN_MEMORY: &str = "a database in memory is opened with Verger::in_memory()";
+
+/// Makes a path absolute, so that the process may change its working directory. Nothing that is
+/// absolute is taken for a URI by SQLite, however it was compiled.
+///
+/// # Errors
+/// Why the path can be no database's.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, String> {
+    let text = path.to_string_lossy();
+    if text.is_empty() {
+        return Err(format!("an empty path names no file; {IN_MEMORY}"));
+    }
+    if text == ":memory:" {
+        return Err(format!("it names no file; {IN_MEMORY}"));
+    }
+    if text.starts_with("file:") {
+        return Err(
+            "it is a URI: give the path of the file itself, and read_only() in the place of \
+             mode=ro; a file whose name begins so is ./file:…"
+                .to_string(),
+        );
+    }
+    // What is not there is made by SQLite; of a folder SQLite says so itself.
+    if let Ok(found) = std::fs::metadata(path)
+        && !found.is_file()
+        && !found.is_dir()
+    {
+        return Err(format!("it is a device or a pipe, not a file; {IN_MEMORY}"));
+    }
+    let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
+    Ok(without_links(absolute))
+}
+
+/// The one name of a file that is there: links are followed.
+pub(super) fn without_links(path: PathBuf) -> PathBuf {
+    // On Windows the canonical form has a prefix that not every program takes, SQLite's included.
+    if cfg!(unix) { path.canonicalize().unwrap_or(path) } else { path }
+}
+
+/// Whether the file is open by another name that is not a symbolic link.
+///
+/// SQLite keeps its log beside the name a file is opened by: by two names at once, neither side
+/// sees what the other wrote last, and the file comes to harm.
+pub(crate) fn is_open_by_another_name(location: &Location) -> rusqlite::Result<bool> {
+    let Some(path) = location.file() else { return Ok(false) };
+    if location.is_read_only() || !has_other_names(path) {
+        return Ok(false);
+    }
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    for _ in 0..100 {
+        // A log beside this name, or a process that holds its lock: it is open by this one.
+        if Path::new(&log).exists() || process_lock::is_held(path) {
+            return Ok(false);
+        }
+        match prove_exclusive(location)? {
+            Exclusive::InUse => std::thread::sleep(Duration::from_millis(10)),
+            Exclusive::Proved(_) | Exclusive::Unknown => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+fn has_other_names(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).is_ok_and(|file| file.nlink() > 1) || is_mount_point(path)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+/// Whether this one file was mounted at its path: it is elsewhere, too.
+#[cfg(unix)]
+fn is_mount_point(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    // Linux alone has it, and mounts single files.
+    let Ok(mounts) = std::fs::read("/proc/self/mountinfo") else { return false };
+    let path = path.as_os_str().as_bytes();
+    mounts.split(|byte| *byte == b'\n').any(|line| {
+        let point = line.split(|byte| *byte == b' ').nth(4).unwrap_or_default();
+        unescape(point) == path
+    })
+}
+
+/// Spaces and the like stand as `\040` in the table of mounts.
+#[cfg(unix)]
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let digits = tail.get(..3).filter(|_| byte == b'\\');
+        let code = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => {
+                plain.push(code);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    plain
+}
+
+/// The URI of a file that nobody changes.
+pub(super) fn immutable(path: &Path) -> PathBuf {
+    let slashes = path.to_string_lossy().replace('\\', "/");
+    let text = if cfg!(windows) { slashes.as_bytes() } else { path.as_os_str().as_encoded_bytes() };
+    let mut uri = String::from(if text.starts_with(b"/") { "file:" } else { "file:/" });
+    for byte in text {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b':' => {
+                uri.push(char::from(*byte));
+            }
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    PathBuf::from(uri)
+}
