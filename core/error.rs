@@ -11,7 +11,7 @@ use verger_worker::AuditFault;
 use crate::audit::ChainError;
 use crate::engine::LoopError;
 use crate::plugin_error::PluginError;
-use crate::queue::{EnqueueError, QueueError};
+use crate::queue::{EnqueueError, JobId, QueueError};
 use crate::run::AttemptError;
 use crate::schedule::ScheduleError;
 use crate::store::{MigrationError, StoreError};
@@ -32,6 +32,16 @@ pub enum Error {
     /// A job was not enqueued.
     #[error(transparent)]
     Enqueue(#[from] EnqueueError),
+    /// A unique job was not retried: another one like it is there.
+    #[error(
+        "job {job} is not retried: it is unique, and job {other} like it is unfinished, or keeps its period; cancel that one first"
+    )]
+    NotUnique {
+        /// The job that was to be retried.
+        job: JobId,
+        /// The one that is there.
+        other: JobId,
+    },
     /// A schedule was refused.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),

@@ -51,8 +51,8 @@ pub use limits::Limits;
 pub use membership::normalized_membership_state;
 pub use plugin_error::PluginError;
 pub use queue::{
-    Attempted, Backoff, EnqueueError, Enqueued, Job, JobFilter, JobId, JobState, NewJob, Queue,
-    QueueError, QueueRow, Retention,
+    ArgsTextError, Attempted, Backoff, EnqueueError, Enqueued, InexactNumber, Job, JobFilter,
+    JobId, JobState, NewJob, Queue, QueueError, QueueRow, Retention, parse_args,
 };
 pub use run::AttemptError;
 #[cfg(feature = "wasm")]

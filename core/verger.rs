@@ -18,7 +18,7 @@ use crate::grant::Withheld;
 use crate::plugin_error::PluginError;
 use crate::queue::{
     self, Cancelled, EnqueueError, Enqueued, Inserting, Job, JobFilter, JobId, NewJob, Queue,
-    QueueRow, Ready,
+    QueueRow, Ready, Retried,
 };
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
 use crate::store::{self, Location, MigrationSet, StoreContext, StoreError};
@@ -270,13 +270,17 @@ impl Verger {
     /// left. False when it waits already, is being performed, or is not there.
     ///
     /// # Errors
-    /// [`Error::Store`] when the database cannot be written.
+    /// [`Error::NotUnique`] when the job is unique and another like it is unfinished, or keeps its
+    /// period: nothing is changed then. [`Error::Store`] when the database cannot be written.
     pub fn retry(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
         let retried =
             self.inner.write("retry the job", |connection| queue::retry(connection, job, now))?;
+        if let Retried::StandsFor(other) = retried {
+            return Err(Error::NotUnique { job, other });
+        }
         self.inner.notifier.ring();
-        Ok(retried)
+        Ok(retried == Retried::DueNow)
     }
 
     /// Pauses a queue, in every process: nothing is claimed from it until it is resumed. A job that

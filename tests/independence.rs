@@ -120,7 +120,7 @@ impl Place {
     }
 
     fn count(&self, state: JobState) -> usize {
-        let filter = JobFilter { state: Some(state), ..JobFilter::default() };
+        let filter = JobFilter::new().state(state);
         self.verger.jobs(&filter, 1_000).unwrap().len()
     }
 

@@ -423,6 +423,7 @@ fn a_waiting_job_is_cancelled_at_once_and_may_be_retried() {
         !test.enqueue(named("later").unique()).unwrap().existing,
         "a cancelled job holds no other back"
     );
+    test.drain();
     assert!(test.retry(id).unwrap());
     assert!(!test.retry(id).unwrap(), "it waits already");
     test.drain();

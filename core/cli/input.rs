@@ -27,14 +27,7 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
 
 /// The args of a job: a JSON object.
 pub(crate) fn args(text: &str) -> Result<Json, String> {
-    match serde_json::from_str(text) {
-        Ok(object @ Json::Object(_)) => Ok(object),
-        Ok(_) => {
-            Err("it must be a JSON object, such as {\"organization_id\": null, \"actor_id\": null}"
-                .to_string())
-        }
-        Err(error) => Err(format!("it is no JSON: {error}")),
-    }
+    verger::parse_args(text).map_err(|error| error.to_string())
 }
 
 /// A crontab expression.

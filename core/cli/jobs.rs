@@ -60,12 +60,16 @@ impl Command {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
         match self {
             Self::List { database, state, worker, queue, before, limit } => {
-                let filter = JobFilter {
-                    state: *state,
-                    worker: worker.clone(),
-                    queue: queue.clone(),
-                    before_id: *before,
-                };
+                let mut filter = JobFilter::new().state(*state);
+                if let Some(worker) = worker {
+                    filter = filter.worker(worker);
+                }
+                if let Some(queue) = queue {
+                    filter = filter.queue(queue);
+                }
+                if let Some(before) = before {
+                    filter = filter.before(JobId::from_number(*before));
+                }
                 list(&options.open_to_read(database)?.jobs(&filter, *limit)?, options.json)?;
             }
             Self::Show { id, database } => {
@@ -158,7 +162,7 @@ fn list(jobs: &[Job], json: bool) -> Result<()> {
     for job in jobs {
         table.row([
             job.id.to_string(),
-            job.state.to_string(),
+            state_in_words(job),
             job.worker.clone(),
             format!("{}/{}", job.attempt, job.max_attempts),
             time(job.finished_at.unwrap_or(job.due_at)),
@@ -172,11 +176,17 @@ fn list(jobs: &[Job], json: bool) -> Result<()> {
     Ok(print(&table.to_text())?)
 }
 
+/// The state; of a job that waits for another process, that too.
+fn state_in_words(job: &Job) -> String {
+    let parked = if job.parked { ", parked" } else { "" };
+    format!("{}{parked}", job.state)
+}
+
 fn in_full(job: &Job) -> String {
     let mut lines = vec![
         ("job", job.id.to_string()),
         ("worker", job.worker.clone()),
-        ("state", job.state.to_string()),
+        ("state", state_in_words(job)),
         ("args", job.args.to_string()),
         ("queue", format!("{}, priority {}", job.queue, job.priority)),
         ("due", time(job.due_at)),

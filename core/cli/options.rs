@@ -94,11 +94,10 @@ impl Options {
     /// Opens the file to look at it: nothing in it changes.
     pub(crate) fn open_to_read(&self, database: &Database) -> Result<Verger> {
         check_is_there(&database.db)?;
-        Ok(Verger::builder(&database.db)
-            .clock(self.clock())
-            .without_built_ins()
-            .read_only()
-            .open()?)
+        // With its workers: the jobs of others are shown as parked.
+        self.with_plugins(Verger::builder(&database.db).clock(self.clock()).read_only())?
+            .open()
+            .map_err(Into::into)
     }
 
     fn with_plugins(&self, mut builder: Builder) -> Result<Builder> {

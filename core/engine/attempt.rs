@@ -127,6 +127,8 @@ fn prepare(inner: &Engine, claimed: &Claimed) -> Result<Prepared, AttemptError> 
     };
     let args =
         Args::parse(&claimed.args).map_err(|error| AttemptError::new("args", error.to_string()))?;
+    queue::check_numbers(&claimed.args)
+        .map_err(|error| AttemptError::new("args", error.to_string()))?;
     prepare_with(worker, &args)
 }
 

@@ -158,13 +158,13 @@ impl Engine {
         Ok(done)
     }
 
-    /// Checks a job against its worker: its args, with nothing filled in, and whether it is
-    /// tenant-aware.
+    /// Checks a job against its worker: its args, with nothing filled in, and what the worker says of
+    /// itself.
     pub(crate) fn check_job(
         &self,
         worker: &str,
         args: &Json,
-    ) -> Result<(Args, bool), EnqueueError> {
+    ) -> Result<(Args, &Manifest), EnqueueError> {
         self.check_args(worker, args.clone())
     }
 
@@ -172,12 +172,12 @@ impl Engine {
         &self,
         worker: &str,
         args: Json,
-    ) -> Result<(Args, bool), EnqueueError> {
+    ) -> Result<(Args, &Manifest), EnqueueError> {
         let manifest = self.manifest(worker)?;
         let args = Args::from_json(args)
             .map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
         manifest.check_args(&args)?;
-        Ok((args, manifest.tenant_aware))
+        Ok((args, manifest))
     }
 
     pub(crate) fn manifest(&self, worker: &str) -> Result<&Manifest, EnqueueError> {
@@ -191,7 +191,7 @@ impl Engine {
     }
 
     pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
-        let (args, tenant_aware) = self.check_args(&job.worker, job.args.take())?;
-        Ready::new(job, &args, tenant_aware)
+        let (args, manifest) = self.check_args(&job.worker, job.args.take())?;
+        Ready::new(job, &args, Some(manifest))
     }
 }

@@ -6,7 +6,7 @@ use super::executor::Executor;
 use super::report::TickReport;
 use super::shared::Engine;
 use crate::queue::{self, Lost};
-use crate::schedule::{self, Checked, Prepared, ScheduleRow};
+use crate::schedule::{self, Prepared, ScheduleRow};
 use crate::store::{StoreContext, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
 
@@ -160,7 +160,5 @@ fn alone<T>(name: &str, fired: Result<T, StoreError>) -> Result<Result<T, StoreE
 /// Checks a due schedule's job against its worker, before the transaction.
 fn prepare(inner: &Engine, row: &ScheduleRow) -> Prepared {
     let job = schedule::new_job(row)?;
-    let (args, tenant_aware) =
-        inner.check_job(&row.worker, &job.args).map_err(|error| error.to_string())?;
-    Ok(Checked { job, args, tenant_aware })
+    inner.ready(job).map_err(|error| error.to_string())
 }

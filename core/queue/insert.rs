@@ -1,174 +1,26 @@
 //! Putting a job into the queue.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rusqlite::types::{ToSql, ToSqlOutput};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params_from_iter};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
-use verger_worker::{ArgError, Args, ManifestError};
+use verger_worker::{Args, Manifest};
 
+use super::canonical::canonical;
+use super::exact::check_numbers;
 use super::job::{JobId, JobState};
-use crate::plugin_error::PluginError;
+use super::new_job::{Due, EnqueueError, Enqueued, NewJob, Uniqueness};
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
-
-/// The name of the queue a job is in when it does not say.
-const DEFAULT_QUEUE: &str = "default";
 
 /// How deep args may nest: what nests deeper cannot be read again when the job is performed.
 const DEPTH_MAX: usize = 127;
 
-/// A job to be enqueued.
-///
-/// ```
-/// use std::time::Duration;
-/// use verger::NewJob;
-/// let job = NewJob::new("send-report", serde_json::json!({"month": "2026-01"})).queue("reports").after(Duration::from_secs(60));
-/// ```
-#[derive(Debug, Clone)]
-#[must_use = "a job does nothing until it is enqueued"]
-pub struct NewJob {
-    pub(crate) worker: String,
-    pub(crate) args: Json,
-    pub(crate) queue: String,
-    pub(crate) priority: u8,
-    pub(crate) max_attempts: u32,
-    pub(crate) due: Due,
-    pub(crate) unique: Option<Option<Vec<String>>>,
-    pub(crate) unique_for: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Due {
-    Now,
-    After(Duration),
-    At(Timestamp),
-}
-
-impl NewJob {
-    /// A job for this worker with these args, a JSON object: due now, in the queue `default`,
-    /// priority 5, 20 attempts.
-    pub fn new(worker: impl Into<String>, args: Json) -> Self {
-        Self {
-            worker: worker.into(),
-            args,
-            queue: DEFAULT_QUEUE.to_string(),
-            priority: 5,
-            max_attempts: 20,
-            due: Due::Now,
-            unique: None,
-            unique_for: None,
-        }
-    }
-
-    /// Not before this instant.
-    pub fn at(mut self, when: impl Into<Timestamp>) -> Self {
-        self.due = Due::At(when.into());
-        self
-    }
-
-    /// Not before this long from now.
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.due = Due::After(delay);
-        self
-    }
-
-    /// In this queue.
-    pub fn queue(mut self, name: impl Into<String>) -> Self {
-        self.queue = name.into();
-        self
-    }
-
-    /// From 0, first, to 9, last.
-    pub fn priority(mut self, priority: u8) -> Self {
-        self.priority = priority;
-        self
-    }
-
-    /// How often it may be tried, at least once. An attempt that fails for trouble of the
-    /// machine's, such as a full disk or a lock held for too long, counts like any other, and so
-    /// does one that a crash ended; a snooze, and one given back when the loop stops, do not.
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts;
-        self
-    }
-
-    /// Not while an unfinished job of the same worker and queue has the same args: then that one is
-    /// returned instead.
-    pub fn unique(mut self) -> Self {
-        self.unique = Some(None);
-        self
-    }
-
-    /// Not while an unfinished job of the same worker and queue has the same values for these keys
-    /// of the args.
-    pub fn unique_by<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
-        self.unique = Some(Some(keys.into_iter().map(Into::into).collect()));
-        self
-    }
-
-    /// Unique for this long from now on, even when the job is finished before; and, as always,
-    /// until it is finished. Of jobs that are not [`unique_by`](Self::unique_by) some keys it means
-    /// all args.
-    pub fn unique_for(mut self, period: Duration) -> Self {
-        self.unique.get_or_insert(None);
-        self.unique_for = Some(period);
-        self
-    }
-}
-
-/// What became of a job that was enqueued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Enqueued {
-    /// The job.
-    pub id: JobId,
-    /// True when an unfinished job like it was there already, and this is that one.
-    pub existing: bool,
-}
-
-/// A job was not enqueued. Nothing was written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnqueueError {
-    /// No worker has this name.
-    #[error(
-        "no worker is named `{name}`: known are {known}; register it with the builder or drop its .wasm into the plugins folder"
-    )]
-    UnknownWorker {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: String,
-    },
-    /// The args are no JSON object, or one of them is not usable.
-    #[error("a job for worker `{worker}` is refused: {source}")]
-    Args {
-        /// The worker.
-        worker: String,
-        /// What is wrong.
-        source: ArgError,
-    },
-    /// The args lack keys that the worker requires; all of them are named.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// A setting of the job is out of bounds.
-    #[error("a job for worker `{worker}` is refused: {reason}")]
-    Invalid {
-        /// The worker.
-        worker: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The worker's component cannot be loaded.
-    #[error(transparent)]
-    Plugin(#[from] PluginError),
-    /// The row could not be written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// A job whose worker is known and whose args were checked.
+#[derive(Clone)]
 pub(crate) struct Ready {
     worker: String,
     args: String,
@@ -183,6 +35,7 @@ pub(crate) struct Ready {
 }
 
 /// The slot a job is made for.
+#[derive(Clone)]
 struct SlotOf {
     schedule: String,
     slot: Timestamp,
@@ -194,11 +47,15 @@ impl Ready {
     pub(crate) fn unchecked(mut job: NewJob) -> Result<Self, EnqueueError> {
         let args = Args::from_json(job.args.take())
             .map_err(|source| EnqueueError::Args { worker: job.worker.clone(), source })?;
-        Self::new(job, &args, false)
+        Self::new(job, &args, None)
     }
 
     /// Checks what is independent of the worker. `args` were checked against its manifest.
-    pub(crate) fn new(job: NewJob, args: &Args, tenant_aware: bool) -> Result<Self, EnqueueError> {
+    pub(crate) fn new(
+        job: NewJob,
+        args: &Args,
+        manifest: Option<&Manifest>,
+    ) -> Result<Self, EnqueueError> {
         let invalid = |reason: &str| EnqueueError::Invalid {
             worker: job.worker.clone(),
             reason: reason.to_string(),
@@ -223,8 +80,9 @@ impl Ready {
                 "the args have more than 1 MiB of JSON; put the data into a table and name its row",
             ));
         }
-        let unique_key =
-            job.unique.as_ref().map(|keys| unique_key(&job, args, &text, keys.as_deref()));
+        check_numbers(&text)
+            .map_err(|source| EnqueueError::Number { worker: job.worker.clone(), source })?;
+        let unique_key = unique_key(&job, args, manifest)?;
         Ok(Self {
             worker: job.worker,
             args: text,
@@ -232,7 +90,7 @@ impl Ready {
             priority: job.priority,
             max_attempts: job.max_attempts,
             due: job.due,
-            tenant_aware,
+            tenant_aware: manifest.is_some_and(|manifest| manifest.tenant_aware),
             unique_key,
             unique_for: job.unique_for,
             slot: None,
@@ -255,7 +113,11 @@ fn nests_deeper(json: &Json, most: usize) -> bool {
     }
 }
 
-fn unique_key(job: &NewJob, args: &Args, text: &str, keys: Option<&[String]>) -> Vec<u8> {
+fn unique_key(
+    job: &NewJob,
+    args: &Args,
+    manifest: Option<&Manifest>,
+) -> Result<Option<Vec<u8>>, EnqueueError> {
     let mut sha = Sha256::new();
     let mut part = |part: &str| {
         sha.update((part.len() as u64).to_be_bytes());
@@ -263,16 +125,48 @@ fn unique_key(job: &NewJob, args: &Args, text: &str, keys: Option<&[String]>) ->
     };
     part(&job.worker);
     part(&job.queue);
-    match keys {
-        None => part(text),
-        Some(keys) => {
-            for key in keys {
+    match &job.unique {
+        Uniqueness::No => return Ok(None),
+        Uniqueness::Args => {
+            let mut args: Vec<_> = args.as_map().iter().collect();
+            args.sort_unstable_by_key(|(key, _)| *key);
+            for (key, value) in args {
                 part(key);
-                part(&args.as_map().get(key).map(Json::to_string).unwrap_or_default());
+                part(&canonical(value));
+            }
+        }
+        // In whatever order they were named, and however often.
+        Uniqueness::Keys(keys) => {
+            for key in keys.iter().collect::<BTreeSet<_>>() {
+                part(key);
+                match args.as_map().get(key) {
+                    Some(value) => part(&canonical(value)),
+                    None if may_be_absent(key, keys, args, manifest) => part(""),
+                    None => return Err(no_such_key(job, args, key)),
+                }
             }
         }
     }
-    sha.finalize().to_vec()
+    Ok(Some(sha.finalize().to_vec()))
+}
+
+/// Whether a key that the args lack is one that other jobs may have: its worker knows it. Of a
+/// worker that tells nothing of its args, a key is believed beside another one that is there.
+fn may_be_absent(key: &str, keys: &[String], args: &Args, manifest: Option<&Manifest>) -> bool {
+    match manifest.filter(|manifest| !manifest.args.is_empty()) {
+        Some(manifest) => manifest.args.contains_key(key),
+        None => keys.iter().any(|other| args.as_map().contains_key(other)),
+    }
+}
+
+fn no_such_key(job: &NewJob, args: &Args, key: &str) -> EnqueueError {
+    let mut known: Vec<_> = args.as_map().keys().map(|key| format!("`{key}`")).collect();
+    known.sort_unstable();
+    EnqueueError::UniqueBy {
+        worker: job.worker.clone(),
+        key: key.to_string(),
+        known: if known.is_empty() { "none".to_string() } else { known.join(", ") },
+    }
 }
 
 /// A job that stands for no slot, and may be like others.
@@ -281,7 +175,7 @@ const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, a
 
 const INSERT_WITH_SLOT_OR_KEY: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, \
      created_at, schedule, slot, missed, unique_key, unique_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
-     ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING";
+     ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL) DO NOTHING";
 
 const INSERTING: &str = "enqueue the job";
 
@@ -349,7 +243,7 @@ fn insert_with_slot_or_key(
         // A finished job keeps its key for a period; nobody takes it away when that is over.
         connection
             .prepare_cached(
-                "UPDATE verger_jobs SET unique_key = NULL WHERE unique_key = ?1 AND finished_at IS NOT NULL AND unique_until <= ?2",
+                "UPDATE verger_jobs SET unique_until = NULL WHERE unique_key = ?1 AND finished_at IS NOT NULL AND unique_until <= ?2",
             )
             .and_then(|mut update| update.execute((&job.unique_key, now.as_millis())))
             .doing(INSERTING)?;
@@ -369,7 +263,7 @@ fn insert_with_slot_or_key(
         return Ok(Enqueued { id: JobId(connection.last_insert_rowid()), existing: false });
     }
     let existing = connection
-        .prepare_cached("SELECT id FROM verger_jobs WHERE unique_key = ?1")
+        .prepare_cached("SELECT id FROM verger_jobs WHERE unique_key = ?1 AND (finished_at IS NULL OR unique_until IS NOT NULL)")
         .and_then(|mut select| select.query_row([&job.unique_key], |row| row.get(0)).optional())
         .doing(INSERTING)?;
     match existing {

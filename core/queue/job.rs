@@ -122,6 +122,7 @@ pub struct Job {
     pub state: JobState,
     /// Whether it waits for another process: the one that looks has no worker of that name. Such a
     /// job uses no attempt up and keeps no other waiting; a process that has the worker takes it up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
     /// Its args: a JSON object. Of a row made by hand that nobody can read, the text.
     pub args: Json,
@@ -172,15 +173,48 @@ pub struct Attempted {
     pub message: String,
 }
 
-/// Which jobs to list.
+/// Which jobs to list: those that fit all that was said.
+///
+/// ```
+/// use verger::{JobFilter, JobState};
+/// let failed = JobFilter::new().state(JobState::Discarded).worker("send-report");
+/// ```
 #[derive(Debug, Clone, Default)]
+#[must_use = "it holds once it is used to list jobs"]
 pub struct JobFilter {
+    pub(super) state: Option<JobState>,
+    pub(super) worker: Option<String>,
+    pub(super) queue: Option<String>,
+    pub(super) before: Option<JobId>,
+}
+
+impl JobFilter {
+    /// All jobs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Only in this state.
-    pub state: Option<JobState>,
+    pub fn state(mut self, state: impl Into<Option<JobState>>) -> Self {
+        self.state = state.into();
+        self
+    }
+
     /// Only of this worker.
-    pub worker: Option<String>,
+    pub fn worker(mut self, name: impl Into<String>) -> Self {
+        self.worker = Some(name.into());
+        self
+    }
+
     /// Only in this queue.
-    pub queue: Option<String>,
-    /// Only before this id, to page backwards.
-    pub before_id: Option<i64>,
+    pub fn queue(mut self, name: impl Into<String>) -> Self {
+        self.queue = Some(name.into());
+        self
+    }
+
+    /// Only before this job, to page backwards.
+    pub fn before(mut self, job: JobId) -> Self {
+        self.before = Some(job);
+        self
+    }
 }

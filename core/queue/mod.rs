@@ -1,9 +1,12 @@
 //! The durable queue: jobs as rows, and every statement that moves one from state to state.
 
 mod backoff;
+mod canonical;
 mod claim;
+mod exact;
 mod insert;
 mod job;
+mod new_job;
 mod operate;
 mod prune;
 mod queues;
@@ -18,10 +21,12 @@ pub use backoff::Backoff;
 pub(crate) use claim::{
     ClaimOrder, Claimed, claim_first, claim_in, due_by_queue, next_due, next_due_in,
 };
-pub use insert::{EnqueueError, Enqueued, NewJob};
+pub(crate) use exact::check_numbers;
+pub use exact::{ArgsTextError, InexactNumber, parse_args};
 pub(crate) use insert::{Inserting, Ready, insert};
 pub use job::{Attempted, Job, JobFilter, JobId, JobState};
-pub(crate) use operate::{Cancelled, cancel, retry};
+pub use new_job::{EnqueueError, Enqueued, NewJob};
+pub(crate) use operate::{Cancelled, Retried, cancel, retry};
 pub use prune::Retention;
 pub(crate) use prune::prune;
 pub use queues::QueueRow;

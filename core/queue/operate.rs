@@ -1,6 +1,6 @@
 //! What an operator does to a job.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::job::JobId;
 use super::transition::{ON_REQUEST, error_json};
@@ -28,7 +28,7 @@ pub(crate) fn cancel(
     let waiting = connection
         .prepare_cached(
             "UPDATE verger_jobs SET state = 'cancelled', finished_at = ?2, \
-             unique_key = CASE WHEN unique_until > ?2 THEN unique_key END, errors = json_insert(coalesce(errors, '[]'), '$[#]', \
+             unique_until = CASE WHEN unique_until > ?2 THEN unique_until END, errors = json_insert(coalesce(errors, '[]'), '$[#]', \
              json_set(?3, '$.attempt', attempt)) WHERE id = ?1 AND state IN ('scheduled', 'available', 'retryable')",
         )?
         .execute((id.number(), now.as_millis(), error))?;
@@ -43,14 +43,47 @@ pub(crate) fn cancel(
     Ok(if asked == 1 { Cancelled::Asked } else { Cancelled::Nothing })
 }
 
-/// Makes a job that failed or ended due now, with at least one attempt left. False when it waits
-/// already, is being performed, or is not there.
-pub(crate) fn retry(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<bool> {
+/// What became of a request to retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retried {
+    /// It is due now.
+    DueNow,
+    /// It stays as it is: this other job has its unique key.
+    StandsFor(JobId),
+    /// It waits already, is being performed, or is not there.
+    Nothing,
+}
+
+/// Makes a job that failed or ended due now, with at least one attempt left. Inside a write
+/// transaction.
+pub(crate) fn retry(
+    connection: &Connection,
+    id: JobId,
+    now: Timestamp,
+) -> rusqlite::Result<Retried> {
+    let other: Option<i64> = connection
+        .prepare_cached(
+            "SELECT other.id FROM verger_jobs AS job JOIN verger_jobs AS other ON other.unique_key = job.unique_key \
+             AND (other.finished_at IS NULL OR other.unique_until IS NOT NULL) WHERE job.id = ?1 AND other.id <> ?1 \
+             AND job.finished_at IS NOT NULL AND (other.finished_at IS NULL OR other.unique_until > ?2)",
+        )?
+        .query_row((id.number(), now.as_millis()), |row| row.get(0))
+        .optional()?;
+    if let Some(other) = other {
+        return Ok(Retried::StandsFor(JobId(other)));
+    }
+    // One whose period is over.
+    connection
+        .prepare_cached(
+            "UPDATE verger_jobs SET unique_until = NULL WHERE unique_key = (SELECT unique_key FROM verger_jobs WHERE id = ?1) \
+             AND finished_at IS NOT NULL AND unique_until <= ?2",
+        )?
+        .execute((id.number(), now.as_millis()))?;
     let changed = connection
         .prepare_cached(
             "UPDATE verger_jobs SET state = 'available', due_at = ?2, finished_at = NULL, result = NULL, lease_until = NULL, cancel_requested = 0, \
              max_attempts = max(max_attempts, attempt + 1) WHERE id = ?1 AND state IN ('retryable', 'completed', 'discarded', 'cancelled')",
         )?
         .execute((id.number(), now.as_millis()))?;
-    Ok(changed == 1)
+    Ok(if changed == 1 { Retried::DueNow } else { Retried::Nothing })
 }

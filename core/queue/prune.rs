@@ -106,9 +106,9 @@ pub(crate) fn prune(
         let rows = connection
             .prepare_cached(
                 "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = +?1 AND finished_at IS NOT NULL AND lease_until IS NULL \
-                 AND finished_at < +?2 AND +id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT +?3)",
+                 AND finished_at < +?2 AND (unique_until IS NULL OR unique_until <= +?4) AND +id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT +?3)",
             )?
-            .execute((state.as_str(), (now - keep).as_millis(), BATCH as i64))?;
+            .execute((state.as_str(), (now - keep).as_millis(), BATCH as i64, now.as_millis()))?;
         pruned.add(rows);
     }
     if let Some(keep) = retention.fires {

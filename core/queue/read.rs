@@ -39,9 +39,10 @@ pub(crate) fn list(
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
     let state = filter.state.map(|state| state.as_str());
     let rows = statement
-        .query_map((state, &filter.worker, &filter.queue, filter.before_id, limit), |row| {
-            from_row(row, has_worker)
-        })
+        .query_map(
+            (state, &filter.worker, &filter.queue, filter.before.map(JobId::number), limit),
+            |row| from_row(row, has_worker),
+        )
         .doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
 }

@@ -41,7 +41,7 @@ pub(crate) fn set_kind_aside(
         "the column {column} of this row is no UTF-8: something else than Verger wrote it; write it anew, and retry the job"
     );
     let sql = format!(
-        "UPDATE verger_jobs SET state = 'discarded', finished_at = ?1, unique_key = NULL, errors = json_insert({ERRORS}, '$[#]', json(?2)) \
+        "UPDATE verger_jobs SET state = 'discarded', finished_at = ?1, unique_until = NULL, errors = json_insert({ERRORS}, '$[#]', json(?2)) \
          WHERE id IN (SELECT id FROM verger_jobs WHERE {WAITING} AND queue = +?3 AND priority = +?4 AND worker = +?5 LIMIT +?6)"
     );
     let set_aside = connection.prepare_cached(&sql)?.execute((

@@ -50,7 +50,7 @@ pub(crate) const ON_REQUEST: &str = "cancelled by an operator";
 /// Leaves `lease_until` to [`TIDY`], so that no index is written: a commit of one page instead of
 /// three.
 const COMPLETE: &str = "UPDATE verger_jobs SET state = 'completed', finished_at = ?3, result = ?5, \
-     unique_key = CASE WHEN unique_until > ?3 THEN unique_key END \
+     unique_until = CASE WHEN unique_until > ?3 THEN unique_until END \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4";
 
 /// Moves what completed since the last claim, here or in another process, from the index of held
@@ -62,7 +62,7 @@ pub(super) const TIDY: &str = "UPDATE verger_jobs SET lease_until = NULL WHERE l
 const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested THEN 'cancelled' ELSE ?5 END, \
      finished_at = CASE WHEN cancel_requested OR ?6 THEN ?3 END, due_at = coalesce(?7, due_at), \
      attempt = attempt - ?8, snoozes = snoozes + ?9, lease_until = NULL, \
-     unique_key = CASE WHEN unique_until > ?3 OR NOT (cancel_requested OR ?6) THEN unique_key END, \
+     unique_until = CASE WHEN unique_until > ?3 OR NOT (cancel_requested OR ?6) THEN unique_until END, \
      errors = CASE WHEN ?10 IS NULL AND NOT cancel_requested THEN errors ELSE json_insert( \
          CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE coalesce(errors, '[]') END, \
          '$[#]', json(CASE WHEN cancel_requested THEN ?11 ELSE ?10 END)) END \

@@ -100,6 +100,21 @@ impl Schedule {
         self
     }
 
+    /// Sets the args `organization_id` and `actor_id` of its jobs: see
+    /// [`NewJob::for_organization`](crate::NewJob::for_organization). After [`args`](Self::args),
+    /// which sets all of them.
+    pub fn for_organization(mut self, organization_id: &str, actor_id: Option<&str>) -> Self {
+        self.job = self.job.for_organization(organization_id, actor_id);
+        self
+    }
+
+    /// Sets the args `organization_id` and `actor_id` of its jobs to null: they are for all
+    /// organizations, on behalf of no one. After [`args`](Self::args), which sets all of them.
+    pub fn for_all_organizations(mut self) -> Self {
+        self.job = self.job.for_all_organizations();
+        self
+    }
+
     /// The time zone of its expression, by its IANA name. UTC when not said.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
-use verger_worker::Args;
 
 use super::definition::Overlap;
 use super::rows::{self, Due, ScheduleRow};
@@ -40,14 +39,7 @@ pub struct Fired {
 
 /// The job a schedule makes, checked outside the transaction: its worker may have to be compiled
 /// first. Else why there is none.
-pub(crate) type Prepared = Result<Checked, String>;
-
-/// A job that was checked against its worker.
-pub(crate) struct Checked {
-    pub(crate) job: NewJob,
-    pub(crate) args: Args,
-    pub(crate) tenant_aware: bool,
-}
+pub(crate) type Prepared = Result<Ready, String>;
 
 /// Decides the slots of a schedule that are due, and moves it to its next slot, inside a write
 /// transaction: the job, the ledger and the next slot commit together.
@@ -208,12 +200,8 @@ impl Line {
         if busy {
             return self.skip(connection, row, "overlap");
         }
-        let ready = prepared.as_ref().map_err(Clone::clone).and_then(|checked| {
-            Ready::new(checked.job.clone(), &checked.args, checked.tenant_aware)
-                .map_err(|error| error.to_string())
-        });
-        let mut ready = match ready {
-            Ok(ready) => ready,
+        let mut ready = match prepared {
+            Ok(ready) => ready.clone(),
             Err(reason) => return self.skip(connection, row, &format!("worker: {reason}")),
         };
         ready.of_slot(&row.name, self.slot, self.missed, self.slot + jitter(row));

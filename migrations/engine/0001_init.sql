@@ -3,36 +3,37 @@
 -- Conditions that are evaluated for every row written are chains of OR, not IN: for an IN of three values or more SQLite builds a table
 -- in memory, anew at each execution, which costs more than all the rest of a small statement.
 
--- One durable row a job.
+-- One durable row a job. The app, its triggers included, may INSERT one; of the columns only `worker` is required:
+-- INSERT INTO verger_jobs (worker, args) VALUES ('send-mail', json_object('message', NEW.id))
 CREATE TABLE verger_jobs (
     id INTEGER PRIMARY KEY,                         -- never reused: pruning keeps the newest row
     worker TEXT NOT NULL,                           -- the name of the worker that performs it
-    queue TEXT NOT NULL,                            -- jobs of one queue run in order, one at a time by default
-    priority INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 9), -- 0 first
-    state TEXT NOT NULL CHECK (state = 'available' OR state = 'executing' OR state = 'completed' OR state = 'scheduled'
+    queue TEXT NOT NULL DEFAULT 'default',          -- jobs of one queue run in order, one at a time by default
+    priority INTEGER NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 9), -- 0 first
+    state TEXT NOT NULL DEFAULT 'available' CHECK (state = 'available' OR state = 'executing' OR state = 'completed' OR state = 'scheduled'
         OR state = 'retryable' OR state = 'discarded' OR state = 'cancelled'),
-    args TEXT NOT NULL,                             -- a JSON object
-    tenant_aware INTEGER NOT NULL,                  -- 1: args must carry the keys organization_id and actor_id
-    due_at INTEGER NOT NULL,                        -- not performed before
-    attempt INTEGER NOT NULL DEFAULT 0,             -- attempts begun
-    max_attempts INTEGER NOT NULL CHECK (max_attempts >= 1),
-    snoozes INTEGER NOT NULL DEFAULT 0,
-    token INTEGER NOT NULL DEFAULT 0,               -- the fencing token: grows with every claim
+    args TEXT NOT NULL DEFAULT '{}',                -- a JSON object
+    tenant_aware INTEGER NOT NULL DEFAULT 0,        -- 1: args must carry the keys organization_id and actor_id
+    due_at INTEGER NOT NULL DEFAULT 0,              -- not performed before
+    attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND 4294967294), -- attempts begun
+    max_attempts INTEGER NOT NULL DEFAULT 20 CHECK (max_attempts BETWEEN 1 AND 4294967295),
+    snoozes INTEGER NOT NULL DEFAULT 0 CHECK (snoozes BETWEEN 0 AND 4294967295),
+    token INTEGER NOT NULL DEFAULT 0 CHECK (token BETWEEN 0 AND 4611686018427387904), -- the fencing token: grows with every claim
     claimed_by TEXT,                                -- the executor that holds it
     lease_until INTEGER,                            -- until when it holds it; of a completed job a leftover, see verger_jobs_held
-    cancel_requested INTEGER NOT NULL DEFAULT 0,    -- 1: while it is executing: the end of the attempt is its end, completed or cancelled
-    created_at INTEGER NOT NULL,
+    cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested BETWEEN 0 AND 1), -- 1: while it is executing: the end of the attempt is its end, completed or cancelled
+    created_at INTEGER NOT NULL DEFAULT 0,          -- 0: whoever wrote the row did not say
     attempted_at INTEGER,                           -- when the last attempt was claimed
     finished_at INTEGER,                            -- when it reached a final state
     result TEXT,                                    -- JSON, from done-with
     errors TEXT,                                    -- JSON array of {attempt, at, code, message}, the last 20
     schedule TEXT,                                  -- the schedule that made it
     slot INTEGER,                                   -- the instant of that schedule it was made for
-    missed INTEGER NOT NULL DEFAULT 0,              -- earlier slots it stands for
+    missed INTEGER NOT NULL DEFAULT 0 CHECK (missed BETWEEN 0 AND 4294967295), -- earlier slots it stands for
     progress_done INTEGER,
     progress_total INTEGER,
-    unique_key BLOB,                                -- while set, no other job can have it
-    unique_until INTEGER,                           -- until then it stays set, even when the job is finished
+    unique_key BLOB,                                -- while this job is unfinished, no other unfinished one can have it
+    unique_until INTEGER,                           -- until then no other can have it, even when the job is finished
     CHECK (json_type(args) = 'object'),             -- what is no JSON at all is an error of its own
     CHECK (errors IS NULL OR json_type(errors) = 'array'),
     CHECK (result IS NULL OR json_valid(result)),
@@ -50,7 +51,8 @@ CREATE INDEX verger_jobs_held ON verger_jobs (lease_until) WHERE lease_until IS 
 CREATE INDEX verger_jobs_finished ON verger_jobs (state, finished_at) WHERE finished_at IS NOT NULL AND lease_until IS NULL;
 -- What a schedule has under way, for the overlap rule.
 CREATE INDEX verger_jobs_of_schedule ON verger_jobs (schedule) WHERE schedule IS NOT NULL AND finished_at IS NULL;
-CREATE UNIQUE INDEX verger_jobs_unique ON verger_jobs (unique_key) WHERE unique_key IS NOT NULL;
+CREATE UNIQUE INDEX verger_jobs_unique ON verger_jobs (unique_key)
+    WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL);
 
 -- What is said of a queue. A queue needs no row.
 CREATE TABLE verger_queues (
@@ -82,6 +84,22 @@ CREATE TABLE verger_schedules (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX verger_schedules_due ON verger_schedules (next_fire_at) WHERE next_fire_at IS NOT NULL;
+
+-- Which schedules the app's code registered, and under which name of a set. One without a row was added by an operator, or at run time.
+CREATE TABLE verger_registrations (
+    schedule TEXT PRIMARY KEY,
+    registered_by TEXT NOT NULL,                    -- the name of the set; '' where the app named none
+    registered_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What the clock read when something was last decided: it shows when the clock was wrong for a while.
+CREATE TABLE verger_clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    read_at INTEGER NOT NULL,                       -- the last reading that was noted
+    before_jump INTEGER,                            -- while a leap forward is in doubt: the reading before it
+    jumped_at INTEGER,                              -- and the first one after it
+    set_back_at INTEGER                             -- while a leap backward is in doubt: the first reading after it
+) STRICT;
 
 -- The fire ledger: one row a slot, whatever became of it.
 CREATE TABLE verger_fires (

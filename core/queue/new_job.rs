@@ -1,0 +1,229 @@
+//! A job as the app wants it, and why it may be refused.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use verger_worker::{ArgError, ManifestError};
+
+use super::exact::InexactNumber;
+use super::job::JobId;
+use crate::plugin_error::PluginError;
+use crate::store::StoreError;
+use crate::time::Timestamp;
+
+/// The name of the queue a job is in when it does not say.
+const DEFAULT_QUEUE: &str = "default";
+
+/// A job to be enqueued.
+///
+/// ```
+/// use std::time::Duration;
+/// use verger::NewJob;
+/// let job = NewJob::new("send-report", serde_json::json!({"month": "2026-01"})).queue("reports").after(Duration::from_secs(60));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a job does nothing until it is enqueued"]
+pub struct NewJob {
+    pub(crate) worker: String,
+    pub(crate) args: Json,
+    pub(crate) queue: String,
+    pub(crate) priority: u8,
+    pub(crate) max_attempts: u32,
+    pub(crate) due: Due,
+    pub(crate) unique: Uniqueness,
+    pub(crate) unique_for: Option<Duration>,
+}
+
+/// What other unfinished jobs a job may not be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Uniqueness {
+    /// It may be like any.
+    No,
+    /// One with the same args.
+    Args,
+    /// One with the same values for these keys.
+    Keys(Vec<String>),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Due {
+    Now,
+    After(Duration),
+    At(Timestamp),
+}
+
+impl NewJob {
+    /// A job for this worker with these args, a JSON object: due now, in the queue `default`,
+    /// priority 5, 20 attempts.
+    pub fn new(worker: impl Into<String>, args: Json) -> Self {
+        Self {
+            worker: worker.into(),
+            args,
+            queue: DEFAULT_QUEUE.to_string(),
+            priority: 5,
+            max_attempts: 20,
+            due: Due::Now,
+            unique: Uniqueness::No,
+            unique_for: None,
+        }
+    }
+
+    /// For one organization, on behalf of an actor, or of none: sets the args `organization_id` and
+    /// `actor_id` that a tenant-aware worker requires.
+    ///
+    /// ```
+    /// use verger::NewJob;
+    /// let job = NewJob::new("send-report", serde_json::json!({"month": "2026-01"}))
+    ///     .for_organization("acme", Some("u-17"));
+    /// ```
+    pub fn for_organization(self, organization_id: &str, actor_id: Option<&str>) -> Self {
+        self.for_tenant(Some(organization_id), actor_id)
+    }
+
+    /// For all organizations, on behalf of no one: sets the args `organization_id` and `actor_id`
+    /// to null.
+    pub fn for_all_organizations(self) -> Self {
+        self.for_tenant(None, None)
+    }
+
+    /// Args that are no object stay as they are, and are refused when the job is enqueued.
+    fn for_tenant(mut self, organization_id: Option<&str>, actor_id: Option<&str>) -> Self {
+        if let Json::Object(args) = &mut self.args {
+            args.insert("organization_id".to_string(), organization_id.into());
+            args.insert("actor_id".to_string(), actor_id.into());
+        }
+        self
+    }
+
+    /// Not before this instant.
+    pub fn at(mut self, when: impl Into<Timestamp>) -> Self {
+        self.due = Due::At(when.into());
+        self
+    }
+
+    /// Not before this long from now.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.due = Due::After(delay);
+        self
+    }
+
+    /// In this queue.
+    pub fn queue(mut self, name: impl Into<String>) -> Self {
+        self.queue = name.into();
+        self
+    }
+
+    /// From 0, first, to 9, last.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// How often it may be tried, at least once. An attempt that fails for trouble of the
+    /// machine's, such as a full disk or a lock held for too long, counts like any other, and so
+    /// does one that a crash ended; a snooze, and one given back when the loop stops, do not.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// Not while an unfinished job of the same worker and queue has the same args: then that one is
+    /// returned instead. The order of keys does not matter; `1` and `1.0` are two values.
+    ///
+    /// However often such a job is retried, snoozed or taken back, there is one of them unfinished
+    /// at most: see [`Verger::retry`](crate::Verger::retry). One that was cancelled or discarded
+    /// stands in no other's way.
+    pub fn unique(mut self) -> Self {
+        self.unique = Uniqueness::Args;
+        self
+    }
+
+    /// Not while an unfinished job of the same worker and queue has the same values for these keys
+    /// of the args. A key that neither they nor the args its worker knows have is an error: by a typing
+    /// error all jobs would be one.
+    pub fn unique_by<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.unique = Uniqueness::Keys(keys.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Unique for this long from now on, even when the job is finished before; and, as always,
+    /// until it is finished. Of jobs that are not [`unique_by`](Self::unique_by) some keys it means
+    /// all args.
+    pub fn unique_for(mut self, period: Duration) -> Self {
+        if self.unique == Uniqueness::No {
+            self.unique = Uniqueness::Args;
+        }
+        self.unique_for = Some(period);
+        self
+    }
+}
+
+/// What became of a job that was enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enqueued {
+    /// The job.
+    pub id: JobId,
+    /// True when an unfinished job like it was there already, and this is that one.
+    pub existing: bool,
+}
+
+/// A job was not enqueued. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// No worker has this name.
+    #[error(
+        "no worker is named `{name}`: known are {known}; register it with the builder or drop its .wasm into the plugins folder"
+    )]
+    UnknownWorker {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The args are no JSON object, or one of them is not usable.
+    #[error("a job for worker `{worker}` is refused: {source}")]
+    Args {
+        /// The worker.
+        worker: String,
+        /// What is wrong.
+        source: ArgError,
+    },
+    /// A number in the args would become another one.
+    #[error("a job for worker `{worker}` is refused: {source}")]
+    Number {
+        /// The worker.
+        worker: String,
+        /// Which number, and where.
+        source: InexactNumber,
+    },
+    /// It is to be unique by a key that its args do not have.
+    #[error(
+        "a job for worker `{worker}` is refused: it is to be unique by `{key}`, and its args have no such key; they have {known}"
+    )]
+    UniqueBy {
+        /// The worker.
+        worker: String,
+        /// The key.
+        key: String,
+        /// The keys there are.
+        known: String,
+    },
+    /// The args lack keys that the worker requires; all of them are named.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A setting of the job is out of bounds.
+    #[error("a job for worker `{worker}` is refused: {reason}")]
+    Invalid {
+        /// The worker.
+        worker: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The worker's component cannot be loaded.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// The row could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
