@@ -395,7 +395,7 @@ fn batches_commit_one_by_one_and_progress_shows() {
         for n in 0..10 {
             invite(&test, &format!("i{n}"), "o1", n, None);
         }
-        test.sql("CREATE TRIGGER full BEFORE DELETE ON organization_invitations WHEN OLD.id = 'i7' BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END");
+        test.sql("CREATE TRIGGER full BEFORE DELETE ON organization_invitations WHEN OLD.id = 'i7' BEGIN SELECT zeroblob(2000000000); END");
         let failed = run(&test, INVITATIONS, args(None, json!({"batch_size": 3})));
         assert_eq!(failed.state, JobState::Discarded);
         assert_eq!(invitations(&test), "i6 i7 i8 i9", "two batches were kept");

@@ -6,7 +6,6 @@ use verger_worker::{
 
 use super::Run;
 use super::cursor::CursorId;
-use super::statement::bind;
 use super::transaction::SavepointId;
 
 impl Host for Run {
@@ -15,12 +14,7 @@ impl Host for Run {
     }
 
     fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
-        self.account(1, &[params])?;
-        let mut statement = self.ready(sql)?;
-        statement.with(|_, statement| bind(statement, params))?;
-        let changed = self.step(&mut statement)?;
-        self.put_away(sql, statement);
-        Ok(changed)
+        self.execute_one(sql, params)
     }
 
     fn execute_many(
@@ -28,16 +22,7 @@ impl Host for Run {
         sql: &str,
         sets: &[Vec<Value>],
     ) -> Result<Vec<Result<u64, HostError>>, HostError> {
-        self.account(sets.len(), &sets.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-        let mut statement = self.ready(sql)?;
-        let mut results = Vec::with_capacity(sets.len());
-        for set in sets {
-            self.alive()?;
-            let bound = statement.with(|_, statement| bind(statement, set));
-            results.push(bound.and_then(|()| self.step(&mut statement)));
-        }
-        self.put_away(sql, statement);
-        Ok(results)
+        self.execute_sets(sql, sets)
     }
 
     fn begin_savepoint(&self) -> Result<Box<dyn HostSavepoint + '_>, HostError> {

@@ -147,7 +147,7 @@ impl Run {
     }
 
     /// Has the run performed once more.
-    fn conflict(&self) -> HostError {
+    pub(super) fn conflict(&self) -> HostError {
         let error = HostError::new(
             code::CONFLICT,
             "what this attempt had read was changed before it wrote: return, it is performed again from its start",

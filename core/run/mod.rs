@@ -13,6 +13,7 @@ mod host;
 mod interrupt;
 mod lock;
 mod reads;
+mod sets;
 mod statement;
 mod transaction;
 
@@ -103,6 +104,9 @@ pub(crate) struct Run {
     /// What is committed, and what is not yet.
     tally: Cell<Tally>,
     uncommitted: Cell<Tally>,
+    /// While a statement runs whose transaction can be begun anew; and whether it was taken.
+    may_begin_anew: Cell<bool>,
+    was_rolled_back: Cell<bool>,
     dry: bool,
     /// Of a dry run: what its statements changed, in order.
     changes: RefCell<Vec<statement::Change>>,
@@ -141,6 +145,8 @@ impl Run {
             progress: Cell::new(None),
             tally: Cell::default(),
             uncommitted: Cell::default(),
+            may_begin_anew: Cell::new(false),
+            was_rolled_back: Cell::new(false),
             dry,
             changes: RefCell::default(),
             stopped: RefCell::default(),

@@ -10,7 +10,7 @@ use super::error::from_store;
 use super::{AttemptError, Interrupted, Run, Tally};
 use crate::failpoint::Failpoint;
 use crate::queue::{self, Moved, Transition};
-use crate::store::step;
+use crate::store::{StoreErrorKind, kind_of, step};
 
 /// Savepoints one run may have open at once.
 const SAVEPOINTS_MAX: usize = 32;
@@ -117,7 +117,12 @@ impl Run {
     /// transaction.
     pub(super) fn notice_lost_transaction(&self, error: &HostError) {
         let is_open = matches!(self.transaction.get(), State::Reading | State::Writing(_));
-        if is_open && self.connection.raw().is_autocommit() {
+        if !is_open || !self.connection.raw().is_autocommit() {
+            return;
+        }
+        if error.concerns_one_row() && self.may_begin_anew.get() {
+            self.was_rolled_back.set(true);
+        } else {
             self.lose(AttemptError::from(error.clone()));
         }
     }
@@ -160,21 +165,32 @@ impl Run {
         self.transaction.set(State::Idle);
         self.log.borrow_mut().forget();
         self.audited.set(0);
-        let (mut tally, new) = (self.tally.get(), self.uncommitted.take());
-        tally.rows_changed += new.rows_changed;
-        tally.audited += new.audited;
-        self.tally.set(tally);
+        self.keep_tally();
         let events = self.events.take();
         if !self.dry {
             self.services.bus.deliver(events);
         }
     }
 
+    fn keep_tally(&self) {
+        let (mut tally, new) = (self.tally.get(), self.uncommitted.take());
+        tally.rows_changed += new.rows_changed;
+        tally.audited += new.audited;
+        self.tally.set(tally);
+    }
+
+    /// What a commit would say of foreign keys, for a run that makes none.
+    fn check_keys(&self) -> Result<(), HostError> {
+        if self.connection.is_key_owed() { Err(refused_commit()) } else { Ok(()) }
+    }
+
     pub(crate) fn checkpoint_now(&self) -> Result<(), HostError> {
         self.alive()?;
         self.close_all();
         if self.dry {
+            self.check_keys()?;
             self.audited.set(0);
+            self.keep_tally();
             return Ok(());
         }
         self.end_snapshot()?;
@@ -247,9 +263,10 @@ impl Run {
             return Err(error);
         }
         if self.dry {
-            self.tally.set(self.uncommitted.get());
+            let checked = self.check_keys();
+            self.keep_tally();
             self.rollback();
-            return Ok(Moved::There);
+            return checked.map(|()| Moved::There).map_err(AttemptError::from);
         }
         self.close_all();
         self.end_snapshot().inspect_err(|_| self.rollback())?;
@@ -304,7 +321,33 @@ impl Run {
             }
             step(connection, "COMMIT")
         };
-        self.connection.engine(commit).map_err(|error| from_store(&error))
+        self.connection.engine(commit).map_err(|error| match kind_of(&error) {
+            StoreErrorKind::Constraint => refused_commit(),
+            _ => from_store(&error),
+        })
+    }
+
+    /// Whether this transaction has nothing yet that would be lost with it.
+    pub(super) fn has_written_nothing(&self) -> bool {
+        let new = self.uncommitted.get();
+        (new.rows_changed, new.audited) == (0, 0)
+            && self.audited.get() == 0
+            && self.events.borrow().is_empty()
+            && self.savepoints.borrow().is_empty()
+    }
+
+    /// After a statement that took the transaction: goes on in a new one, if nobody else has
+    /// written since, whose version of the data is given.
+    pub(super) fn begin_after_rollback(&self, version: i64) -> Result<(), HostError> {
+        self.forget_uncommitted();
+        self.transaction.set(State::Idle);
+        self.begin()?;
+        // As where the lock is taken late: what it had read must still be so.
+        if self.data_version()? == version || self.has_effects.get() {
+            Ok(())
+        } else {
+            Err(self.conflict())
+        }
     }
 
     pub(crate) fn open_savepoint(&self) -> Result<SavepointId, HostError> {
@@ -358,4 +401,11 @@ impl Run {
             .and_then(|place| open.drain(place..).next())
             .ok_or_else(|| HostError::new(code::CLOSED, "the savepoint is closed"))
     }
+}
+
+fn refused_commit() -> HostError {
+    HostError::new(
+        code::CONSTRAINT,
+        "the commit was refused: FOREIGN KEY constraint failed, one whose check is put off to the commit",
+    )
 }

@@ -8,6 +8,7 @@ mod error;
 mod exclusive;
 mod file_identity;
 mod file_name;
+mod late_checks;
 mod location;
 mod lock_fairness;
 mod migrate;

@@ -21,6 +21,7 @@ use super::authorizer::{StatementContext, judge};
 use super::bounded_functions;
 use super::cache::Cache;
 use super::confinement::Confinement;
+use super::late_checks;
 use super::location::{ConnectionSetup, Durability, Location};
 use super::lock_fairness::{Holding, Waiting};
 use super::rusqlite_versions::{IntoResult, set_busy_handler};
@@ -240,6 +241,7 @@ pub(crate) struct WorkConnection {
     /// The version of the schema whose views the guard knows.
     schema: Cell<i64>,
     has_log: Cell<bool>,
+    has_late_checks: Cell<bool>,
 }
 
 /// Puts the holder back to nobody at the end of a turn.
@@ -332,6 +334,7 @@ impl WorkConnection {
             cache: Cache::default(),
             schema: Cell::new(-1),
             has_log: Cell::new(has_log),
+            has_late_checks: Cell::new(false),
         })
     }
 
@@ -420,6 +423,7 @@ impl WorkConnection {
                 return Ok(false);
             }
             self.has_log.set(has_log(connection)?);
+            self.has_late_checks.set(late_checks::are_in_schema(connection)?);
             let names = |sql: &str| -> rusqlite::Result<BTreeSet<String>> {
                 connection.prepare(sql)?.query_map([], |row| row.get::<_, String>(0).map(|name| name.to_ascii_lowercase()))?.collect()
             };
@@ -437,6 +441,23 @@ impl WorkConnection {
     /// The version of the schema that was last looked at.
     pub(crate) fn schema(&self) -> i64 {
         self.schema.get()
+    }
+
+    /// Whether the schema has what a statement's own result does not tell.
+    pub(crate) fn has_late_checks(&self) -> bool {
+        self.has_late_checks.get()
+    }
+
+    /// Whether a commit would be refused now, for a foreign key that does not hold yet.
+    pub(crate) fn is_key_owed(&self) -> bool {
+        self.has_late_checks.get() && late_checks::is_key_owed(&self.connection)
+    }
+
+    /// Changes when another connection has written.
+    pub(crate) fn data_version(&self) -> rusqlite::Result<i64> {
+        self.engine(|connection| {
+            connection.prepare_cached("PRAGMA main.data_version")?.query_row([], |row| row.get(0))
+        })
     }
 
     /// Whether the database has a write-ahead log, as far as is known: then readers and a writer go

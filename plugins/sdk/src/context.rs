@@ -50,7 +50,9 @@ impl<'a> Context<'a> {
     }
 
     /// Runs one statement once for each set of parameters: a result for each, one bad row does not
-    /// lose the others.
+    /// lose the others, in whatever way the app's triggers and constraints refuse it. A set that
+    /// leaves a foreign key unresolved, one that is checked at the commit, is refused too, for the
+    /// commit would refuse everything: [`execute`](Self::execute) may put it right later.
     ///
     /// # Errors
     /// When the statement cannot be prepared.

@@ -1,0 +1,32 @@
+//! What a statement's own result does not tell: a foreign key whose check is put off to the commit,
+//! and triggers and constraints that keep a part of a failed statement or take the transaction.
+
+use rusqlite::Connection;
+use rusqlite::ffi;
+
+/// Whether the schema has any of it. A word in a comment counts, too: it costs time and no more.
+pub(super) fn are_in_schema(connection: &Connection) -> rusqlite::Result<bool> {
+    // Verger's own tables say `failed`.
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema \
+         WHERE (instr(lower(sql), 'deferred') OR instr(lower(sql), 'fail') OR instr(lower(sql), 'rollback')) \
+         AND substr(lower(tbl_name), 1, 7) <> 'verger_')";
+    connection.query_row(SQL, [], |row| row.get(0))
+}
+
+/// Whether a commit would be refused now, for a foreign key that does not hold yet.
+pub(super) fn is_key_owed(connection: &Connection) -> bool {
+    let (mut now, mut most) = (0, 0);
+    // SAFETY: the handle is open as long as the connection is borrowed, and both counters are
+    // written before the call returns.
+    #[allow(unsafe_code, reason = "rusqlite has no safe form of it")]
+    let done = unsafe {
+        ffi::sqlite3_db_status(
+            connection.handle(),
+            ffi::SQLITE_DBSTATUS_DEFERRED_FKS,
+            &mut now,
+            &mut most,
+            0,
+        )
+    };
+    done == ffi::SQLITE_OK && now != 0
+}
