@@ -123,14 +123,44 @@ impl Verger {
     /// milliseconds.
     ///
     /// # Errors
-    /// As [`enqueue`](Self::enqueue).
+    /// As [`enqueue`](Self::enqueue), and [`EnqueueError::OtherFile`] when the connection has
+    /// another file open.
     pub fn enqueue_in(
         &self,
         transaction: &rusqlite::Transaction<'_>,
         job: NewJob,
     ) -> Result<Enqueued, EnqueueError> {
+        self.enqueue_on(transaction, job)
+    }
+
+    /// As [`enqueue_in`](Self::enqueue_in), on the raw handle of a connection that another crate
+    /// opened: sqlx's `lock_handle().await?.as_raw_handle()`, diesel's `with_raw_connection`. The
+    /// transaction is the one that connection has open; with none, the job is committed at once.
+    ///
+    /// # Safety
+    /// `connection` is an open `sqlite3*` of the copy of SQLite that this program's rusqlite links,
+    /// and nothing else uses it until this returns.
+    ///
+    /// # Errors
+    /// As [`enqueue_in`](Self::enqueue_in).
+    #[allow(unsafe_code, reason = "a raw handle is what other crates share their connection by")]
+    pub unsafe fn enqueue_raw(
+        &self,
+        connection: *mut rusqlite::ffi::sqlite3,
+        job: NewJob,
+    ) -> Result<Enqueued, EnqueueError> {
+        // SAFETY: the caller says that it is open and idle. It stays open: what is made of a handle
+        // is not closed with it.
+        let borrowed = unsafe { Connection::from_handle(connection) };
+        self.enqueue_on(&borrowed.doing("use the app's connection")?, job)
+    }
+
+    fn enqueue_on(&self, connection: &Connection, job: NewJob) -> Result<Enqueued, EnqueueError> {
         let ready = self.inner.ready(job)?;
-        let enqueued = queue::insert(transaction, &ready, self.inner.clock.now())?;
+        if let Some((expected, found)) = self.inner.file_identity.differs_from(connection) {
+            return Err(EnqueueError::OtherFile { expected, found });
+        }
+        let enqueued = queue::insert(connection, &ready, self.inner.clock.now())?;
         self.inner.notifier.expect();
         Ok(enqueued)
     }

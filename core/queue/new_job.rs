@@ -220,6 +220,16 @@ pub enum EnqueueError {
         /// What is wrong.
         reason: String,
     },
+    /// The connection has another database open than Verger: the job would wait where nobody looks.
+    #[error(
+        "the job is refused: the connection has {found} open and Verger has {expected}; enqueue on a connection to the same file"
+    )]
+    OtherFile {
+        /// The file that Verger has open.
+        expected: String,
+        /// The file that the connection has open.
+        found: String,
+    },
     /// The worker's component cannot be loaded.
     #[error(transparent)]
     Plugin(#[from] PluginError),

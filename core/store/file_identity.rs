@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ffi;
+use rusqlite::{Connection, ffi};
 
 use super::error::{StoreContext, StoreError};
 use super::location::Location;
@@ -113,6 +113,20 @@ impl FileIdentity {
                 .doing("go on with the database")
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether a connection of the app's has this database open, by whatever name: the two paths if
+    /// not. A database in memory has no name that tells.
+    pub(crate) fn differs_from(&self, connection: &Connection) -> Option<(String, String)> {
+        let (path, found) = self.0.as_ref()?;
+        let its = connection.path().filter(|its| !its.is_empty());
+        match its.and_then(|its| Identity::of_path(Path::new(its)).ok()) {
+            Some(identity) if identity == *found => None,
+            _ => Some((
+                path.display().to_string(),
+                its.unwrap_or("a database without a file").to_string(),
+            )),
         }
     }
 }

@@ -25,6 +25,7 @@ impl Worker for Count {
 
 /// The app beside its neighbour, with the loop running.
 pub struct App {
+    #[allow(dead_code, reason = "some enqueue without it")]
     pub verger: Verger,
     pub counted: Arc<AtomicUsize>,
     ticking: TickLoop,
@@ -34,7 +35,7 @@ impl App {
     pub fn open(file: &Path) -> Self {
         let counted = Arc::new(AtomicUsize::new(0));
         let verger =
-            Verger::builder(file).native(Count(Arc::clone(&counted))).open().expect("open");
+            Verger::builder(file).worker(Count(Arc::clone(&counted))).open().expect("open");
         let ticking = verger.start().expect("start");
         Self { verger, counted, ticking }
     }

@@ -9,6 +9,11 @@ use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query, sql_types::Te
 
 const JOBS: usize = 100;
 
+/// What any client of SQLite can do in a transaction of its own: worker, args.
+const ENQUEUE: &str = "INSERT INTO verger_jobs
+    (worker, args, queue, priority, state, tenant_aware, due_at, max_attempts, created_at)
+    VALUES (?, ?, 'default', 5, 'available', 0, 0, 20, unixepoch() * 1000)";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("app.db");
@@ -21,14 +26,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let ended = connection.immediate_transaction::<(), Error, _>(|connection| {
             sql_query("INSERT INTO orders DEFAULT VALUES").execute(connection)?;
             for _ in 0..JOBS {
-                sql_query("INSERT INTO verger_jobs (worker, args) VALUES (?, ?)")
-                    .bind::<Text, _>("count")
-                    .bind::<Text, _>("{}")
-                    .execute(connection)?;
+                sql_query(ENQUEUE).bind::<Text, _>("count").bind::<Text, _>("{}").execute(connection)?;
             }
             if commits { Ok(()) } else { Err(Error::RollbackTransaction) }
         });
-        assert_eq!(ended.is_ok(), commits);
+        assert_eq!(ended.is_ok(), commits, "{ended:?}");
     }
     app.has_performed(JOBS);
     Ok(())

@@ -4,6 +4,7 @@
 #[path = "../../common/jobs.rs"]
 mod jobs;
 
+use verger::verger_worker::serde_json::json;
 use verger::{NewJob, rusqlite};
 
 const JOBS: usize = 1_000;
@@ -19,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let transaction = connection.transaction()?;
         transaction.execute("INSERT INTO orders DEFAULT VALUES", [])?;
         for _ in 0..JOBS {
-            app.verger.enqueue_in(&transaction, NewJob::new("count"))?;
+            app.verger.enqueue_in(&transaction, NewJob::new("count", json!({})))?;
         }
         if commits { transaction.commit()? } else { transaction.rollback()? }
     }

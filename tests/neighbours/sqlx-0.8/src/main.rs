@@ -6,6 +6,7 @@ mod jobs;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use verger::NewJob;
+use verger::verger_worker::serde_json::json;
 
 const JOBS: usize = 1_000;
 
@@ -25,7 +26,7 @@ async fn main() -> Result<(), sqlx::Error> {
             for _ in 0..JOBS {
                 let raw = handle.as_raw_handle().as_ptr().cast();
                 // SAFETY: sqlx's thread leaves the connection alone while its handle is locked.
-                let enqueued = unsafe { app.verger.enqueue_raw(raw, NewJob::new("count")) };
+                let enqueued = unsafe { app.verger.enqueue_raw(raw, NewJob::new("count", json!({}))) };
                 enqueued.expect("enqueue inside sqlx's transaction");
             }
         }
