@@ -296,6 +296,9 @@ impl Builder {
     /// worker of the app's own or a schedule is not usable. The file is as it was then, up to
     /// migrations that were due.
     pub fn open(mut self) -> Result<Verger, OpenError> {
+        if let Some(reason) = store::unfit() {
+            return Err(OpenError::Library { reason });
+        }
         for queue in std::mem::take(&mut self.queues) {
             queue.check()?;
             self.settings.queues.set(queue);

@@ -66,6 +66,12 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
+    /// The SQLite that the program links is too old, or was compiled without what is needed.
+    #[error("the SQLite library of this program cannot be used: {reason}")]
+    Library {
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// It cannot be opened, read or set up.
     #[error("cannot open {}: {source}", path.display())]
     Database {
