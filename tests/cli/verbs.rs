@@ -1,94 +1,34 @@
-//! The command line as a person and a program meet it: what each verb prints, the exit status it
-//! has, and what it says of bad input.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+//! What each verb prints, the exit status it has, and what it says of bad input.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value as Json, json};
-use tempfile::TempDir;
 use verger::rusqlite::Connection;
 
-const NULL_TENANT: &str = r#"{"organization_id": null, "actor_id": null}"#;
+use super::harness::{
+    NULL_TENANT, Site, command, keys, prebuilt, puppet, refusal, stderr, stdout, text, verger,
+};
 
-/// The command. What it compiles is kept for the other tests of this build, and nowhere else.
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_verger"));
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-    command.args(args).env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG").stdin(Stdio::null());
-    command
-}
-
-fn verger(args: &[&str]) -> Output {
-    command(args).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// What a verb prints that must succeed.
-fn text(args: &[&str]) -> String {
-    let output = verger(args);
-    assert_eq!(output.status.code(), Some(0), "{args:?}: {}{}", stdout(&output), stderr(&output));
-    stdout(&output)
-}
-
+/// What a verb prints: one object.
+#[track_caller]
 fn object(args: &[&str]) -> Json {
     serde_json::from_str(&text(args)).unwrap()
 }
 
 /// One object a line.
+#[track_caller]
 fn objects(args: &[&str]) -> Vec<Json> {
     text(args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What a verb says that must be refused as bad usage or input.
-fn refusal(args: &[&str]) -> String {
-    let output = verger(args);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {}{}", stdout(&output), stderr(&output));
-    assert!(output.stdout.is_empty(), "{args:?} printed {}", stdout(&output));
-    stderr(&output)
-}
-
-fn keys(object: &Json) -> Vec<&str> {
-    object.as_object().unwrap().keys().map(String::as_str).collect()
-}
-
-/// A folder with a database that has the reference tables, one membership that ran out, and one
-/// invitation to be deleted.
-struct Site {
-    _folder: TempDir,
-    db: PathBuf,
-}
-
-impl Site {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let db = folder.path().join("app.db");
-        text(&["migrate", "--db", db.to_str().unwrap(), "--reference"]);
-        let site = Self { _folder: folder, db };
-        site.open()
-            .execute_batch(
-                "INSERT INTO memberships (id, organization_id, user_id, state, expires_at, created_at, updated_at)
-                 VALUES ('m1', 'o1', 'u1', 'active', 5, 0, 0), ('m2', 'o1', 'u2', 'active', NULL, 0, 0);",
-            )
-            .unwrap();
-        site
-    }
-
-    fn db(&self) -> &str {
-        self.db.to_str().unwrap()
-    }
-
-    fn open(&self) -> Connection {
-        Connection::open(&self.db).unwrap()
-    }
+/// One membership that ran out, and one that does not.
+fn site() -> Site {
+    let site = Site::new();
+    site.sql(
+        "INSERT INTO memberships (id, organization_id, user_id, state, expires_at, created_at, updated_at)
+         VALUES ('m1', 'o1', 'u1', 'active', 5, 0, 0), ('m2', 'o1', 'u2', 'active', NULL, 0, 0);",
+    );
+    site
 }
 
 // --- previews, without a database
@@ -142,7 +82,7 @@ fn a_bad_preview_names_the_place_and_the_reason() {
 
 #[test]
 fn a_worker_is_performed_once_and_a_dry_run_changes_nothing() {
-    let site = Site::new();
+    let site = site();
     let run = ["run", "reconcile-memberships", "--db", site.db(), "--args", NULL_TENANT];
     let dry = object(&[&run[..], &["--dry-run", "--json"]].concat());
     assert_eq!(dry["result"], json!({"scanned": 1, "updated": 1, "errors": 0}));
@@ -158,7 +98,7 @@ fn a_worker_is_performed_once_and_a_dry_run_changes_nothing() {
 
 #[test]
 fn the_clock_of_a_worker_is_the_one_of_now() {
-    let site = Site::new();
+    let site = site();
     let run = [
         "run",
         "reconcile-memberships",
@@ -175,7 +115,7 @@ fn the_clock_of_a_worker_is_the_one_of_now() {
 
 #[test]
 fn a_failed_performance_has_exit_status_1_and_a_refused_one_2() {
-    let site = Site::new();
+    let site = site();
     let bad = r#"{"organization_id": null, "actor_id": null, "retention_days": 0}"#;
     let output =
         verger(&["run", "cleanup-expired-invitations", "--db", site.db(), "--args", bad, "--json"]);
@@ -228,7 +168,7 @@ const JOB_COLUMNS: [&str; 22] = [
 
 #[test]
 fn a_job_is_enqueued_ticked_and_shown() {
-    let site = Site::new();
+    let site = site();
     let enqueue = [
         "enqueue",
         "reconcile-memberships",
@@ -303,7 +243,7 @@ fn a_job_is_enqueued_ticked_and_shown() {
 
 #[test]
 fn a_job_is_cancelled_and_retried() {
-    let site = Site::new();
+    let site = site();
     text(&[
         "enqueue",
         "reconcile-memberships",
@@ -322,7 +262,7 @@ fn a_job_is_cancelled_and_retried() {
 
 #[test]
 fn a_failed_attempt_shows_in_the_tick_and_in_the_job() {
-    let site = Site::new();
+    let site = site();
     let bad = r#"{"organization_id": null, "actor_id": null, "table": "no_such_table"}"#;
     text(&[
         "enqueue",
@@ -351,7 +291,7 @@ fn a_failed_attempt_shows_in_the_tick_and_in_the_job() {
 
 #[test]
 fn a_schedule_is_added_fires_is_paused_and_removed() {
-    let site = Site::new();
+    let site = site();
     let db = ["--db", site.db()];
     let add = [
         "schedule",
@@ -497,7 +437,7 @@ fn a_schedule_is_added_fires_is_paused_and_removed() {
 
 #[test]
 fn the_audit_log_is_listed_and_a_change_to_it_shows() {
-    let site = Site::new();
+    let site = site();
     let db = ["--db", site.db()];
     text(
         &[&["run", "reconcile-memberships", "--args", NULL_TENANT, "--now", "2026-01-01"][..], &db]
@@ -597,7 +537,7 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
 
 #[test]
 fn looking_changes_nothing() {
-    let site = Site::new();
+    let site = site();
     // A job that a process held when it died: who opens the file to work takes it back, who looks
     // does not.
     text(&["enqueue", "reconcile-memberships", "--db", site.db(), "--args", NULL_TENANT]);
@@ -633,18 +573,13 @@ fn looking_changes_nothing() {
 // --- plugins
 // ----------------------------------------------------------------------------------------------------------------------------
 
-fn prebuilt(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/prebuilt").join(name)
-}
-
 #[test]
 fn a_dropped_in_plugin_may_touch_nothing_until_it_is_trusted() {
-    let site = Site::new();
+    let site = site();
     site.open().execute_batch("CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT)").unwrap();
-    let plugins = site.db.with_file_name("plugins");
+    let plugins = site.folder.path("plugins");
     std::fs::create_dir(&plugins).unwrap();
-    let puppet = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/puppet.wasm");
-    std::fs::copy(puppet, plugins.join("puppet.wasm")).unwrap();
+    std::fs::copy(puppet(), plugins.join("puppet.wasm")).unwrap();
     let args = r#"{"do": [["execute", "INSERT INTO things (id) VALUES (1)", []]]}"#;
     let run = [
         "run",
@@ -666,10 +601,10 @@ fn a_dropped_in_plugin_may_touch_nothing_until_it_is_trusted() {
 
 #[test]
 fn a_refused_plugin_is_told_and_keeps_no_other_from_working() {
-    let site = Site::new();
-    let plugins = site.db.with_file_name("plugins");
+    let site = site();
+    let plugins = site.folder.path("plugins");
     std::fs::create_dir(&plugins).unwrap();
-    std::fs::copy(prebuilt("reconcile-memberships.wasm"), plugins.join("again.wasm")).unwrap();
+    std::fs::copy(prebuilt("reconcile-memberships"), plugins.join("again.wasm")).unwrap();
     let output = verger(&[
         "run",
         "reconcile-memberships",
@@ -690,7 +625,7 @@ fn a_refused_plugin_is_told_and_keeps_no_other_from_working() {
 #[cfg(unix)]
 #[test]
 fn the_loop_performs_what_is_due_and_stops_at_a_signal() {
-    let site = Site::new();
+    let site = site();
     let child = command(&["start", "--db", site.db()]).stderr(Stdio::piped()).spawn().unwrap();
     text(&["enqueue", "reconcile-memberships", "--db", site.db(), "--args", NULL_TENANT]);
     let begun = std::time::Instant::now();

@@ -1,90 +1,14 @@
 //! `verger plugin inspect` and `verger plugin check`: what a person learns of a `.wasm` before it
 //! is dropped in, and the grants of the command line that they speak of.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
-mod handmade;
-
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-use handmade::Handmade;
 use serde_json::{Value as Json, json};
-use tempfile::TempDir;
 use verger::rusqlite::Connection;
 
-fn verger_with_cache(cache: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_verger"));
-    command
-        .args(args)
-        .env("XDG_CACHE_HOME", cache)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-/// The command. What it compiles is kept for the other tests of this build, and nowhere else.
-fn verger(args: &[&str]) -> Output {
-    verger_with_cache(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"), args)
-}
-
-/// What a verb prints on stdout and on stderr when it ends with this status.
-#[track_caller]
-fn said(status: i32, args: &[&str]) -> (String, String) {
-    let output = verger(args);
-    let (out, err) =
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert_eq!(output.status.code(), Some(status), "{args:?}: {out}{err}");
-    (out, err)
-}
-
-#[track_caller]
-fn object(status: i32, args: &[&str]) -> Json {
-    serde_json::from_str(&said(status, &[args, &["--json"]].concat()).0).unwrap()
-}
-
-/// Something that is refused before anything is done.
-#[track_caller]
-fn refusal(args: &[&str]) -> String {
-    let (out, err) = said(2, args);
-    assert_eq!(out, "", "{args:?}");
-    err
-}
-
-fn repository(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().unwrap().to_string()
-}
-
-fn puppet() -> String {
-    repository("tests/guests/puppet.wasm")
-}
+use super::handmade::Handmade;
+use super::harness::{Folder, command, keys, object, prebuilt, puppet, refusal, repository, said};
 
 fn memberships() -> String {
-    repository("plugins/prebuilt/reconcile-memberships.wasm")
-}
-
-/// A folder for files of a test.
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// A file with this in it: its name.
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        std::fs::write(self.path(name), content).unwrap();
-        self.path(name).to_str().unwrap().to_string()
-    }
-}
-
-fn keys(object: &Json) -> Vec<&str> {
-    object.as_object().unwrap().keys().map(String::as_str).collect()
+    prebuilt("reconcile-memberships")
 }
 
 /// The findings of a check that are no `ok`: level, what was looked at, and the sentence.
@@ -230,7 +154,14 @@ fn what_is_no_component_is_refused_with_the_reason() {
     let folder = Folder::new();
     let whole = std::fs::read(puppet()).unwrap();
     let cache = folder.path("cache");
-    assert!(verger_with_cache(&cache, &["plugin", "inspect", &puppet()]).status.success());
+    assert!(
+        command(&["plugin", "inspect", &puppet()])
+            .env("XDG_CACHE_HOME", &cache)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     let cached = std::fs::read_dir(cache.join("verger")).unwrap().next().unwrap().unwrap().path();
     // The cache puts a digest before the machine code.
     let machine_code = std::fs::read(cached).unwrap().split_off(32);
@@ -240,7 +171,7 @@ fn what_is_no_component_is_refused_with_the_reason() {
         (folder.file("machine.wasm", machine_code), "precompiled machine code"),
         (folder.file("letter.wasm", "Dear verger"), "does not begin as WebAssembly does"),
         (folder.file("empty.wasm", ""), "no valid WebAssembly component"),
-        (folder.0.path().to_str().unwrap().to_string(), "cannot read"),
+        (folder.path("").to_str().unwrap().to_string(), "cannot read"),
         ("no-such.wasm".to_string(), "cannot read the plugin no-such.wasm"),
     ] {
         for verb in ["inspect", "check"] {

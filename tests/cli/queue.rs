@@ -1,84 +1,60 @@
 //! Queues and the audit log on the command line: what waits where, pausing, and a copy of the log
 //! to keep elsewhere.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::{Value as Json, json};
-use tempfile::TempDir;
-use verger::rusqlite::Connection;
 
-const ARGS: &str = r#"{"organization_id": null, "actor_id": null}"#;
+use super::harness::{self, NULL_TENANT, Site, said, verger};
 
-/// A database with the reference tables.
-struct Site {
-    _folder: TempDir,
-    db: PathBuf,
-}
+/// Verbs on one database, at midnight.
+struct AtMidnight(Site);
 
-impl Site {
+impl AtMidnight {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let site = Self { db: folder.path().join("app.db"), _folder: folder };
-        site.text(&["migrate", "--reference"]);
-        site
+        Self(Site::new())
     }
 
-    /// A verb on this database, at midnight.
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [args, &["--db", self.0.db(), "--now", "2026-01-01T00:00:00Z"]].concat()
+    }
+
     fn verger(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_verger"));
-        command
-            .env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null());
-        command
-            .args(args)
-            .args(["--db", self.db.to_str().unwrap(), "--now", "2026-01-01T00:00:00Z"])
-            .output()
-            .unwrap()
+        verger(&self.args(args))
     }
 
+    #[track_caller]
     fn text(&self, args: &[&str]) -> String {
-        let output = self.verger(args);
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        harness::text(&self.args(args))
     }
 
-    /// One object a line.
+    #[track_caller]
     fn objects(&self, args: &[&str]) -> Vec<Json> {
-        self.text(&[args, &["--json"]].concat())
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        harness::objects(&self.args(args))
     }
 
     /// What a verb says that ends with this status and prints nothing.
+    #[track_caller]
     fn refusal(&self, status: i32, args: &[&str]) -> String {
-        let output = self.verger(args);
-        assert_eq!(
-            (output.status.code(), output.stdout.is_empty()),
-            (Some(status), true),
-            "{args:?}: {output:?}"
-        );
-        String::from_utf8(output.stderr).unwrap()
+        let (out, err) = said(status, &self.args(args));
+        assert_eq!(out, "", "{args:?}");
+        err
     }
 
     fn sql(&self, sql: &str) {
-        Connection::open(&self.db).unwrap().execute_batch(sql).unwrap();
+        self.0.sql(sql);
     }
 }
 
 #[test]
 fn queues_are_listed_with_what_waits_in_them() {
-    let site = Site::new();
+    let site = AtMidnight::new();
     assert_eq!(
         site.text(&["queue", "list"]),
         "no job waits in any queue, and none was ever paused\n"
     );
     let enqueue = |more: &[&str]| {
-        site.text(&[&["enqueue", "reconcile-memberships", "--args", ARGS], more].concat())
+        site.text(&[&["enqueue", "reconcile-memberships", "--args", NULL_TENANT], more].concat())
     };
     enqueue(&["--queue", "mail"]);
     enqueue(&["--queue", "mail", "--at", "2026-01-02T00:00:00Z"]);
@@ -105,8 +81,8 @@ fn queues_are_listed_with_what_waits_in_them() {
 
 #[test]
 fn a_paused_queue_waits_until_it_is_resumed() {
-    let site = Site::new();
-    site.text(&["enqueue", "reconcile-memberships", "--args", ARGS, "--queue", "mail"]);
+    let site = AtMidnight::new();
+    site.text(&["enqueue", "reconcile-memberships", "--args", NULL_TENANT, "--queue", "mail"]);
     assert_eq!(
         site.text(&["queue", "pause", "mail"]),
         "queue mail is paused; 1 waiting job in it\n"
@@ -131,12 +107,12 @@ fn a_paused_queue_waits_until_it_is_resumed() {
 
 #[test]
 fn a_log_that_lost_its_newest_rows_or_its_oldest_says_so() {
-    let site = Site::new();
+    let site = AtMidnight::new();
     site.sql(
         "INSERT INTO memberships (id, organization_id, user_id, state, expires_at, created_at, updated_at)
          SELECT 'm' || value, 'o1', 'u1', 'active', 5, 0, 0 FROM json_each('[1,2,3,4]')",
     );
-    site.text(&["run", "reconcile-memberships", "--args", ARGS]);
+    site.text(&["run", "reconcile-memberships", "--args", NULL_TENANT]);
     let verified =
         json!({"verified": true, "rows": 4, "pruned": 0, "broken_at": null, "missing": null});
     assert_eq!(site.objects(&["audit", "verify"]), [verified]);

@@ -1,7 +1,5 @@
 //! `verger demo`: the same seed gives the same rows and the same audit log, and a run that was
 //! killed goes on without loss.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -10,21 +8,13 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use verger::rusqlite::{Connection, OpenFlags};
 
+use super::harness::command;
+
 /// A hundredth of everything, over one day: 288 slots.
 const SMALL: [&str; 4] = ["--scale", "100", "--days", "1"];
 
 fn demo(db: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_verger"));
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-    command
-        .arg("demo")
-        .arg("--db")
-        .arg(db)
-        .args(args)
-        .env("XDG_CACHE_HOME", cache)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null());
-    command
+    command(&[&["demo", "--db", db.to_str().unwrap()], args].concat())
 }
 
 fn finish(mut command: Command) -> Output {

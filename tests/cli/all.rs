@@ -1,0 +1,10 @@
+//! The `verger` command as a person and a program meet it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod demo;
+#[path = "../handmade/mod.rs"]
+mod handmade;
+mod harness;
+mod plugin;
+mod queue;
+mod verbs;
