@@ -103,8 +103,12 @@ impl Grant {
     /// With it a job that has an `organization_id` sees, changes and counts only that tenant's
     /// rows, whatever SQL its worker sends: a row it inserts gets the tenant, and a table without
     /// the column is refused unless it is [`shared`](Self::shared). A job whose `organization_id`
-    /// is null, and a worker that is not tenant-aware, are not confined. A confined table needs a
-    /// primary key to be updated or deleted from, and takes no UPSERT (SQLite has none for views).
+    /// is null is not confined. A confined table needs a primary key to be updated or deleted from,
+    /// and takes no UPSERT (SQLite has none for views).
+    ///
+    /// It holds whatever the worker says of itself: one whose manifest is not `tenant_aware` is
+    /// confined all the same. So every job of such a worker must carry the keys `organization_id`
+    /// and `actor_id`, null where it is for all tenants, and is refused without them.
     ///
     /// This contains code. It does not authorize a user: scopes stay audit-only.
     #[must_use]
@@ -116,7 +120,7 @@ impl Grant {
     /// This table belongs to no tenant: confined jobs, too, may use it as far as it is granted.
     #[must_use]
     pub fn shared(mut self, table: impl Into<String>) -> Self {
-        self.shared.insert(table.into().to_lowercase());
+        self.shared.insert(table.into().to_ascii_lowercase());
         self
     }
 
@@ -136,6 +140,11 @@ impl Grant {
         self
     }
 
+    /// Whether a job of a tenant is confined to it.
+    pub(crate) fn confines(&self) -> bool {
+        self.tenant_column.is_some()
+    }
+
     pub(crate) fn is_as_declared(&self) -> bool {
         self.as_declared
     }
@@ -147,14 +156,11 @@ impl Grant {
     /// What a worker asks for and this does not give it. A table that an arg names is the one it
     /// names by default.
     pub(crate) fn withholds(&self, manifest: &Manifest) -> Option<Withheld> {
-        if self.as_declared {
-            return None;
-        }
         let effective = Effective::of(manifest, self, &Args::default());
         let capabilities: Vec<String> = manifest
             .capabilities
             .iter()
-            .filter(|name| !self.capabilities.contains(*name))
+            .filter(|name| !self.as_declared && !self.capabilities.contains(*name))
             .cloned()
             .collect();
         let tables: Vec<(String, Vec<Verb>)> = effective
@@ -162,10 +168,14 @@ impl Grant {
             .into_iter()
             .map(|(table, verbs)| (table, verbs.into_iter().collect()))
             .collect();
-        if tables.is_empty() && capabilities.is_empty() {
-            return None;
-        }
-        Some(Withheld { worker: manifest.name.clone(), tables, capabilities })
+        let withheld = Withheld {
+            worker: manifest.name.clone(),
+            tables,
+            capabilities,
+            unconfined: self.confines() && !manifest.tenant_aware,
+            scope_defaults: manifest.ignored_defaults().map(str::to_string).collect(),
+        };
+        (!withheld.is_empty()).then_some(withheld)
     }
 
     /// How much of the machine it may use.
@@ -183,7 +193,7 @@ impl Grant {
     }
 
     fn verb(mut self, table: impl Into<String>, verb: Verb) -> Self {
-        self.tables.entry(table.into().to_lowercase()).or_default().verbs.insert(verb, None);
+        self.tables.entry(table.into().to_ascii_lowercase()).or_default().verbs.insert(verb, None);
         self
     }
 
@@ -193,8 +203,8 @@ impl Grant {
         verb: Verb,
         columns: impl IntoIterator<Item = C>,
     ) -> Self {
-        let columns = columns.into_iter().map(|column| column.into().to_lowercase());
-        let verbs = &mut self.tables.entry(table.into().to_lowercase()).or_default().verbs;
+        let columns = columns.into_iter().map(|column| column.into().to_ascii_lowercase());
+        let verbs = &mut self.tables.entry(table.into().to_ascii_lowercase()).or_default().verbs;
         // All columns, once granted, stay granted.
         if let Some(known) = verbs.entry(verb).or_insert_with(|| Some(BTreeSet::new())) {
             known.extend(columns);
@@ -214,6 +224,19 @@ pub struct Withheld {
     pub tables: Vec<(String, Vec<Verb>)>,
     /// The app's functions.
     pub capabilities: Vec<String>,
+    /// It says of itself that it is not tenant-aware, and its grant names a tenant column: it is
+    /// confined all the same.
+    pub unconfined: bool,
+    /// The keys of a scope (`organization_id`, `actor_id`, `impersonating_from`) for which its
+    /// manifest has a default. None is filled in: for whom a job runs, the app says.
+    pub scope_defaults: Vec<String>,
+}
+
+impl Withheld {
+    fn is_empty(&self) -> bool {
+        let Self { worker: _, tables, capabilities, unconfined, scope_defaults } = self;
+        tables.is_empty() && capabilities.is_empty() && !unconfined && scope_defaults.is_empty()
+    }
 }
 
 impl fmt::Display for Withheld {
@@ -224,6 +247,8 @@ impl fmt::Display for Withheld {
         });
         let asked: Vec<String> = tables
             .chain(self.capabilities.iter().map(|name| format!("capability `{name}`")))
+            .chain(self.unconfined.then(|| "to run unconfined, as not tenant-aware".to_string()))
+            .chain(self.scope_defaults.iter().map(|key| format!("a default for `{key}`")))
             .collect();
         write!(f, "worker `{}` asks for what it is not granted: {}", self.worker, asked.join("; "))
     }
@@ -250,7 +275,7 @@ impl Effective {
         let mut tables: BTreeMap<String, TableGrant> = BTreeMap::new();
         let mut withheld: BTreeMap<String, BTreeSet<Verb>> = BTreeMap::new();
         for ask in &manifest.tables {
-            let table = ask.resolve(args).to_lowercase();
+            let table = ask.resolve(args).to_ascii_lowercase();
             for verb in &ask.verbs {
                 let columns = if grant.as_declared {
                     Some(&None)
@@ -299,7 +324,7 @@ impl Effective {
 
     /// Whether a table belongs to no tenant.
     pub(crate) fn is_shared(&self, table: &str) -> bool {
-        self.shared.contains(&table.to_lowercase())
+        self.shared.contains(&table.to_ascii_lowercase())
     }
 
     pub(crate) fn worker(&self) -> &str {
@@ -314,14 +339,14 @@ impl Effective {
         table: &str,
         column: Option<&str>,
     ) -> Result<(), String> {
-        let key = table.to_lowercase();
+        let key = table.to_ascii_lowercase();
         let granted = self.tables.get(&key);
         match granted.and_then(|granted| granted.verbs.get(&verb)) {
             Some(None) => return Ok(()),
             Some(Some(columns)) => {
                 // The row as a whole: a count, or a delete.
                 let Some(column) = column else { return Ok(()) };
-                if columns.contains(&column.to_lowercase()) {
+                if columns.contains(&column.to_ascii_lowercase()) {
                     return Ok(());
                 }
                 let columns: Vec<_> = columns.iter().map(String::as_str).collect();
@@ -430,6 +455,36 @@ mod tests {
             None
         );
         assert_eq!(Grant::as_declared().withholds(&manifest()), None);
+    }
+
+    #[test]
+    fn what_would_lift_the_walls_around_a_tenant_is_reported() {
+        let forging = manifest()
+            .arg("actor_id", ArgSpec::default_value("ceo"))
+            .arg("organization_id", ArgSpec::required());
+        for grant in [Grant::as_declared(), Grant::as_declared().tenant_column("org")] {
+            let withheld = grant.withholds(&forging).unwrap();
+            assert_eq!(withheld.scope_defaults, ["actor_id"]);
+            assert_eq!(withheld.unconfined, grant.confines());
+            assert!(withheld.tables.is_empty() && withheld.capabilities.is_empty());
+        }
+        assert_eq!(
+            Grant::as_declared().tenant_column("org").withholds(&forging).unwrap().to_string(),
+            "worker `w` asks for what it is not granted: to run unconfined, as not tenant-aware; a default for `actor_id`"
+        );
+        let aware = manifest().tenant_aware();
+        assert_eq!(Grant::as_declared().tenant_column("org").withholds(&aware), None);
+    }
+
+    #[test]
+    fn only_ascii_letters_differ_in_case_alone_as_for_sqlite() {
+        let manifest = Manifest::new("w", "1").table(TableAsk::named("kits").read());
+        // U+212A, the sign for kelvin, is a `k` in lower case, and a table of its own to SQLite.
+        let effective = Effective::of(&manifest, &Grant::new().read("KITS"), &args("{}"));
+        assert!(effective.check(Verb::Read, "Kits", None).is_ok());
+        assert!(effective.check(Verb::Read, "\u{212a}its", None).is_err());
+        let other = Effective::of(&manifest, &Grant::new().read("\u{212a}its"), &args("{}"));
+        assert!(other.check(Verb::Read, "kits", None).is_err());
     }
 
     #[test]

@@ -187,14 +187,8 @@ impl Verger {
 
     fn perform(&self, worker: &str, args: Json, dry: bool) -> Result<Performance, PerformError> {
         let inner = &*self.inner;
-        let (args, _) = inner.check_job(worker, &args)?;
-        let Some(registered) = inner.registry.get(worker) else {
-            return Err(EnqueueError::UnknownWorker {
-                name: worker.to_string(),
-                known: inner.registry.known(),
-            }
-            .into());
-        };
+        let (args, _) = inner.check_args(worker, args)?;
+        let registered = inner.registered(worker)?;
         let begun = Instant::now();
         let mut executor = inner.executor();
         let performed =
@@ -528,17 +522,12 @@ impl Verger {
     /// # Errors
     /// As [`manifest`](Self::manifest).
     pub fn digest(&self, worker: &str) -> Result<Option<String>, EnqueueError> {
-        match self.inner.registry.get(worker) {
-            Some(registered) => Ok(registered.digest()?),
-            None => Err(EnqueueError::UnknownWorker {
-                name: worker.to_string(),
-                known: self.inner.registry.known(),
-            }),
-        }
+        Ok(self.inner.registered(worker)?.digest()?)
     }
 
     /// What workers ask for and are not granted, one entry for each worker that lacks something:
-    /// after an update of a plugin, what the new version wants more.
+    /// after an update of a plugin, what the new version wants more. A manifest that would lift a
+    /// wall around tenants, were it believed, is told of too.
     #[must_use]
     pub fn withheld(&self) -> Vec<Withheld> {
         // The built-in workers are not loaded for it: they have what they declare.
@@ -547,7 +536,7 @@ impl Verger {
         self.inner
             .registry
             .all()
-            .filter(|registered| !registered.grant.is_as_declared())
+            .filter(|registered| !registered.has_all_it_declares())
             .filter_map(withheld)
             .collect()
     }

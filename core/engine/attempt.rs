@@ -17,7 +17,7 @@ use crate::queue::{self, Claimed, Moved, ON_REQUEST, Transition};
 use crate::run::{AttemptError, Claim, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task};
 use crate::store::{StopSignal, StoreContext, StoreError, WorkConnection};
 use crate::time::Timestamp;
-use crate::worker::{Ended, Registered};
+use crate::worker::{self, Ended, Registered};
 
 /// Performs a claimed job and records how it ended.
 ///
@@ -125,8 +125,8 @@ fn prepare(inner: &Engine, claimed: &Claimed) -> Result<Prepared, AttemptError> 
         );
         return Err(AttemptError::new("unknown-worker", message));
     };
-    let args =
-        Args::parse(&claimed.args).map_err(|error| AttemptError::new("args", error.to_string()))?;
+    let args = worker::parse_args(&claimed.args)
+        .map_err(|error| AttemptError::new("args", error.to_string()))?;
     queue::check_numbers(&claimed.args)
         .map_err(|error| AttemptError::new("args", error.to_string()))?;
     prepare_with(worker, &args)
@@ -135,11 +135,15 @@ fn prepare(inner: &Engine, claimed: &Claimed) -> Result<Prepared, AttemptError> 
 fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, AttemptError> {
     let manifest: &Manifest =
         worker.manifest().map_err(|error| AttemptError::new("plugin", error.to_string()))?;
-    let args =
-        manifest.complete(args).map_err(|error| AttemptError::new("args", error.to_string()))?;
+    worker
+        .check_args(manifest, args)
+        .map_err(|error| AttemptError::new("args", error.to_string()))?;
+    // For whom it runs the app said when it enqueued the job; the manifest has no say in it.
+    let scope = Scope::of(args);
+    let args = manifest.fill_in(args);
     Ok(Prepared {
         worker: Arc::clone(worker),
-        scope: manifest.tenant_aware.then(|| Scope::from_args(&args)),
+        scope,
         grant: Arc::new(Effective::of(manifest, &worker.grant, &args)),
         args,
         name: manifest.name.clone(),

@@ -21,7 +21,7 @@ use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, RunServices};
 use crate::store::{FileIdentity, ProcessLock, StoreContext, StoreError, release_memory};
 use crate::time::Timestamp;
-use crate::worker::Registry;
+use crate::worker::{Registered, Registry};
 
 /// Executors kept while they have nothing to do.
 const IDLE_MAX: usize = 2;
@@ -173,21 +173,23 @@ impl Engine {
         worker: &str,
         args: Json,
     ) -> Result<(Args, &Manifest), EnqueueError> {
-        let manifest = self.manifest(worker)?;
+        let registered = self.registered(worker)?;
+        let manifest = registered.manifest()?;
         let args = Args::from_json(args)
             .map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
-        manifest.check_args(&args)?;
+        registered.check_args(manifest, &args)?;
         Ok((args, manifest))
     }
 
     pub(crate) fn manifest(&self, worker: &str) -> Result<&Manifest, EnqueueError> {
-        match self.registry.get(worker) {
-            Some(registered) => Ok(registered.manifest()?),
-            None => Err(EnqueueError::UnknownWorker {
-                name: worker.to_string(),
-                known: self.registry.known(),
-            }),
-        }
+        Ok(self.registered(worker)?.manifest()?)
+    }
+
+    pub(crate) fn registered(&self, worker: &str) -> Result<&Arc<Registered>, EnqueueError> {
+        self.registry.get(worker).ok_or_else(|| EnqueueError::UnknownWorker {
+            name: worker.to_string(),
+            known: self.registry.known(),
+        })
     }
 
     pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {

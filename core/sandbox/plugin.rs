@@ -45,6 +45,10 @@ impl Plugin {
         }
     }
 
+    pub(crate) fn is_built_in(&self) -> bool {
+        matches!(self.source, Source::Embedded { .. })
+    }
+
     /// In bytes; 0 when it cannot be told, or is no file.
     pub(crate) fn file_size(&self) -> u64 {
         match &self.source {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use verger_worker::{Args, Context, Manifest, Outcome, Scope, Worker};
+use verger_worker::{Args, Context, Manifest, ManifestError, Outcome, Scope, Worker};
 
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
@@ -77,6 +77,26 @@ impl Registered {
             #[cfg(feature = "wasm")]
             Code::Component(plugin) => plugin.digest().map(Some),
         }
+    }
+
+    /// Whether a job must say for which tenant it runs: the worker asks for it, or the app confines
+    /// the worker, whatever that says of itself.
+    pub(crate) fn has_tenant(&self, manifest: &Manifest) -> bool {
+        manifest.tenant_aware || self.grant.confines()
+    }
+
+    pub(crate) fn check_args(&self, manifest: &Manifest, args: &Args) -> Result<(), ManifestError> {
+        manifest.check_args_of(args, self.has_tenant(manifest))
+    }
+
+    /// Whether it is a built-in worker with the grant it comes with.
+    pub(crate) fn has_all_it_declares(&self) -> bool {
+        let is_built_in = match &self.code {
+            Code::Native { .. } => false,
+            #[cfg(feature = "wasm")]
+            Code::Component(plugin) => plugin.is_built_in(),
+        };
+        is_built_in && self.grant.is_as_declared() && !self.grant.confines()
     }
 
     /// Refuses code that its grant is not for.

@@ -79,7 +79,8 @@ fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
     );
     assert_eq!(
         told["withheld"],
-        json!({"tables": {"memberships": ["read", "update"]}, "capabilities": []})
+        json!({"tables": {"memberships": ["read", "update"]}, "capabilities": [],
+            "unconfined": false, "scope_defaults": []})
     );
     assert!(
         told["imports"].as_array().unwrap().iter().all(|import| import["means"].is_string()),
@@ -122,7 +123,10 @@ fn a_grant_shows_what_it_gives_and_what_it_leaves_closed() {
     let told = object(0, &["plugin", "inspect", &puppet(), "--grant", all]);
     assert_eq!(
         (&told["withheld"], &told["unasked"]),
-        (&json!({"tables": {}, "capabilities": []}), &json!([]))
+        (
+            &json!({"tables": {}, "capabilities": [], "unconfined": false, "scope_defaults": []}),
+            &json!([])
+        )
     );
     assert_eq!(told["grant"]["sha256"], told["sha256"]);
     assert!(

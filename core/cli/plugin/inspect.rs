@@ -81,6 +81,8 @@ impl<'a> Report<'a> {
             "withheld": {
                 "tables": withheld.map(|withheld| withheld.tables.iter().cloned().collect::<BTreeMap<_, _>>()).unwrap_or_default(),
                 "capabilities": withheld.map(|withheld| withheld.capabilities.as_slice()).unwrap_or_default(),
+                "unconfined": withheld.is_some_and(|withheld| withheld.unconfined),
+                "scope_defaults": self.manifest.map(|manifest| manifest.ignored_defaults().collect::<Vec<_>>()).unwrap_or_default(),
             },
             "unasked": self.asks.unasked,
             "refused": self.refusal.map(ToString::to_string),
@@ -205,9 +207,9 @@ fn confinement(manifest: &Manifest, given: &Given) -> Option<String> {
     let shared: Vec<&str> = given.shared.iter().map(|table| table.0.as_str()).collect();
     Some(match (&given.tenant_column, manifest.tenant_aware) {
         (None, false) => return None,
-        (Some(_), false) => {
-            "It is not tenant-aware: its jobs have no organization, and the tenant column confines them to none.".to_string()
-        }
+        (Some(column), false) => format!(
+            "It says it is not tenant-aware, and is confined all the same, by `{column}`: its jobs must carry organization_id and actor_id."
+        ),
         (None, true) => {
             "It is tenant-aware, and no tenant column is granted: a job of one organization reaches the rows of all.".to_string()
         }
@@ -226,6 +228,9 @@ fn args(manifest: &Manifest) -> String {
         .collect();
     for (name, spec) in &manifest.args {
         let need = match &spec.default {
+            Some(_) if manifest.ignored_defaults().any(|key| key == name) => {
+                "from the job alone: the default of the manifest is ignored".to_string()
+            }
             Some(default) => format!("default {}", shown(&default.to_string())),
             None if spec.required => "must be there".to_string(),
             None => "may be left out".to_string(),
@@ -258,7 +263,8 @@ mod tests {
         );
         let confined = given(r#"{"tenant_column": "org", "shared": ["log"]}"#);
         assert!(
-            confinement(&plain, &confined).is_some_and(|note| note.contains("not tenant-aware"))
+            confinement(&plain, &confined)
+                .is_some_and(|note| note.contains("confined all the same, by `org`"))
         );
         assert!(
             confinement(&aware, &confined)

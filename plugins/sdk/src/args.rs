@@ -133,7 +133,7 @@ fn ident(key: &str, value: &Json) -> Result<Ident, ArgError> {
     Ident::parse(name).map_err(|error| wrong(error.to_string()))
 }
 
-fn kind(json: &Json) -> &'static str {
+pub(crate) fn kind(json: &Json) -> &'static str {
     match json {
         Json::Null => "null",
         Json::Bool(_) => "a boolean",

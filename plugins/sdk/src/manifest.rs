@@ -6,11 +6,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use crate::args::Args;
+use crate::args::{Args, kind};
 use crate::ident::Ident;
 
 /// The keys that the args of a tenant-aware worker must contain; their values may be null.
 const TENANT_KEYS: [&str; 2] = ["organization_id", "actor_id"];
+
+/// The keys that make a job's scope. They come from the job alone: a manifest's default for one of
+/// them is not filled in.
+pub(crate) const SCOPE_KEYS: [&str; 3] = ["organization_id", "actor_id", "impersonating_from"];
 
 /// A worker's description of itself. As JSON it is what `describe` returns; unknown fields are
 /// ignored, so it can grow.
@@ -23,10 +27,12 @@ pub struct Manifest {
     /// One sentence on what it does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Whether its args must carry `organization_id` and `actor_id`, which make its scope.
+    /// Whether its args must carry `organization_id` and `actor_id`, which make its scope. They must
+    /// as well when the app's grant names a tenant column, whatever stands here.
     #[serde(default)]
     pub tenant_aware: bool,
-    /// The args it takes.
+    /// The args it takes. A default for `organization_id`, `actor_id` or `impersonating_from` is
+    /// ignored: for whom a job runs, the app says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, ArgSpec>,
     /// The tables it asks for.
@@ -118,11 +124,14 @@ impl Manifest {
     pub fn check(&self) -> Result<(), ManifestError> {
         let invalid = |reason: String| Err(ManifestError::Invalid(reason));
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
+        let name = self.name.as_str();
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
             return invalid(format!(
-                "the name {:?} must be 1 to 64 lower-case letters, digits and `-`",
-                self.name
+                "the name {name:?} must be 1 to 64 ASCII lower-case letters, digits and `-`"
             ));
+        }
+        if name.starts_with('-') || name.ends_with('-') {
+            return invalid(format!("the name {name:?} must begin and end with no `-`"));
         }
         if self.version.is_empty() || self.version.len() > 64 {
             return invalid("the version must have 1 to 64 bytes".to_string());
@@ -134,6 +143,12 @@ impl Manifest {
                     if !self.args.contains_key(arg) {
                         return invalid(format!(
                             "a table is named by the arg `{arg}`, which the manifest does not list"
+                        ));
+                    }
+                    let filled_in = self.args.get(arg).and_then(|spec| spec.default.as_ref());
+                    if filled_in.is_some_and(|filled_in| filled_in.as_str() != Some(default)) {
+                        return invalid(format!(
+                            "the arg `{arg}` has another default than the table it names, `{default}`"
                         ));
                     }
                     default
@@ -150,9 +165,34 @@ impl Manifest {
     ///
     /// # Errors
     /// [`ManifestError::MissingKeys`] naming every absent key: the tenant keys of a tenant-aware
-    /// worker and its required args.
+    /// worker and its required args. [`ManifestError::WrongKey`] for an `organization_id`,
+    /// `actor_id` or `impersonating_from` that can be no id.
     pub fn check_args(&self, args: &Args) -> Result<(), ManifestError> {
-        let tenant_keys: &[&str] = if self.tenant_aware { &TENANT_KEYS } else { &[] };
+        self.check_args_of(args, self.tenant_aware)
+    }
+
+    /// For hosts: as [`check_args`](Self::check_args), where the host knows whether the worker is
+    /// confined to a tenant.
+    ///
+    /// # Errors
+    /// As [`check_args`](Self::check_args).
+    #[doc(hidden)]
+    pub fn check_args_of(&self, args: &Args, has_tenant: bool) -> Result<(), ManifestError> {
+        let is_id = |value: &Json| match value {
+            Json::Null | Json::String(_) => true,
+            Json::Number(number) => number.is_i64() || number.is_u64(),
+            _ => false,
+        };
+        for key in SCOPE_KEYS {
+            if let Some(value) = args.as_map().get(key).filter(|value| !is_id(value)) {
+                return Err(ManifestError::WrongKey {
+                    worker: self.name.clone(),
+                    key: key.to_string(),
+                    found: kind(value).to_string(),
+                });
+            }
+        }
+        let tenant_keys: &[&str] = if has_tenant { &TENANT_KEYS } else { &[] };
         let required = self
             .args
             .iter()
@@ -172,21 +212,37 @@ impl Manifest {
         }
     }
 
-    /// The args with every default filled in.
+    /// The args with every default filled in, but those of the keys that make the scope.
     ///
     /// # Errors
     /// As [`check_args`](Self::check_args).
     pub fn complete(&self, args: &Args) -> Result<Args, ManifestError> {
         self.check_args(args)?;
+        Ok(self.fill_in(args))
+    }
+
+    /// For hosts: [`complete`](Self::complete) of args that were checked.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn fill_in(&self, args: &Args) -> Args {
         let mut complete = args.clone();
         for (key, spec) in &self.args {
             if let Some(default) = &spec.default
+                && !SCOPE_KEYS.contains(&key.as_str())
                 && !complete.as_map().contains_key(key)
             {
                 complete.as_map_mut().insert(key.clone(), default.clone());
             }
         }
-        Ok(complete)
+        complete
+    }
+
+    /// The keys of a scope that it gives a default, which is ignored.
+    #[doc(hidden)]
+    pub fn ignored_defaults(&self) -> impl Iterator<Item = &'static str> {
+        let has_default =
+            |key: &&str| self.args.get(*key).is_some_and(|spec| spec.default.is_some());
+        SCOPE_KEYS.into_iter().filter(has_default)
     }
 }
 
@@ -396,6 +452,15 @@ pub enum ManifestError {
         /// Every absent key.
         keys: Vec<String>,
     },
+    /// The value of `organization_id`, `actor_id` or `impersonating_from` can be no id.
+    WrongKey {
+        /// The worker.
+        worker: String,
+        /// The key.
+        key: String,
+        /// What its value is.
+        found: String,
+    },
 }
 
 impl fmt::Display for ManifestError {
@@ -407,6 +472,10 @@ impl fmt::Display for ManifestError {
                 f,
                 "the args for worker `{worker}` lack `{}`: add every key (the value of organization_id and actor_id may be null)",
                 keys.join("`, `")
+            ),
+            Self::WrongKey { worker, key, found } => write!(
+                f,
+                "the arg `{key}` for worker `{worker}` must be null, a string or a whole number, not {found}"
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! For whom a job runs: ids for the audit log, and no more.
 
 use crate::args::Args;
+use crate::manifest::SCOPE_KEYS;
 
 /// The audit-only identity of a job.
 ///
@@ -37,11 +38,15 @@ impl Scope {
         self.impersonating_from.as_deref()
     }
 
-    /// For hosts: the scope of a tenant-aware job, read from its args. Ids that are numbers become
-    /// text.
+    /// For hosts: the scope of a job, read from its args as they were enqueued, no default filled
+    /// in. `None` when they have none of its keys. Ids that are numbers become text.
     #[doc(hidden)]
     #[must_use]
-    pub fn from_args(args: &Args) -> Self {
+    pub fn of(args: &Args) -> Option<Self> {
+        SCOPE_KEYS.iter().any(|key| args.as_map().contains_key(*key)).then(|| Self::from_args(args))
+    }
+
+    fn from_args(args: &Args) -> Self {
         let id = |key: &str| match args.as_map().get(key) {
             None | Some(serde_json::Value::Null) => None,
             Some(serde_json::Value::String(id)) => Some(id.clone()),

@@ -127,8 +127,8 @@ impl MemoryHost {
         let manifest = worker.manifest();
         manifest.check().map_err(|error| error.to_string())?;
         let args = Args::from_json(args).map_err(|error| error.to_string())?;
+        let scope = Scope::of(&args);
         let args = manifest.complete(&args).map_err(|error| error.to_string())?;
-        let scope = manifest.tenant_aware.then(|| Scope::from_args(&args));
         self.batch("BEGIN IMMEDIATE").map_err(|error| error.to_string())?;
         let ended = match worker.perform(&Context::new(self), scope.as_ref(), &args) {
             Ok(Outcome::Failed(reason)) => Err(reason),
