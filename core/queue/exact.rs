@@ -135,8 +135,10 @@ fn is_exact(number: &str) -> bool {
         return number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
     }
     let Ok(double) = number.parse::<f64>() else { return true };
-    // The shortest text that reads as this double, against the one that was written.
-    double.is_finite() && decimal(&format!("{double:e}")) == decimal(number)
+    // The text that is stored, against the one that was written. Both are the shortest that reads as
+    // this double; where two are, each library has its own choice.
+    let stored = serde_json::Number::from_f64(double).map(|stored| stored.to_string());
+    stored.is_some_and(|stored| decimal(&stored) == decimal(number))
 }
 
 /// The digits that matter, and the power of ten of the last one.
