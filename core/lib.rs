@@ -22,6 +22,7 @@ mod error;
 mod event;
 mod failpoint;
 mod grant;
+mod json;
 mod limits;
 mod membership;
 mod plugin_error;
@@ -33,6 +34,7 @@ mod schedule;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 mod time;
 mod verger;
 mod worker;

@@ -23,9 +23,15 @@ pub struct Limits {
     pub(crate) sql_memory_bytes: usize,
     pub(crate) chunk_bytes: usize,
     pub(crate) statements: u64,
-    pub(crate) audit_rows: usize,
+    pub(crate) transaction_bytes: u64,
+    pub(crate) growth_bytes: u64,
+    pub(crate) audit_rows: u64,
+    pub(crate) audit_bytes: u64,
     pub(crate) events: usize,
+    pub(crate) event_bytes: usize,
+    pub(crate) call_bytes: usize,
     pub(crate) log_lines: u32,
+    pub(crate) log_bytes: usize,
     pub(crate) write_lock: Option<Duration>,
 }
 
@@ -37,9 +43,15 @@ impl Default for Limits {
             sql_memory_bytes: 256 << 20,
             chunk_bytes: 16 << 20,
             statements: 10_000_000,
-            audit_rows: 100_000,
+            transaction_bytes: 512 << 20,
+            growth_bytes: 1 << 30,
+            audit_rows: 1_000_000,
+            audit_bytes: 256 << 20,
             events: 10_000,
+            event_bytes: 16 << 20,
+            call_bytes: 1 << 20,
             log_lines: 1_000,
+            log_bytes: 1 << 20,
             write_lock: None,
         }
     }
@@ -71,7 +83,9 @@ impl Limits {
     }
 
     /// Bytes of values its queries may return in one chunk, and of parameters it may send in one
-    /// call. Default 16 MiB.
+    /// call. Default 16 MiB. A chunk that is full ends, and the next one goes on; a row, or a set of
+    /// parameters, that alone has more is refused with the code `limit`. What a component sends in
+    /// one call may take four times as much memory, and 4 MiB at least.
     pub fn chunk_bytes(mut self, bytes: usize) -> Self {
         self.chunk_bytes = bytes;
         self
@@ -83,13 +97,40 @@ impl Limits {
         self
     }
 
-    /// Audit rows between two checkpoints. Default 100,000.
-    pub fn audit_rows(mut self, count: usize) -> Self {
+    /// Bytes of pages that it may write to the database's log between two checkpoints. Default 512
+    /// MiB. Beyond them everything since the last checkpoint is rolled back, and the attempt ends
+    /// with the code `limit`. Up to 32 MiB of pages wait in memory before they are written, and are
+    /// counted only then.
+    pub fn transaction_bytes(mut self, bytes: u64) -> Self {
+        self.transaction_bytes = bytes;
+        self
+    }
+
+    /// Bytes by which it may make the database larger, all its checkpoints together. Default 1 GiB.
+    /// The checkpoint, or the end, that would make it larger is rolled back, and the attempt ends
+    /// with the code `limit`. Until a run has written 16 MiB, each page that it writes counts.
+    pub fn growth_bytes(mut self, bytes: u64) -> Self {
+        self.growth_bytes = bytes;
+        self
+    }
+
+    /// Audit rows it may write, all its checkpoints together. Default 1,000,000. Further ones are
+    /// refused with the code `limit`; `log-safe` drops them.
+    pub fn audit_rows(mut self, count: u64) -> Self {
         self.audit_rows = count;
         self
     }
 
-    /// Messages published between two checkpoints. Default 10,000.
+    /// Bytes of audit rows it may write, all its checkpoints together: its texts, and 256 for the
+    /// rest of each row. Default 256 MiB. Further ones are refused with the code `limit`; `log-safe`
+    /// drops them.
+    pub fn audit_bytes(mut self, bytes: u64) -> Self {
+        self.audit_bytes = bytes;
+        self
+    }
+
+    /// Messages published between two checkpoints. Default 10,000. Further ones are refused with
+    /// the code `limit`.
     pub fn events(mut self, count: usize) -> Self {
         self.events = count;
         self
@@ -112,9 +153,56 @@ impl Limits {
         self.write_lock.or((!is_as_declared).then_some(WRITE_LOCK))
     }
 
-    /// Lines written to the app's log; the rest is dropped. Default 1,000.
+    /// Bytes of messages published between two checkpoints: topics and JSON text. Default 16 MiB.
+    /// Further ones are refused with the code `limit`. One message has 256 KiB at most.
+    pub fn event_bytes(mut self, bytes: usize) -> Self {
+        self.event_bytes = bytes;
+        self
+    }
+
+    /// Bytes of JSON text that one call of a capability may send, and that its reply may have.
+    /// Default 1 MiB. A longer one is refused with the code `limit`, as is a request that takes
+    /// more than 64 times as much memory once it is read.
+    pub fn call_bytes(mut self, bytes: usize) -> Self {
+        self.call_bytes = bytes;
+        self
+    }
+
+    /// Lines written to the app's log, those of its standard streams included. Default 1,000. One
+    /// line says that there were more; the rest is dropped.
     pub fn log_lines(mut self, count: u32) -> Self {
         self.log_lines = count;
         self
+    }
+
+    /// Bytes of the lines written to the app's log. Default 1 MiB. One line says that there were
+    /// more; the rest is dropped. Of a line, 8 KiB are kept.
+    pub fn log_bytes(mut self, bytes: usize) -> Self {
+        self.log_bytes = bytes;
+        self
+    }
+
+    /// All of them, by the names they have in a grant written as JSON.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        [
+            ("time_ms", millis(self.time)),
+            ("memory_bytes", count(self.memory_bytes)),
+            ("sql_memory_bytes", count(self.sql_memory_bytes)),
+            ("chunk_bytes", count(self.chunk_bytes)),
+            ("statements", self.statements),
+            ("transaction_bytes", self.transaction_bytes),
+            ("growth_bytes", self.growth_bytes),
+            ("audit_rows", self.audit_rows),
+            ("audit_bytes", self.audit_bytes),
+            ("events", count(self.events)),
+            ("event_bytes", count(self.event_bytes)),
+            ("call_bytes", count(self.call_bytes)),
+            ("log_lines", self.log_lines.into()),
+            ("log_bytes", count(self.log_bytes)),
+        ]
+        .into_iter()
+        .chain(self.write_lock.map(|most| ("write_lock_ms", millis(most))))
     }
 }

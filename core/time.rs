@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -11,7 +11,23 @@ use chrono::{DateTime, SecondsFormat, Utc};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
+/// The last millisecond of the year 9999, and the first of the year 0: what RFC 3339 can write.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
+const FIRST_MILLIS: i64 = -62_167_219_200_000;
+
+/// However long a wait is asked for, a monotonic timer counts no longer: 100 years.
+const WAIT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// This long from now, by the monotonic timer; 100 years at most.
+pub(crate) fn instant_after(wait: Duration) -> Instant {
+    Instant::now() + wait.min(WAIT_MAX)
+}
+
 impl Timestamp {
+    /// The last instant that RFC 3339 can write: the end of the year 9999. Times that are computed
+    /// from longer waits are this one.
+    pub const LAST: Self = Self(LAST_MILLIS);
+
     /// The instant so many milliseconds after 1970-01-01T00:00:00Z (before it, when negative).
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
@@ -43,19 +59,21 @@ impl From<DateTime<Utc>> for Timestamp {
     }
 }
 
-/// Saturates at the ends of what 64 bits hold.
+/// Saturates at the end of the year 9999, the last that RFC 3339 can write.
 impl Add<Duration> for Timestamp {
     type Output = Self;
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(millis).min(LAST_MILLIS.max(self.0)))
     }
 }
 
-/// Saturates at the ends of what 64 bits hold.
+/// Saturates at the beginning of the year 0, the first that RFC 3339 can write.
 impl Sub<Duration> for Timestamp {
     type Output = Self;
     fn sub(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis).max(FIRST_MILLIS.min(self.0)))
     }
 }
 
@@ -67,5 +85,26 @@ impl fmt::Display for Timestamp {
             Some(utc) => f.write_str(&utc.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
             None => write!(f, "{} ms", self.0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_computed_can_be_written_as_rfc_3339() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        for wait in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_millis(u64::MAX)]
+        {
+            assert_eq!((now + wait).to_string(), "9999-12-31T23:59:59.999Z");
+            assert_eq!(now + wait, Timestamp::LAST);
+            assert_eq!((now - wait).to_string(), "0000-01-01T00:00:00Z");
+            assert!(instant_after(wait) > Instant::now());
+        }
+        assert_eq!(Timestamp::LAST + Duration::from_millis(1), Timestamp::LAST);
+        // What a broken clock says stays what it is.
+        let beyond = Timestamp::from_millis(i64::MAX);
+        assert_eq!(beyond + Duration::from_secs(1), beyond);
     }
 }

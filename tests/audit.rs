@@ -215,16 +215,59 @@ fn log_safe_never_fails_the_worker_even_over_its_limit() {
             ["audit-safe", [event, event]],
             ["audit-safe", [event]],
             ["checkpoint"],
-            ["audit", [event, event, event]],
+            ["audit", [event]],
         ]);
         let answers = answers(&test, steps);
-        assert_eq!(answers[1]["err"], "limit", "{answers}");
         assert_eq!(
-            (&answers[2], &answers[3], &answers[5]),
-            (&json!({"ok": 0}), &json!({"ok": 1}), &json!({"ok": [4, 5, 6]})),
-            "{kind:?}"
+            (&answers[1]["err"], &answers[5]["err"]),
+            (&json!("limit"), &json!("limit")),
+            "{answers}"
         );
-        assert_eq!(test.verify_audit().unwrap().rows, 6);
+        assert_eq!((&answers[2], &answers[3]), (&json!({"ok": 1}), &json!({"ok": 0})), "{kind:?}");
+        assert_eq!(test.verify_audit().unwrap().rows, 3);
+    }
+}
+
+#[test]
+fn a_failed_attempt_cannot_fill_the_audit_log_by_checkpoints() {
+    for limits in [Limits::new().audit_rows(40), Limits::new().audit_bytes(40 * 1_300)] {
+        for kind in BOTH {
+            let test = kind.open_with(grant().limits(limits.clone()));
+            let metadata = format!("{{\"x\":\"{}\"}}", "x".repeat(1_000));
+            let event = json!({"action": "thing.made", "metadata": metadata});
+            let steps = json!([
+                ["repeat", 30, ["audit", [event]]],
+                ["checkpoint"],
+                ["repeat", 30, ["audit-safe", [event]]],
+                ["checkpoint"],
+                ["repeat", 30, ["audit", [event]]],
+                ["checkpoint"],
+                ["failed", "on purpose"],
+            ]);
+            run(&test, job(steps).max_attempts(1));
+            let rows = test.verify_audit().unwrap().rows;
+            assert!((38..=40).contains(&rows), "{kind:?}, {limits:?}: {rows} rows");
+        }
+    }
+}
+
+#[test]
+fn audit_rows_of_a_savepoint_that_was_rolled_back_count_no_more() {
+    for kind in BOTH {
+        let test = kind.open_with(grant().limits(Limits::new().audit_rows(3)));
+        let event = json!({"action": "thing.made"});
+        let done = answers(
+            &test,
+            json!([
+                ["savepoint"],
+                ["must", ["audit", [event, event, event]]],
+                ["rollback", 0],
+                ["must", ["audit", [event, event, event]]],
+                ["audit", [event]],
+            ]),
+        );
+        assert_eq!(done[4]["err"], "limit", "{kind:?}: {done}");
+        assert_eq!(test.verify_audit().unwrap().rows, 3);
     }
 }
 

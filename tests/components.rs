@@ -549,7 +549,7 @@ fn lines_of_a_worker_land_in_the_log_with_worker_and_job() {
             "{kind:?}"
         );
         assert_eq!(lines[5].message.len(), 8 << 10);
-        assert_eq!(lines[6].message, "more than 6 lines: the rest is dropped");
+        assert_eq!(lines[6].message, "more than 6 lines or 1048576 bytes: the rest is dropped");
         for line in &lines {
             assert_eq!(
                 (line.fields["worker"].as_str(), line.fields["job"].as_str()),

@@ -88,7 +88,7 @@ fn endless() -> Vec<(&'static str, Json)> {
         ),
         (
             "distinct of a cross join",
-            query("SELECT DISTINCT a.id, b.id, c.id FROM things a, things b, things c"),
+            query("SELECT DISTINCT a.id % 9, b.id % 9, c.id % 9 FROM things a, things b, things c"),
         ),
         (
             "writes without end",

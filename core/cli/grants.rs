@@ -69,9 +69,15 @@ struct GivenLimits {
     sql_memory_bytes: Option<NonZeroUsize>,
     chunk_bytes: Option<NonZeroUsize>,
     statements: Option<NonZeroU64>,
-    audit_rows: Option<NonZeroUsize>,
+    transaction_bytes: Option<NonZeroU64>,
+    growth_bytes: Option<NonZeroU64>,
+    audit_rows: Option<NonZeroU64>,
+    audit_bytes: Option<NonZeroU64>,
     events: Option<NonZeroUsize>,
+    event_bytes: Option<NonZeroUsize>,
+    call_bytes: Option<NonZeroUsize>,
     log_lines: Option<NonZeroU32>,
+    log_bytes: Option<NonZeroUsize>,
     write_lock_ms: Option<NonZeroU64>,
 }
 
@@ -230,9 +236,17 @@ impl GivenLimits {
             set(limits, self.sql_memory_bytes, |limits, most| limits.sql_memory_bytes(most.get()));
         limits = set(limits, self.chunk_bytes, |limits, most| limits.chunk_bytes(most.get()));
         limits = set(limits, self.statements, |limits, most| limits.statements(most.get()));
+        limits = set(limits, self.transaction_bytes, |limits, most| {
+            limits.transaction_bytes(most.get())
+        });
+        limits = set(limits, self.growth_bytes, |limits, most| limits.growth_bytes(most.get()));
         limits = set(limits, self.audit_rows, |limits, most| limits.audit_rows(most.get()));
+        limits = set(limits, self.audit_bytes, |limits, most| limits.audit_bytes(most.get()));
         limits = set(limits, self.events, |limits, most| limits.events(most.get()));
+        limits = set(limits, self.event_bytes, |limits, most| limits.event_bytes(most.get()));
+        limits = set(limits, self.call_bytes, |limits, most| limits.call_bytes(most.get()));
         limits = set(limits, self.log_lines, |limits, most| limits.log_lines(most.get()));
+        limits = set(limits, self.log_bytes, |limits, most| limits.log_bytes(most.get()));
         set(limits, self.write_lock_ms, |limits, millis| {
             limits.write_lock(Duration::from_millis(millis.get()))
         })

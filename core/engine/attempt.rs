@@ -16,7 +16,7 @@ use crate::grant::Effective;
 use crate::queue::{self, Claimed, Moved, ON_REQUEST, Transition};
 use crate::run::{AttemptError, Claim, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task};
 use crate::store::{StopSignal, StoreContext, StoreError, WorkConnection};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, instant_after};
 use crate::worker::{self, Ended, Registered};
 
 /// Performs a claimed job and records how it ended.
@@ -198,7 +198,7 @@ impl Prepared {
             grant: Arc::clone(&self.grant),
             claim,
             info,
-            stop_signal: StopSignal::new(Instant::now() + self.grant.limits.time, interrupt.flag()),
+            stop_signal: StopSignal::new(instant_after(self.grant.limits.time), interrupt.flag()),
             interrupt: interrupt.clone(),
         }
     }

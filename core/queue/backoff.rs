@@ -18,6 +18,9 @@ pub struct Backoff {
     pub max: Duration,
 }
 
+/// However long a wait is asked for: 10,000 years, of which the year 9999 is the end.
+const LONGEST: Duration = Duration::from_secs(10_000 * 366 * 86_400);
+
 impl Default for Backoff {
     fn default() -> Self {
         Self { base: Duration::from_secs(15), max: Duration::from_secs(6 * 3600) }
@@ -29,7 +32,7 @@ impl Backoff {
     #[must_use]
     pub fn after(&self, job: JobId, attempt: u32) -> Duration {
         let doublings = attempt.saturating_sub(1).min(30);
-        let wait = self.base.saturating_mul(1 << doublings).min(self.max);
+        let wait = self.base.saturating_mul(1 << doublings).min(self.max).min(LONGEST);
         let mut sha = Sha256::new();
         sha.update(job.0.to_be_bytes());
         sha.update(attempt.to_be_bytes());

@@ -66,6 +66,9 @@ impl Ready {
         if job.max_attempts == 0 {
             return Err(invalid("max_attempts must be at least 1"));
         }
+        if matches!(job.due, Due::At(when) if when > Timestamp::LAST) {
+            return Err(invalid("it is due after the year 9999, the last a time can name"));
+        }
         if job.queue.is_empty() || job.queue.len() > 128 {
             return Err(invalid("the name of the queue must have 1 to 128 bytes"));
         }

@@ -1,12 +1,73 @@
-//! Audit events of a run, stamped and written in its transaction.
+//! Audit events of a run, bounded, stamped and written in its transaction.
 
 use verger_worker::{AuditEvent, HostError, code};
 
 use super::Run;
 use super::error::from_store;
 
+/// Bytes that a row takes beside the texts of its event: the stamp, the hash, the indexes.
+const ROW_BYTES: u64 = 256;
+
+/// Rows of the audit log, and the bytes they take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Audited {
+    pub(super) rows: u64,
+    bytes: u64,
+}
+
+impl Audited {
+    fn and(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_add(other.rows),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    fn of(event: &AuditEvent) -> Self {
+        let texts = [
+            &event.organization_id,
+            &event.subject_type,
+            &event.subject_id,
+            &event.before,
+            &event.after,
+            &event.metadata,
+        ];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        let bytes = u64::try_from(event.action.len() + texts).unwrap_or(u64::MAX);
+        Self { rows: 1, bytes: bytes.saturating_add(ROW_BYTES) }
+    }
+}
+
+/// The audit rows of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct AuditTally {
+    /// Those that are committed.
+    kept: Audited,
+    /// Those that are not yet.
+    pub(super) new: Audited,
+}
+
 impl Run {
+    /// What was written is committed.
+    pub(super) fn keep_audited(&self) {
+        let tally = self.audited.get();
+        self.audited.set(AuditTally { kept: tally.kept.and(tally.new), new: Audited::default() });
+    }
+
+    /// What was written is undone.
+    pub(super) fn forget_audited(&self) {
+        self.forget_audited_since(Audited::default());
+    }
+
+    /// What was written since is undone.
+    pub(super) fn forget_audited_since(&self, new: Audited) {
+        self.audited.set(AuditTally { new, ..self.audited.get() });
+    }
+
     pub(crate) fn log_events(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
+        // Counted first: what is too much is not even read.
+        let new = events.iter().fold(Audited::default(), |all, event| all.and(Audited::of(event)));
+        self.has_room(new)?;
         for (place, event) in events.iter().enumerate() {
             self.check(event).map_err(|mut error| {
                 error.message = format!(
@@ -17,26 +78,47 @@ impl Run {
                 error
             })?;
         }
-        self.append(events.iter())
+        self.append(events.iter(), new)
     }
 
     pub(crate) fn log_events_safely(&self, events: &[AuditEvent]) -> u32 {
-        let (good, bad): (Vec<_>, Vec<_>) = events
-            .iter()
-            .map(|event| (event, self.check(event)))
-            .partition(|(_, checked)| checked.is_ok());
-        for (_, checked) in &bad {
-            if let Err(error) = checked {
-                tracing::warn!(worker = %self.task.worker, job = ?self.task.claim.map(|claim| claim.id.number()), reason = %error.message, "audit event dropped");
+        let (mut good, mut new) = (Vec::new(), Audited::default());
+        for event in events {
+            let with = new.and(Audited::of(event));
+            match self.has_room(with).and_then(|()| self.check(event)) {
+                Ok(()) => {
+                    good.push(event);
+                    new = with;
+                }
+                Err(why) => self.audit_event_dropped(&why),
             }
         }
-        match self.append(good.into_iter().map(|(event, _)| event)) {
+        match self.append(good.into_iter(), new) {
             Ok(ids) => u32::try_from(ids.len()).unwrap_or(u32::MAX),
-            Err(error) => {
-                tracing::warn!(worker = %self.task.worker, reason = %error.message, "audit events dropped");
+            Err(why) => {
+                self.audit_event_dropped(&why);
                 0
             }
         }
+    }
+
+    /// Whether the run may write these beside what it wrote.
+    fn has_room(&self, new: Audited) -> Result<(), HostError> {
+        let tally = self.audited.get();
+        let all = tally.kept.and(tally.new).and(new);
+        let limits = &self.task.grant.limits;
+        for (number, most, what) in [
+            (all.rows, limits.audit_rows, "audit rows"),
+            (all.bytes, limits.audit_bytes, "bytes of audit rows"),
+        ] {
+            if number > most {
+                return Err(HostError::new(
+                    code::LIMIT,
+                    format!("more than the {most} {what} this run is granted"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, event: &AuditEvent) -> Result<(), HostError> {
@@ -54,40 +136,37 @@ impl Run {
     fn append<'e>(
         &self,
         events: impl ExactSizeIterator<Item = &'e AuditEvent>,
+        new: Audited,
     ) -> Result<Vec<u64>, HostError> {
         if events.len() == 0 {
             return Ok(Vec::new());
         }
-        let (audited, most) =
-            (self.audited.get() + events.len(), self.task.grant.limits.audit_rows);
-        if audited > most {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!("more than {most} audit rows since the last checkpoint: make one"),
-            ));
-        }
         self.begin()?;
         let now = self.clock.now();
         let mut log = self.log.borrow_mut();
-        let ids = self.connection.engine(|connection| {
-            events
-                .map(|event| {
-                    log.append(connection, now, &self.task.stamp, event)
-                        .map(|id| u64::try_from(id).unwrap_or_default())
-                })
-                .collect::<rusqlite::Result<Vec<_>>>()
+        let mut ids = Vec::with_capacity(events.len());
+        let written = self.connection.engine(|connection| {
+            events.into_iter().try_for_each(|event| {
+                self.alive()?;
+                let id = log
+                    .append(connection, now, &self.task.stamp, event)
+                    .map_err(|error| from_store(&error))?;
+                ids.push(u64::try_from(id).unwrap_or_default());
+                Ok(())
+            })
         });
         drop(log);
-        match ids {
-            Ok(ids) => {
-                self.audited.set(audited);
+        match written.and_then(|()| self.check_transaction_bytes()) {
+            Ok(()) => {
+                let mut tally = self.audited.get();
+                tally.new = tally.new.and(new);
+                self.audited.set(tally);
                 self.count(|tally| tally.audited += ids.len() as u64);
                 Ok(ids)
             }
             Err(error) => {
                 // Some of them may be in: the run must not commit a part of what it was to write
                 // down.
-                let error = from_store(&error);
                 self.rollback();
                 self.lose(error.clone().into());
                 Err(error)

@@ -1,84 +1,44 @@
-//! What a run sends out of the database: messages, log lines, calls of the app's functions.
+//! A run's calls of the app's functions, and of the engine's own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value as Json, json};
-use verger_worker::{HostError, LogLevel, Verb, code};
+use serde_json::json;
+use verger_worker::{HostError, Verb, code};
 
 use super::Run;
 use super::error::from_store;
 use super::transaction::State;
 use crate::audit;
 use crate::capability::CapabilityCall;
-use crate::event::Event;
+use crate::json;
+use crate::text::{beginning, reason};
 use crate::time::Timestamp;
 
-const TOPIC_MAX_BYTES: usize = 128;
-const PAYLOAD_MAX_BYTES: usize = 256 << 10;
 /// A call within a write transaction that takes longer is named in the log.
 const HELD_LONG: Duration = Duration::from_millis(100);
-const LINE_MAX_BYTES: usize = 8 << 10;
+
+/// The longest name of a capability that an error repeats, in bytes.
+const NAME_MAX_BYTES: usize = 128;
+
+/// A request may take so many times the bytes it may have, once it is read.
+const UNFOLDED: usize = 64;
 
 impl Run {
-    pub(crate) fn publish_event(&self, topic: &str, payload: &str) -> Result<(), HostError> {
-        self.alive()?;
-        if topic.is_empty() || topic.len() > TOPIC_MAX_BYTES {
-            return Err(HostError::new(code::INVALID, "the topic must have 1 to 128 bytes"));
-        }
-        if payload.len() > PAYLOAD_MAX_BYTES {
-            return Err(HostError::new(
-                code::LIMIT,
-                "the payload has more than 256 KiB: publish the id of a row instead",
-            ));
-        }
-        let payload: Json = serde_json::from_str(payload).map_err(|error| {
-            HostError::new(code::INVALID, format!("the payload is no JSON: {error}"))
-        })?;
-        let mut events = self.events.borrow_mut();
-        let most = self.task.grant.limits.events;
-        if events.len() >= most {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!("more than {most} messages since the last checkpoint: make one"),
-            ));
-        }
-        let job = self.task.claim.map(|claim| claim.id);
-        events.push(Event {
-            topic: topic.to_string(),
-            payload,
-            worker: self.task.worker.clone(),
-            job,
-        });
-        Ok(())
-    }
-
-    pub(crate) fn log_line(&self, level: LogLevel, message: &str) {
-        let written = self.log_lines.get();
-        let most = self.task.grant.limits.log_lines;
-        if written > most {
-            return;
-        }
-        self.log_lines.set(written + 1);
-        let worker = self.task.worker.as_str();
-        let job = self.task.claim.map(|claim| claim.id.number());
-        if written == most {
-            tracing::warn!(target: "verger::worker", worker, job, "more than {most} lines: the rest is dropped");
-            return;
-        }
-        let line = message.get(..message.floor_char_boundary(LINE_MAX_BYTES)).unwrap_or(message);
-        match level {
-            LogLevel::Trace => tracing::trace!(target: "verger::worker", worker, job, "{line}"),
-            LogLevel::Debug => tracing::debug!(target: "verger::worker", worker, job, "{line}"),
-            LogLevel::Info => tracing::info!(target: "verger::worker", worker, job, "{line}"),
-            LogLevel::Warn => tracing::warn!(target: "verger::worker", worker, job, "{line}"),
-            LogLevel::Error => tracing::error!(target: "verger::worker", worker, job, "{line}"),
-        }
-    }
-
     pub(crate) fn call_capability(&self, name: &str, request: &str) -> Result<String, HostError> {
         self.alive()?;
-        self.task.grant.check_capability(name).map_err(|reason| self.denied(reason))?;
+        let name = beginning(name, NAME_MAX_BYTES);
+        self.task.grant.check_capability(name).map_err(|why| self.denied(why))?;
+        let most = self.task.grant.limits.call_bytes;
+        if request.len() > most {
+            return Err(HostError::new(
+                code::LIMIT,
+                format!(
+                    "the request to capability `{name}` has {} bytes, more than the {most} one call may send",
+                    request.len()
+                ),
+            ));
+        }
         if name == audit::PRUNE {
             return self.prune_audit(request);
         }
@@ -88,11 +48,13 @@ impl Run {
                 format!("capability `{name}` is granted but the app registered no function for it"),
             ));
         };
-        let request = serde_json::from_str(request).map_err(|error| {
-            HostError::new(
-                code::INVALID,
-                format!("the request to capability `{name}` is no JSON: {error}"),
-            )
+        let request = json::parse(request, most.saturating_mul(UNFOLDED)).map_err(|error| {
+            // What is weighed and found too heavy is data, what is no JSON is syntax.
+            let (code, what) = match error.is_data() {
+                true => (code::LIMIT, "is too large"),
+                false => (code::INVALID, "is no JSON"),
+            };
+            HostError::new(code, format!("the request to capability `{name}` {what}: {error}"))
         })?;
         let is_writing = matches!(self.transaction.get(), State::Writing(_));
         if is_slow && is_writing {
@@ -121,13 +83,18 @@ impl Run {
         let answer = catch_unwind(AssertUnwindSafe(|| function(&call)));
         let took = begun.elapsed();
         if is_writing && took > HELD_LONG {
-            tracing::warn!(target: "verger::lock", worker = %self.task.worker, capability = name, millis = took.as_millis() as u64, "a function of the app was called inside a write transaction and kept every other writer waiting: register it as slow, or have the worker checkpoint before");
+            self.held_the_lock_long(name, took);
         }
         match answer {
-            Ok(Ok(reply)) => Ok(reply.to_string()),
-            Ok(Err(reason)) => Err(HostError::new(
+            Ok(Ok(reply)) => json::write(&reply, most).ok_or_else(|| {
+                HostError::new(
+                    code::LIMIT,
+                    format!("the reply of capability `{name}` has more than the {most} bytes one call may return"),
+                )
+            }),
+            Ok(Err(why)) => Err(HostError::new(
                 code::CAPABILITY,
-                format!("capability `{name}` failed: {reason}"),
+                reason(format!("capability `{name}` failed: {why}")),
             )),
             Err(_) => {
                 Err(HostError::new(code::CAPABILITY, format!("capability `{name}` panicked")))

@@ -10,9 +10,17 @@ use verger_worker::{HostError, Value, code};
 use super::Run;
 use super::statement::{Prepared, bind};
 use super::transaction::State;
+use crate::store::{HeldBytes, Overdrawn};
 
 /// Cursors one run may have open.
 const OPEN_MAX: usize = 64;
+
+/// Bytes that a value takes beside its text, and a row beside its values.
+const VALUE_BYTES: usize = size_of::<Value>();
+const ROW_BYTES: usize = size_of::<Vec<Value>>() + 16;
+
+/// Rows of a statement that writes, read between two looks at the memory they take.
+const ROWS_AT_ONCE: u32 = 64;
 
 /// A cursor of a run. Never used again once closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,8 +80,9 @@ struct Cursor {
 enum Source {
     /// A SELECT, stepped as its rows are asked for.
     Live(String, Prepared),
-    /// Rows that were read at once: those of a statement that also writes.
-    Read(VecDeque<Vec<Value>>),
+    /// Rows that were read at once: those of a statement that also writes. Their bytes count with
+    /// the memory of the run's SQL as long as the cursor is open.
+    Read(VecDeque<Vec<Value>>, Option<HeldBytes>),
     /// Its statement was taken away, and its rows have changed since.
     Suspended,
     Ended,
@@ -91,6 +100,10 @@ impl Run {
         }
         let mut statement = self.ready(sql)?;
         statement.with(|_, statement| bind(statement, params))?;
+        // Each open cursor keeps a statement.
+        if self.connection.takes_more_than(self.task.grant.limits.sql_memory_bytes) {
+            return Err(self.overdrawn(Overdrawn::Memory));
+        }
         let (columns, reads) = statement.with(|_, statement| {
             let columns: Vec<String> = (0..statement.column_count())
                 .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
@@ -107,21 +120,9 @@ impl Run {
             Source::Live(sql.to_string(), statement)
         } else {
             // A write happens when it is asked for, not when someone looks at its rows.
-            let before = self.connection.changed_by_triggers();
-            let (rows, ended) = self.read(&mut statement, columns.len(), u32::MAX)?;
-            if !ended {
-                return Err(HostError::new(
-                    code::LIMIT,
-                    "the statement returns more bytes than one chunk may have: change fewer rows at a time",
-                ));
-            }
-            let changed = match self.connection.raw().changes() {
-                0 => self.connection.changed_by_triggers() - before,
-                changed => changed,
-            };
-            self.changed(&statement, changed);
+            let (rows, held) = self.write_and_read(&mut statement, columns.len())?;
             self.put_away(sql, statement);
-            Source::Read(rows.into())
+            Source::Read(rows, held)
         };
         let mut open = self.cursors.borrow_mut();
         let id = CursorId(open.next);
@@ -173,10 +174,16 @@ impl Run {
                 }
                 rows
             }
-            Source::Read(mut rows) => {
-                let rest = rows.split_off(rows.len().min(max_rows as usize));
-                cursor.rows = Source::Read(rest);
-                rows.into()
+            Source::Read(mut rows, held) => {
+                let most = self.task.grant.limits.chunk_bytes;
+                let (mut chunk, mut bytes) = (Vec::new(), 0_usize);
+                while chunk.len() < max_rows as usize && bytes < most {
+                    let Some(row) = rows.pop_front() else { break };
+                    bytes = bytes.saturating_add(row_bytes(&row));
+                    chunk.push(row);
+                }
+                cursor.rows = Source::Read(rows, held);
+                chunk
             }
             Source::Suspended => {
                 return Err(HostError::new(
@@ -192,6 +199,40 @@ impl Run {
 
     pub(crate) fn close_cursor(&self, id: CursorId) {
         self.cursors.borrow_mut().cursors.remove(&id);
+    }
+
+    /// Steps a statement that writes to its end, and reads the rows it returns. One that returns
+    /// more than the run may hold is undone.
+    fn write_and_read(
+        &self,
+        statement: &mut Prepared,
+        columns: usize,
+    ) -> Result<(VecDeque<Vec<Value>>, Option<HeldBytes>), HostError> {
+        let before = self.connection.changed_by_triggers();
+        let (mut held, mut all) = (self.connection.hold(), VecDeque::new());
+        self.within_savepoint("verger_returning", || {
+            loop {
+                let (rows, ended) = self.read(statement, columns, ROWS_AT_ONCE)?;
+                if let Some(held) = &mut held {
+                    held.add(rows.iter().map(|row| row_bytes(row)).sum());
+                }
+                all.extend(rows);
+                if self.connection.takes_more_than(self.task.grant.limits.sql_memory_bytes) {
+                    // Dropped, the rows are reset.
+                    statement.with(|_, statement| drop(statement.raw_query()));
+                    return Err(self.overdrawn(Overdrawn::Memory));
+                }
+                if ended {
+                    return self.check_transaction_bytes();
+                }
+            }
+        })?;
+        let changed = match self.connection.raw().changes() {
+            0 => self.connection.changed_by_triggers() - before,
+            changed => changed,
+        };
+        self.changed(statement, changed);
+        Ok((all, held))
     }
 
     /// Up to so many rows, fewer when they reach the bytes one chunk may have; and whether the
@@ -219,6 +260,19 @@ impl Run {
     }
 }
 
+/// Bytes that a row takes in memory.
+fn row_bytes(row: &[Value]) -> usize {
+    ROW_BYTES + row.iter().map(|value| VALUE_BYTES + text_bytes(value)).sum::<usize>()
+}
+
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Integer(_) | Value::Real(_) => 0,
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+    }
+}
+
 /// The values of a row, their bytes taken from what is left. A row alone must not have more than
 /// `most`.
 fn values(
@@ -228,6 +282,7 @@ fn values(
     most: usize,
 ) -> rusqlite::Result<Vec<Value>> {
     let mut values = Vec::with_capacity(columns);
+    *left = left.saturating_sub(ROW_BYTES);
     let mut total = 0;
     for column in 0..columns {
         let (value, bytes) = match row.get_ref(column)? {
@@ -241,7 +296,7 @@ fn values(
             }
             ValueRef::Blob(bytes) => (Value::Blob(bytes.to_vec()), bytes.len()),
         };
-        *left = left.saturating_sub(bytes + 16);
+        *left = left.saturating_sub(bytes + VALUE_BYTES);
         total += bytes;
         if total > most {
             let message = format!("a row has more than the {most} bytes one chunk may have");

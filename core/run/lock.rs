@@ -46,10 +46,7 @@ impl Run {
             State::Idle => self.begin_write(),
             State::Reading => {
                 match self.connection.engine(|connection| step(connection, TAKE_LOCK)) {
-                    Ok(()) => {
-                        self.hold();
-                        Ok(())
-                    }
+                    Ok(()) => self.hold(),
                     // Someone writes now, or did since: SQLite gives no lock to an old snapshot.
                     Err(error) if is_busy(&error) => self.begin_anew(),
                     Err(error) => Err(from_store(&error)),
@@ -61,14 +58,15 @@ impl Run {
 
     fn begin_write(&self) -> Result<(), HostError> {
         self.engine_step("BEGIN IMMEDIATE")?;
-        self.hold();
+        self.hold()?;
         self.learn()
     }
 
-    fn hold(&self) {
+    fn hold(&self) -> Result<(), HostError> {
         self.transaction.set(State::Writing(Instant::now()));
         self.reads.borrow_mut().clear();
         self.task.stop_signal.hold_lock(self.task.grant.write_lock);
+        self.writing_begins()
     }
 
     fn learn(&self) -> Result<(), HostError> {

@@ -12,10 +12,13 @@ mod error;
 mod host;
 mod interrupt;
 mod lock;
+mod log;
+mod message;
 mod reads;
 mod sets;
 mod statement;
 mod transaction;
+mod written;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -27,7 +30,7 @@ use verger_worker::{JobInfo, Scope, Verb};
 use crate::audit::{Log, Stamp};
 use crate::capability::Capabilities;
 use crate::clock::Clock;
-use crate::event::{Bus, Event};
+use crate::event::Bus;
 use crate::grant::Effective;
 use crate::queue::JobId;
 use crate::store::{StopSignal, WorkConnection};
@@ -94,11 +97,13 @@ pub(crate) struct Run {
     has_effects: Cell<bool>,
     must_repeat: Cell<bool>,
     log: RefCell<Log>,
-    /// Events since the last commit.
-    events: RefCell<Vec<Event>>,
-    /// Audit rows and log lines written since the last checkpoint and since the start.
-    audited: Cell<usize>,
-    log_lines: Cell<u32>,
+    /// Published since the last commit.
+    messages: RefCell<message::Messages>,
+    /// The worker's name, for messages.
+    worker_name: Arc<str>,
+    audited: Cell<audit::AuditTally>,
+    logged: log::Logged,
+    written: Cell<written::Written>,
     statements_run: Cell<u64>,
     progress: Cell<Option<(u64, u64)>>,
     /// What is committed, and what is not yet.
@@ -108,8 +113,8 @@ pub(crate) struct Run {
     may_begin_anew: Cell<bool>,
     was_rolled_back: Cell<bool>,
     dry: bool,
-    /// Of a dry run: what its statements changed, in order.
-    changes: RefCell<Vec<statement::Change>>,
+    /// Of a dry run: what its statements changed.
+    changes: RefCell<statement::Changes>,
     /// Why the run cannot end well any more, whatever its worker returns.
     stopped: RefCell<Option<AttemptError>>,
 }
@@ -124,11 +129,11 @@ impl Run {
         lock_first: bool,
     ) -> Self {
         connection.run_begins(task.stop_signal.clone(), Arc::clone(&clock));
+        let written = written::Written::at(connection.bytes_written());
         Self {
             connection: Rc::new(connection),
             services,
             clock,
-            task,
             transaction: Cell::default(),
             statements: RefCell::default(),
             cursors: RefCell::default(),
@@ -138,15 +143,18 @@ impl Run {
             has_effects: Cell::new(false),
             must_repeat: Cell::new(false),
             log: RefCell::default(),
-            events: RefCell::default(),
-            audited: Cell::new(0),
-            log_lines: Cell::new(0),
+            messages: RefCell::default(),
+            worker_name: task.worker.as_str().into(),
+            audited: Cell::default(),
+            logged: log::Logged::default(),
+            written: Cell::new(written),
             statements_run: Cell::new(0),
             progress: Cell::new(None),
             tally: Cell::default(),
             uncommitted: Cell::default(),
             may_begin_anew: Cell::new(false),
             was_rolled_back: Cell::new(false),
+            task,
             dry,
             changes: RefCell::default(),
             stopped: RefCell::default(),
@@ -185,12 +193,12 @@ impl Run {
     /// Of a dry run: the rows inserted, updated and deleted, by table.
     pub(crate) fn take_changes(&self) -> Vec<(String, [u64; 3])> {
         let mut tables: BTreeMap<String, [u64; 3]> = BTreeMap::new();
-        for change in self.changes.take() {
-            let [inserted, updated, deleted] = tables.entry(change.table.to_string()).or_default();
-            match change.verb {
-                Verb::Insert => *inserted += change.rows,
-                Verb::Update => *updated += change.rows,
-                Verb::Delete => *deleted += change.rows,
+        for ((table, verb), rows) in self.changes.take() {
+            let [inserted, updated, deleted] = tables.entry(table.to_string()).or_default();
+            match verb {
+                Verb::Insert => *inserted += rows,
+                Verb::Update => *updated += rows,
+                Verb::Delete => *deleted += rows,
                 Verb::Read => {}
             }
         }
@@ -206,10 +214,10 @@ impl Run {
     /// As [`into_connection`](Self::into_connection), and what the run was about.
     pub(crate) fn into_parts(self) -> (Option<WorkConnection>, Task) {
         self.rollback();
-        let Self { connection, statements, cursors, task, .. } = self;
+        let Self { connection, statements, cursors, task, written, .. } = self;
         drop((statements, cursors));
         let connection = Rc::try_unwrap(connection).ok().filter(|connection| {
-            let ended = connection.run_ends();
+            let ended = connection.run_ends().and_then(|()| written.get().give_back(connection));
             ended.is_ok() && connection.raw().is_autocommit()
         });
         (connection, task)

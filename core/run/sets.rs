@@ -10,7 +10,7 @@
 use verger_worker::{HostError, Value, code};
 
 use super::error::from_store;
-use super::statement::{Prepared, bind};
+use super::statement::{Changes, Prepared, bind};
 use super::transaction::State;
 use super::{Run, Tally};
 
@@ -26,10 +26,9 @@ enum Pass {
 }
 
 /// What had been counted.
-#[derive(Clone, Copy)]
 struct Mark {
     tally: Tally,
-    changes: usize,
+    changes: Changes,
 }
 
 impl Run {
@@ -95,7 +94,7 @@ impl Run {
                 Pass::Suspect => one_by_one = true,
                 Pass::RolledBack => self.begin_after_rollback(version)?,
             }
-            self.back_to(mark);
+            self.back_to(&mark);
         }
     }
 
@@ -186,7 +185,7 @@ impl Run {
     }
 
     /// Undoes what a failure left. When it took the transaction there is nothing to undo.
-    fn within_savepoint<T>(
+    pub(super) fn within_savepoint<T>(
         &self,
         name: &str,
         work: impl FnOnce() -> Result<T, HostError>,
@@ -199,7 +198,7 @@ impl Run {
         }
         if done.is_err() {
             self.engine_step(&format!("ROLLBACK TO {name}"))?;
-            self.back_to(mark);
+            self.back_to(&mark);
         }
         self.engine_step(&format!("RELEASE {name}"))?;
         done
@@ -210,11 +209,11 @@ impl Run {
     }
 
     fn mark(&self) -> Mark {
-        Mark { tally: self.uncommitted.get(), changes: self.changes.borrow().len() }
+        Mark { tally: self.uncommitted.get(), changes: self.changes.borrow().clone() }
     }
 
-    fn back_to(&self, mark: Mark) {
+    fn back_to(&self, mark: &Mark) {
         self.uncommitted.set(mark.tally);
-        self.changes.borrow_mut().truncate(mark.changes);
+        self.changes.replace(mark.changes.clone());
     }
 }

@@ -1,6 +1,6 @@
 //! A worker's prepared statements: kept for one run, apart from the engine's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,9 +12,16 @@ use verger_worker::{HostError, Value, Verb, code};
 use super::Run;
 use super::error::from_statement;
 use super::reads::size;
-use crate::store::{StatementCost, WorkConnection};
+use crate::store::{Overdrawn, StatementCost, WorkConnection};
+use crate::text::reason;
 
 const EMPTY: &str = "the statement is empty";
+
+/// Bytes that a set of parameters counts for, beside its values: it has a result of its own.
+const SET_BYTES: usize = 16;
+
+/// The longest statement, in bytes.
+const SQL_MAX_BYTES: usize = 64 << 10;
 
 /// Idle statements kept for the next call with the same text.
 const IDLE_MAX: usize = 32;
@@ -38,12 +45,8 @@ pub(super) struct Prepared {
     write: Option<(Verb, Rc<str>)>,
 }
 
-/// Rows that a statement of a dry run changed.
-pub(super) struct Change {
-    pub(super) verb: Verb,
-    pub(super) table: Rc<str>,
-    pub(super) rows: u64,
-}
+/// Rows that the statements of a dry run changed, by table and verb.
+pub(super) type Changes = BTreeMap<(Rc<str>, Verb), u64>;
 
 impl Prepared {
     pub(super) fn with<T>(
@@ -75,6 +78,15 @@ impl Run {
 
     /// Prepares a statement whose parameters are bound later.
     pub(super) fn take(&self, sql: &str) -> Result<Prepared, HostError> {
+        if sql.len() > SQL_MAX_BYTES {
+            return Err(HostError::new(
+                code::LIMIT,
+                format!(
+                    "the statement is too long: {} bytes, {SQL_MAX_BYTES} at most; bind values as parameters",
+                    sql.len()
+                ),
+            ));
+        }
         if sql.trim().is_empty() {
             return Err(HostError::new(code::SQL, EMPTY));
         }
@@ -82,7 +94,7 @@ impl Run {
             return Ok(idle);
         }
         let grant = &self.task.grant;
-        tracing::trace!(target: "verger::sql", worker = %self.task.worker, "{sql}");
+        self.show_statement(sql);
         let text: Arc<str> = sql.to_ascii_lowercase().into();
         let owned = Owned::try_new(Rc::clone(&self.connection), |connection| {
             connection.worker(grant, &text, |connection| connection.prepare(sql))
@@ -116,7 +128,8 @@ impl Run {
             ));
         }
         self.statements_run.set(count);
-        let bytes: usize = sets.iter().flat_map(|set| set.iter()).map(size).sum();
+        let values = sets.iter().flat_map(|set| set.iter()).map(size);
+        let bytes = values.sum::<usize>().saturating_add(sets.len().saturating_mul(SET_BYTES));
         if bytes > limits.chunk_bytes {
             return Err(HostError::new(
                 code::LIMIT,
@@ -161,6 +174,7 @@ impl Run {
                 } else {
                     changed as u64
                 };
+                self.check_transaction_bytes()?;
                 self.changed(statement, changed);
                 Ok(changed)
             }
@@ -174,7 +188,7 @@ impl Run {
         if self.dry
             && let Some((verb, table)) = &statement.write
         {
-            self.changes.borrow_mut().push(Change { verb: *verb, table: Rc::clone(table), rows });
+            *self.changes.borrow_mut().entry((Rc::clone(table), *verb)).or_default() += rows;
         }
     }
 
@@ -182,7 +196,7 @@ impl Run {
     pub(super) fn engine_changed(&self, verb: Verb, table: &str, rows: u64) {
         self.count(|tally| tally.rows_changed += rows);
         if self.dry {
-            self.changes.borrow_mut().push(Change { verb, table: table.into(), rows });
+            *self.changes.borrow_mut().entry((table.into(), verb)).or_default() += rows;
         }
     }
 
@@ -190,17 +204,15 @@ impl Run {
     /// transaction with it.
     pub(super) fn failed(&self, statement: &Prepared, error: &rusqlite::Error) -> HostError {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
-            return match self.connection.take_overdrawn() {
-                // The statement is undone; what it held is free again.
-                Some(most) => HostError::new(
-                    code::LIMIT,
-                    format!(
-                        "the statements of this run take more than the {} MiB of memory they are granted",
-                        most >> 20
-                    ),
-                ),
-                None => self.stop_now(),
-            };
+            let Some(overdrawn) = self.connection.take_overdrawn() else { return self.stop_now() };
+            let error = self.overdrawn(overdrawn);
+            // A read ends alone, and what it held is free again. A write that is interrupted may
+            // have taken the whole transaction with it.
+            if overdrawn == Overdrawn::Written || statement.write.is_some() {
+                self.rollback();
+                self.lose(error.clone().into());
+            }
+            return error;
         }
         let too_big = error.sqlite_error_code() == Some(rusqlite::ErrorCode::TooBig);
         let mut error = self.explain(error);
@@ -213,18 +225,11 @@ impl Run {
 
     fn explain(&self, error: &rusqlite::Error) -> HostError {
         let mut error = from_statement(error, self.connection.take_denied());
-        error.message = self.connection.redact(error.message);
+        error.message = reason(self.connection.redact(error.message));
         if error.code == code::DENIED {
             return self.denied(error.message);
         }
         error
-    }
-
-    /// Refuses a worker something that it is not granted. The log has it too: the worker may keep
-    /// it to itself.
-    pub(super) fn denied(&self, reason: String) -> HostError {
-        tracing::debug!(target: "verger::denied", worker = %self.task.worker, "{reason}");
-        HostError::new(code::DENIED, reason)
     }
 }
 

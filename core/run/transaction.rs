@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use verger_worker::{HostError, code};
 
+use super::audit::Audited;
 use super::error::from_store;
+use super::statement::Changes;
 use super::{AttemptError, Interrupted, Run, Tally};
 use crate::failpoint::Failpoint;
 use crate::queue::{self, Moved, Transition};
@@ -54,10 +56,10 @@ impl Savepoints {
 
 struct Savepoint {
     id: SavepointId,
-    events: usize,
-    audited: usize,
+    messages: usize,
+    audited: Audited,
     cursors: u32,
-    changes: usize,
+    changes: Changes,
     tally: Tally,
 }
 
@@ -149,9 +151,9 @@ impl Run {
         self.task.stop_signal.release_lock();
         self.reads.borrow_mut().clear();
         self.close_all();
-        self.events.borrow_mut().clear();
+        self.messages.take();
         self.log.borrow_mut().forget();
-        self.audited.set(0);
+        self.forget_audited();
         self.uncommitted.set(Tally::default());
     }
 
@@ -164,11 +166,11 @@ impl Run {
         self.task.stop_signal.release_lock();
         self.transaction.set(State::Idle);
         self.log.borrow_mut().forget();
-        self.audited.set(0);
+        self.keep_audited();
         self.keep_tally();
-        let events = self.events.take();
+        let messages = self.messages.borrow_mut().take();
         if !self.dry {
-            self.services.bus.deliver(events);
+            self.services.bus.deliver(messages);
         }
     }
 
@@ -189,8 +191,10 @@ impl Run {
         self.close_all();
         if self.dry {
             self.check_keys()?;
-            self.audited.set(0);
+            self.keep_audited();
             self.keep_tally();
+            // What it published would be delivered now.
+            self.messages.take();
             return Ok(());
         }
         self.end_snapshot()?;
@@ -204,7 +208,7 @@ impl Run {
             })?;
         }
         Failpoint::AfterCheckpoint.reached();
-        if held.is_some() || !self.events.borrow().is_empty() {
+        if held.is_some() || self.messages.borrow().len() > 0 {
             // It cannot be undone any more.
             self.lock_first.set(true);
             self.has_effects.set(true);
@@ -235,7 +239,7 @@ impl Run {
         let now = self.clock.now();
         // Long enough for what may come without another checkpoint.
         let time_left = self.task.stop_signal.deadline.saturating_duration_since(Instant::now());
-        let until = now + self.services.lease.max(time_left + LEASE_MARGIN);
+        let until = now + self.services.lease.max(time_left.saturating_add(LEASE_MARGIN));
         let renewed = self
             .connection
             .engine(|connection| {
@@ -315,8 +319,9 @@ impl Run {
 
     /// Commits, and has the audit log remember its newest row when this transaction added any.
     fn commit(&self) -> Result<(), HostError> {
+        let growth = self.check_growth()?;
         let commit = |connection: &Connection| {
-            if self.audited.get() > 0 {
+            if self.audited.get().new.rows > 0 {
                 self.log.borrow().seal(connection)?;
             }
             step(connection, "COMMIT")
@@ -324,15 +329,17 @@ impl Run {
         self.connection.engine(commit).map_err(|error| match kind_of(&error) {
             StoreErrorKind::Constraint => refused_commit(),
             _ => from_store(&error),
-        })
+        })?;
+        self.keep_growth(growth);
+        Ok(())
     }
 
     /// Whether this transaction has nothing yet that would be lost with it.
     pub(super) fn has_written_nothing(&self) -> bool {
         let new = self.uncommitted.get();
         (new.rows_changed, new.audited) == (0, 0)
-            && self.audited.get() == 0
-            && self.events.borrow().is_empty()
+            && self.audited.get().new.rows == 0
+            && self.messages.borrow().len() == 0
             && self.savepoints.borrow().is_empty()
     }
 
@@ -364,10 +371,10 @@ impl Run {
         savepoints.next = savepoints.next.wrapping_add(1);
         savepoints.open.push(Savepoint {
             id,
-            events: self.events.borrow().len(),
-            audited: self.audited.get(),
+            messages: self.messages.borrow().len(),
+            audited: self.audited.get().new,
             cursors: self.cursors.borrow().mark(),
-            changes: self.changes.borrow().len(),
+            changes: self.changes.borrow().clone(),
             tally: self.uncommitted.get(),
         });
         Ok(id)
@@ -384,9 +391,9 @@ impl Run {
         self.cursors.borrow_mut().close_from(savepoint.cursors);
         self.engine_step(&format!("ROLLBACK TO verger_{}", id.0))?;
         self.engine_step(&format!("RELEASE verger_{}", id.0))?;
-        self.events.borrow_mut().truncate(savepoint.events);
-        self.changes.borrow_mut().truncate(savepoint.changes);
-        self.audited.set(savepoint.audited);
+        self.messages.borrow_mut().truncate(savepoint.messages);
+        self.changes.replace(savepoint.changes);
+        self.forget_audited_since(savepoint.audited);
         self.uncommitted.set(savepoint.tally);
         self.log.borrow_mut().forget();
         Ok(())

@@ -22,11 +22,19 @@ pub(super) struct Console {
     out: Vec<u8>,
     error: Vec<u8>,
     last: Vec<u8>,
+    /// Nobody wants further lines.
+    is_full: bool,
 }
 
 impl Console {
-    /// Takes up what was written; the lines that are complete now.
-    pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) -> Vec<(LogLevel, String)> {
+    /// Takes up what was written, and hands on each line that is complete now, until the taker
+    /// wants no more.
+    pub(super) fn write(
+        &mut self,
+        stream: Stream,
+        bytes: &[u8],
+        mut take: impl FnMut(LogLevel, &str) -> bool,
+    ) {
         if stream == Stream::Error {
             self.last.extend_from_slice(
                 bytes.get(bytes.len().saturating_sub(LAST_MAX_BYTES)..).unwrap_or_default(),
@@ -37,23 +45,27 @@ impl Console {
             Stream::Out => (&mut self.out, LogLevel::Info),
             Stream::Error => (&mut self.error, LogLevel::Warn),
         };
-        let mut lines = Vec::new();
+        if self.is_full {
+            return;
+        }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in part.chunks(LINE_MAX_BYTES) {
                 pending.extend_from_slice(piece);
-                if piece.ends_with(b"\n") || pending.len() >= LINE_MAX_BYTES {
-                    lines.extend(line(pending).map(|line| (level, line)));
+                if (piece.ends_with(b"\n") || pending.len() >= LINE_MAX_BYTES)
+                    && !hand_on(pending, level, &mut take)
+                {
+                    self.is_full = true;
+                    return;
                 }
             }
         }
-        lines
     }
 
-    /// The lines that never came to their end.
-    pub(super) fn finish(&mut self) -> Vec<(LogLevel, String)> {
-        let out = line(&mut self.out).map(|line| (LogLevel::Info, line));
-        let error = line(&mut self.error).map(|line| (LogLevel::Warn, line));
-        out.into_iter().chain(error).collect()
+    /// Hands on the lines that never came to their end.
+    pub(super) fn finish(&mut self, mut take: impl FnMut(LogLevel, &str) -> bool) {
+        if !self.is_full && hand_on(&mut self.out, LogLevel::Info, &mut take) {
+            hand_on(&mut self.error, LogLevel::Warn, &mut take);
+        }
     }
 
     /// The last of what was written to the error stream.
@@ -64,29 +76,68 @@ impl Console {
     }
 }
 
-fn line(pending: &mut Vec<u8>) -> Option<String> {
-    let text = String::from_utf8_lossy(pending).trim_end().to_string();
+/// Hands on a line, unless it is empty. Whether more are wanted.
+fn hand_on(
+    pending: &mut Vec<u8>,
+    level: LogLevel,
+    take: &mut impl FnMut(LogLevel, &str) -> bool,
+) -> bool {
+    let text = String::from_utf8_lossy(pending);
+    let text = text.trim_end();
+    let more = text.is_empty() || take(level, text);
     pending.clear();
-    (!text.is_empty()).then_some(text)
+    more
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn written(console: &mut Console, stream: Stream, bytes: &[u8]) -> Vec<(LogLevel, String)> {
+        let mut lines = Vec::new();
+        console.write(stream, bytes, |level, line| {
+            lines.push((level, line.to_string()));
+            true
+        });
+        lines
+    }
+
     #[test]
     fn lines_come_whole_and_the_last_words_stay() {
         let mut console = Console::default();
-        assert!(console.write(Stream::Out, b"half a ").is_empty());
-        assert_eq!(console.write(Stream::Error, b"oh\nno"), [(LogLevel::Warn, "oh".to_string())]);
+        assert!(written(&mut console, Stream::Out, b"half a ").is_empty());
         assert_eq!(
-            console.write(Stream::Out, b"line\n\n"),
+            written(&mut console, Stream::Error, b"oh\nno"),
+            [(LogLevel::Warn, "oh".to_string())]
+        );
+        assert_eq!(
+            written(&mut console, Stream::Out, b"line\n\n"),
             [(LogLevel::Info, "half a line".to_string())]
         );
-        assert_eq!(console.finish(), [(LogLevel::Warn, "no".to_string())]);
+        let mut rest = Vec::new();
+        console.finish(|level, line| {
+            rest.push((level, line.to_string()));
+            true
+        });
+        assert_eq!(rest, [(LogLevel::Warn, "no".to_string())]);
         assert_eq!(console.last_words().as_deref(), Some("oh\nno"));
         let long = vec![b'x'; 3 * LINE_MAX_BYTES + 1];
-        assert_eq!(console.write(Stream::Error, &long).len(), 3);
+        assert_eq!(written(&mut console, Stream::Error, &long).len(), 3);
         assert_eq!(console.last_words().map(|words| words.len()), Some(LAST_MAX_BYTES));
+    }
+
+    #[test]
+    fn no_line_is_made_once_nobody_wants_more() {
+        let mut console = Console::default();
+        let mut taken = 0;
+        for _ in 0..2 {
+            console.write(Stream::Error, &b"a\n".repeat(1 << 20), |_, _| {
+                taken += 1;
+                taken < 5
+            });
+        }
+        console.write(Stream::Error, b"last", |_, _| true);
+        assert_eq!(taken, 5);
+        assert!(console.last_words().is_some_and(|words| words.ends_with("a\nlast")));
     }
 }

@@ -13,14 +13,30 @@ use super::watchdog::Watchdog;
 /// overflowing the thread's own aborts the process.
 const WASM_STACK_BYTES: usize = 512 << 10;
 
-/// Components that can run at the same time in one process.
+/// Components that the pool holds; beyond them instances are made on demand.
 const INSTANCES: u32 = 32;
 
-/// The engine, and what every component is linked against.
-pub(super) struct Sandbox {
+/// An engine, what every component is linked against, and what moves its epoch.
+pub(super) struct Floor {
     pub(super) engine: Engine,
     pub(super) linker: Linker<Guest>,
     pub(super) watchdog: Watchdog,
+}
+
+/// Where components run: in a pool, and on demand beside it when that is full.
+pub(super) struct Sandbox {
+    pub(super) pooled: Floor,
+    on_demand: OnceLock<Result<Floor, String>>,
+}
+
+impl Sandbox {
+    /// The floor without a pool, made when the pool is full for the first time: some 20 µs slower
+    /// an attempt, and with no end but the memory that each attempt may have.
+    pub(super) fn on_demand(&self) -> Result<&Floor, String> {
+        let floor =
+            self.on_demand.get_or_init(|| Floor::new(None).map_err(|error| format!("{error:#}")));
+        floor.as_ref().map_err(Clone::clone)
+    }
 }
 
 /// The sandbox of this process, made at its first use.
@@ -35,11 +51,18 @@ pub(super) fn sandbox() -> Result<&'static Sandbox, String> {
 fn make() -> wasmtime::Result<Sandbox> {
     // The pool saves some 10 µs an attempt. Where the address space it reserves is not to be had,
     // instances are made on demand.
-    let engine = Engine::new(&config(Some(pool()))).or_else(|_| Engine::new(&config(None)))?;
-    let mut linker = Linker::new(&engine);
-    bindings::Worker::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-    let watchdog = Watchdog::start(engine.weak())?;
-    Ok(Sandbox { engine, linker, watchdog })
+    let pooled = Floor::new(Some(pool())).or_else(|_| Floor::new(None))?;
+    Ok(Sandbox { pooled, on_demand: OnceLock::new() })
+}
+
+impl Floor {
+    fn new(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Self> {
+        let engine = Engine::new(&config(pool))?;
+        let mut linker = Linker::new(&engine);
+        bindings::Worker::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+        let watchdog = Watchdog::start(engine.weak())?;
+        Ok(Self { engine, linker, watchdog })
+    }
 }
 
 fn config(pool: Option<PoolingAllocationConfig>) -> Config {
@@ -54,16 +77,23 @@ fn config(pool: Option<PoolingAllocationConfig>) -> Config {
     config
 }
 
+/// Core instances, memories and tables that one component may have. Interpreters need that much: 50
+/// core modules, 20,000 table elements.
+const CORE_INSTANCES_MAX: u32 = 64;
+const MEMORIES_MAX: u32 = 4;
+const TABLES_MAX: u32 = 64;
+
 fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
+    // Every one of the components may take all it may: what one takes is missing to no other, and
+    // the pool is full before a component is begun or not at all.
     pool.total_component_instances(INSTANCES)
-        .total_core_instances(INSTANCES * 16)
-        .total_memories(INSTANCES * 2)
-        .total_tables(INSTANCES * 8)
-        // Interpreters need that much: 50 core modules, 20,000 table elements.
-        .max_core_instances_per_component(64)
-        .max_memories_per_component(4)
-        .max_tables_per_component(64)
+        .total_core_instances(INSTANCES * CORE_INSTANCES_MAX)
+        .total_memories(INSTANCES * MEMORIES_MAX)
+        .total_tables(INSTANCES * TABLES_MAX)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
         .table_elements(20_000)
         .max_unused_warm_slots(4)
         // What a small worker touches is cleared in place rather than unmapped and faulted in

@@ -1,23 +1,13 @@
-//! One instance of a component for one attempt: its imports stand on the run, its exports are
-//! called here.
+//! What a component imports: the host's functions, which stand on its run.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
-
-use verger_worker::{Args, AuditEvent, EventOutcome, Host, HostError, LogLevel, Value, code};
+use verger_worker::{AuditEvent, EventOutcome, Host, HostError, LogLevel, Value, code};
 use wasmtime::component::Resource;
-use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::console::Stream;
-use super::engine::Sandbox;
 use super::limiter::Limiter;
-use super::load::Loaded;
 use super::wasi::Wasi;
-use crate::run::{AttemptError, CursorId, Run, SavepointId};
+use crate::run::{CursorId, Run, SavepointId};
 use crate::store::StopSignal;
-use crate::worker::Ended;
 
 #[allow(
     missing_docs,
@@ -48,187 +38,13 @@ pub struct CursorHandle;
 #[allow(unreachable_pub, reason = "the generated code re-exports it")]
 pub struct SavepointHandle;
 
-/// How long `describe` may take.
-const DESCRIBE_TIME: Duration = Duration::from_secs(2);
-const DESCRIBE_MEMORY_BYTES: usize = 64 << 20;
-const MANIFEST_MAX_BYTES: usize = 1 << 20;
-
-/// A value of a guest takes more room in the host than its bytes: so many times those it may send.
-const ROOM: usize = 4;
-
-/// However little it may send: the largest result, and some SQL.
-const SENT_MIN_BYTES: usize = 4 << 20;
-
-/// The largest JSON result a job may have.
-const RESULT_MAX_BYTES: usize = 1 << 20;
-
 /// The state of one instance.
 pub(super) struct Guest {
     /// None while it describes itself.
-    run: Option<Run>,
-    limiter: Limiter,
-    stop_signal: StopSignal,
+    pub(super) run: Option<Run>,
+    pub(super) limiter: Limiter,
+    pub(super) stop_signal: StopSignal,
     pub(super) wasi: Wasi,
-}
-
-/// `sent` is how many bytes the host may take up for what the guest sends in one call: lists count
-/// by their elements.
-fn store(sandbox: &Sandbox, guest: Guest, sent: usize) -> Store<Guest> {
-    let mut store = Store::new(&sandbox.engine, guest);
-    store.set_hostcall_fuel(sent);
-    store.limiter(|guest| &mut guest.limiter);
-    // Before anything is instantiated: a deadline of 0 traps at once.
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|store| match store.data().stop_signal.is_over() {
-        true => Ok(UpdateDeadline::Interrupt),
-        false => Ok(UpdateDeadline::Continue(1)),
-    });
-    store
-}
-
-/// Asks a component for its manifest.
-pub(super) fn describe(
-    sandbox: &Sandbox,
-    pre: &bindings::WorkerPre<Guest>,
-) -> Result<String, String> {
-    let begun = Instant::now();
-    let stop_signal = StopSignal::new(begun + DESCRIBE_TIME, Arc::new(AtomicBool::new(false)));
-    let mut store = store(
-        sandbox,
-        Guest {
-            run: None,
-            limiter: Limiter::new(DESCRIBE_MEMORY_BYTES),
-            stop_signal,
-            wasi: Wasi::new(0),
-        },
-        MANIFEST_MAX_BYTES,
-    );
-    let _watched = sandbox.watchdog.watch();
-    let described = pre.instantiate(&mut store).and_then(|worker| worker.call_describe(&mut store));
-    let elapsed_us = begun.elapsed().as_micros() as u64;
-    tracing::debug!(target: "verger::sandbox", elapsed_us, memory_bytes = store.data().limiter.taken(), "described");
-    described.map_err(|error| match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => format!("it did not end within {} s", DESCRIBE_TIME.as_secs()),
-        _ => with_last_words(trap_message(&error), &store.data().wasi),
-    })
-}
-
-/// Performs one attempt in a fresh instance.
-pub(super) fn perform(
-    loaded: &Loaded,
-    run: Run,
-    args: &Args,
-) -> (Option<Run>, Result<Ended, AttemptError>) {
-    let scope = run.scope().map(|scope| bindings::Scope {
-        organization_id: scope.organization_id().map(str::to_string),
-        actor_id: scope.actor_id().map(str::to_string),
-        impersonating_from: scope.impersonating_from().map(str::to_string),
-    });
-    let args = args.to_string();
-    let sent = run.task().grant.limits.chunk_bytes.saturating_mul(ROOM).max(SENT_MIN_BYTES);
-    let info = &run.task().info;
-    let wasi = Wasi::new(info.id.unwrap_or_default() << 16 | u64::from(info.attempt));
-    let guest = Guest {
-        limiter: Limiter::new(run.task().grant.limits.memory_bytes),
-        stop_signal: run.task().stop_signal.clone(),
-        run: Some(run),
-        wasi,
-    };
-    let mut store = store(loaded.sandbox, guest, sent);
-    let watched = loaded.sandbox.watchdog.watch();
-    let called = catch_unwind(AssertUnwindSafe(|| {
-        loaded
-            .pre
-            .instantiate(&mut store)
-            .and_then(|worker| worker.call_perform(&mut store, scope.as_ref(), &args))
-    }));
-    drop(watched);
-    let mut guest = store.into_data();
-    guest.finish_lines();
-    let Guest { run, limiter, wasi, .. } = guest;
-    tracing::debug!(target: "verger::sandbox", memory_bytes = limiter.taken(), "performed");
-    let ended = match called {
-        Ok(Ok(outcome)) => read_outcome(outcome),
-        Ok(Err(error)) => Err(explain(&error, &limiter, &wasi, run.as_ref())),
-        Err(_) => {
-            Err(AttemptError::new("panic", "a host function panicked while the worker called it"))
-        }
-    };
-    (run, ended)
-}
-
-fn read_outcome(outcome: bindings::Outcome) -> Result<Ended, AttemptError> {
-    let invalid = |reason: String| AttemptError::new("invalid-result", reason);
-    match outcome {
-        bindings::Outcome::Done => Ok(Ended::Done(None)),
-        bindings::Outcome::DoneWith(json) if json.len() > RESULT_MAX_BYTES => {
-            Err(invalid(format!(
-                "the result has {} bytes, more than the {RESULT_MAX_BYTES} a job keeps",
-                json.len()
-            )))
-        }
-        bindings::Outcome::DoneWith(json) => match serde_json::from_str(&json) {
-            Ok(result) => Ok(Ended::Done(Some(result))),
-            Err(error) => Err(invalid(format!("the result is no valid JSON: {error}"))),
-        },
-        bindings::Outcome::Failed(reason) => Err(AttemptError::new("failed", reason)),
-        bindings::Outcome::Snooze(seconds) => crate::worker::snooze(seconds),
-        bindings::Outcome::Cancel(reason) => Ok(Ended::Cancel(reason)),
-    }
-}
-
-/// What stopped a component, in words.
-fn explain(
-    error: &wasmtime::Error,
-    limiter: &Limiter,
-    wasi: &Wasi,
-    run: Option<&Run>,
-) -> AttemptError {
-    let trap = error.downcast_ref::<Trap>();
-    if trap == Some(&Trap::Interrupt)
-        && let Some(run) = run
-    {
-        return run.out_of_time();
-    }
-    if let Some(most) = limiter.refused() {
-        return AttemptError::new(
-            "memory",
-            format!(
-                "the worker asked for more than the {} KiB of memory it is granted",
-                most >> 10
-            ),
-        );
-    }
-    let message = trap_message(error);
-    let code = if message.contains("hostcalls has been exhausted") { code::LIMIT } else { "trap" };
-    AttemptError::new(code, with_last_words(message, wasi))
-}
-
-/// A trap says little; what was written just before says why.
-fn with_last_words(message: String, wasi: &Wasi) -> String {
-    match wasi.console.last_words() {
-        Some(words) => format!("{message}; it last wrote: {words}"),
-        None => message,
-    }
-}
-
-fn trap_message(error: &wasmtime::Error) -> String {
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::UnreachableCodeReached) => {
-            "the worker panicked or aborted (wasm trap: unreachable)".to_string()
-        }
-        Some(Trap::StackOverflow) => {
-            "the worker used up its stack (wasm trap: call stack exhausted)".to_string()
-        }
-        Some(trap) => format!("the worker trapped ({trap})"),
-        None => match format!("{error:#}") {
-            text if text.contains("hostcalls has been exhausted") => {
-                "the worker sent more in one call than it is granted (hostcalls has been exhausted)"
-                    .to_string()
-            }
-            text => text,
-        },
-    }
 }
 
 impl Guest {
@@ -249,20 +65,24 @@ impl Guest {
 
     /// Takes up what it writes to a standard stream.
     pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let lines = self.wasi.console.write(stream, bytes);
-        self.log_lines(lines);
+        let Self { run, wasi, .. } = self;
+        wasi.console.write(stream, bytes, |level, line| log_line(run.as_ref(), level, line));
     }
 
-    fn finish_lines(&mut self) {
-        let lines = self.wasi.console.finish();
-        self.log_lines(lines);
+    /// Whether its time is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.stop_signal.is_over()
     }
 
-    fn log_lines(&self, lines: Vec<(LogLevel, String)>) {
-        if let Some(run) = &self.run {
-            lines.iter().for_each(|(level, line)| run.log_line(*level, line));
-        }
+    pub(super) fn finish_lines(&mut self) {
+        let Self { run, wasi, .. } = self;
+        wasi.console.finish(|level, line| log_line(run.as_ref(), level, line));
     }
+}
+
+/// False when nobody wants more lines: a worker that describes itself has no log.
+fn log_line(run: Option<&Run>, level: LogLevel, line: &str) -> bool {
+    run.is_some_and(|run| run.log_line(level, line))
 }
 
 impl From<HostError> for wit::types::Error {

@@ -5,8 +5,8 @@ use verger_worker::Manifest;
 use wasmtime::Engine;
 
 use super::compile::Compiler;
-use super::engine::{Sandbox, sandbox};
-use super::guest::{Guest, bindings};
+use super::engine::sandbox;
+use super::instance::Linked;
 use super::wasi;
 use crate::plugin_error::PluginError;
 
@@ -18,10 +18,9 @@ const PACKAGE: &str = "verger:worker/";
 
 /// A component ready to be instantiated.
 pub(super) struct Loaded {
-    pub(super) pre: bindings::WorkerPre<Guest>,
+    pub(super) linked: Linked,
     pub(super) manifest: Manifest,
     pub(super) digest: [u8; 32],
-    pub(super) sandbox: &'static Sandbox,
 }
 
 /// Checks, compiles or takes from the cache, links, and asks for the manifest. `what` names the
@@ -37,9 +36,9 @@ pub(super) fn load(
     let sandbox = sandbox().map_err(engine_error)?;
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     let component =
-        compiler.component(what, bytes, &digest, is_part_of_the_app, &sandbox.engine)?;
+        compiler.component(what, bytes, &digest, is_part_of_the_app, &sandbox.pooled.engine)?;
     let mut has_wasi = false;
-    for (import, _) in component.component_type().imports(&sandbox.engine) {
+    for (import, _) in component.component_type().imports(&sandbox.pooled.engine) {
         let known = import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@'));
         has_wasi |= wasi::is_wasi(import);
         if !known.is_some_and(|(interface, _)| INTERFACES.contains(&interface))
@@ -55,19 +54,13 @@ pub(super) fn load(
         what: what.to_string(),
         reason: format!("{error:#}"),
     };
-    let pre = if has_wasi {
-        let mut linker = sandbox.linker.clone();
-        wasi::link(&mut linker, &component).and_then(|()| linker.instantiate_pre(&component))
-    } else {
-        sandbox.linker.instantiate_pre(&component)
-    };
-    let pre = pre.map_err(mismatch)?;
-    let pre = bindings::WorkerPre::new(pre).map_err(mismatch)?;
-    let json = super::guest::describe(sandbox, &pre)
+    let linked = Linked::new(sandbox, &component, has_wasi).map_err(mismatch)?;
+    let json = linked
+        .describe()
         .map_err(|reason| PluginError::Describe { what: what.to_string(), reason })?;
     let manifest = Manifest::parse(&json)
         .map_err(|source| PluginError::Manifest { what: what.to_string(), source })?;
-    Ok(Loaded { pre, manifest, digest, sandbox })
+    Ok(Loaded { linked, manifest, digest })
 }
 
 const INTERFACES: [&str; 8] = ["types", "store", "audit", "clock", "events", "job", "log", "host"];

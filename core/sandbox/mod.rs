@@ -5,6 +5,7 @@ mod compile;
 mod console;
 mod engine;
 mod guest;
+mod instance;
 mod limiter;
 mod load;
 mod plugin;

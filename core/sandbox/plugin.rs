@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use verger_worker::{Args, Manifest};
 
 use super::compile::Compiler;
-use super::guest;
 use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
 use crate::plugin_error::PluginError;
 use crate::run::{AttemptError, Run};
@@ -100,7 +99,7 @@ impl Plugin {
         args: &Args,
     ) -> (Option<Run>, Result<Ended, AttemptError>) {
         match self.loaded() {
-            Ok(loaded) => guest::perform(loaded, run, args),
+            Ok(loaded) => loaded.linked.perform(run, args),
             Err(error) => (Some(run), Err(AttemptError::new("plugin", error.to_string()))),
         }
     }

@@ -4,11 +4,11 @@
 //! seeded by the job, and what is written to the standard streams lands in the job's log. Every
 //! other call traps, with its name. See wasi.dev, version 0.2.
 
-use wasmtime::StoreContextMut;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
-    Component, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
+    Component, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType, WasmList,
 };
+use wasmtime::{StoreContextMut, Trap};
 
 use super::console::{Console, Stream};
 use super::guest::Guest;
@@ -23,6 +23,9 @@ const STDERR: u32 = 2;
 
 /// Bytes that may be written, and bytes of chance that may be asked for, in one call.
 const WRITE_MAX_BYTES: u64 = 64 << 10;
+
+/// Bytes of a write that are taken up between two looks at the deadline.
+const PIECE_BYTES: usize = 64 << 10;
 
 type Context<'a> = StoreContextMut<'a, Guest>;
 
@@ -132,9 +135,9 @@ fn define(
             at.func_wrap(function, |_: Context<'_>, _: (Resource<Nothing>,)| Ok((Ok::<_, StreamError>(WRITE_MAX_BYTES),)))
         }
         ("wasi:io/streams", "output-stream.write" | "output-stream.blocking-write-and-flush") => {
-            at.func_wrap(function, |mut context: Context<'_>, (handle, bytes): (Resource<Nothing>, Vec<u8>)| {
+            at.func_wrap(function, |mut context: Context<'_>, (handle, bytes): (Resource<Nothing>, WasmList<u8>)| {
                 let stream = if handle.rep() == STDERR { Stream::Error } else { Stream::Out };
-                context.data_mut().write(stream, &bytes);
+                write(&mut context, stream, &bytes)?;
                 Ok((Ok::<_, StreamError>(()),))
             })
         }
@@ -158,6 +161,23 @@ fn define(
             at.func_new(function, move |_, _, _, _| {
                 Err(wasmtime::Error::msg(format!("the worker called {call}: there are no files, no network and no waiting in the sandbox")))
             })
+        }
+    }
+}
+
+/// Takes up what is written, a piece at a time: its bytes stay in the component's memory, and its
+/// time may end in between.
+fn write(context: &mut Context<'_>, stream: Stream, bytes: &WasmList<u8>) -> wasmtime::Result<()> {
+    let mut from = 0;
+    loop {
+        let rest = bytes.as_le_slice(&*context).get(from..).unwrap_or_default();
+        let Some(piece) = rest.chunks(PIECE_BYTES).next().map(<[u8]>::to_vec) else {
+            return Ok(());
+        };
+        from += piece.len();
+        context.data_mut().write(stream, &piece);
+        if context.data().is_over() {
+            return Err(Trap::Interrupt.into());
         }
     }
 }

@@ -18,6 +18,10 @@ use super::temp_vfs;
 /// How long a connection of the engine waits for a lock.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a write-ahead log has on the disk when it is long: the 4,000 pages of 4 KiB after which a
+/// connection for workers folds it back.
+pub(crate) const LONG_LOG_BYTES: u64 = 4_000 * 4_096;
+
 /// The app's own set-up of a connection: its SQL functions and collations.
 pub(crate) type ConnectionSetup = Arc<dyn Fn(&Connection) -> rusqlite::Result<()> + Send + Sync>;
 
@@ -190,7 +194,8 @@ impl Location {
             Durability::Full => "FULL",
         };
         connection.execute_batch(&format!(
-            "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{CACHE_KIB}"
+            "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{CACHE_KIB}; \
+             PRAGMA journal_size_limit = {LONG_LOG_BYTES}"
         ))?;
         Ok(connection)
     }

@@ -63,3 +63,26 @@ impl Drop for Entered {
         CURRENT.with_borrow_mut(|current| *current = before);
     }
 }
+
+/// Bytes that a run holds beside SQLite, counted with those that its SQL takes.
+pub(crate) struct HeldBytes {
+    of: Arc<TempSpace>,
+    bytes: usize,
+}
+
+impl HeldBytes {
+    pub(super) fn of(of: Arc<TempSpace>) -> Self {
+        Self { of, bytes: 0 }
+    }
+
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.of.took(bytes);
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.of.gave_back(self.bytes);
+    }
+}

@@ -24,9 +24,10 @@ use super::confinement::Confinement;
 use super::late_checks;
 use super::location::{ConnectionSetup, Durability, Location};
 use super::lock_fairness::{Holding, Waiting};
+use super::page_count::PageCount;
 use super::rusqlite_versions::{IntoResult, set_busy_handler};
 use super::statement_cost::{StatementCost, StatementCosts, VALUE_MAX_BYTES};
-use super::temp_space::TempSpace;
+use super::temp_space::{HeldBytes, TempSpace};
 use crate::clock::Clock;
 use crate::grant::Effective;
 
@@ -103,6 +104,15 @@ impl StopSignal {
     }
 }
 
+/// What a statement was ended for, beside its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overdrawn {
+    /// The memory that SQL may take.
+    Memory,
+    /// The bytes that a transaction may write.
+    Written,
+}
+
 /// The state the handlers of one connection share.
 pub(crate) struct Guard {
     state: Mutex<State>,
@@ -111,6 +121,7 @@ pub(crate) struct Guard {
     quick_looks: AtomicU32,
     /// What `TICKS` was at the last look.
     seen: AtomicU64,
+    pages: PageCount,
 }
 
 struct State {
@@ -124,8 +135,20 @@ struct State {
     write: Option<(Verb, String)>,
     /// What SQLite held in this process when the run began, in bytes.
     memory: i64,
+    /// What the connection may have written before a statement is ended.
+    may_write: u64,
+    /// Nobody may be waited for.
+    is_impatient: bool,
     /// The limit a statement was ended for.
-    overdrawn: Option<usize>,
+    overdrawn: Option<Overdrawn>,
+}
+
+impl State {
+    /// Bytes that the run's SQL takes, and what the run holds beside it.
+    fn taken(&self) -> usize {
+        let grown = usize::try_from(memory_used().saturating_sub(self.memory)).unwrap_or_default();
+        grown.saturating_add(self.temp_space.as_ref().map_or(0, |space| space.held()))
+    }
 }
 
 impl Guard {
@@ -183,19 +206,18 @@ impl Guard {
         }
         let mut state = self.state();
         let Holder::Worker(grant) = &state.holder else { return false };
-        let most = grant.limits.sql_memory_bytes;
-        let grown = usize::try_from(memory_used().saturating_sub(state.memory)).unwrap_or_default();
-        let held = state.temp_space.as_ref().map_or(0, |temp_space| temp_space.held());
-        let too_much = grown.saturating_add(held) > most;
-        if too_much {
-            state.overdrawn = Some(most);
+        if state.taken() > grant.limits.sql_memory_bytes {
+            state.overdrawn = Some(Overdrawn::Memory);
+        } else if self.pages.bytes_written() > state.may_write {
+            state.overdrawn = Some(Overdrawn::Written);
         }
-        too_much
+        state.overdrawn.is_some()
     }
 
     /// Whether a lock may still be waited for.
     fn may_wait(&self) -> bool {
-        !self.state().stop_signal.as_ref().is_some_and(StopSignal::is_over)
+        let state = self.state();
+        !state.is_impatient && !state.stop_signal.as_ref().is_some_and(StopSignal::is_over)
     }
 }
 
@@ -302,11 +324,14 @@ impl WorkConnection {
                 denied: None,
                 write: None,
                 memory: 0,
+                may_write: u64::MAX,
+                is_impatient: false,
                 overdrawn: None,
             }),
             seen: AtomicU64::new(0),
             looks: AtomicU32::new(0),
             quick_looks: AtomicU32::new(1),
+            pages: PageCount::of(&connection)?,
         });
         let shared = Arc::clone(&guard);
         bounded_functions::install(
@@ -510,6 +535,16 @@ impl WorkConnection {
         state.memory = memory_used();
     }
 
+    /// Counts what a run holds beside SQLite with what its SQL takes. `None` between runs.
+    pub(crate) fn hold(&self) -> Option<HeldBytes> {
+        self.guard.state().temp_space.clone().map(HeldBytes::of)
+    }
+
+    /// Whether the SQL of the run at hand takes more memory than this, with what the run holds.
+    pub(crate) fn takes_more_than(&self, bytes: usize) -> bool {
+        self.guard.state().taken() > bytes
+    }
+
     /// Looks at a worker's statement before it is stepped. If it sorts, the rest of the run sorts
     /// in small steps.
     pub(crate) fn program(&self, sql: &str) -> rusqlite::Result<StatementCost> {
@@ -525,8 +560,39 @@ impl WorkConnection {
     pub(crate) fn run_ends(&self) -> rusqlite::Result<()> {
         let mut state = self.guard.state();
         (state.stop_signal, state.temp_space) = (None, None);
+        state.may_write = u64::MAX;
         drop(state);
         self.engine(|connection| self.cache.restore(connection))
+    }
+
+    /// Bytes of pages that this connection wrote since it was opened, to the log or to the file.
+    /// What still waits in its cache is not among them.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.guard.pages.bytes_written()
+    }
+
+    /// A worker's statement is ended when the connection has written more than this in all.
+    pub(crate) fn may_write(&self, bytes: u64) {
+        self.guard.state().may_write = bytes;
+    }
+
+    /// Bytes of the pages that are in use in the database, as this transaction sees it.
+    pub(crate) fn bytes_in_use(&self) -> rusqlite::Result<u64> {
+        self.engine(|connection| self.guard.pages.bytes_in_use(connection))
+    }
+
+    /// Gives back what a long write-ahead log takes on the disk: folds it into the file and cuts
+    /// it, when nobody else reads or writes. Whoever writes next does it otherwise: the log is cut
+    /// to its usual size when it is used again from its start.
+    pub(crate) fn shorten_log(&self) -> rusqlite::Result<()> {
+        self.guard.state().is_impatient = true;
+        let done = self.engine(|connection| {
+            connection
+                .prepare_cached("PRAGMA main.wal_checkpoint(TRUNCATE)")?
+                .query_row([], |_| Ok(()))
+        });
+        self.guard.state().is_impatient = false;
+        done
     }
 
     /// What the last refused statement of a worker was refused for.
@@ -534,8 +600,8 @@ impl WorkConnection {
         self.guard.state().denied.take()
     }
 
-    /// The bytes of memory that a worker's last statement was ended for.
-    pub(crate) fn take_overdrawn(&self) -> Option<usize> {
+    /// The limit that a worker's last statement was ended for.
+    pub(crate) fn take_overdrawn(&self) -> Option<Overdrawn> {
         self.guard.state().overdrawn.take()
     }
 

@@ -140,10 +140,12 @@ fn perform_native(
     let ended = match outcome {
         Ok(Ok(Outcome::Done)) => Ok(Ended::Done(None)),
         Ok(Ok(Outcome::DoneWith(result))) => Ok(Ended::Done(Some(result))),
-        Ok(Ok(Outcome::Failed(reason))) => Err(AttemptError::new("failed", reason)),
+        Ok(Ok(Outcome::Failed(reason))) => {
+            Err(AttemptError::new("failed", crate::text::reason(reason)))
+        }
         Ok(Ok(Outcome::Snooze(seconds))) => snooze(seconds),
         Ok(Ok(Outcome::Cancel(reason))) => Ok(Ended::Cancel(reason)),
-        Ok(Err(error)) => Err(AttemptError::new("failed", error.to_string())),
+        Ok(Err(error)) => Err(AttemptError::new("failed", crate::text::reason(error.to_string()))),
         Err(panic) => Err(AttemptError::new(
             "panic",
             format!("the worker panicked: {}", panic_message(&*panic)),

@@ -179,7 +179,7 @@ fn grant(world: &Json) -> Grant {
             .chunk_bytes(chunk)
             .statements(statements)
             .audit_rows(rows)
-            .events(rows)
+            .events(usize::try_from(rows).unwrap())
             .log_lines(5),
     )
 }

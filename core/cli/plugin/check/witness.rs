@@ -63,7 +63,11 @@ impl<S: Subscriber> Layer<S> for Witness {
             }
         };
         match (event.metadata().target(), fields.message.as_str()) {
-            ("verger::sql", _) => keep(&mut seen.statements, fields.message),
+            ("verger::sql", _) => {
+                if let Some(sql) = fields.texts.remove("sql") {
+                    keep(&mut seen.statements, sql);
+                }
+            }
             ("verger::denied", _) => keep(&mut seen.denied, fields.message),
             ("verger::worker", _) if seen.lines.len() < KEPT_MAX => {
                 let level = event.metadata().level().as_str().to_lowercase();
@@ -96,6 +100,13 @@ impl Fields {
 }
 
 impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message = value.to_string(),
+            name => drop(self.texts.insert(name, value.to_string())),
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = format!("{value:?}");
         match field.name() {

@@ -1,0 +1,117 @@
+//! What a run writes to the disk: to the database's log since its last checkpoint, and to the file
+//! in all.
+
+use verger_worker::{HostError, code};
+
+use super::Run;
+use super::error::from_store;
+use crate::store::{LONG_LOG_BYTES, Overdrawn, WorkConnection};
+
+/// A run that wrote less than this is not asked how much larger it made the file: each page it wrote
+/// counts.
+const MEASURED_FROM_BYTES: u64 = 16 << 20;
+
+/// Bytes of pages, as the connection counts them, and by how much the file grew.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    /// What the connection had written when the run began.
+    at_start: u64,
+    /// The same when the transaction began.
+    at_begin: u64,
+    /// Bytes that rows took in the file when the transaction began, where that was asked.
+    size_at_begin: Option<u64>,
+    /// By how much the committed transactions of the run made the file larger, once that is asked.
+    growth: Option<u64>,
+}
+
+impl Written {
+    pub(super) fn at(bytes: u64) -> Self {
+        Self { at_start: bytes, at_begin: bytes, ..Self::default() }
+    }
+
+    /// After a run that wrote much, kept or not: the log takes its room on the disk until it is cut.
+    pub(super) fn give_back(self, connection: &WorkConnection) -> rusqlite::Result<()> {
+        match connection.bytes_written().saturating_sub(self.at_start) >= LONG_LOG_BYTES {
+            true => connection.shorten_log(),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Run {
+    /// A transaction begins.
+    pub(super) fn writing_begins(&self) -> Result<(), HostError> {
+        let mut written = self.written.get();
+        written.at_begin = self.connection.bytes_written();
+        written.size_at_begin = None;
+        let so_far = written.at_begin.saturating_sub(written.at_start);
+        if so_far >= MEASURED_FROM_BYTES {
+            written.growth.get_or_insert(so_far);
+            written.size_at_begin =
+                Some(self.connection.bytes_in_use().map_err(|error| from_store(&error))?);
+        }
+        self.written.set(written);
+        self.connection
+            .may_write(written.at_begin.saturating_add(self.task.grant.limits.transaction_bytes));
+        Ok(())
+    }
+
+    /// After a write: rolls back what is too much for the log.
+    pub(super) fn check_transaction_bytes(&self) -> Result<(), HostError> {
+        let most = self.task.grant.limits.transaction_bytes;
+        if self.connection.bytes_written().saturating_sub(self.written.get().at_begin) <= most {
+            return Ok(());
+        }
+        let error = self.overdrawn(Overdrawn::Written);
+        self.rollback();
+        self.lose(error.clone().into());
+        Err(error)
+    }
+
+    /// Before a commit: the growth of the file with it, if it may grow so.
+    pub(super) fn check_growth(&self) -> Result<Option<u64>, HostError> {
+        let written = self.written.get();
+        let (growth, kept) = match (written.growth, written.size_at_begin) {
+            (Some(growth), Some(before)) => {
+                let now = self.connection.bytes_in_use().map_err(|error| from_store(&error))?;
+                let growth = growth.saturating_add(now.saturating_sub(before));
+                (growth, Some(growth))
+            }
+            _ => (self.connection.bytes_written().saturating_sub(written.at_start), None),
+        };
+        let most = self.task.grant.limits.growth_bytes;
+        if growth > most {
+            return Err(HostError::new(
+                code::LIMIT,
+                format!(
+                    "this run makes the database larger by more than the {most} bytes it is granted; nothing since the last checkpoint was kept"
+                ),
+            ));
+        }
+        Ok(kept)
+    }
+
+    /// It is committed.
+    pub(super) fn keep_growth(&self, growth: Option<u64>) {
+        let written = self.written.get();
+        self.written.set(Written { growth: growth.or(written.growth), ..written });
+    }
+
+    /// What a statement was ended for.
+    pub(super) fn overdrawn(&self, what: Overdrawn) -> HostError {
+        let limits = &self.task.grant.limits;
+        HostError::new(
+            code::LIMIT,
+            match what {
+                Overdrawn::Memory => format!(
+                    "the statements of this run take more than the {} MiB of memory they are granted",
+                    limits.sql_memory_bytes >> 20
+                ),
+                Overdrawn::Written => format!(
+                    "this run writes more than the {} bytes it is granted between two checkpoints; nothing since the last one was kept",
+                    limits.transaction_bytes
+                ),
+            },
+        )
+    }
+}

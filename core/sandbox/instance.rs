@@ -1,0 +1,296 @@
+//! One instance of a component for one attempt: made, its exports called, and what stopped it put
+//! into words.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use verger_worker::{Args, code};
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+
+use super::engine::{Floor, Sandbox};
+use super::guest::{Guest, bindings};
+use super::limiter::Limiter;
+use super::wasi::{self, Wasi};
+use crate::json;
+use crate::run::{AttemptError, Run};
+use crate::store::StopSignal;
+use crate::text::reason;
+use crate::worker::Ended;
+
+/// How long `describe` may take.
+const DESCRIBE_TIME: Duration = Duration::from_secs(2);
+const DESCRIBE_MEMORY_BYTES: usize = 64 << 20;
+const MANIFEST_MAX_BYTES: usize = 1 << 20;
+
+/// A value of a guest takes more room in the host than its bytes: so many times those it may send.
+const ROOM: usize = 4;
+
+/// However little it may send: the largest result, and some SQL.
+const SENT_MIN_BYTES: usize = 4 << 20;
+
+/// The largest JSON result a job may have.
+const RESULT_MAX_BYTES: usize = 1 << 20;
+
+/// What a result may take in memory: a report holds it until the app has read it.
+const RESULT_UNFOLDED_MAX_BYTES: usize = 16 << 20;
+
+/// A component linked with the host's functions: in the pool, and on demand once that was full.
+pub(super) struct Linked {
+    sandbox: &'static Sandbox,
+    has_wasi: bool,
+    pooled: bindings::WorkerPre<Guest>,
+    on_demand: OnceLock<Result<bindings::WorkerPre<Guest>, String>>,
+}
+
+/// What became of a call into a component.
+enum Called<T> {
+    Returned(T),
+    Failed(wasmtime::Error),
+    Panicked,
+    /// The pool is full: nothing of the component ran.
+    Full,
+    /// Nor could an instance be made beside the pool.
+    NoRoom(String),
+}
+
+fn link(
+    linker: &Linker<Guest>,
+    component: &Component,
+    has_wasi: bool,
+) -> wasmtime::Result<bindings::WorkerPre<Guest>> {
+    let pre: InstancePre<Guest> = if has_wasi {
+        let mut linker = linker.clone();
+        wasi::link(&mut linker, component)?;
+        linker.instantiate_pre(component)?
+    } else {
+        linker.instantiate_pre(component)?
+    };
+    bindings::WorkerPre::new(pre)
+}
+
+impl Linked {
+    pub(super) fn new(
+        sandbox: &'static Sandbox,
+        component: &Component,
+        has_wasi: bool,
+    ) -> wasmtime::Result<Self> {
+        let pooled = link(&sandbox.pooled.linker, component, has_wasi)?;
+        Ok(Self { sandbox, has_wasi, pooled, on_demand: OnceLock::new() })
+    }
+
+    /// Calls a fresh instance, in the pool if that has room: it has for any component, or refuses
+    /// before anything of the component ran.
+    fn call<T>(
+        &self,
+        guest: Guest,
+        sent: usize,
+        call: impl Fn(&bindings::Worker, &mut Store<Guest>) -> wasmtime::Result<T>,
+    ) -> (Guest, Called<T>) {
+        let (guest, called) = enter(&self.sandbox.pooled, &self.pooled, guest, sent, &call);
+        if !matches!(called, Called::Full) {
+            return (guest, called);
+        }
+        match self.on_demand() {
+            Ok((floor, pre)) => enter(floor, pre, guest, sent, &call),
+            Err(why) => (guest, Called::NoRoom(why)),
+        }
+    }
+
+    /// The same code for an engine that makes each instance anew.
+    fn on_demand(&self) -> Result<(&'static Floor, &bindings::WorkerPre<Guest>), String> {
+        let floor = self.sandbox.on_demand()?;
+        let linked = self.on_demand.get_or_init(|| {
+            let component = self.pooled.instance_pre().component();
+            let copied = component.serialize().and_then(|artefact| {
+                // SAFETY: the engine of this process has just written it.
+                #[allow(unsafe_code, reason = "wasmtime copies a component to another engine so")]
+                unsafe {
+                    Component::deserialize(&floor.engine, artefact)
+                }
+            });
+            copied
+                .and_then(|component| link(&floor.linker, &component, self.has_wasi))
+                .map_err(|error| format!("{error:#}"))
+        });
+        Ok((floor, linked.as_ref().map_err(Clone::clone)?))
+    }
+
+    /// Asks a component for its manifest.
+    pub(super) fn describe(&self) -> Result<String, String> {
+        let begun = Instant::now();
+        let stop_signal = StopSignal::new(begun + DESCRIBE_TIME, Arc::new(AtomicBool::new(false)));
+        let guest = Guest {
+            run: None,
+            limiter: Limiter::new(DESCRIBE_MEMORY_BYTES),
+            stop_signal,
+            wasi: Wasi::new(0),
+        };
+        let (guest, called) =
+            self.call(guest, MANIFEST_MAX_BYTES, |worker, store| worker.call_describe(&mut *store));
+        let elapsed_us = begun.elapsed().as_micros() as u64;
+        tracing::debug!(target: "verger::sandbox", elapsed_us, memory_bytes = guest.limiter.taken(), "described");
+        match called {
+            Called::Returned(manifest) => Ok(manifest),
+            Called::Failed(error) if error.downcast_ref() == Some(&Trap::Interrupt) => {
+                Err(format!("it did not end within {} s", DESCRIBE_TIME.as_secs()))
+            }
+            Called::Failed(error) => Err(with_last_words(trap_message(&error), &guest.wasi)),
+            Called::Panicked => Err(HOST_PANICKED.to_string()),
+            Called::Full => Err(no_room("")),
+            Called::NoRoom(why) => Err(no_room(&why)),
+        }
+    }
+
+    /// Performs one attempt in a fresh instance.
+    pub(super) fn perform(
+        &self,
+        run: Run,
+        args: &Args,
+    ) -> (Option<Run>, Result<Ended, AttemptError>) {
+        let scope = run.scope().map(|scope| bindings::Scope {
+            organization_id: scope.organization_id().map(str::to_string),
+            actor_id: scope.actor_id().map(str::to_string),
+            impersonating_from: scope.impersonating_from().map(str::to_string),
+        });
+        let args = args.to_string();
+        let sent = run.task().grant.limits.chunk_bytes.saturating_mul(ROOM).max(SENT_MIN_BYTES);
+        let info = &run.task().info;
+        let wasi = Wasi::new(info.id.unwrap_or_default() << 16 | u64::from(info.attempt));
+        let guest = Guest {
+            limiter: Limiter::new(run.task().grant.limits.memory_bytes),
+            stop_signal: run.task().stop_signal.clone(),
+            run: Some(run),
+            wasi,
+        };
+        let (mut guest, called) = self.call(guest, sent, |worker, store| {
+            worker.call_perform(&mut *store, scope.as_ref(), &args)
+        });
+        guest.finish_lines();
+        let Guest { run, limiter, wasi, .. } = guest;
+        tracing::debug!(target: "verger::sandbox", memory_bytes = limiter.taken(), "performed");
+        let ended = match called {
+            Called::Returned(outcome) => read_outcome(outcome),
+            Called::Failed(error) => Err(explain(&error, &limiter, &wasi, run.as_ref())),
+            Called::Panicked => Err(AttemptError::new("panic", HOST_PANICKED)),
+            Called::Full => Err(AttemptError::new(code::BUSY, no_room(""))),
+            Called::NoRoom(why) => Err(AttemptError::new(code::BUSY, no_room(&why))),
+        };
+        (run, ended)
+    }
+}
+
+const HOST_PANICKED: &str = "a host function panicked while the worker called it";
+
+fn no_room(why: &str) -> String {
+    format!(
+        "as many components run in this process as its pool holds, and none can be made beside it: {why}"
+    )
+}
+
+/// `sent` is how many bytes the host may take up for what the guest sends in one call: lists count
+/// by their elements.
+fn enter<T>(
+    floor: &Floor,
+    pre: &bindings::WorkerPre<Guest>,
+    guest: Guest,
+    sent: usize,
+    call: impl Fn(&bindings::Worker, &mut Store<Guest>) -> wasmtime::Result<T>,
+) -> (Guest, Called<T>) {
+    let mut store = Store::new(&floor.engine, guest);
+    store.set_hostcall_fuel(sent);
+    store.limiter(|guest| &mut guest.limiter);
+    // Before anything is instantiated: a deadline of 0 traps at once.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| match store.data().stop_signal.is_over() {
+        true => Ok(UpdateDeadline::Interrupt),
+        false => Ok(UpdateDeadline::Continue(1)),
+    });
+    let watched = floor.watchdog.watch();
+    let called = catch_unwind(AssertUnwindSafe(|| match pre.instantiate(&mut store) {
+        Ok(worker) => call(&worker, &mut store).map_or_else(Called::Failed, Called::Returned),
+        Err(error) if error.is::<PoolConcurrencyLimitError>() => Called::Full,
+        Err(error) => Called::Failed(error),
+    }));
+    drop(watched);
+    (store.into_data(), called.unwrap_or(Called::Panicked))
+}
+
+fn read_outcome(outcome: bindings::Outcome) -> Result<Ended, AttemptError> {
+    let invalid = |reason: String| AttemptError::new("invalid-result", reason);
+    match outcome {
+        bindings::Outcome::Done => Ok(Ended::Done(None)),
+        bindings::Outcome::DoneWith(json) if json.len() > RESULT_MAX_BYTES => {
+            Err(invalid(format!(
+                "the result has {} bytes, more than the {RESULT_MAX_BYTES} a job keeps",
+                json.len()
+            )))
+        }
+        bindings::Outcome::DoneWith(json) => match json::parse(&json, RESULT_UNFOLDED_MAX_BYTES) {
+            Ok(result) => Ok(Ended::Done(Some(result))),
+            Err(error) if error.is_data() => {
+                Err(invalid(format!("the result is too large: {error}")))
+            }
+            Err(error) => Err(invalid(format!("the result is no valid JSON: {error}"))),
+        },
+        bindings::Outcome::Failed(why) => Err(AttemptError::new("failed", reason(why))),
+        bindings::Outcome::Snooze(seconds) => crate::worker::snooze(seconds),
+        bindings::Outcome::Cancel(why) => Ok(Ended::Cancel(reason(why))),
+    }
+}
+
+/// What stopped a component, in words.
+fn explain(
+    error: &wasmtime::Error,
+    limiter: &Limiter,
+    wasi: &Wasi,
+    run: Option<&Run>,
+) -> AttemptError {
+    let trap = error.downcast_ref::<Trap>();
+    if trap == Some(&Trap::Interrupt)
+        && let Some(run) = run
+    {
+        return run.out_of_time();
+    }
+    if let Some(most) = limiter.refused() {
+        return AttemptError::new(
+            "memory",
+            format!(
+                "the worker asked for more than the {} KiB of memory it is granted",
+                most >> 10
+            ),
+        );
+    }
+    let message = trap_message(error);
+    let code = if message.contains("hostcalls has been exhausted") { code::LIMIT } else { "trap" };
+    AttemptError::new(code, with_last_words(message, wasi))
+}
+
+/// A trap says little; what was written just before says why.
+fn with_last_words(message: String, wasi: &Wasi) -> String {
+    match wasi.console.last_words() {
+        Some(words) => format!("{message}; it last wrote: {words}"),
+        None => message,
+    }
+}
+
+fn trap_message(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) => {
+            "the worker panicked or aborted (wasm trap: unreachable)".to_string()
+        }
+        Some(Trap::StackOverflow) => {
+            "the worker used up its stack (wasm trap: call stack exhausted)".to_string()
+        }
+        Some(trap) => format!("the worker trapped ({trap})"),
+        None => match format!("{error:#}") {
+            text if text.contains("hostcalls has been exhausted") => {
+                "the worker sent more in one call than it is granted (hostcalls has been exhausted)"
+                    .to_string()
+            }
+            text => text,
+        },
+    }
+}
