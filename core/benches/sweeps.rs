@@ -14,7 +14,7 @@ use common::{Contender, Goal, Result, interleave, median, ratio, seconds, table,
 use serde_json::json;
 use verger::rusqlite::types::Value;
 use verger::rusqlite::{Connection, params, params_from_iter};
-use verger::verger_worker::{Ident, TimeFormat};
+use verger::verger_worker::{self, Ident, TimeFormat, Walk};
 use verger::{CompileCache, Verger};
 
 const ROUNDS: usize = 7;
@@ -283,6 +283,21 @@ fn rows(connection: &Connection, sql: &str, params: Vec<Value>) -> Result<Vec<Ve
     Ok(rows.collect::<verger::rusqlite::Result<_>>()?)
 }
 
+/// The next batch of a walk, after the row with this key.
+fn page(
+    connection: &Connection,
+    walk: &Walk,
+    params: &[Value],
+    place: &[Value],
+) -> Result<Vec<Vec<Value>>> {
+    let sql = match place {
+        [] => walk.first_batch(),
+        // What the text depends on is whether a part of it is NULL. None is here.
+        _ => walk.batch_after(&vec![verger_worker::Value::Integer(0); place.len()]),
+    };
+    rows(connection, &sql, [params, place, &[BATCH.into()]].concat())
+}
+
 fn begin(connection: &Connection) -> Result<()> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     Ok(())
@@ -302,23 +317,22 @@ fn plain_memberships(connection: &Connection, now: i64) -> Result<i64> {
         let expire = sql::expire(&memberships, state, times, None);
         let (before, after) =
             (json!({"state": state}).to_string(), json!({"state": "expired"}).to_string());
-        let mut place = [Value::Integer(i64::MIN), Value::Text(String::new())];
+        let mut place = Vec::new();
         loop {
             begin(connection)?;
-            let [expires_at, id] = place.clone();
-            let batch = rows(connection, &stale, vec![now.into(), expires_at, id, BATCH.into()])?;
+            let batch = page(connection, &stale, &[now.into()], &place)?;
             let mut update = connection.prepare_cached(&expire)?;
             let mut changed = Vec::with_capacity(batch.len());
             for row in &batch {
-                if update.execute((&row[0], &row[1], now))? == 1 {
+                if update.execute((&row[1], &row[2], now))? == 1 {
                     changed.push(row);
                 }
             }
             for row in &changed {
-                let subject = Some(("membership", &row[0]));
+                let subject = Some(("membership", &row[1]));
                 let event = Event {
                     action: ACTION,
-                    organization: &row[1],
+                    organization: &row[2],
                     subject,
                     before: Some(&before),
                     after: Some(&after),
@@ -329,9 +343,7 @@ fn plain_memberships(connection: &Connection, now: i64) -> Result<i64> {
             commit(connection)?;
             updated += i64::try_from(changed.len())?;
             match batch.last() {
-                Some(last) if i64::try_from(batch.len())? == BATCH => {
-                    place = [last[2].clone(), last[0].clone()]
-                }
+                Some(last) if i64::try_from(batch.len())? == BATCH => place = last[..3].to_vec(),
                 _ => break,
             }
         }
@@ -345,17 +357,16 @@ fn plain_invitations(connection: &Connection, now: i64) -> Result<i64> {
     let (expired, delete) =
         (sql::expired(&invitations, times, false), sql::delete(&invitations, times));
     let cutoff = now - 30 * 86_400_000;
-    let mut place = [Value::Integer(i64::MIN), Value::Text(String::new())];
+    let mut place = Vec::new();
     let mut deleted = 0;
     loop {
         begin(connection)?;
-        let [expires_at, id] = place;
-        let batch = rows(connection, &expired, vec![cutoff.into(), expires_at, id, BATCH.into()])?;
+        let batch = page(connection, &expired, &[cutoff.into()], &place)?;
         let mut statement = connection.prepare_cached(&delete)?;
         let mut counts: BTreeMap<String, (Value, i64)> = BTreeMap::new();
         for row in &batch {
-            if statement.execute((&row[0], &row[1], cutoff))? == 1 {
-                counts.entry(text(&row[1])).or_insert_with(|| (row[1].clone(), 0)).1 += 1;
+            if statement.execute((&row[1], &row[2], cutoff))? == 1 {
+                counts.entry(text(&row[2])).or_insert_with(|| (row[2].clone(), 0)).1 += 1;
             }
         }
         for (organization, count) in counts.values() {
@@ -374,9 +385,7 @@ fn plain_invitations(connection: &Connection, now: i64) -> Result<i64> {
         }
         commit(connection)?;
         match batch.last() {
-            Some(last) if i64::try_from(batch.len())? == BATCH => {
-                place = [last[2].clone(), last[0].clone()]
-            }
+            Some(last) if i64::try_from(batch.len())? == BATCH => place = last[..3].to_vec(),
             _ => return Ok(deleted),
         }
     }
@@ -388,35 +397,30 @@ fn plain_webhooks(connection: &Connection, now: i64) -> Result<i64> {
         (Ident::parse("webhook_events")?, Ident::parse("deliveries")?, TimeFormat::UnixMillis);
     let orphans = sql::orphans(&events, &deliveries, times, false);
     let (append, project) = (sql::append(&events, times), sql::project(&deliveries, times));
-    let mut place = [Value::Null, Value::Text(String::new())];
+    let mut place = Vec::new();
     let mut linked = 0;
     loop {
         begin(connection)?;
-        let [inserted_at, id] = place;
-        let limits = [now - 60_000, now - 10_080 * 60_000];
-        let batch = rows(
-            connection,
-            &orphans,
-            vec![limits[0].into(), limits[1].into(), inserted_at, id, BATCH.into()],
-        )?;
+        let limits = [(now - 60_000).into(), (now - 10_080 * 60_000).into()];
+        let batch = page(connection, &orphans, &limits, &place)?;
         let found: Vec<&Vec<Value>> = batch.iter().filter(|row| row[7] != Value::Null).collect();
         connection.prepare_cached("SAVEPOINT links")?.execute([])?;
         let mut insert = connection.prepare_cached(&append)?;
         for row in &found {
             let metadata = json!({
-                "orphan_id": text(&row[0]), "type": text(&row[3]), "provider": text(&row[5]), "provider_message_id": text(&row[6]),
+                "orphan_id": text(&row[1]), "type": text(&row[3]), "provider": text(&row[5]), "provider_message_id": text(&row[6]),
             });
-            let key = format!("{EVENT_PREFIX}{}", text(&row[0]));
-            insert.execute(params![key, row[1], row[7], row[5], metadata.to_string(), now])?;
+            let key = format!("{EVENT_PREFIX}{}", text(&row[1]));
+            insert.execute(params![key, row[2], row[7], row[5], metadata.to_string(), now, key])?;
         }
         let mut update = connection.prepare_cached(&project)?;
         for row in &found {
-            update.execute(params![row[7], row[1], row[3], row[4], now])?;
+            update.execute(params![row[7], row[2], row[3], row[4], now])?;
         }
         connection.prepare_cached("RELEASE links")?.execute([])?;
         let mut counts: BTreeMap<String, (&Value, i64)> = BTreeMap::new();
         for row in &found {
-            counts.entry(text(&row[1])).or_insert((&row[1], 0)).1 += 1;
+            counts.entry(text(&row[2])).or_insert((&row[2], 0)).1 += 1;
         }
         for (organization, count) in counts.values() {
             let metadata = Some(json!({"linked": count}).to_string());
@@ -433,9 +437,7 @@ fn plain_webhooks(connection: &Connection, now: i64) -> Result<i64> {
         }
         commit(connection)?;
         match batch.last() {
-            Some(last) if i64::try_from(batch.len())? == BATCH => {
-                place = [last[2].clone(), last[0].clone()]
-            }
+            Some(last) if i64::try_from(batch.len())? == BATCH => place = last[..3].to_vec(),
             _ => return Ok(linked),
         }
     }

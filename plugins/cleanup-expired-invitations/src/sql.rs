@@ -4,21 +4,25 @@
 //! The index that serves them: `(expires_at, id, organization_id, accepted_at) WHERE accepted_at IS
 //! NULL`.
 
-use verger_worker::{Ident, TimeFormat};
+use verger_worker::{Ident, TimeFormat, Walk};
 
-/// One batch of open invitations that expired before the cutoff, oldest first: `id`,
-/// `organization_id`, `expires_at`.
+/// Which rows are invitations that nobody accepted.
+pub const OPEN: &str = "accepted_at IS NULL";
+
+/// What tells invitations apart, in the order of the walk. Ids may be unique in an organization
+/// only.
+const KEY: &[&str] = &["expires_at", "id", "organization_id"];
+
+/// Open invitations that expired before the cutoff, oldest first.
 ///
-/// `?1` cutoff in milliseconds, `?2` and `?3` expiry and id of the last row read, `?4` rows; `?5`
-/// the organization, if it is for one.
+/// `?1` cutoff in milliseconds; `?2` and `?3` the organization, as text and as what the text may
+/// stand for, if it is for one.
 #[must_use]
-pub fn expired(table: &Ident, times: TimeFormat, one_organization: bool) -> String {
+pub fn expired(table: &Ident, times: TimeFormat, one_organization: bool) -> Walk {
     let before = times.before("expires_at", 1);
-    let tenant = if one_organization { " AND organization_id = ?5" } else { "" };
-    format!(
-        "SELECT id, organization_id, expires_at FROM {table} \
-         WHERE accepted_at IS NULL AND {before} AND (expires_at, id) > (?2, ?3){tenant} ORDER BY expires_at, id LIMIT ?4"
-    )
+    let (tenant, params) =
+        if one_organization { (" AND organization_id IN (?2, ?3)", 3) } else { ("", 1) };
+    Walk::new(KEY, format!("FROM {table} WHERE {OPEN} AND {before}{tenant}"), params)
 }
 
 /// Deletes one of them, unless it was accepted or renewed meanwhile. `?1` id, `?2` organization,
@@ -26,7 +30,5 @@ pub fn expired(table: &Ident, times: TimeFormat, one_organization: bool) -> Stri
 #[must_use]
 pub fn delete(table: &Ident, times: TimeFormat) -> String {
     let before = times.before("expires_at", 3);
-    format!(
-        "DELETE FROM {table} WHERE id = ?1 AND organization_id IS ?2 AND accepted_at IS NULL AND {before}"
-    )
+    format!("DELETE FROM {table} WHERE id IS ?1 AND organization_id IS ?2 AND {OPEN} AND {before}")
 }

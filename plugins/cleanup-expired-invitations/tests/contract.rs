@@ -331,11 +331,19 @@ fn the_index_serves_both_sweeps() {
     let host = reference();
     let table = Ident::parse("organization_invitations").unwrap();
     for one_organization in [false, true] {
-        let sql = sql::expired(&table, TimeFormat::UnixMillis, one_organization);
-        let plan = host.plan(&sql);
-        let expected = "SEARCH organization_invitations USING COVERING INDEX organization_invitations_open \
-                        ((expires_at,id)>(?,?) AND expires_at<?)";
-        assert_eq!(plan, expected, "{sql}");
+        let walk = sql::expired(&table, TimeFormat::UnixMillis, one_organization);
+        let index =
+            "SEARCH organization_invitations USING COVERING INDEX organization_invitations_open";
+        let place = params![1, "id", "organization"];
+        for (sql, range) in [
+            (walk.first_batch(), "(expires_at<?)"),
+            (
+                walk.batch_after(&place),
+                "((expires_at,id,organization_id)>(?,?,?) AND expires_at<?)",
+            ),
+        ] {
+            assert_eq!(host.plan(&sql), format!("{index} {range}"), "{sql}");
+        }
     }
     let plan = host.plan(&sql::delete(&table, TimeFormat::UnixMillis));
     assert_eq!(plan, "SEARCH organization_invitations USING PRIMARY KEY (id=?)");

@@ -59,123 +59,64 @@ impl Worker for ReconcileMemberships {
         args: &Args,
     ) -> Result<Outcome, WorkerError> {
         let now = job.now();
-        let mut tally = Tally::default();
+        let table = args.ident("table")?;
+        let times = TimeFormat::from_args(args)?;
+        let updated_at = args.opt_ident("updated_at_column")?;
+        let batch_size = args.positive("batch_size", MAX_BATCH)?;
+        let organization = scope.and_then(Scope::organization_id);
+        let mut params = params![now];
+        params.extend(organization.map(Value::from_id).into_iter().flatten());
         for state in sql::STATES {
-            Sweep::new(now, state, scope, args)?.run(job, &mut tally)?;
+            times.check(job, &table, "expires_at", &sql::in_state(state), now)?;
+        }
+        let (mut scanned, mut tally) = (0, Tally::default());
+        for state in sql::STATES {
+            let walk = sql::stale(&table, state, times, organization.is_some());
+            let expire = sql::expire(&table, state, times, updated_at.as_ref());
+            let mut sweep = Sweep::new(expire, state, organization, now, &mut tally);
+            scanned += job.sweep(&walk, &params, batch_size, scanned, &mut sweep)?;
         }
         Ok(Outcome::DoneWith(
-            json!({ "scanned": tally.scanned, "updated": tally.updated, "errors": tally.errors }),
+            json!({ "scanned": scanned, "updated": tally.updated, "errors": tally.errors }),
         ))
     }
 }
 
 verger_worker::export!(ReconcileMemberships);
 
-/// What the args ask for, in one state.
+/// The sweep of one state.
 struct Sweep<'a> {
-    select: String,
     expire: String,
     organization: Option<&'a str>,
     now: i64,
-    batch_size: i64,
     /// The audit event of a change, but for whose it is.
     changed: AuditEvent,
-}
-
-/// The last row read, in the order of expiry and id.
-struct Place {
-    expires_at: Value,
-    id: Value,
+    tally: &'a mut Tally,
 }
 
 #[derive(Default)]
 struct Tally {
-    scanned: u64,
     updated: u64,
     errors: u64,
 }
 
-impl Place {
-    /// Before every row: the smallest integer comes before all numbers, and as text before all
-    /// texts that begin with a digit.
-    fn start() -> Self {
-        Self { expires_at: Value::from(i64::MIN), id: Value::from("") }
-    }
-}
-
-impl<'a> Sweep<'a> {
-    fn new(now: i64, state: &str, scope: Option<&'a Scope>, args: &Args) -> Result<Self, ArgError> {
-        let table = args.ident("table")?;
-        let times = TimeFormat::from_args(args)?;
-        let organization = scope.and_then(Scope::organization_id);
-        Ok(Self {
-            select: sql::stale(&table, state, times, organization.is_some()),
-            expire: sql::expire(
-                &table,
-                state,
-                times,
-                args.opt_ident("updated_at_column")?.as_ref(),
-            ),
-            organization,
-            now,
-            batch_size: args.positive("batch_size", MAX_BATCH)?,
-            changed: AuditEvent::success(ACTION)
-                .subject("membership", "")
-                .before(json!({ "state": state }))
-                .after(json!({ "state": "expired" })),
-        })
-    }
-
-    fn run(&self, job: &Context<'_>, tally: &mut Tally) -> Result<(), HostError> {
-        let mut place = Place::start();
-        loop {
-            let batch = self.read(job, &mut place)?;
-            self.expire(job, &batch, tally)?;
-            tally.scanned += batch.len() as u64;
-            job.progress(tally.scanned, 0);
-            if (batch.len() as i64) < self.batch_size {
-                return Ok(());
-            }
-            job.checkpoint()?;
-        }
-    }
-
-    /// The next batch, as the parameters of the UPDATE.
-    fn read(&self, job: &Context<'_>, place: &mut Place) -> Result<Vec<Vec<Value>>, HostError> {
-        let mut params =
-            params![self.now, place.expires_at.clone(), place.id.clone(), self.batch_size];
-        params.extend(self.organization.map(Value::from));
-        let mut batch = Vec::new();
-        for row in job.query(&self.select, params)?.rows() {
-            let mut row = row?;
-            place.expires_at = row.take(2)?;
-            batch.push(vec![row.take(0)?, row.take(1)?, Value::from(self.now)]);
-        }
-        if let Some(last) = batch.last() {
-            place.id = last[0].clone();
-        }
-        Ok(batch)
-    }
-
-    fn expire(
-        &self,
-        job: &Context<'_>,
-        batch: &[Vec<Value>],
-        tally: &mut Tally,
-    ) -> Result<(), HostError> {
-        if batch.is_empty() {
-            return Ok(());
+impl Sweeper for Sweep<'_> {
+    fn batch(&mut self, job: &Context<'_>, rows: Vec<Row>) -> Result<(), HostError> {
+        let mut batch = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            batch.push(vec![row.take(1)?, row.take(2)?, Value::from(self.now)]);
         }
         let mut events = Vec::with_capacity(batch.len());
-        for (membership, result) in batch.iter().zip(job.execute_many(&self.expire, batch)?) {
+        for (membership, result) in batch.iter().zip(job.execute_many(&self.expire, &batch)?) {
             match result {
                 Ok(0) => {} // renewed meanwhile
-                Ok(_) => {
-                    tally.updated += 1;
+                Ok(rows) => {
+                    // Those without an id that are alike go at once; a view's triggers change more.
+                    self.tally.updated += if membership[0] == Value::Null { rows } else { 1 };
                     events.push(self.about(membership, self.changed.clone()));
                 }
                 Err(error) if error.concerns_one_row() => {
-                    tally.errors += 1;
+                    self.tally.errors += 1;
                     let refused = AuditEvent::error(ACTION).subject("membership", "").cause(&error);
                     events.push(self.about(membership, refused));
                 }
@@ -183,6 +124,22 @@ impl<'a> Sweep<'a> {
             }
         }
         job.audit_batch(&events)
+    }
+}
+
+impl<'a> Sweep<'a> {
+    fn new(
+        expire: String,
+        state: &str,
+        organization: Option<&'a str>,
+        now: i64,
+        tally: &'a mut Tally,
+    ) -> Self {
+        let changed = AuditEvent::success(ACTION)
+            .subject("membership", "")
+            .before(json!({ "state": state }))
+            .after(json!({ "state": "expired" }));
+        Self { expire, organization, now, changed, tally }
     }
 
     /// The event, with the membership's id and tenant.

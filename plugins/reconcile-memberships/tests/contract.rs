@@ -330,19 +330,22 @@ fn the_index_serves_both_sweeps() {
     let cases = [
         (
             reference(),
-            "SEARCH memberships USING COVERING INDEX memberships_expiry (state=? AND (expires_at,id)>(?,?) AND expires_at<?)",
+            "SEARCH memberships USING COVERING INDEX memberships_expiry (state=? AND (expires_at,id,organization_id)>(?,?,?) AND expires_at<?)",
         ),
         // An app's own table with the bare index: no scan, and only ties are sorted.
         (
             MemoryHost::new(plain),
-            "SEARCH memberships USING INDEX memberships_expiry (state=? AND expires_at>? AND expires_at<?); USE TEMP B-TREE FOR LAST TERM OF ORDER BY",
+            "SEARCH memberships USING INDEX memberships_expiry (state=? AND expires_at>? AND expires_at<?); USE TEMP B-TREE FOR LAST 2 TERMS OF ORDER BY",
         ),
     ];
     for (host, expected) in cases {
         for state in sql::STATES {
             for one_organization in [false, true] {
                 assert_eq!(
-                    host.plan(&sql::stale(&table, state, TimeFormat::UnixMillis, one_organization)),
+                    host.plan(
+                        &sql::stale(&table, state, TimeFormat::UnixMillis, one_organization)
+                            .batch_after(&params![1, "id", "organization"])
+                    ),
                     expected
                 );
             }

@@ -22,7 +22,8 @@ pub const ACTION: &str = "webhook_event.reconciled";
 /// `reconciled_event_id`, `type`.
 pub const TOPIC: &str = "delivery.reconciled";
 
-/// The id and the idempotency key of the appended event are this and the orphan's id.
+/// The idempotency key of the appended event is this and the orphan's id, and so is its id where ids
+/// are text.
 pub const EVENT_PREFIX: &str = "reconciled:";
 
 /// An event this young may still see its delivery committed by the one who sent it.
@@ -80,47 +81,30 @@ impl Worker for ReconcileWebhookEvents {
         scope: Option<&Scope>,
         args: &Args,
     ) -> Result<Outcome, WorkerError> {
-        let sweep = Sweep::new(job.now(), scope, args)?;
-        let mut tally = Tally::default();
-        let mut place = Place { inserted_at: Value::Null, id: Value::from("") };
-        loop {
-            let read = sweep.read(job, &mut place, &mut tally)?;
-            let linked = sweep.linker.link(job, &read.links)?;
-            tally.scanned += read.rows;
-            tally.linked += linked.linked;
-            tally.errors += linked.errors;
-            job.progress(tally.scanned, 0);
-            if (read.rows as i64) < sweep.batch_size {
-                tally.note_malformed(job);
-                return Ok(Outcome::DoneWith(tally.result()));
-            }
-            job.checkpoint()?;
-        }
+        let now = job.now();
+        let events = args.ident("table")?;
+        let deliveries = args.ident("deliveries_table")?;
+        let times = TimeFormat::from_args(args)?;
+        let oldest = now - args.positive("max_age_minutes", MAX_AGE_MINUTES)? * MINUTE_MS;
+        let batch_size = args.positive("batch_size", MAX_BATCH)?;
+        let organization = scope.and_then(Scope::organization_id);
+        times.check(job, &events, "inserted_at", sql::ORPHANED, now)?;
+        let mut params = params![now - GRACE_MS, oldest];
+        params.extend(organization.map(Value::from_id).into_iter().flatten());
+        let walk = sql::orphans(&events, &deliveries, times, organization.is_some());
+        let linker = Linker::new(&events, &deliveries, times, organization, now);
+        let mut sweep = Sweep { linker, tally: Tally::default() };
+        sweep.tally.scanned = job.sweep(&walk, &params, batch_size, 0, &mut sweep)?;
+        sweep.tally.note_malformed(job);
+        Ok(Outcome::DoneWith(sweep.tally.result()))
     }
 }
 
 verger_worker::export!(ReconcileWebhookEvents);
 
-/// What the args ask for.
 struct Sweep<'a> {
-    orphans: String,
     linker: Linker<'a>,
-    organization: Option<&'a str>,
-    youngest: i64,
-    oldest: i64,
-    batch_size: i64,
-}
-
-/// The last row read, in the order of insertion and id.
-struct Place {
-    inserted_at: Value,
-    id: Value,
-}
-
-/// A batch: how many orphans it had, and the links to make.
-struct Read {
-    rows: u64,
-    links: Links,
+    tally: Tally,
 }
 
 #[derive(Default)]
@@ -160,72 +144,39 @@ impl Tally {
     }
 }
 
-impl<'a> Sweep<'a> {
-    fn new(now: i64, scope: Option<&'a Scope>, args: &Args) -> Result<Self, ArgError> {
-        let events = args.ident("table")?;
-        let deliveries = args.ident("deliveries_table")?;
-        let times = TimeFormat::from_args(args)?;
-        let organization = scope.and_then(Scope::organization_id);
-        Ok(Self {
-            orphans: sql::orphans(&events, &deliveries, times, organization.is_some()),
-            linker: Linker::new(&events, &deliveries, times, organization, now),
-            organization,
-            youngest: now - GRACE_MS,
-            oldest: now - args.positive("max_age_minutes", MAX_AGE_MINUTES)? * MINUTE_MS,
-            batch_size: args.positive("batch_size", MAX_BATCH)?,
-        })
-    }
-
-    fn read(
-        &self,
-        job: &Context<'_>,
-        place: &mut Place,
-        tally: &mut Tally,
-    ) -> Result<Read, HostError> {
-        let mut params = params![
-            self.youngest,
-            self.oldest,
-            place.inserted_at.clone(),
-            place.id.clone(),
-            self.batch_size
-        ];
-        params.extend(self.organization.map(Value::from));
-        let mut read = Read { rows: 0, links: Links::default() };
-        for row in job.query(&self.orphans, params)?.rows() {
-            let mut row = row?;
-            read.rows += 1;
-            place.id = row.take(0)?;
-            place.inserted_at = row.take(2)?;
-            self.sort_in(&place.id, &mut row, &mut read.links, tally)?;
+impl Sweeper for Sweep<'_> {
+    fn batch(&mut self, job: &Context<'_>, rows: Vec<Row>) -> Result<(), HostError> {
+        let mut links = Links::default();
+        for mut row in rows {
+            self.sort_in(&mut row, &mut links)?;
         }
-        Ok(read)
+        let linked = self.linker.link(job, &links)?;
+        self.tally.linked += linked.linked;
+        self.tally.errors += linked.errors;
+        Ok(())
     }
+}
 
+impl Sweep<'_> {
     /// A link to make, a malformed orphan, or one whose delivery is not there yet.
-    fn sort_in(
-        &self,
-        id: &Value,
-        row: &mut Row,
-        links: &mut Links,
-        tally: &mut Tally,
-    ) -> Result<(), HostError> {
+    fn sort_in(&mut self, row: &mut Row, links: &mut Links) -> Result<(), HostError> {
         let (provider, message_id): (Option<String>, Option<String>) = (row.take(5)?, row.take(6)?);
-        let (Some(provider), Some(message_id), Some(id)) = (provider, message_id, id.as_id())
+        let (id, delivery_id): (Value, Value) = (row.take(1)?, row.take(7)?);
+        let (Some(provider), Some(message_id), true) = (provider, message_id, id != Value::Null)
         else {
-            tally.malformed += 1;
+            self.tally.malformed += 1;
             return Ok(());
         };
-        let delivery_id: Value = row.take(7)?;
         if delivery_id != Value::Null {
-            let (organization_id, kind, occurred_at) = (row.take(1)?, row.take(3)?, row.take(4)?);
             let orphan = Orphan {
-                id: &id,
-                organization_id,
-                kind,
-                occurred_at,
+                id,
+                organization_id: row.take(2)?,
+                kind: row.take(3)?,
+                occurred_at: row.take(4)?,
                 provider,
                 message_id,
                 delivery_id,
+                key: row.take(8)?,
             };
             self.linker.add(links, orphan);
         }

@@ -19,15 +19,16 @@ pub(crate) struct Linker<'a> {
 }
 
 /// An orphan as it was read.
-pub(crate) struct Orphan<'a> {
-    /// Its id, as text.
-    pub(crate) id: &'a str,
+pub(crate) struct Orphan {
+    pub(crate) id: Value,
     pub(crate) organization_id: Value,
     pub(crate) kind: Value,
     pub(crate) occurred_at: Value,
     pub(crate) provider: String,
     pub(crate) message_id: String,
     pub(crate) delivery_id: Value,
+    /// The idempotency key of what reconciles it.
+    pub(crate) key: String,
 }
 
 /// The parameters of both statements, a set of each for every link.
@@ -61,20 +62,27 @@ impl<'a> Linker<'a> {
     }
 
     /// Takes an orphan that found its delivery.
-    pub(crate) fn add(&self, links: &mut Links, orphan: Orphan<'_>) {
+    pub(crate) fn add(&self, links: &mut Links, orphan: Orphan) {
         let metadata = json!({
-            "orphan_id": orphan.id,
+            "orphan_id": orphan.id.as_id(),
             "type": orphan.kind.as_id(),
             "provider": orphan.provider,
             "provider_message_id": orphan.message_id,
         });
+        let id = match orphan.id {
+            // SQLite gives the next one.
+            Value::Integer(_) => Value::Null,
+            Value::Blob(_) => Value::Blob(orphan.key.clone().into_bytes()),
+            _ => Value::from(&orphan.key),
+        };
         links.events.push(params![
-            format!("{EVENT_PREFIX}{}", orphan.id),
+            orphan.key,
             orphan.organization_id.clone(),
             orphan.delivery_id.clone(),
             orphan.provider,
             serde_json::to_string(&metadata).unwrap_or_default(),
             self.now,
+            id,
         ]);
         links.deliveries.push(params![
             orphan.delivery_id,

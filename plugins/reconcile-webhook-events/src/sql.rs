@@ -12,47 +12,61 @@
 //! idempotency_key IS NOT NULL`; deliveries UNIQUE `(organization_id, provider,
 //! provider_message_id)`.
 
-use verger_worker::{Ident, TimeFormat};
+use verger_worker::{Ident, TimeFormat, Walk};
 
 /// For the operator: the orphans that are too old to be swept any more, oldest first, in the
 /// reference schema. `?1` is now - 7 days (or what `max_age_minutes` says), in milliseconds.
 pub const UNLIKELY_TO_RECONCILE: &str = "\
 SELECT e.id, e.organization_id, e.type, e.provider, e.occurred_at, e.inserted_at FROM webhook_events AS e \
 WHERE e.needs_reconciliation = 1 AND e.delivery_id IS NULL AND e.inserted_at < ?1 \
-AND NOT EXISTS (SELECT 1 FROM webhook_events AS r WHERE r.idempotency_key = 'reconciled:' || e.id) \
-ORDER BY e.inserted_at, e.id";
+AND NOT EXISTS (SELECT 1 FROM webhook_events AS r WHERE r.idempotency_key = 'reconciled:' || e.id \
+AND r.organization_id IS e.organization_id) ORDER BY e.inserted_at, e.id";
 
-/// One batch of orphans, oldest first, with the delivery each belongs to: `id`, `organization_id`,
-/// `inserted_at`, `type`, `occurred_at`, provider, message id, delivery id. The last three are NULL
-/// where the event does not say or nothing matches.
+/// Which rows are orphans.
+pub const ORPHANED: &str = "needs_reconciliation = 1 AND delivery_id IS NULL";
+
+/// What tells orphans apart, in the order of the walk. Ids may be unique in an organization only.
+const KEY: &[&str] = &["e.inserted_at", "e.id", "e.organization_id"];
+
+/// SQL for the idempotency key of what reconciles an orphan: `reconciled:` and its id, an id that
+/// is a BLOB as `x'0a1f'`. It is unique within the orphan's organization as the id is.
+const ORPHAN_KEY: &str = "'reconciled:' || CASE typeof(e.id) WHEN 'blob' THEN 'x''' || lower(hex(e.id)) || '''' \
+     WHEN 'real' THEN format('%!.17g', e.id) ELSE e.id END";
+
+/// Orphans that are not reconciled yet, oldest first, with the delivery each belongs to. Behind the
+/// key: `type`, `occurred_at`, provider, message id, delivery id, idempotency key. Provider,
+/// message and delivery are NULL where the event does not say or nothing matches.
 ///
-/// `?1` now - grace and `?2` now - greatest age in milliseconds, `?3` and `?4` insertion time and
-/// id of the last row read (NULL and '' at the start), `?5` rows; `?6` the organization, if it is
-/// for one.
+/// `?1` now - grace and `?2` now - greatest age in milliseconds; `?3` and `?4` the organization, as
+/// text and as what the text may stand for, if it is for one.
 #[must_use]
 pub fn orphans(
     events: &Ident,
     deliveries: &Ident,
     times: TimeFormat,
     one_organization: bool,
-) -> String {
+) -> Walk {
     let provider = said_by_event("provider");
     let message = said_by_event("provider_message_id");
     let old_enough = times.before("e.inserted_at", 1);
-    let oldest = times.start(2);
     let inserted = times.millis_of("e.inserted_at");
-    let tenant = if one_organization { " AND e.organization_id = ?6" } else { "" };
+    let (tenant, params) =
+        if one_organization { (" AND e.organization_id IN (?3, ?4)", 4) } else { ("", 2) };
+    let columns = format!(
+        ", e.type, e.occurred_at, {provider}, {message}, \
+         (SELECT d.id FROM {deliveries} AS d WHERE d.organization_id = e.organization_id AND d.provider = {provider} \
+         AND d.provider_message_id = {message} LIMIT 1), {ORPHAN_KEY}"
+    );
     // The `+` keeps the greatest age out of the choice of the index's lower bound, which belongs to
     // the place in the walk.
-    format!(
-        "SELECT e.id, e.organization_id, e.inserted_at, e.type, e.occurred_at, {provider}, {message}, \
-         (SELECT d.id FROM {deliveries} AS d WHERE d.organization_id = e.organization_id AND d.provider = {provider} \
-         AND d.provider_message_id = {message} LIMIT 1) \
-         FROM {events} AS e WHERE e.needs_reconciliation = 1 AND e.delivery_id IS NULL AND {old_enough} \
-         AND (e.inserted_at, e.id) > (coalesce(?3, {oldest}), ?4) AND +{inserted} >= ?2{tenant} \
-         AND NOT EXISTS (SELECT 1 FROM {events} AS r WHERE r.idempotency_key = 'reconciled:' || e.id) \
-         ORDER BY e.inserted_at, e.id LIMIT ?5"
-    )
+    let from = format!(
+        "FROM {events} AS e WHERE e.needs_reconciliation = 1 AND e.delivery_id IS NULL AND {old_enough} \
+         AND +{inserted} >= ?2{tenant} \
+         AND NOT EXISTS (SELECT 1 FROM {events} AS r WHERE r.idempotency_key = {ORPHAN_KEY} AND r.organization_id IS e.organization_id)"
+    );
+    Walk::new(KEY, from, params)
+        .columns(columns)
+        .starting(format!("e.inserted_at >= {}", times.start(2)))
 }
 
 /// SQL for a text the event's metadata has under a key, else its payload; NULL when neither is JSON
@@ -68,14 +82,15 @@ fn said_by_event(key: &str) -> String {
     format!("coalesce({}, {})", text("metadata"), text("payload"))
 }
 
-/// Appends the event that says an orphan is reconciled. `?1` its id, which is its idempotency key
-/// too, `?2` organization, `?3` delivery, `?4` provider, `?5` metadata, `?6` now in milliseconds.
+/// Appends the event that says an orphan is reconciled. `?1` its idempotency key, `?2`
+/// organization, `?3` delivery, `?4` provider, `?5` metadata, `?6` now in milliseconds, `?7` its
+/// id.
 #[must_use]
 pub fn append(events: &Ident, times: TimeFormat) -> String {
     let now = times.stored(6);
     format!(
         "INSERT INTO {events} (id, organization_id, delivery_id, type, provider, payload, metadata, needs_reconciliation, \
-         idempotency_key, occurred_at, inserted_at) VALUES (?1, ?2, ?3, 'reconciled', ?4, '{{}}', ?5, 0, ?1, {now}, {now})"
+         idempotency_key, occurred_at, inserted_at) VALUES (?7, ?2, ?3, 'reconciled', ?4, '{{}}', ?5, 0, ?1, {now}, {now})"
     )
 }
 

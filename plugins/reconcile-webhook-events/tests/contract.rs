@@ -639,18 +639,24 @@ fn the_indexes_serve_the_sweep() {
     let (events, deliveries) =
         (Ident::parse("webhook_events").unwrap(), Ident::parse("deliveries").unwrap());
     for one_organization in [false, true] {
-        let plan = host.plan(&sql::orphans(
-            &events,
-            &deliveries,
-            TimeFormat::UnixMillis,
-            one_organization,
-        ));
-        let expected = "SEARCH e USING INDEX webhook_events_orphans ((inserted_at,id)>(?,?) AND inserted_at<?); \
-                        CORRELATED SCALAR SUBQUERY 2; \
-                        SEARCH r USING COVERING INDEX webhook_events_idempotency (idempotency_key=?); \
-                        CORRELATED SCALAR SUBQUERY 1; \
-                        SEARCH d USING COVERING INDEX deliveries_message (organization_id=? AND provider=? AND provider_message_id=?)";
-        assert_eq!(plan, expected);
+        let walk = sql::orphans(&events, &deliveries, TimeFormat::UnixMillis, one_organization);
+        let place = params![1, "id", "organization"];
+        for (sql, range) in [
+            (walk.first_batch(), "inserted_at>? AND inserted_at<?"),
+            (
+                walk.batch_after(&place),
+                "(inserted_at,id,organization_id)>(?,?,?) AND inserted_at<?",
+            ),
+        ] {
+            let expected = format!(
+                "SEARCH e USING INDEX webhook_events_orphans ({range}); \
+                 CORRELATED SCALAR SUBQUERY 2; \
+                 SEARCH r USING INDEX webhook_events_idempotency (idempotency_key=?); \
+                 CORRELATED SCALAR SUBQUERY 1; \
+                 SEARCH d USING COVERING INDEX deliveries_message (organization_id=? AND provider=? AND provider_message_id=?)"
+            );
+            assert_eq!(host.plan(&sql), expected);
+        }
     }
     assert_eq!(
         host.plan(&sql::project(&deliveries, TimeFormat::UnixMillis)),

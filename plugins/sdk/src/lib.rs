@@ -40,6 +40,7 @@ mod ident;
 mod manifest;
 mod outcome;
 mod scope;
+mod sweep;
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
 pub mod testing;
 mod timestamps;
@@ -56,6 +57,7 @@ pub use manifest::{ArgSpec, Manifest, ManifestError, Suggested, TableAsk, TableN
 pub use outcome::Outcome;
 pub use scope::Scope;
 pub use serde_json;
+pub use sweep::{Sweeper, Walk};
 pub use timestamps::{TimeFormat, TimeFormatError};
 pub use value::{FromValue, Row, Value};
 pub use worker::Worker;
@@ -64,8 +66,8 @@ pub use worker::Worker;
 pub mod prelude {
     pub use crate::{
         ArgError, ArgSpec, Args, AuditEvent, Context, EventOutcome, HostError, Ident, LogLevel,
-        Manifest, MissingArg, Outcome, Row, Scope, Suggested, TableAsk, TimeFormat, Value, Worker,
-        WorkerError, fetch_arg, params,
+        Manifest, MissingArg, Outcome, Row, Scope, Suggested, Sweeper, TableAsk, TimeFormat, Value,
+        Walk, Worker, WorkerError, fetch_arg, params,
     };
     pub use serde_json::json;
 }

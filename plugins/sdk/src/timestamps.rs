@@ -5,6 +5,9 @@ use std::fmt;
 use serde_json::Value as Json;
 
 use crate::args::{ArgError, Args};
+use crate::context::Context;
+use crate::error::WorkerError;
+use crate::ident::Ident;
 use crate::value::Value;
 
 /// The form of the timestamps in a table, chosen by the arg `timestamps`.
@@ -13,7 +16,7 @@ pub enum TimeFormat {
     /// INTEGER, unix milliseconds (the reference schema).
     #[default]
     UnixMillis,
-    /// INTEGER, unix seconds.
+    /// INTEGER or REAL, unix seconds.
     UnixSeconds,
     /// TEXT, ISO-8601 in UTC in a form SQLite's date functions read: `2026-01-31T08:30:00Z`,
     /// `2026-01-31 08:30:00.250`.
@@ -55,9 +58,8 @@ impl TimeFormat {
     pub fn before(self, column: impl fmt::Display, param: usize) -> String {
         match self {
             Self::UnixMillis => format!("{column} < ?{param}"),
-            // ?param is in milliseconds: whole seconds lie before it when they do as milliseconds.
-            // Division truncates toward zero.
-            Self::UnixSeconds => format!("{column} < (?{param} + 999 * (?{param} > 0)) / 1000"),
+            // Whole seconds, and parts of one.
+            Self::UnixSeconds => format!("{column} < ?{param} / 1000.0"),
             // The day comes first: texts of the same day compare alike in all forms, so the index
             // narrows and the function decides.
             Self::Iso8601 => {
@@ -81,6 +83,58 @@ impl TimeFormat {
         }
     }
 
+    /// Refuses a table that keeps time in another form than this, before anything is changed: one
+    /// whose times before `cutoff` all lie in January 1970, which are seconds and no milliseconds;
+    /// one whose times in seconds all lie after the year 9999; text where numbers are to be, or
+    /// numbers where text is. A table without rows is in any form. `rows` is a condition on the
+    /// rows that count, without parameters. An index that serves the sweep serves this.
+    ///
+    /// # Errors
+    /// [`ArgError::Wrong`] for the arg `timestamps`, with what to set; or when the table cannot be
+    /// read.
+    pub fn check(
+        self,
+        job: &Context<'_>,
+        table: &Ident,
+        column: &str,
+        rows: &str,
+        cutoff: i64,
+    ) -> Result<(), WorkerError> {
+        let from = format!("FROM {table} WHERE {rows} AND {column} IS NOT NULL");
+        let sql = format!(
+            "SELECT (SELECT min({column}) {from}), (SELECT max({column}) {from}), (SELECT max({column}) {from} AND {column} < ?1)"
+        );
+        let bound = match self {
+            Self::UnixSeconds => Value::Real(cutoff as f64 / 1000.0),
+            Self::UnixMillis | Self::Iso8601 => Value::Integer(cutoff),
+        };
+        let Some(mut row) = job.query_row(&sql, vec![bound])? else { return Ok(()) };
+        let (least, most, last) = (row.take(0)?, row.take(1)?, row.take(2)?);
+        let wrong = |found: &str, right: &str| {
+            Err(ArgError::Wrong {
+                key: "timestamps".into(),
+                reason: format!(
+                    "the times in {table}.{column} {found}; set it to {right}. Nothing was changed"
+                ),
+            }
+            .into())
+        };
+        match (self, number(&least), number(&most), number(&last)) {
+            (Self::Iso8601, Some(_), Some(_), _) => wrong("are numbers", "unix_ms or unix_s"),
+            (Self::UnixMillis | Self::UnixSeconds, None, ..) if least != Value::Null => {
+                wrong("are no numbers", "iso8601, if they are text of that form")
+            }
+            (Self::UnixMillis, _, _, Some(last)) if SECONDS_AS_MILLIS.contains(&last) => {
+                wrong("would all lie in January 1970: they are seconds, not milliseconds", "unix_s")
+            }
+            (Self::UnixSeconds, Some(least), ..) if MILLIS_AS_SECONDS.contains(&least) => wrong(
+                "would all lie after the year 9999: they are milliseconds, not seconds",
+                "unix_ms",
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// The value to bind for an instant in unix milliseconds.
     #[must_use]
     pub fn bind(self, millis: i64) -> Value {
@@ -97,6 +151,21 @@ impl TimeFormat {
                 format!("strftime('%Y-%m-%dT%H:%M:%fZ', ?{param} / 1000.0, 'unixepoch')")
             }
         }
+    }
+}
+
+/// From 1980 to 2054 in seconds, which is January 1970 in milliseconds.
+const SECONDS_AS_MILLIS: std::ops::Range<f64> = 315_532_800.0..2_678_400_000.0;
+
+/// From 1978 to 5138 in milliseconds, which is after the year 9999 in seconds. What is later is
+/// some `never`.
+const MILLIS_AS_SECONDS: std::ops::Range<f64> = 253_402_300_800.0..100_000_000_000_000.0;
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Real(number) => Some(*number),
+        Value::Null | Value::Text(_) | Value::Blob(_) => None,
     }
 }
 
@@ -128,7 +197,6 @@ impl std::error::Error for TimeFormatError {}
 #[cfg(all(test, feature = "testing"))]
 mod tests {
     use super::*;
-    use crate::context::Context;
     use crate::params;
     use crate::testing::MemoryHost;
 

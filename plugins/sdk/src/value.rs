@@ -86,16 +86,65 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 }
 
 impl Value {
-    /// An id as the audit log and scopes write it: TEXT as it is, INTEGER in decimal; the other
-    /// classes are no ids.
+    /// An id as the audit log and scopes write it, no digit lost: TEXT as it is, INTEGER in
+    /// decimal, REAL as the shortest decimal that is the same number, with a point, BLOB as SQLite
+    /// writes it in SQL, `x'0a1f'`. NULL is no id.
     #[must_use]
     pub fn as_id(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text)),
             Self::Integer(number) => Some(Cow::Owned(number.to_string())),
-            Self::Null | Self::Real(_) | Self::Blob(_) => None,
+            Self::Real(number) => Some(Cow::Owned(real_literal(*number))),
+            Self::Blob(bytes) => Some(Cow::Owned(blob_literal(bytes))),
+            Self::Null => None,
         }
     }
+
+    /// The values an id written by [`as_id`](Self::as_id) may stand for: the text itself, and the
+    /// number or the bytes it writes, if it does; else the text again. For `id IN (?1, ?2)`, which
+    /// finds the id whatever the type of its column.
+    #[must_use]
+    pub fn from_id(id: &str) -> [Self; 2] {
+        let text = Self::from(id);
+        let other = [
+            id.parse().map(Self::Integer).ok(),
+            serde_json::from_str(id).map(Self::Real).ok(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(bytes_of_literal(id).map(Self::Blob))
+        .find(|value| value.as_id().is_some_and(|written| written == id));
+        [text.clone(), other.unwrap_or(text)]
+    }
+}
+
+/// By the JSON writer, which is there anyway: the formatter of `std` makes a component 50 KB bigger.
+fn real_literal(number: f64) -> String {
+    match serde_json::to_string(&number) {
+        Ok(text) if number.is_finite() => text,
+        _ if number > 0.0 => "9e999".to_string(),
+        _ => "-9e999".to_string(),
+    }
+}
+
+fn blob_literal(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
+    let mut literal = String::with_capacity(bytes.len() * 2 + 3);
+    literal.push_str("x'");
+    for byte in bytes {
+        literal.push(digit(byte >> 4));
+        literal.push(digit(byte & 15));
+    }
+    literal.push('\'');
+    literal
+}
+
+fn bytes_of_literal(literal: &str) -> Option<Vec<u8>> {
+    let digits = literal.strip_prefix("x'")?.strip_suffix('\'')?.as_bytes();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|half| u8::try_from(half).ok());
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    if rest.is_empty() { bytes.collect() } else { None }
 }
 
 /// A Rust type that a column can be read as.
@@ -216,11 +265,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_text_or_an_integer() {
-        assert_eq!(Value::from("org_1").as_id().as_deref(), Some("org_1"));
-        assert_eq!(Value::from(42).as_id().as_deref(), Some("42"));
-        for other in [Value::Null, Value::from(1.5), Value::from(vec![1])] {
-            assert_eq!(other.as_id(), None, "{other:?}");
+    fn an_id_of_any_class_is_written_and_read_without_loss() {
+        let ids: [(Value, &str); 9] = [
+            (Value::from("org_1"), "org_1"),
+            (Value::from(42), "42"),
+            (Value::from(i64::MIN), "-9223372036854775808"),
+            (Value::from(9_007_199_254_740_993_i64), "9007199254740993"),
+            (Value::from(1.0), "1.0"),
+            (Value::from(0.1), "0.1"),
+            (Value::from(1e300), "1e300"),
+            (Value::from(vec![0, 0x1f, 0xff]), "x'001fff'"),
+            (Value::from(Vec::new()), "x''"),
+        ];
+        for (value, text) in ids {
+            assert_eq!(value.as_id().as_deref(), Some(text));
+            let [plain, other] = Value::from_id(text);
+            assert_eq!(plain, Value::from(text));
+            assert_eq!(other, value);
+        }
+        assert_eq!(Value::Null.as_id(), None);
+        for text in ["042", "+1", "1.50", "X'00'", "x'0'", "x'zz'", "", "inf", " 1"] {
+            assert_eq!(Value::from_id(text), [Value::from(text), Value::from(text)], "{text:?}");
         }
     }
 }

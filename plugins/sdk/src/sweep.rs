@@ -1,0 +1,208 @@
+//! The batch loop of a sweep, written once: rows in the order of a key, so many at a time, with a
+//! checkpoint between two batches.
+
+use crate::context::Context;
+use crate::error::HostError;
+use crate::value::{Row, Value};
+
+/// A query that is read a batch at a time, each batch going on after the last row of the one
+/// before, by its key: nothing is counted off, so that rows that are changed, added or deleted
+/// meanwhile neither hide others nor show them twice.
+///
+/// The key must tell rows apart, and an index on its columns, in their order, should serve the
+/// query. NULL comes before everything, as in SQLite's own order.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    key: &'static [&'static str],
+    columns: String,
+    from: String,
+    start: Option<String>,
+    params: usize,
+}
+
+impl Walk {
+    /// The key's columns; `FROM … WHERE …`, whose condition holds for the rows of the walk; and how
+    /// many parameters it has, `?1`, `?2`, ….
+    #[must_use]
+    pub fn new(key: &'static [&'static str], from: String, params: usize) -> Self {
+        Self { key, columns: String::new(), from, start: None, params }
+    }
+
+    /// Further columns, read behind those of the key: `, name, state`.
+    #[must_use]
+    pub fn columns(mut self, columns: impl Into<String>) -> Self {
+        self.columns = columns.into();
+        self
+    }
+
+    /// A further condition for the first batch, where an index should begin. Those after it begin
+    /// at their key.
+    #[must_use]
+    pub fn starting(mut self, condition: String) -> Self {
+        self.start = Some(condition);
+        self
+    }
+
+    /// The statement of the first batch. Its last parameter is the number of rows.
+    #[must_use]
+    pub fn first_batch(&self) -> String {
+        let limit = self.params + 1;
+        self.select(self.start.as_deref(), limit)
+    }
+
+    /// The statement of a batch after a row with this key. Its last parameters are the key and the
+    /// number of rows.
+    #[must_use]
+    pub fn batch_after(&self, last: &[Value]) -> String {
+        self.select(Some(&self.after(last)), self.params + self.key.len() + 1)
+    }
+
+    fn select(&self, place: Option<&str>, limit: usize) -> String {
+        let (key, columns, from) = (self.key.join(", "), &self.columns, &self.from);
+        let place = place.map(|place| format!(" AND {place}")).unwrap_or_default();
+        format!("SELECT {key}{columns} {from}{place} ORDER BY {key} LIMIT ?{limit}")
+    }
+
+    fn after(&self, last: &[Value]) -> String {
+        let placed = || self.key.iter().zip(last).zip(self.params + 1..);
+        if !last.contains(&Value::Null) {
+            let places: Vec<String> = placed().map(|(_, place)| format!("?{place}")).collect();
+            return format!("({}) > ({})", self.key.join(", "), places.join(", "));
+        }
+        // A row value with a NULL in it compares with nothing.
+        let mut same = String::new();
+        let mut ways = Vec::new();
+        for ((column, value), place) in placed() {
+            ways.push(match value {
+                // The parameter has to be there.
+                Value::Null => format!("{same}{column} IS NOT NULL AND ?{place} IS NULL"),
+                _ => format!("{same}{column} > ?{place}"),
+            });
+            same.push_str(&format!("{column} IS ?{place} AND "));
+        }
+        format!("({})", ways.join(" OR "))
+    }
+}
+
+/// What a sweep does with its rows.
+pub trait Sweeper {
+    /// Takes a batch, in the order of the walk. The first values of a row are its key.
+    ///
+    /// # Errors
+    /// What ends the attempt.
+    fn batch(&mut self, job: &Context<'_>, rows: Vec<Row>) -> Result<(), HostError>;
+}
+
+impl Context<'_> {
+    /// Walks through a query, `batch_size` rows between two commits, and reports progress after
+    /// `done` rows of earlier walks; how many rows there were. Its cursor is closed before the
+    /// batch is taken.
+    ///
+    /// # Errors
+    /// When a statement, the sweeper or a checkpoint fails.
+    pub fn sweep(
+        &self,
+        walk: &Walk,
+        params: &[Value],
+        batch_size: i64,
+        done: u64,
+        sweeper: &mut dyn Sweeper,
+    ) -> Result<u64, HostError> {
+        let mut scanned = 0;
+        let mut last: Option<Vec<Value>> = None;
+        loop {
+            let mut params = params.to_vec();
+            let sql = match &mut last {
+                None => walk.first_batch(),
+                Some(last) => {
+                    let sql = walk.batch_after(last);
+                    params.append(last);
+                    sql
+                }
+            };
+            params.push(Value::from(batch_size));
+            let rows = self.query(&sql, params)?.rows().collect::<Result<Vec<_>, _>>()?;
+            let found = rows.len() as u64;
+            last = rows.last().map(|row| row.values()[..walk.key.len()].to_vec());
+            if found > 0 {
+                sweeper.batch(self, rows)?;
+            }
+            scanned += found;
+            self.progress(done + scanned, 0);
+            if found < batch_size.unsigned_abs() {
+                return Ok(scanned);
+            }
+            self.checkpoint()?;
+        }
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+    use crate::error::code;
+    use crate::host::Host;
+    use crate::testing::MemoryHost;
+
+    struct Seen(Vec<i64>);
+
+    impl Sweeper for Seen {
+        fn batch(&mut self, _: &Context<'_>, rows: Vec<Row>) -> Result<(), HostError> {
+            for mut row in rows {
+                self.0.push(row.take(3)?);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_row_is_met_once_whatever_its_key_and_wherever_a_batch_ends() {
+        // Each storage class, NULL and ties in each column of the key.
+        let values = ["NULL", "-1", "0.5", "9007199254740993", "''", "'a'", "x'00'", "x'ff'"];
+        let mut setup = String::from("CREATE TABLE t (at, id, organization_id, n);");
+        let mut n = 0;
+        for at in ["1", "2.5", "'t'"] {
+            for id in values {
+                for organization in values {
+                    setup.push_str(&format!(
+                        "INSERT INTO t VALUES ({at}, {id}, {organization}, {n});"
+                    ));
+                    n += 1;
+                }
+            }
+        }
+        for index in
+            ["", "CREATE INDEX i ON t (at, id, organization_id, n);", "CREATE INDEX i ON t (at);"]
+        {
+            let host = MemoryHost::new(&format!("{setup}{index}"));
+            let walk =
+                Walk::new(&["at", "id", "organization_id"], "FROM t WHERE n >= ?1".into(), 1)
+                    .columns(", n");
+            for batch in [1, 2, 3, 7, 64, 191, 192, 193] {
+                let mut seen = Seen(Vec::new());
+                host.connection().execute_batch("BEGIN").unwrap();
+                let job = Context::new(&host);
+                let scanned = job.sweep(&walk, &[Value::from(0)], batch, 0, &mut seen).unwrap();
+                host.connection().execute_batch("ROLLBACK").unwrap();
+                seen.0.sort_unstable();
+                assert_eq!(seen.0, (0..n).collect::<Vec<_>>(), "{index} {batch}");
+                assert_eq!(scanned, 192);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sweep_ends_at_a_checkpoint_when_it_is_cancelled() {
+        let host = MemoryHost::new(
+            "CREATE TABLE t (at, id, organization_id, n); INSERT INTO t VALUES (1, 1, 1, 1), (2, 2, 2, 2);",
+        );
+        host.cancel();
+        let walk =
+            Walk::new(&["at", "id", "organization_id"], "FROM t WHERE 1".into(), 0).columns(", n");
+        let mut seen = Seen(Vec::new());
+        let ended = Context::new(&host).sweep(&walk, &[], 1, 0, &mut seen);
+        assert_eq!(ended.map_err(|error| error.code), Err(code::CANCELLED.to_string()));
+        assert_eq!((seen.0, host.is_cancelled()), (vec![1], true));
+    }
+}
