@@ -182,7 +182,8 @@ impl Limits {
         self
     }
 
-    /// All of them, by the names they have in a grant written as JSON.
+    /// All of them, by the names they have in a grant written as JSON; `write_lock_ms` where it is
+    /// set.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -179,6 +179,11 @@ impl Given {
         tables
     }
 
+    /// The limits it sets, with the defaults of the others.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.unwrap_or_default().to_limits()
+    }
+
     /// The capabilities it gives.
     pub(crate) fn capabilities(&self) -> &[String] {
         &self.capabilities
@@ -215,7 +220,7 @@ impl Given {
         }
         grant = self.shared.iter().fold(grant, |grant, table| grant.shared(&table.0));
         grant = self.capabilities.iter().fold(grant, |grant, name| grant.capability(name));
-        grant.limits(self.limits.unwrap_or_default().to_limits())
+        grant.limits(self.limits())
     }
 }
 

@@ -51,6 +51,8 @@ fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
     }
 
     let told = object(0, &["plugin", "inspect", &memberships()]);
+    assert!(text.contains("\nThe limits of an attempt\n  time_ms"), "{text}");
+    assert_eq!(told["limits"]["audit_bytes"], 256 << 20);
     let all = [
         "bytes",
         "capabilities",
@@ -59,6 +61,7 @@ fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
         "grant",
         "grant_is_for_this_file",
         "imports",
+        "limits",
         "manifest",
         "refused",
         "sha256",

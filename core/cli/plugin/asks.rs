@@ -37,6 +37,11 @@ impl<'a> Granted<'a> {
         }
     }
 
+    /// The limits an attempt has, by the names they have in a grant.
+    pub(super) fn limits(self) -> Vec<(&'static str, u64)> {
+        self.given().map(Given::limits).unwrap_or_default().all().collect()
+    }
+
     pub(super) fn to_json(self) -> Json {
         match self {
             Self::Nothing => Json::Null,

@@ -76,6 +76,7 @@ impl<'a> Report<'a> {
             "manifest": self.manifest,
             "grant": self.granted.to_json(),
             "grant_is_for_this_file": self.granted.given().map(|_| self.is_for_this_file()),
+            "limits": self.granted.limits().into_iter().collect::<BTreeMap<_, _>>(),
             "tables": self.asks.tables,
             "capabilities": self.asks.capabilities,
             "withheld": {
@@ -115,6 +116,10 @@ impl<'a> Report<'a> {
         if let Some(manifest) = self.manifest {
             text.push_str(&self.asked(manifest));
             text.push_str(&args(manifest));
+            text.push_str("\nThe limits of an attempt\n");
+            for (name, most) in self.granted.limits() {
+                text.push_str(&format!("  {name:17}  {}\n", count(most)));
+            }
             if let Some(suggested) = &manifest.schedule {
                 let told = expression(suggested).map_or_else(
                     |error| error.to_string(),
