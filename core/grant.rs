@@ -372,6 +372,12 @@ impl Effective {
         Err(format!("{verb} denied: table {table} ({} is granted {has} on it{why})", self.worker))
     }
 
+    /// Whether a verb on a table is granted on some of its columns only.
+    pub(crate) fn is_narrowed(&self, verb: Verb, table: &str) -> bool {
+        let granted = self.tables.get(&table.to_lowercase());
+        matches!(granted.and_then(|granted| granted.verbs.get(&verb)), Some(Some(_)))
+    }
+
     /// Whether a function of the app is covered.
     pub(crate) fn check_capability(&self, name: &str) -> Result<(), String> {
         if self.capabilities.contains(name) {

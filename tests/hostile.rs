@@ -429,6 +429,197 @@ fn sql_cases() -> Vec<Case> {
         query("a join of 70 tables", LIMIT, &joins, "sql", "at most 64 tables"),
         query("2,100 columns", LIMIT, &columns, "sql", "too many columns"),
         query("a parameter of number 99999", LIMIT, variables, "sql", "variable number"),
+        // What reads text by rules of its own is passed by what SQLite takes for white space, for
+        // names, and for the end.
+        query(
+            "a byte order mark before a name",
+            AUTHORIZER,
+            "SELECT * FROM \u{feff}secrets",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "a byte order mark before a function",
+            AUTHORIZER,
+            "SELECT \u{feff}json_patch('{}', '{}')",
+            "denied",
+            "json_patch",
+        ),
+        execute(
+            "a byte order mark before what is written",
+            AUTHORIZER,
+            "UPDATE \u{feff}secrets SET word = 'x'",
+            "denied",
+            "secrets",
+        ),
+        query("a name that is a text", AUTHORIZER, "SELECT * FROM 'secrets'", "denied", "secrets"),
+        query(
+            "a name behind a parameter",
+            AUTHORIZER,
+            "SELECT 1 WHERE 1 = ?1IN secrets",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "a name behind a line comment",
+            AUTHORIZER,
+            "SELECT * FROM--\n`secrets`",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "a NUL before the rest",
+            "prepare",
+            "SELECT * FROM secrets\0 WHERE 0",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "a NATURAL JOIN that no column names",
+            "program",
+            "SELECT n.word FROM secrets NATURAL JOIN (SELECT 'hidden' AS word) n",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "USING a column that is not granted",
+            "program",
+            "SELECT other.id FROM other JOIN (SELECT 'o' AS secret) n USING (secret)",
+            "denied",
+            "other",
+        ),
+        query(
+            "NATURAL, between two that are not granted",
+            "program",
+            "SELECT 1 FROM secrets NATURAL JOIN withheld",
+            "denied",
+            "secrets",
+        ),
+        query(
+            "USING in a subquery",
+            "program",
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM secrets s JOIN things t USING (id))",
+            "denied",
+            "secrets",
+        ),
+        execute(
+            "copies a table as a whole",
+            AUTHORIZER,
+            "INSERT INTO copied SELECT * FROM secrets",
+            "denied",
+            "denied",
+        ),
+        execute(
+            "REPLACE INTO what it may only add to",
+            AUTHORIZER,
+            "REPLACE INTO other (id, secret) VALUES (1, 'x')",
+            "denied",
+            "other",
+        ),
+        execute(
+            "REPLACE whose trigger would replace elsewhere",
+            AUTHORIZER,
+            "INSERT OR REPLACE INTO things (name) VALUES ('logged')",
+            "denied",
+            "REPLACE could delete rows of log",
+        ),
+        execute(
+            "a command to a full-text index",
+            AUTHORIZER,
+            "INSERT INTO found (found) VALUES ('delete-all')",
+            "denied",
+            "found",
+        ),
+        query(
+            "the words of an index it may not read",
+            AUTHORIZER,
+            "SELECT 1 FROM found('hidden')",
+            "denied",
+            "found",
+        ),
+        query(
+            "highlight",
+            "allowlist",
+            "SELECT highlight(found, 0, '', '') FROM found",
+            "denied",
+            "square of a document",
+        ),
+        query(
+            "json_pretty",
+            "allowlist",
+            "SELECT json_pretty('[]')",
+            "denied",
+            "depth of the document",
+        ),
+        query(
+            "a function of a later SQLite",
+            "allowlist",
+            "SELECT sqlite_compileoption_used('X')",
+            "denied",
+            "worst case",
+        ),
+        query(
+            "unhex of a long text with long separators",
+            "linear function",
+            "SELECT unhex(hex(zeroblob(100000)), replace(hex(zeroblob(20000)), '0', 'y')) IS NULL",
+            "ok",
+            "0",
+        ),
+        query(
+            "concat of a long text, many times",
+            LIMIT,
+            &format!("SELECT length(concat({}))", vec!["a"; 300].join(", "))
+                .replace("))", ")) FROM (SELECT hex(zeroblob(2000000)) AS a)"),
+            "limit",
+            "computed expressions",
+        ),
+        query(
+            "json_extract of many paths",
+            LIMIT,
+            &format!(
+                "SELECT json_extract(a, {}) FROM (SELECT '[' || replace(hex(zeroblob(1000000)), '0', '1,') || '1]' AS a)",
+                vec!["'$[#-1]'"; 400].join(", ")
+            ),
+            "limit",
+            "computed expressions",
+        ),
+        query(
+            "600 arguments",
+            LIMIT,
+            &format!("SELECT max({})", vec!["1"; 600].join(", ")),
+            "sql",
+            "too many arguments",
+        ),
+        query(
+            "a join that takes the planner long",
+            DEADLINE,
+            &format!(
+                "SELECT 1 FROM things t0 {}",
+                (1..63).map(|n| format!("NATURAL JOIN things t{n}")).collect::<Vec<_>>().join(" ")
+            ),
+            "deadline",
+            "250 ms",
+        ),
+        query(
+            "WITHs that double",
+            DEADLINE,
+            &format!(
+                "WITH w0 AS (SELECT 1 AS x), {} SELECT count(*) FROM w40",
+                (1..=40)
+                    .map(|n| format!("w{n} AS (SELECT a.x FROM w{0} a, w{0} b)", n - 1))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+            "sql",
+            "nested too deep",
+        ),
+        query(
+            "LIKE on numbers",
+            DEADLINE,
+            "WITH RECURSIVE n(i) AS (SELECT 1.5 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n WHERE i LIKE '%x'",
+            "deadline",
+            "250 ms",
+        ),
         execute(
             "a trigger of the app that writes elsewhere fires all the same",
             "(allowed)",
@@ -709,7 +900,10 @@ fn open() -> TestVerger {
          CREATE TABLE log (what TEXT);
          CREATE TRIGGER things_logged AFTER INSERT ON things WHEN NEW.name = 'logged' BEGIN INSERT INTO log VALUES ('logged'); END;
          CREATE VIRTUAL TABLE found USING fts5(word);
-         CREATE INDEX things_by_name ON things (name);",
+         CREATE INDEX things_by_name ON things (name);
+         CREATE INDEX things_1 ON things (name, value); CREATE INDEX things_2 ON things (value, name);
+         CREATE INDEX things_3 ON things (value, id); CREATE INDEX things_4 ON things (name, value, id);
+         CREATE INDEX things_5 ON things (value, name, id); CREATE TABLE copied (id INTEGER PRIMARY KEY, word TEXT);",
     );
     test
 }

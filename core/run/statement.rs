@@ -12,7 +12,7 @@ use verger_worker::{HostError, Value, Verb, code};
 use super::Run;
 use super::error::from_statement;
 use super::reads::size;
-use crate::store::{Overdrawn, StatementCost, WorkConnection};
+use crate::store::{Overdrawn, StatementCost, Tokens, WorkConnection};
 use crate::text::reason;
 
 const EMPTY: &str = "the statement is empty";
@@ -38,8 +38,8 @@ self_cell!(
 /// A worker's statement, and what it writes.
 pub(super) struct Prepared {
     owned: Owned,
-    /// Its text in lower case, for the authorizer: SQLite may prepare it anew when it is stepped.
-    text: Arc<str>,
+    /// For the authorizer: SQLite may prepare it anew when it is stepped.
+    tokens: Arc<Tokens>,
     program: StatementCost,
     /// The verb and the table, for a statement that writes.
     write: Option<(Verb, Rc<str>)>,
@@ -95,12 +95,12 @@ impl Run {
         }
         let grant = &self.task.grant;
         self.show_statement(sql);
-        let text: Arc<str> = sql.to_ascii_lowercase().into();
+        let tokens = Arc::new(Tokens::of(sql));
         let owned = Owned::try_new(Rc::clone(&self.connection), |connection| {
-            connection.worker(grant, &text, |connection| connection.prepare(sql))
+            connection.prepare(grant, &tokens, sql)
         });
-        let mut owned = owned.map_err(|error| self.explain(&error))?;
-        let write = self.connection.take_write().map(|(verb, table)| (verb, table.into()));
+        let mut owned = owned.map_err(|error| self.not_prepared(&error))?;
+        let write = self.connection.take_write();
         if owned.with_dependent_mut(|_, statement| statement.is_explain() != 0) {
             return Err(HostError::new(
                 code::DENIED,
@@ -108,13 +108,15 @@ impl Run {
             ));
         }
         // Nothing but a comment is a statement that cannot be explained.
-        let program = self.connection.program(sql).map_err(|error| {
+        let program = self.connection.program(grant, &tokens, write.as_ref(), sql);
+        let program = program.map_err(|error| {
             match owned.with_dependent(|_, statement| statement.expanded_sql()) {
-                Some(_) => self.explain(&error),
+                Some(_) => self.not_prepared(&error),
                 None => HostError::new(code::SQL, EMPTY),
             }
         })?;
-        Ok(Prepared { owned, text, program, write })
+        let write = write.map(|(verb, table)| (verb, table.into()));
+        Ok(Prepared { owned, tokens, program, write })
     }
 
     /// Counts statements, and bounds what is sent with them.
@@ -148,9 +150,9 @@ impl Run {
         statement: &mut Prepared,
         work: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let (text, program) = (Arc::clone(&statement.text), statement.program);
+        let (tokens, program) = (Arc::clone(&statement.tokens), statement.program);
         statement.with(|connection, statement| {
-            connection.step(&self.task.grant, &text, program, |_| work(statement))?
+            connection.step(&self.task.grant, &tokens, program, |_| work(statement))?
         })
     }
 
@@ -221,6 +223,17 @@ impl Run {
         }
         self.notice_lost_transaction(&error);
         error
+    }
+
+    /// Why a statement was not prepared.
+    fn not_prepared(&self, error: &rusqlite::Error) -> HostError {
+        if error.sqlite_error_code() != Some(rusqlite::ErrorCode::OperationInterrupted) {
+            return self.explain(error);
+        }
+        match self.connection.take_overdrawn() {
+            Some(overdrawn) => self.overdrawn(overdrawn),
+            None => self.stop_now(),
+        }
     }
 
     fn explain(&self, error: &rusqlite::Error) -> HostError {

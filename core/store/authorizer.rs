@@ -3,150 +3,21 @@
 //!
 //! What the app's own views, triggers and virtual tables touch on a worker's behalf is allowed: a
 //! worker can make none of them, a view has to be granted to be read, and a trigger fires only by a
-//! granted write. What tells such an access from one of the worker's own is the statement's text:
-//! the worker's own has to name the table there.
+//! granted write. What tells such an access from one of the worker's own are the statement's tokens,
+//! as SQLite tells them apart: for the worker's own, one of them has to be the table's name.
 //!
-//! Where the text does name the table, the *accessor* decides, the innermost view or trigger, as
+//! Where one is, the *accessor* decides, the innermost view or trigger, as
 //! SQLite tells it. It is weaker, for it can be forged. For `WITH x AS (SELECT … FROM secrets) …`
 //! it is `x`; for an UPDATE or DELETE of a view it is that view, also in the statement's own WHERE
 //! and RETURNING; and a term of the statement's own that SQLite pushes into a view is counted as
 //! the view's.
 
-use std::cell::OnceCell;
-use std::collections::BTreeSet;
-
 use rusqlite::hooks::{AuthAction, AuthContext};
 use verger_worker::Verb;
 
+use super::functions;
+use super::statement_context::StatementContext;
 use crate::grant::Effective;
-
-/// What the policy needs to know of the connection and the statement.
-#[derive(Default)]
-pub(super) struct StatementContext {
-    /// The statement's text, in lower case.
-    pub(super) text: Option<std::sync::Arc<str>>,
-    /// The table or view it writes to, if it does.
-    pub(super) target: Option<String>,
-    /// The app's views, in lower case.
-    pub(super) views: BTreeSet<String>,
-    /// What else a name in a FROM may stand for beside common table expressions, in lower case:
-    /// tables and modules.
-    pub(super) tables: BTreeSet<String>,
-    /// The functions that the app added and did not mark as innocuous, in lower case.
-    pub(super) closed_functions: BTreeSet<String>,
-    /// The view that closes indirect ways to this statement, once that was asked.
-    pub(super) closed: OnceCell<Option<String>>,
-    /// The connection confines its workers to one tenant.
-    pub(super) confined: Option<Shadows>,
-}
-
-/// The views that stand before an app's tables on a confined connection.
-pub(super) struct Shadows {
-    /// What the names of the inner views and triggers begin with. A worker cannot know it.
-    pub(super) token: String,
-    /// The tables that are shadowed, in lower case.
-    pub(super) tables: BTreeSet<String>,
-}
-
-impl StatementContext {
-    /// Whether an access to a table is made by a view, a trigger or a virtual table of the app's,
-    /// beyond doubt.
-    fn is_the_apps(&self, accessor: Option<&str>, table: &str, column: Option<&str>) -> bool {
-        if !self.mentions(table) {
-            return true;
-        }
-        let Some(accessor) = accessor else { return false };
-        let may_be_a_with = self.mentions("with") && self.mentions(accessor);
-        // Only the look at a table as a whole is judged after terms were pushed into views.
-        !may_be_a_with && !self.is_target(accessor) && column.is_some()
-    }
-
-    /// Whether a name can only be that of a common table expression.
-    fn is_a_with(&self, name: &str) -> bool {
-        let name = name.to_ascii_lowercase();
-        self.mentions("with")
-            && !self.views.contains(&name)
-            && !self.tables.contains(&name)
-            && !name.starts_with("pragma_")
-    }
-
-    fn is_target(&self, name: &str) -> bool {
-        self.target.as_ref().is_some_and(|target| target.eq_ignore_ascii_case(name))
-    }
-
-    /// Whether the statement may name this, as a word of its own.
-    fn mentions(&self, name: &str) -> bool {
-        self.mentioned(name, 1)
-    }
-
-    /// Whether the statement may name this at least so many times.
-    fn mentioned(&self, name: &str, times: usize) -> bool {
-        let Some(text) = &self.text else { return true };
-        let name = name.to_ascii_lowercase();
-        // A name with a quote in it is written otherwise than it reads.
-        if name.is_empty() || name.contains(['"', '`', '[', ']', '\'']) {
-            return true;
-        }
-        let is_part = |byte: u8| {
-            byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || !byte.is_ascii()
-        };
-        let bytes = text.as_bytes();
-        let places = text.match_indices(&*name).filter(|(at, _)| {
-            let before = at.checked_sub(1).and_then(|place| bytes.get(place));
-            let after = bytes.get(at + name.len());
-            !before.is_some_and(|byte| is_part(*byte)) && !after.is_some_and(|byte| is_part(*byte))
-        });
-        places.take(times).count() == times
-    }
-
-    /// Whether a column is read because all columns of a view are, for an UPDATE or DELETE of it,
-    /// and the statement itself cannot tell what is in it: it names neither the column nor, a
-    /// second time, the view.
-    fn is_only_materialized(&self, view: &str, column: &str) -> bool {
-        self.is_target(view)
-            && !self.mentions(column)
-            && !self.mentioned(view, 2)
-            && !self.mentions("returning")
-    }
-
-    /// What cannot be kept to one tenant's rows, or told truly, when a view stands before a table.
-    fn check_write(&self, verb: Verb, table: &str) -> Result<(), String> {
-        if verb == Verb::Read {
-            return Ok(());
-        }
-        if self.may_replace() {
-            return Err(format!(
-                "REPLACE denied: on table {table} it could delete a row of another organization; use UPDATE, or INSERT OR IGNORE"
-            ));
-        }
-        // SQLite returns the row as it was proposed: without its id and its defaults, and also when
-        // it was ignored.
-        if self.mentions("returning")
-            && (verb == Verb::Insert || verb == Verb::Update && self.mentions("ignore"))
-        {
-            return Err(format!(
-                "RETURNING denied: on table {table} it would return what was proposed, not the row; choose the key, and query"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Whether the statement may be one that replaces: that says `OR REPLACE` or `REPLACE INTO`.
-    /// `replace(…)` is a function.
-    fn may_replace(&self) -> bool {
-        let Some(text) = &self.text else { return true };
-        text.match_indices("replace").any(|(at, word)| {
-            !text.get(at + word.len()..).is_some_and(|rest| rest.trim_start().starts_with('('))
-        })
-    }
-
-    /// Whether this is a name of our own inner views and triggers.
-    fn is_ours(&self, name: &str) -> bool {
-        self.confined
-            .as_ref()
-            .is_some_and(|shadows| !shadows.token.is_empty() && name.starts_with(&shadows.token))
-    }
-}
 
 /// What a worker may do. Names what is denied.
 pub(super) fn judge(
@@ -165,22 +36,17 @@ pub(super) fn judge(
             access.touch(Verb::Update, table_name, Some(column_name))
         }
         AuthAction::Delete { table_name } => access.touch(Verb::Delete, table_name, None),
-        AuthAction::Function { function_name }
-            if is_allowed_function(function_name)
-                && !(around.confined.is_some() && counts(function_name))
-                && !around.closed_functions.contains(&function_name.to_ascii_lowercase()) =>
-        {
-            Ok(())
-        }
+        AuthAction::Function { function_name } if is_open(around, function_name) => Ok(()),
         // Called by a view or a trigger.
         AuthAction::Function { function_name } if !around.mentions(function_name) => Ok(()),
         AuthAction::Function { function_name } => {
-            let why = if around.closed_functions.contains(&function_name.to_ascii_lowercase()) {
-                "; the app registered it without SQLITE_INNOCUOUS"
+            let name = function_name.to_ascii_lowercase();
+            let why = if around.closed_functions.contains(&name) {
+                "the app registered it without SQLITE_INNOCUOUS"
             } else {
-                ""
+                functions::why_denied(&name)
             };
-            Err(format!("call denied: SQL function {function_name} ({}{why})", grant.worker()))
+            Err(format!("call denied: SQL function {function_name} ({}; {why})", grant.worker()))
         }
         // FTS5 asks this on its own behalf.
         AuthAction::Pragma { pragma_name: "data_version", pragma_value: None }
@@ -218,6 +84,58 @@ impl Access<'_> {
         around.views.iter().find(|view| around.mentions(view) && closed(view)).cloned()
     }
 
+    /// A row in the way of one that REPLACE puts in is deleted, and SQLite does not ask whether it
+    /// may be. Triggers that the statement fires replace too, whatever they say themselves.
+    fn check_replaced(&self, verb: Verb, table: &str) -> Result<(), String> {
+        let Self { grant, around, context } = self;
+        let name = table.to_ascii_lowercase();
+        // A virtual table writes its own tables by statements of its own.
+        let is_inner = context.accessor.is_none() && !around.mentions(table);
+        let writes = matches!(verb, Verb::Insert | Verb::Update);
+        if !writes || !around.replaces() || is_inner || around.views.contains(&name) {
+            return Ok(());
+        }
+        let shadows = around.confined.as_ref();
+        if context.database_name != Some("main")
+            && shadows.is_some_and(|shadows| shadows.tables.contains(&name))
+        {
+            // The view that stands before a table refuses by itself.
+            return Ok(());
+        }
+        let because = |reason: String| format!("{reason}; REPLACE could delete rows of {table}");
+        grant.check(Verb::Delete, table, None).map_err(because)?;
+        if shadows.is_some() && !grant.is_shared(table) {
+            return Err(because(self.as_a_whole(Verb::Delete, table)));
+        }
+        Ok(())
+    }
+
+    /// What virtual tables do unasked: they take commands in a column of their own name, and
+    /// arguments for columns that are hidden.
+    fn check_virtual(&self, verb: Verb, table: &str) -> Result<(), String> {
+        let Self { grant, around, context } = self;
+        if context.accessor.is_some() || !around.mentions(table) {
+            return Ok(());
+        }
+        let name = table.to_ascii_lowercase();
+        let Some(module) = around.virtual_tables.get(&name) else { return Ok(()) };
+        let denied = |why: &str| {
+            Err(format!("{verb} denied: virtual table {table} ({}; {why})", grant.worker()))
+        };
+        match verb {
+            Verb::Insert if around.times(table) > 1 => denied(
+                "an INSERT that names it twice may be a command to it, which no grant covers",
+            ),
+            Verb::Read if grant.is_narrowed(verb, table) => denied(
+                "a search compares columns that SQLite does not tell of: grant all of them, or none",
+            ),
+            Verb::Read if module.starts_with("fts3") || module.starts_with("fts4") => {
+                denied("the searches of FTS3 and FTS4 have no bound: use FTS5")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn as_a_whole(&self, verb: Verb, table: &str) -> String {
         let tenant = self.grant.tenant_column().unwrap_or("its tenant column");
         format!(
@@ -252,6 +170,8 @@ impl Access<'_> {
             return Ok(());
         }
         let column = column.filter(|column| !column.is_empty());
+        self.check_replaced(verb, table)?;
+        self.check_virtual(verb, table)?;
         // Asked of a common table expression too, when none of its columns is read.
         if verb == Verb::Read
             && column.is_none()
@@ -311,27 +231,14 @@ impl Access<'_> {
     }
 }
 
-/// The functions a worker may call: all that only compute. Not those that touch files, the schema,
-/// other tables or SQLite's own inner state, not those that belong to the engine, and not those
-/// whose time grows with the square of their arguments. The time they tell is that of the run's
-/// clock.
-fn is_allowed_function(name: &str) -> bool {
-    const DENIED: [&str; 13] = [
-        "json_patch",
-        "jsonb_patch",
-        "load_extension",
-        "readfile",
-        "writefile",
-        "edit",
-        "fts3_tokenizer",
-        "sqlite_log",
-        "sqlite_compileoption_get",
-        "sqlite_compileoption_used",
-        "sqlite_offset",
-        "rtreecheck",
-        "sqlite_source_id",
-    ];
-    !is_own(name) && !DENIED.iter().any(|denied| name.eq_ignore_ascii_case(denied))
+/// The functions a worker may call: those of SQLite whose worst case is known, and those that the
+/// app added for it.
+fn is_open(around: &StatementContext, name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    (functions::is_allowed(&name) || around.open_functions.contains(&name))
+        && !is_own(&name)
+        && !(around.confined.is_some() && counts(&name))
+        && !around.closed_functions.contains(&name)
 }
 
 /// What the connection changed last may have been another tenant's.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-use super::authorizer::Shadows;
+use super::statement_context::Shadows;
 use super::work_connection::WorkConnection;
 use crate::grant::Effective;
 

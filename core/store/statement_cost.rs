@@ -8,7 +8,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
+
+use super::functions;
+use super::tokens::Tokens;
+use super::unasked::Reached;
 
 /// The longest text or blob on a connection of workers, in bytes.
 pub(super) const VALUE_MAX_BYTES: i32 = 8 << 20;
@@ -50,8 +56,14 @@ pub(crate) struct StatementCost {
     pub(super) sorts: bool,
     /// It calls functions, which may take long for each row.
     pub(super) calls: bool,
-    /// Steps that compute with values.
+    /// Steps that compute with values, and further arguments of the functions called.
     expressions: i32,
+}
+
+/// What is known of a statement's program.
+pub(super) struct Program {
+    pub(super) cost: StatementCost,
+    pub(super) reached: Reached,
 }
 
 impl StatementCost {
@@ -70,10 +82,13 @@ impl StatementCost {
             )
         })
     }
+}
 
+impl Program {
     /// Looks at a statement. Its plan does not depend on what is bound: the connection is set so.
-    fn of(connection: &Connection, sql: &str) -> rusqlite::Result<Self> {
-        let mut program = Self { sorts: false, calls: false, expressions: 0 };
+    fn of(connection: &Connection, tokens: &Tokens, sql: &str) -> rusqlite::Result<Self> {
+        let mut cost = StatementCost { sorts: false, calls: false, expressions: 0 };
+        let mut reached = Reached::default();
         let mut explained = connection.prepare(&format!("EXPLAIN {sql}"))?;
         let mut steps = explained.raw_query();
         while let Some(step) = steps.next()? {
@@ -84,29 +99,39 @@ impl StatementCost {
                 .as_str_or_null()?
                 .is_some_and(|called| called.starts_with("verger_"));
             let calls = ["Function", "PureFunc", "Concat", "Cast"].contains(&opcode) && !engines;
-            program.sorts |= opcode == "SorterOpen";
-            program.calls |= calls;
-            program.expressions += i32::from(calls || COMPUTES.contains(&opcode));
+            cost.sorts |= opcode == "SorterOpen";
+            // A search may take as long as a function.
+            cost.calls |= calls || opcode == "VFilter";
+            cost.expressions += i32::from(calls || COMPUTES.contains(&opcode));
+            reached.note(opcode, step)?;
         }
-        Ok(program)
+        // The program does not say how many arguments a function that takes any number is given.
+        let further = tokens.further_arguments(functions::is_allowed);
+        cost.expressions = cost.expressions.saturating_add(i32::try_from(further).unwrap_or(0));
+        Ok(Self { cost, reached })
     }
 }
 
 /// What is known of a connection's statements.
 #[derive(Default)]
-pub(super) struct StatementCosts(RefCell<HashMap<Box<str>, StatementCost>>);
+pub(super) struct StatementCosts(RefCell<HashMap<Box<str>, Arc<Program>>>);
 
 impl StatementCosts {
-    pub(super) fn of(&self, connection: &Connection, sql: &str) -> rusqlite::Result<StatementCost> {
+    pub(super) fn of(
+        &self,
+        connection: &Connection,
+        tokens: &Tokens,
+        sql: &str,
+    ) -> rusqlite::Result<Arc<Program>> {
         if let Some(program) = self.0.borrow().get(sql) {
-            return Ok(*program);
+            return Ok(Arc::clone(program));
         }
-        let program = StatementCost::of(connection, sql)?;
+        let program = Arc::new(Program::of(connection, tokens, sql)?);
         let mut known = self.0.borrow_mut();
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(sql.into(), program);
+        known.insert(sql.into(), Arc::clone(&program));
         Ok(program)
     }
 
@@ -126,7 +151,7 @@ mod tests {
         connection
             .execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY, b, c); CREATE INDEX i ON t (b)")
             .unwrap();
-        StatementCosts::default().of(&connection, sql).unwrap()
+        StatementCosts::default().of(&connection, &Tokens::of(sql), sql).unwrap().cost
     }
 
     #[test]

@@ -11,23 +11,27 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
+use rusqlite::{Connection, Statement};
 use verger_worker::Verb;
 
-use super::authorizer::{StatementContext, judge};
+use super::authorizer::judge;
 use super::bounded_functions;
 use super::cache::Cache;
 use super::confinement::Confinement;
+use super::full_text::{self, Words};
 use super::late_checks;
 use super::location::{ConnectionSetup, Durability, Location};
 use super::lock_fairness::{Holding, Waiting};
 use super::page_count::PageCount;
 use super::rusqlite_versions::{IntoResult, set_busy_handler};
+use super::statement_context::StatementContext;
 use super::statement_cost::{StatementCost, StatementCosts, VALUE_MAX_BYTES};
 use super::temp_space::{HeldBytes, TempSpace};
+use super::tokens::Tokens;
+use super::unasked::{self, Unasked, Write};
 use crate::clock::Clock;
 use crate::grant::Effective;
 
@@ -42,6 +46,9 @@ const STEPS_BETWEEN_LOOKS_AT_CALLS: i32 = 8;
 /// to nothing, but on a busy machine whatever makes it tick may come late.
 const STEPS_BETWEEN_READINGS: i32 = 2048;
 const STEPS_BETWEEN_READINGS_AT_CALLS: i32 = 32;
+
+/// Steps of SQLite's planner, which are longer, between two looks that all read the clock.
+const STEPS_BETWEEN_LOOKS_AT_PREPARE: i32 = 16;
 
 /// Ticks every few milliseconds while a component runs.
 static TICKS: AtomicU64 = AtomicU64::new(0);
@@ -122,6 +129,8 @@ pub(crate) struct Guard {
     /// What `TICKS` was at the last look.
     seen: AtomicU64,
     pages: PageCount,
+    /// Words of full-text searches since the last look.
+    words: Words,
 }
 
 struct State {
@@ -129,6 +138,9 @@ struct State {
     /// The statement at hand, and whether the connection confines.
     around: StatementContext,
     stop_signal: Option<StopSignal>,
+    /// While a worker's statement is prepared, looked at or stepped: the bytes of memory its run
+    /// may hold. Then its deadline ends it, in whoever's name.
+    watched: Option<usize>,
     temp_space: Option<Arc<TempSpace>>,
     denied: Option<String>,
     /// The first write of the statement being prepared, triggers apart.
@@ -183,8 +195,7 @@ impl Guard {
 
     fn is_over(&self) -> bool {
         let state = self.state();
-        matches!(state.holder, Holder::Worker(_))
-            && state.stop_signal.as_ref().is_some_and(StopSignal::is_over)
+        state.watched.is_some() && state.stop_signal.as_ref().is_some_and(StopSignal::is_over)
     }
 
     /// Whether a statement is to end: its time is over, or its run holds more memory than it is
@@ -205,8 +216,8 @@ impl Guard {
             return true;
         }
         let mut state = self.state();
-        let Holder::Worker(grant) = &state.holder else { return false };
-        if state.taken() > grant.limits.sql_memory_bytes {
+        let Some(most) = state.watched else { return false };
+        if state.taken() > most {
             state.overdrawn = Some(Overdrawn::Memory);
         } else if self.pages.bytes_written() > state.may_write {
             state.overdrawn = Some(Overdrawn::Written);
@@ -225,7 +236,12 @@ impl Guard {
 #[allow(unsafe_code, reason = "SQLite calls it through a pointer")]
 unsafe extern "C" fn look(guard: *mut c_void) -> c_int {
     // SAFETY: it is the pointer that was installed, to the guard of the connection that calls.
-    c_int::from(unsafe { &*guard.cast::<Guard>() }.is_to_end())
+    let guard = unsafe { &*guard.cast::<Guard>() };
+    // A refused search is over, and stays refused.
+    if guard.words.load(Ordering::Relaxed) < full_text::REFUSED {
+        guard.words.store(0, Ordering::Relaxed);
+    }
+    c_int::from(guard.is_to_end())
 }
 
 fn has_log(connection: &Connection) -> rusqlite::Result<bool> {
@@ -260,6 +276,7 @@ pub(crate) struct WorkConnection {
     looks_every: Cell<i32>,
     programs: StatementCosts,
     cache: Cache,
+    unasked: Unasked,
     /// The version of the schema whose views the guard knows.
     schema: Cell<i64>,
     has_log: Cell<bool>,
@@ -271,7 +288,8 @@ struct Turn<'a>(&'a Guard);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.state().holder = Holder::Nobody;
+        let mut state = self.0.state();
+        (state.holder, state.watched) = (Holder::Nobody, None);
     }
 }
 
@@ -293,11 +311,11 @@ impl WorkConnection {
             let before = bounded_functions::known(&connection)?;
             setup(&connection)?;
             let now = bounded_functions::known(&connection)?;
-            around.closed_functions = now
-                .difference(&before)
-                .filter(|(_, innocuous)| !innocuous)
-                .map(|(name, _)| name.clone())
-                .collect();
+            let added = now.difference(&before).cloned();
+            let (open, closed) = added.partition::<BTreeSet<_>, _>(|(_, innocuous)| *innocuous);
+            let names = |added: BTreeSet<(String, bool)>| added.into_iter().map(|(name, _)| name);
+            around.open_functions = names(open).collect();
+            around.closed_functions = names(closed).collect();
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         // Plans do not depend on the values that are bound: one look at a plan holds for all its
@@ -312,6 +330,7 @@ impl WorkConnection {
             (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
             (Limit::SQLITE_LIMIT_VDBE_OP, 100_000),
             (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 64),
+            (Limit::SQLITE_LIMIT_FUNCTION_ARG, 500),
         ] {
             connection.set_limit(limit, value).into_result()?;
         }
@@ -320,6 +339,7 @@ impl WorkConnection {
                 holder: Holder::Nobody,
                 around,
                 stop_signal: None,
+                watched: None,
                 temp_space: None,
                 denied: None,
                 write: None,
@@ -332,7 +352,9 @@ impl WorkConnection {
             looks: AtomicU32::new(0),
             quick_looks: AtomicU32::new(1),
             pages: PageCount::of(&connection)?,
+            words: Words::default(),
         });
+        full_text::install(&connection, &guard.words)?;
         let shared = Arc::clone(&guard);
         bounded_functions::install(
             &connection,
@@ -357,6 +379,7 @@ impl WorkConnection {
             looks_every: Cell::new(0),
             programs: StatementCosts::default(),
             cache: Cache::default(),
+            unasked: Unasked::default(),
             schema: Cell::new(-1),
             has_log: Cell::new(has_log),
             has_late_checks: Cell::new(false),
@@ -395,7 +418,7 @@ impl WorkConnection {
     pub(crate) fn step<'c, T>(
         &'c self,
         grant: &Arc<Effective>,
-        text: &Arc<str>,
+        tokens: &Arc<Tokens>,
         program: StatementCost,
         work: impl FnOnce(&'c Connection) -> T,
     ) -> rusqlite::Result<T> {
@@ -409,28 +432,41 @@ impl WorkConnection {
                 .set_limit(Limit::SQLITE_LIMIT_LENGTH, program.value_max_bytes())
                 .into_result()?;
         }
-        let done = self.worker(grant, text, work);
+        let done = self.worker(grant, tokens, work);
         if limited {
             self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES).into_result()?;
         }
         Ok(done)
     }
 
-    /// Does something as a worker with this grant, for the statement with this text.
-    pub(crate) fn worker<'c, T>(
+    /// Prepares a statement as a worker with this grant, under its deadline.
+    pub(crate) fn prepare<'c>(
         &'c self,
         grant: &Arc<Effective>,
-        text: &Arc<str>,
+        tokens: &Arc<Tokens>,
+        sql: &str,
+    ) -> rusqlite::Result<Statement<'c>> {
+        self.look_every(STEPS_BETWEEN_LOOKS_AT_PREPARE, STEPS_BETWEEN_LOOKS_AT_PREPARE);
+        self.worker(grant, tokens, |connection| connection.prepare(sql))
+    }
+
+    /// Does something as a worker with this grant, for the statement with these tokens.
+    fn worker<'c, T>(
+        &'c self,
+        grant: &Arc<Effective>,
+        tokens: &Arc<Tokens>,
         work: impl FnOnce(&'c Connection) -> T,
     ) -> T {
         let mut state = self.guard.state();
         state.holder = Holder::Worker(Arc::clone(grant));
-        state.around.text = Some(Arc::clone(text));
+        state.watched = Some(grant.limits.sql_memory_bytes);
+        state.around.tokens = Some(Arc::clone(tokens));
         state.around.target = None;
         state.around.closed.take();
         state.denied = None;
         state.write = None;
         state.overdrawn = None;
+        self.guard.words.store(0, Ordering::Relaxed);
         let temp_space = state.temp_space.clone();
         drop(state);
         let _entered = temp_space.map(TempSpace::enter);
@@ -454,10 +490,13 @@ impl WorkConnection {
             };
             let views = names("SELECT name FROM main.sqlite_schema WHERE type = 'view'")?;
             let tables = names("SELECT name FROM main.sqlite_schema WHERE type = 'table' UNION ALL SELECT name FROM pragma_module_list")?;
+            let virtual_tables = unasked::virtual_tables(connection)?;
             let mut state = self.guard.state();
             (state.around.views, state.around.tables) = (views, tables);
+            state.around.virtual_tables = virtual_tables;
             drop(state);
             self.programs.forget();
+            self.unasked.forget();
             self.schema.set(version);
             Ok(true)
         })
@@ -545,15 +584,39 @@ impl WorkConnection {
         self.guard.state().taken() > bytes
     }
 
-    /// Looks at a worker's statement before it is stepped. If it sorts, the rest of the run sorts
-    /// in small steps.
-    pub(crate) fn program(&self, sql: &str) -> rusqlite::Result<StatementCost> {
+    /// Looks at a worker's statement before it is stepped, under the run's deadline: what it costs,
+    /// and whether it does anything that the grant does not cover and the authorizer is not asked
+    /// about. If it sorts, the rest of the run sorts in small steps.
+    pub(crate) fn program(
+        &self,
+        grant: &Effective,
+        tokens: &Tokens,
+        write: Option<&Write>,
+        sql: &str,
+    ) -> rusqlite::Result<StatementCost> {
         self.engine(|connection| {
-            let program = self.programs.of(connection, sql)?;
-            if program.sorts {
+            let mut state = self.guard.state();
+            state.watched = Some(grant.limits.sql_memory_bytes);
+            let confined = state.around.confined.is_some();
+            drop(state);
+            let program = self.programs.of(connection, tokens, sql)?;
+            if let Err(reason) = self.unasked.check(
+                connection,
+                (grant, confined),
+                tokens,
+                write,
+                &program.reached,
+            )? {
+                self.guard.state().denied = Some(reason);
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_AUTH),
+                    None,
+                ));
+            }
+            if program.cost.sorts {
                 self.cache.make_small(connection)?;
             }
-            Ok(program)
+            Ok(program.cost)
         })
     }
 
@@ -597,7 +660,7 @@ impl WorkConnection {
 
     /// What the last refused statement of a worker was refused for.
     pub(crate) fn take_denied(&self) -> Option<String> {
-        self.guard.state().denied.take()
+        full_text::why_refused(&self.guard.words).or_else(|| self.guard.state().denied.take())
     }
 
     /// The limit that a worker's last statement was ended for.

@@ -194,6 +194,8 @@ mod tests {
             "replace(?1, ?2, '')",
             "replace(?1, ?2, NULL)",
             "replace('abcab', ?1, ?2)",
+            "unhex(?1, ?2)",
+            "unhex('41 42' || ?1, ' ' || ?2)",
         ];
         for call in calls {
             let sql = format!("SELECT {call}");

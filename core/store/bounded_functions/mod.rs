@@ -8,6 +8,7 @@
 
 mod like;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -43,15 +44,22 @@ fn text<'a>(context: &'a Context<'_>, place: usize) -> rusqlite::Result<Text<'a>
         ValueRef::Null => Text::Null,
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Text::Borrowed(bytes),
         ValueRef::Integer(number) => Text::Owned(number.to_string().into_bytes()),
-        // Written as SQLite writes it. Rare enough to ask it.
-        ValueRef::Real(number) => {
-            let text: String = Connection::open_in_memory()?.query_row(
-                "SELECT CAST(?1 AS TEXT)",
-                [number],
-                |row| row.get(0),
-            )?;
-            Text::Owned(text.into_bytes())
+        ValueRef::Real(number) => Text::Owned(written(number)?.into_bytes()),
+    })
+}
+
+/// A number as SQLite writes it: it is asked, on a connection of this thread's own.
+fn written(number: f64) -> rusqlite::Result<String> {
+    thread_local! {
+        static WRITER: OnceCell<Connection> = const { OnceCell::new() };
+    }
+    WRITER.with(|writer| {
+        if writer.get().is_none() {
+            // Set from this thread only, so it is not set now.
+            let _ = writer.set(Connection::open_in_memory()?);
         }
+        let Some(writer) = writer.get() else { return Err(failure(ffi::SQLITE_NOMEM, None)) };
+        writer.prepare_cached("SELECT CAST(?1 AS TEXT)")?.query_row([number], |row| row.get(0))
     })
 }
 
@@ -93,6 +101,8 @@ pub(super) fn install(connection: &Connection, most: usize, over: &Over) -> rusq
     connection.create_scalar_function("replace", 3, flags, move |context| {
         if stop() { Err(interrupted()) } else { replace(context, most) }
     })?;
+    let stop = Arc::clone(over);
+    connection.create_scalar_function("unhex", 2, flags, move |context| unhex(context, &stop))?;
     for (name, left, right) in
         [("trim", true, true), ("ltrim", true, false), ("rtrim", false, true)]
     {
@@ -201,6 +211,38 @@ fn trim(
         rest = rest.get(..rest.len() - length).unwrap_or_default();
     }
     Ok(answer(rest.to_vec()))
+}
+
+/// The bytes that pairs of hexadecimal digits stand for; between the pairs may be the characters of
+/// a second text. NULL where there is anything else.
+fn unhex(context: &Context<'_>, over: &Over) -> rusqlite::Result<Option<Vec<u8>>> {
+    let (hex, passed) = (text(context, 0)?, text(context, 1)?);
+    let (Some(hex), Some(passed)) = (hex.bytes(), passed.bytes()) else { return Ok(None) };
+    let (hex, passed) =
+        (String::from_utf8_lossy(until_nul(hex)), String::from_utf8_lossy(until_nul(passed)));
+    let mut steps = 0_u32;
+    let mut go_on = || {
+        steps += 1;
+        if steps % STEPS == 1 && over() { Err(interrupted()) } else { Ok(()) }
+    };
+    let mut known = HashSet::new();
+    for character in passed.chars() {
+        go_on()?;
+        known.insert(character);
+    }
+    let mut bytes = Vec::with_capacity(hex.len() / 2);
+    let mut high = None;
+    for character in hex.chars() {
+        go_on()?;
+        let digit = character.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        match (high.take(), digit) {
+            (None, Some(digit)) => high = Some(digit),
+            (Some(high), Some(low)) => bytes.push(high << 4 | low),
+            (None, None) if known.contains(&character) => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(high.is_none().then_some(bytes))
 }
 
 fn matches(context: &Context<'_>, style: Style, over: &Over) -> rusqlite::Result<Option<bool>> {
