@@ -1,8 +1,8 @@
 //! Opening a Verger: the database, the workers, the schedules.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::store::{
     ProcessLock, StoreContext, StoreError, StoreErrorKind,
 };
 use crate::verger::Verger;
+use crate::wall_clock;
 use crate::worker::{Registered, Registry};
 
 /// How long a claim holds when nothing renews it.
@@ -49,6 +50,15 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(60);
 #[cfg(feature = "builtins")]
 const BUILT_IN_TIME: Duration = Duration::from_secs(600);
 
+/// Which schedules an open takes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retires {
+    /// Those that its set had and has no more.
+    Dropped,
+    /// None.
+    None,
+}
+
 /// What a Verger is to be. Nothing happens before [`open`](Self::open).
 #[must_use = "nothing happens before open()"]
 pub struct Builder {
@@ -64,6 +74,8 @@ pub struct Builder {
     grants: HashMap<String, Grant>,
     capabilities: Capabilities,
     schedules: Vec<Schedule>,
+    schedule_set: String,
+    retires: Retires,
     settings: Settings,
     queues: Vec<Queue>,
     lease: Duration,
@@ -89,6 +101,8 @@ impl Builder {
             grants: HashMap::new(),
             capabilities: Capabilities::default(),
             schedules: Vec::new(),
+            schedule_set: String::new(),
+            retires: Retires::Dropped,
             settings: Settings {
                 backoff: Backoff::default(),
                 backoffs: HashMap::new(),
@@ -175,8 +189,27 @@ impl Builder {
 
     /// Registers a schedule. One whose expression is unchanged keeps its next slot; a new or a
     /// changed one starts from now.
+    ///
+    /// The database remembers which schedules the app's code registered. One that it registers no
+    /// more is retired at the next [`open`](Self::open): it makes no jobs any more, and its ledger
+    /// says so. One that was added by an operator, or by [`Verger::add_schedule`], stays.
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedules.push(schedule);
+        self
+    }
+
+    /// Names the set of schedules this program registers. Programs that open one file with different
+    /// schedules each give their set a name of its own, so that none retires those of another: an
+    /// open retires what its own set has lost.
+    pub fn schedule_set(mut self, name: impl Into<String>) -> Self {
+        self.schedule_set = name.into();
+        self
+    }
+
+    /// Retires no schedule at this open: for a program that opens the app's file and does not know
+    /// the app's schedules, as the command `verger` does.
+    pub fn keep_schedules(mut self) -> Self {
+        self.retires = Retires::None;
         self
     }
 
@@ -346,6 +379,9 @@ impl Builder {
             let reopen = Reopen { location: &self.location, durability: self.durability };
             front = take_back(front, process_lock.as_ref(), &reopen, now, &self.settings)
                 .map_err(database)?;
+            wall_clock::note_reading(&front, now)
+                .doing("note what the clock reads")
+                .map_err(database)?;
             if let Some(process_lock) = &mut process_lock {
                 process_lock.downgrade().map_err(lock)?;
             }
@@ -379,12 +415,15 @@ impl Builder {
                 executing: Mutex::new(HashMap::new()),
                 file_identity,
                 pending: Pending::default(),
-                pruned_at: AtomicI64::new(now.as_millis()),
-                ticked_at: AtomicI64::new(i64::MAX),
+                pruned_at: AtomicI64::new(i64::MIN),
+                has_ticked: AtomicBool::new(false),
+                noted_at: AtomicI64::new(now.as_millis()),
                 process_lock,
             }),
         };
-        verger.register_schedules(&schedules)?;
+        if !looking {
+            verger.register_set(&schedules, &self.schedule_set, self.retires)?;
+        }
         Ok(verger)
     }
 
@@ -496,39 +535,72 @@ fn list(folder: &std::path::Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 impl Verger {
-    /// Stores the schedules the app registers.
-    pub(crate) fn register_schedules(&self, schedules: &[Schedule]) -> Result<(), ScheduleError> {
-        if schedules.is_empty() {
-            return Ok(());
-        }
-        let mut names = std::collections::HashSet::new();
+    /// Stores a schedule that belongs to no set of the app's code.
+    pub(crate) fn store_schedule(&self, schedule: &Schedule) -> Result<(), ScheduleError> {
+        let args = self.check_schedule(schedule)?;
+        let now = self.inner.clock.now();
+        self.inner.write("store the schedule", |connection| {
+            schedule::upsert(connection, schedule, &args, None, now)
+        })?;
+        Ok(())
+    }
+
+    /// Stores the schedules the app's code registers, all or none, and retires those that its set
+    /// has no more.
+    fn register_set(
+        &self,
+        schedules: &[Schedule],
+        set: &str,
+        retires: Retires,
+    ) -> Result<(), ScheduleError> {
+        let mut names = HashSet::new();
         let mut checked = Vec::new();
         for schedule in schedules {
-            schedule.check()?;
-            if !names.insert(&schedule.name) {
+            if !names.insert(schedule.name.as_str()) {
                 return Err(ScheduleError::Invalid {
                     name: schedule.name.clone(),
                     reason: "another schedule has the same name".to_string(),
                 });
             }
-            let (args, _) = self
-                .inner
-                .check_job(&schedule.job.worker, &schedule.job.args)
-                .map_err(|error| refusal(schedule, error))?;
-            self.inner.ready(schedule.job.clone()).map_err(|error| refusal(schedule, error))?;
-            checked.push((schedule, args.to_string()));
+            checked.push((schedule, self.check_schedule(schedule)?));
         }
-        // All or none.
+        let doing = "store the schedules";
+        let dropped = match retires {
+            Retires::Dropped => schedule::dropped(&self.inner.front(), set, &names).doing(doing)?,
+            Retires::None => Vec::new(),
+        };
+        if checked.is_empty() && dropped.is_empty() {
+            return Ok(());
+        }
         let now = self.inner.clock.now();
         let mut executor = self.inner.executor();
         executor.transaction(|connection| {
-            checked
-                .iter()
-                .try_for_each(|(schedule, args)| schedule::upsert(connection, schedule, args, now))
-                .doing("store the schedules")
+            let stored = checked.iter().try_for_each(|(schedule, args)| {
+                schedule::upsert(connection, schedule, args, Some(set), now)
+            });
+            let retired =
+                || dropped.iter().try_for_each(|name| schedule::retire(connection, name, now));
+            stored.and_then(|()| retired()).doing(doing)
         })?;
         self.inner.put_back(executor);
+        for name in dropped {
+            tracing::info!(
+                schedule = name,
+                "the app registers this schedule no more: it is retired"
+            );
+        }
         Ok(())
+    }
+
+    /// Checks a schedule and its job: the text of its args.
+    fn check_schedule(&self, schedule: &Schedule) -> Result<String, ScheduleError> {
+        schedule.check()?;
+        let (args, _) = self
+            .inner
+            .check_args(&schedule.job.worker, schedule.job.args.clone())
+            .map_err(|error| refusal(schedule, error))?;
+        self.inner.ready(schedule.job.clone()).map_err(|error| refusal(schedule, error))?;
+        Ok(args.to_string())
     }
 }
 

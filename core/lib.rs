@@ -37,6 +37,7 @@ pub mod testing;
 mod text;
 mod time;
 mod verger;
+mod wall_clock;
 mod worker;
 
 pub use audit::{AuditFilter, AuditRow, ChainError, Verified};
@@ -61,9 +62,10 @@ pub use run::AttemptError;
 pub use sandbox::CompileCache;
 pub use schedule::{
     ClockChange, Expression, ExpressionError, FieldName, FireOutcome, FireRow, Fired, Missed,
-    Overlap, Schedule, ScheduleError, ScheduleRow, Upcoming, ZoneError, parse_zone, upcoming,
+    Overlap, Reason, Schedule, ScheduleError, ScheduleRow, SlotOutcome, Upcoming, ZoneError,
+    parse_zone, upcoming,
 };
-pub use store::{Durability, MigrationError, StoreError, StoreErrorKind};
+pub use store::{Durability, MigrationError, StoreError, StoreErrorKind, Unreadable};
 pub use time::Timestamp;
 pub use verger::{Performance, Verger};
 

@@ -72,7 +72,10 @@ impl Verger {
     pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
         let ready = self.inner.ready(job)?;
         self.inner.file_identity.check()?;
-        let enqueued = queue::insert(&self.inner.front(), &ready, self.inner.clock.now())?;
+        let (front, now) = (self.inner.front(), self.inner.clock.now());
+        self.inner.note_reading(&front, now)?;
+        let enqueued = queue::insert(&front, &ready, now)?;
+        drop(front);
         self.inner.notifier.ring();
         Ok(enqueued)
     }
@@ -87,7 +90,10 @@ impl Verger {
     pub fn enqueue_unchecked(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
         let ready = Ready::unchecked(job)?;
         self.inner.file_identity.check()?;
-        let enqueued = queue::insert(&self.inner.front(), &ready, self.inner.clock.now())?;
+        let (front, now) = (self.inner.front(), self.inner.clock.now());
+        self.inner.note_reading(&front, now)?;
+        let enqueued = queue::insert(&front, &ready, now)?;
+        drop(front);
         self.inner.notifier.ring();
         Ok(enqueued)
     }
@@ -108,6 +114,7 @@ impl Verger {
         let transaction = front
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .doing("begin to enqueue")?;
+        self.inner.note_reading(&transaction, now)?;
         let mut inserting = Inserting::into(&transaction)?;
         let enqueued =
             ready.iter().map(|job| inserting.insert(job, now)).collect::<Result<Vec<_>, _>>()?;
@@ -160,7 +167,9 @@ impl Verger {
         if let Some((expected, found)) = self.inner.file_identity.differs_from(connection) {
             return Err(EnqueueError::OtherFile { expected, found });
         }
-        let enqueued = queue::insert(connection, &ready, self.inner.clock.now())?;
+        let now = self.inner.clock.now();
+        self.inner.note_reading(connection, now)?;
+        let enqueued = queue::insert(connection, &ready, now)?;
         self.inner.notifier.expect();
         Ok(enqueued)
     }
@@ -362,12 +371,13 @@ impl Verger {
     }
 
     /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next
-    /// slot, a new or a changed one starts from now.
+    /// slot, a new or a changed one starts from now. It stays until someone removes it, whatever the
+    /// app's code registers when it opens the file again.
     ///
     /// # Errors
     /// [`Error::Schedule`] when its worker or its args are not usable.
     pub fn add_schedule(&self, schedule: &Schedule) -> Result<(), Error> {
-        self.register_schedules(std::slice::from_ref(schedule))?;
+        self.store_schedule(schedule)?;
         self.inner.notifier.ring();
         Ok(())
     }

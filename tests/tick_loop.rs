@@ -17,8 +17,8 @@ use serde_json::json;
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
 use verger::{
-    Builder, Clock, Grant, Job, JobFilter, JobState, LoopError, NewJob, Schedule, SystemClock,
-    Verger,
+    Builder, Clock, Grant, Job, JobFilter, JobState, LoopError, NewJob, Reason, Schedule,
+    SystemClock, Verger,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -200,7 +200,7 @@ fn schedules_come_go_pause_and_run_now_on_a_live_loop() {
     let took = told.recv_timeout(10 * LOOK).unwrap().0 - begun;
     assert!(took < LOOK + SLACK, "{took:?}");
     verger.pause_schedule("s").unwrap();
-    eventually(|| verger.fires("s", 1).unwrap()[0].reason.as_deref() == Some("paused"));
+    eventually(|| verger.fires("s", 1).unwrap()[0].reason == Some(Reason::Paused));
     told.try_iter().for_each(drop);
     verger.run_schedule_now("s").unwrap().unwrap();
     told.recv_timeout(SLACK).unwrap();

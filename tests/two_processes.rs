@@ -18,7 +18,10 @@ use std::time::Duration;
 
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
-use verger::{Expression, JobFilter, JobState, Retention, Schedule, Timestamp, Verger, parse_zone};
+use verger::{
+    Expression, JobFilter, JobState, Retention, Schedule, SlotOutcome, Timestamp, Verger,
+    parse_zone,
+};
 
 const FILE: &str = "VERGER_TEST_FILE";
 const ZONE: &str = "Europe/Berlin";
@@ -179,7 +182,7 @@ fn two_processes_decide_and_do_every_slot_of_a_year_once() {
         }
         let lines = here.fires(name, 100_000).unwrap();
         assert!(
-            lines.iter().all(|line| line.outcome == "enqueued" && line.missed == 0),
+            lines.iter().all(|line| line.outcome == SlotOutcome::Enqueued && line.missed == 0),
             "{:?}",
             lines.iter().find(|line| line.missed > 0)
         );

@@ -15,7 +15,8 @@ use verger::rusqlite::Connection;
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
 use verger::{
-    AttemptOutcome, Builder, JobId, JobState, MigrationError, NewJob, OpenError, Schedule, Verger,
+    AttemptOutcome, Builder, JobId, JobState, MigrationError, NewJob, OpenError, Schedule,
+    SlotOutcome, Verger,
 };
 
 /// Every released version, this one included.
@@ -220,7 +221,7 @@ fn a_file_of_every_version_opens_with_everything_in_it_and_goes_on() {
             test.fires("hourly", 100)
                 .unwrap()
                 .iter()
-                .filter(|line| line.outcome == "enqueued")
+                .filter(|line| line.outcome == SlotOutcome::Enqueued)
                 .count(),
             24
         );

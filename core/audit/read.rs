@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
-use crate::store::{StoreContext, StoreError};
+use crate::store::{Cells, StoreContext, StoreError, Unreadable};
 
 /// One row of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,6 +45,10 @@ pub struct AuditRow {
     pub metadata: Option<String>,
     /// SHA-256 over the hash of the row before and this row, in hexadecimal digits.
     pub hash: String,
+    /// The columns that someone else wrote and that cannot be read. Whether the log is whole,
+    /// [`Verger::verify_audit`](crate::Verger::verify_audit) tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// Which rows of the audit log to read.
@@ -62,8 +66,32 @@ pub struct AuditFilter {
     pub before_id: Option<i64>,
 }
 
-const COLUMNS: &str = "id, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, worker_version, \
-     job, attempt, subject_type, subject_id, before, after, metadata, lower(hex(hash))";
+const COLUMNS: &[&str] = &[
+    "id",
+    "occurred_at",
+    "action",
+    "outcome",
+    "organization_id",
+    "actor_id",
+    "effective_user_id",
+    "impersonating_from",
+    "worker",
+    "worker_version",
+    "job",
+    "attempt",
+    "subject_type",
+    "subject_id",
+    "before",
+    "after",
+    "metadata",
+    "hash",
+];
+
+/// A query for rows, with this behind it.
+fn select(rest: &str) -> String {
+    let (_, all) = COLUMNS.split_last().unwrap_or((&"", &[]));
+    format!("SELECT {}, lower(hex(hash)) FROM verger_audit {rest}", all.join(", "))
+}
 
 /// The newest rows that match, newest first.
 pub(crate) fn list(
@@ -72,10 +100,9 @@ pub(crate) fn list(
     limit: u32,
 ) -> Result<Vec<AuditRow>, StoreError> {
     let reading = "read the audit log";
-    let sql = format!(
-        "SELECT {COLUMNS} FROM verger_audit \
-         WHERE (?1 IS NULL OR action = ?1) AND (?2 IS NULL OR organization_id = ?2) AND (?3 IS NULL OR worker = ?3) \
-         AND (?4 IS NULL OR job = ?4) AND id < coalesce(?5, 9223372036854775807) ORDER BY id DESC LIMIT ?6"
+    let sql = select(
+        "WHERE (?1 IS NULL OR action = ?1) AND (?2 IS NULL OR organization_id = ?2) AND (?3 IS NULL OR worker = ?3) \
+         AND (?4 IS NULL OR job = ?4) AND id < coalesce(?5, 9223372036854775807) ORDER BY id DESC LIMIT ?6",
     );
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
     let rows = statement
@@ -88,7 +115,7 @@ pub(crate) fn list(
                 filter.before_id,
                 limit,
             ),
-            from_row,
+            |row| Ok(from_row(row)),
         )
         .doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
@@ -101,31 +128,33 @@ pub(crate) fn list_after(
     limit: u32,
 ) -> Result<Vec<AuditRow>, StoreError> {
     let reading = "read the audit log";
-    let sql = format!("SELECT {COLUMNS} FROM verger_audit WHERE id > ?1 ORDER BY id LIMIT ?2");
+    let sql = select("WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
-    let rows = statement.query_map((id, limit), from_row).doing(reading)?;
+    let rows = statement.query_map((id, limit), |row| Ok(from_row(row))).doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
-    Ok(AuditRow {
-        id: row.get(0)?,
-        occurred_at: row.get(1)?,
-        action: row.get(2)?,
-        outcome: row.get(3)?,
-        organization_id: row.get(4)?,
-        actor_id: row.get(5)?,
-        effective_user_id: row.get(6)?,
-        impersonating_from: row.get(7)?,
-        worker: row.get(8)?,
-        worker_version: row.get(9)?,
-        job: row.get(10)?,
-        attempt: row.get(11)?,
-        subject_type: row.get(12)?,
-        subject_id: row.get(13)?,
-        before: row.get(14)?,
-        after: row.get(15)?,
-        metadata: row.get(16)?,
-        hash: row.get(17)?,
-    })
+fn from_row(row: &Row<'_>) -> AuditRow {
+    let mut cells = Cells::of(row, COLUMNS);
+    AuditRow {
+        id: cells.integer("id"),
+        occurred_at: cells.integer("occurred_at"),
+        action: cells.text("action"),
+        outcome: cells.text("outcome"),
+        organization_id: cells.opt_text("organization_id"),
+        actor_id: cells.opt_text("actor_id"),
+        effective_user_id: cells.opt_text("effective_user_id"),
+        impersonating_from: cells.opt_text("impersonating_from"),
+        worker: cells.opt_text("worker"),
+        worker_version: cells.opt_text("worker_version"),
+        job: cells.opt_integer("job"),
+        attempt: cells.opt_integer("attempt").map(|_| cells.count("attempt")),
+        subject_type: cells.opt_text("subject_type"),
+        subject_id: cells.opt_text("subject_id"),
+        before: cells.opt_text("before"),
+        after: cells.opt_text("after"),
+        metadata: cells.opt_text("metadata"),
+        hash: cells.text("hash"),
+        unreadable: cells.unreadable(),
+    }
 }

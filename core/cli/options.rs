@@ -77,8 +77,9 @@ impl Options {
     /// Opens the file to work on it.
     pub(crate) fn open(&self, database: &Database) -> Result<Verger> {
         check_is_there(&database.db)?;
-        let verger =
-            self.with_plugins(Verger::builder(&database.db).clock(self.clock()))?.open()?;
+        // Nothing is known here of the schedules the app's code registers.
+        let builder = Verger::builder(&database.db).clock(self.clock()).keep_schedules();
+        let verger = self.with_plugins(builder)?.open()?;
         for refusal in verger.refused_plugins() {
             eprintln!("verger: a plugin was refused: {refusal}");
         }

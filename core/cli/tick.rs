@@ -42,7 +42,7 @@ fn fired_json(fired: &Fired) -> Json {
     let (outcome, job, missed, reason) = match &fired.outcome {
         FireOutcome::Enqueued(job) => ("enqueued", Some(job), 0, None),
         FireOutcome::Coalesced(job, missed) => ("coalesced", Some(job), *missed, None),
-        FireOutcome::Skipped(reason) => ("skipped", None, 0, Some(reason)),
+        FireOutcome::Skipped(reason) => ("skipped", None, 0, Some(reason.to_string())),
         _ => ("other", None, 0, None),
     };
     json!({"schedule": fired.schedule, "slot": fired.slot.to_string(), "outcome": outcome, "job": job, "missed": missed, "reason": reason})

@@ -1,6 +1,7 @@
 //! The engine: one pass over what is due, and the thread that makes one whenever something is.
 
 mod attempt;
+mod clock_watch;
 mod commit_watcher;
 mod connector;
 mod dispatch;

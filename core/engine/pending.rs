@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::executor::Executor;
 use crate::queue::{self, JobId, Moved, Transition};
-use crate::store::{StoreContext, StoreError};
+use crate::store::{StoreContext, StoreError, is_of_the_row};
 use crate::time::Timestamp;
 
 /// The end of one attempt that kept nothing.
@@ -60,7 +60,15 @@ impl Pending {
         let written = executor.transaction(|connection| {
             endings
                 .iter()
-                .try_for_each(|ending| ending.write(connection, now).map(drop))
+                .try_for_each(|ending| match ending.write(connection, now) {
+                    // What its row, or a trigger on it, refuses is refused the next time too: the
+                    // job is left to its lease.
+                    Err(error) if is_of_the_row(&error) && !connection.is_autocommit() => {
+                        tracing::error!(job = ending.id.number(), %error, "the end of an attempt cannot be recorded");
+                        Ok(())
+                    }
+                    written => written.map(drop),
+                })
                 .doing("record the ends of attempts")
         });
         if written.is_err() {

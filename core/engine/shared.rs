@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, RunServices};
 use crate::store::{FileIdentity, ProcessLock, StoreContext, StoreError, release_memory};
 use crate::time::Timestamp;
+use crate::wall_clock;
 use crate::worker::{Registered, Registry};
 
 /// Executors kept while they have nothing to do.
@@ -47,8 +48,10 @@ pub(crate) struct Engine {
     pub(crate) pending: Pending,
     /// When finished jobs were last looked through, in unix milliseconds.
     pub(crate) pruned_at: AtomicI64,
-    /// When the last tick was made, in unix milliseconds; `i64::MAX` before the first.
-    pub(crate) ticked_at: AtomicI64,
+    /// Whether a tick was made.
+    pub(crate) has_ticked: AtomicBool,
+    /// The reading of the clock that was noted last, in unix milliseconds.
+    pub(crate) noted_at: AtomicI64,
     /// `None` in memory, where the file is only looked at, and where there can be no lock.
     pub(crate) process_lock: Option<ProcessLock>,
 }
@@ -95,6 +98,21 @@ impl Engine {
     /// Tells which jobs can be performed here; those of other workers are parked.
     pub(crate) fn has_worker(&self) -> impl Fn(&str) -> bool {
         |name| self.registry.get(name).is_some()
+    }
+
+    /// Notes a reading of the clock by which something is going to be written, when it is far from
+    /// the last one. Inside the caller's transaction, or as one of its own.
+    pub(crate) fn note_reading(
+        &self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        const FAR: u64 = 1_800_000;
+        if now.as_millis().abs_diff(self.noted_at.load(Ordering::Relaxed)) > FAR {
+            wall_clock::note_reading(connection, now).doing("note what the clock reads")?;
+            self.noted_at.store(now.as_millis(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(crate) fn backoff(&self, worker: &str) -> Backoff {

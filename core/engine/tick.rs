@@ -48,7 +48,7 @@ fn pass(
     let next_due = executor.engine(|connection| {
         queue::next_due(connection, &inner.has_worker()).doing("read what is due next")
     })?;
-    report.next_wake_at = upkeep::next_wake(executor)?.into_iter().chain(next_due).min();
+    report.next_wake_at = upkeep::next_wake(executor, now)?.into_iter().chain(next_due).min();
     if upkeep::prune(inner, executor, now, &mut report)? {
         report.next_wake_at = Some(now);
     }

@@ -191,7 +191,7 @@ fn pass(
     let failed = upkeep::before_jobs(inner, executor, now, &mut report)?;
     let more = upkeep::prune(inner, executor, now, &mut report)?;
     let next_due = offer_due(inner, executor, queue_threads, now)?;
-    let next = upkeep::next_wake(executor)?.into_iter().chain(next_due).min();
+    let next = upkeep::next_wake(executor, now)?.into_iter().chain(next_due).min();
     let pass = Pass {
         did_something: more || !report.fired.is_empty(),
         next_at: if more { Some(now) } else { next },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clock_watch;
 use super::executor::Executor;
 use super::report::TickReport;
 use super::shared::Engine;
@@ -9,6 +10,7 @@ use crate::queue::{self, Lost};
 use crate::schedule::{self, Prepared, ScheduleRow};
 use crate::store::{StoreContext, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
+use crate::wall_clock::{self, Reading};
 
 /// How often finished jobs are looked through. Where more than a batch is past its time, the next
 /// tick goes on.
@@ -27,11 +29,13 @@ pub(super) fn before_jobs(
         process_lock.refresh();
     }
     inner.pending.write_waiting(executor, now)?;
-    look_at_the_clock(inner, executor, now, report)?;
+    clock_watch::look(inner, executor, now)?;
+    fire_at_start(inner, executor, now, report)?;
     let failed = fire(inner, executor, now, report)?;
     let expiry =
         executor.engine(|connection| queue::next_expiry(connection).doing("read the leases"))?;
-    if expiry.is_some_and(|expiry| expiry < now) {
+    let believed = believed(executor, now)?;
+    if expiry.is_some_and(|expiry| expiry < believed) {
         report.rescued = executor.transaction(|connection| {
             queue::rescue(connection, Lost::Expired, now, &|worker| inner.backoff(worker))
                 .doing("take lost jobs back")
@@ -60,8 +64,9 @@ pub(super) fn prune(
     if !inner.prune_is_due(now, PRUNE_EVERY) {
         return Ok(false);
     }
+    let believed = believed(executor, now)?;
     let pruned = executor.engine(|connection| {
-        queue::prune(connection, &inner.settings.retention, now).doing("prune finished jobs")
+        queue::prune(connection, &inner.settings.retention, believed).doing("prune finished jobs")
     })?;
     report.pruned = pruned.rows;
     if pruned.more {
@@ -70,8 +75,33 @@ pub(super) fn prune(
     Ok(pruned.more)
 }
 
-/// When the next slot is due or the next lease runs out, jobs apart.
-pub(super) fn next_wake(executor: &mut Executor) -> Result<Option<Timestamp>, StoreError> {
+/// The instant by which ages are told: now, unless the clock leapt and that is in doubt.
+fn believed(executor: &mut Executor, now: Timestamp) -> Result<Timestamp, StoreError> {
+    executor.engine(|connection| {
+        wall_clock::believed(connection, now).doing("read what the clock read before")
+    })
+}
+
+/// When there is something to do next, jobs apart. At once while a clock that was set back is in
+/// doubt.
+pub(super) fn next_wake(
+    executor: &mut Executor,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let (reading, _) = executor.engine(|connection| {
+        wall_clock::read(connection, now).doing("read what the clock read before")
+    })?;
+    if reading != Reading::Plain {
+        return Ok(Some(now));
+    }
+    // A lease that is over by a reading in doubt only.
+    let in_doubt = believed(executor, now)? < now;
+    let next = next_event(executor)?;
+    Ok(next.filter(|next| !in_doubt || *next > now))
+}
+
+/// When the next slot is due or the next lease runs out.
+pub(super) fn next_event(executor: &mut Executor) -> Result<Option<Timestamp>, StoreError> {
     executor.engine(|connection| {
         let doing = "read what is due next";
         // A lease is over only after its last millisecond.
@@ -83,28 +113,14 @@ pub(super) fn next_wake(executor: &mut Executor) -> Result<Option<Timestamp>, St
     })
 }
 
-/// In the first tick, and when the clock was set back since the last one.
-fn look_at_the_clock(
+/// In the first tick: the schedules that fire at each start.
+fn fire_at_start(
     inner: &Engine,
     executor: &mut Executor,
     now: Timestamp,
     report: &mut TickReport,
 ) -> Result<(), StoreError> {
-    let last = Timestamp::from_millis(inner.ticked_at.load(std::sync::atomic::Ordering::Relaxed));
-    if last > now {
-        for row in executor
-            .engine(|connection| schedule::misled(connection, now).doing("read the schedules"))?
-        {
-            tracing::info!(
-                schedule = row.name,
-                "the clock was wrong by more than a day: the schedule goes on from now"
-            );
-            executor.transaction(|connection| {
-                schedule::bring_back(connection, &row, now).doing("bring a schedule back")
-            })?;
-        }
-    }
-    if last.as_millis() == i64::MAX {
+    if !inner.has_ticked.swap(true, std::sync::atomic::Ordering::Relaxed) {
         for row in executor
             .engine(|connection| schedule::at_start(connection).doing("read the schedules"))?
         {
@@ -116,7 +132,6 @@ fn look_at_the_clock(
             report.fired.extend(alone(&row.name, fired)?.ok());
         }
     }
-    inner.ticked_at.store(now.as_millis(), std::sync::atomic::Ordering::Relaxed);
     Ok(())
 }
 

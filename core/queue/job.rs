@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::store::Unreadable;
+
 /// The id of a job. Ids grow and are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct JobId(pub(crate) i64);
@@ -158,6 +160,9 @@ pub struct Job {
     pub progress_done: Option<i64>,
     /// Of how much; 0 when unknown.
     pub progress_total: Option<i64>,
+    /// The columns that someone else wrote and that cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// How one attempt went wrong.

@@ -3,6 +3,7 @@
 mod backoff;
 mod canonical;
 mod claim;
+mod correction;
 mod exact;
 mod insert;
 mod job;
@@ -21,6 +22,7 @@ pub use backoff::Backoff;
 pub(crate) use claim::{
     ClaimOrder, Claimed, claim_first, claim_in, due_by_queue, next_due, next_due_in,
 };
+pub(crate) use correction::{bring_back, misled};
 pub(crate) use exact::check_numbers;
 pub use exact::{ArgsTextError, InexactNumber, parse_args};
 pub(crate) use insert::{Inserting, Ready, insert};

@@ -28,7 +28,7 @@ pub(crate) fn cancel(
     let waiting = connection
         .prepare_cached(
             "UPDATE verger_jobs SET state = 'cancelled', finished_at = ?2, \
-             unique_until = CASE WHEN unique_until > ?2 THEN unique_until END, errors = json_insert(coalesce(errors, '[]'), '$[#]', \
+             unique_until = CASE WHEN unique_until > ?2 THEN unique_until END, errors = json_insert(CASE WHEN json_valid(errors) AND json_type(errors) = 'array' THEN errors ELSE '[]' END, '$[#]', \
              json_set(?3, '$.attempt', attempt)) WHERE id = ?1 AND state IN ('scheduled', 'available', 'retryable')",
         )?
         .execute((id.number(), now.as_millis(), error))?;

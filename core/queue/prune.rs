@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::job::JobState;
+use crate::store::{RawText, WriteTransaction, is_of_the_row};
 use crate::time::Timestamp;
 
 /// Rows deleted in one transaction.
@@ -80,50 +81,119 @@ pub(crate) struct Pruned {
     pub(crate) more: bool,
 }
 
-impl Pruned {
-    fn add(&mut self, rows: usize) {
-        self.rows += rows;
-        self.more |= rows == BATCH;
+/// A job, or a line of the ledger, that is past its time.
+enum Past {
+    Job(i64),
+    Fire(RawText, i64),
+}
+
+impl Past {
+    fn delete(&self, connection: &Connection) -> rusqlite::Result<usize> {
+        match self {
+            Self::Job(id) => {
+                connection.prepare_cached("DELETE FROM verger_jobs WHERE id = ?1")?.execute([id])
+            }
+            Self::Fire(schedule, slot) => connection
+                .prepare_cached("DELETE FROM verger_fires WHERE schedule = ?1 AND slot = ?2")?
+                .execute((schedule, slot)),
+        }
     }
 }
 
-/// Deletes one batch of what is past its time, as one statement for each kind.
+/// Deletes one batch of what is past its time, of each kind in a transaction. Reads first: where
+/// nothing is past its time, no lock is taken.
+///
+/// A row that cannot be deleted, because a foreign key or a trigger of the app's holds it, keeps no
+/// other from going.
 pub(crate) fn prune(
     connection: &Connection,
     retention: &Retention,
     now: Timestamp,
 ) -> rusqlite::Result<Pruned> {
     let mut pruned = Pruned::default();
+    let mut delete = |past: Vec<Past>| {
+        let deleted = delete_all(connection, &past)?;
+        pruned.rows += deleted;
+        // A batch of which nothing goes would come again and again.
+        pruned.more |= past.len() == BATCH && deleted > 0;
+        Ok::<_, rusqlite::Error>(())
+    };
     for (state, keep) in [
         (JobState::Completed, retention.completed),
         (JobState::Cancelled, retention.cancelled),
         (JobState::Discarded, retention.discarded),
     ] {
-        let Some(keep) = keep else { continue };
-        // The newest row stays: the next id is one more than the largest, and ids are never used
-        // again. The plus before the id keeps SQLite from walking the whole table; before a
-        // parameter, from preparing the statement anew for each value.
-        let rows = connection
-            .prepare_cached(
-                "DELETE FROM verger_jobs WHERE id IN (SELECT id FROM verger_jobs WHERE state = +?1 AND finished_at IS NOT NULL AND lease_until IS NULL \
-                 AND finished_at < +?2 AND (unique_until IS NULL OR unique_until <= +?4) AND +id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT +?3)",
-            )?
-            .execute((state.as_str(), (now - keep).as_millis(), BATCH as i64, now.as_millis()))?;
-        pruned.add(rows);
+        if let Some(keep) = keep {
+            delete(past_jobs(connection, state, now - keep, now)?)?;
+        }
     }
     if let Some(keep) = retention.fires {
-        let rows = connection
-            .prepare_cached(
-                // Schedule by schedule, those that were removed too. The last line of one that is
-                // there stays.
-                "WITH RECURSIVE names (name) AS (SELECT min(schedule) FROM verger_fires UNION ALL \
-                 SELECT (SELECT min(schedule) FROM verger_fires WHERE schedule > name) FROM names WHERE name IS NOT NULL) \
-                 DELETE FROM verger_fires WHERE (schedule, slot) IN (SELECT f.schedule, f.slot FROM names n CROSS JOIN verger_fires f \
-                 WHERE f.schedule = n.name AND f.slot < min(?1, ifnull((SELECT s.last_slot FROM verger_schedules s WHERE s.name = n.name), ?1)) \
-                 LIMIT +?2)",
-            )?
-            .execute(((now - keep).as_millis(), BATCH as i64))?;
-        pruned.add(rows);
+        delete(past_fires(connection, now - keep)?)?;
     }
     Ok(pruned)
+}
+
+fn past_jobs(
+    connection: &Connection,
+    state: JobState,
+    before: Timestamp,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Past>> {
+    // The newest row stays: the next id is one more than the largest, and ids are never used
+    // again. The plus before the id keeps SQLite from walking the whole table; before a
+    // parameter, from preparing the statement anew for each value.
+    connection
+        .prepare_cached(
+            "SELECT id FROM verger_jobs WHERE state = +?1 AND finished_at IS NOT NULL AND lease_until IS NULL AND finished_at < +?2 \
+             AND (unique_until IS NULL OR unique_until <= +?4) AND +id < (SELECT max(id) FROM verger_jobs) ORDER BY finished_at LIMIT +?3",
+        )?
+        .query_map((state.as_str(), before.as_millis(), BATCH as i64, now.as_millis()), |row| {
+            row.get(0).map(Past::Job)
+        })?
+        .collect()
+}
+
+/// Schedule by schedule, those that were removed too. The last line of one that is there stays.
+fn past_fires(connection: &Connection, before: Timestamp) -> rusqlite::Result<Vec<Past>> {
+    connection
+        .prepare_cached(
+            "WITH RECURSIVE names (name) AS (SELECT min(schedule) FROM verger_fires UNION ALL \
+             SELECT (SELECT min(schedule) FROM verger_fires WHERE schedule > name) FROM names WHERE name IS NOT NULL) \
+             SELECT f.schedule, f.slot FROM names n CROSS JOIN verger_fires f WHERE f.schedule = n.name \
+             AND f.slot < min(?1, ifnull((SELECT s.last_slot FROM verger_schedules s WHERE s.name = n.name), ?1)) LIMIT +?2",
+        )?
+        .query_map((before.as_millis(), BATCH as i64), |row| {
+            Ok(Past::Fire(RawText::of(row, 0)?, row.get(1)?))
+        })?
+        .collect()
+}
+
+/// Deletes these rows in one transaction; when one of them resists, each in its own.
+fn delete_all(connection: &Connection, past: &[Past]) -> rusqlite::Result<usize> {
+    if past.is_empty() {
+        return Ok(0);
+    }
+    let together = || {
+        let transaction = WriteTransaction::begin(connection)?;
+        let deleted =
+            past.iter().map(|row| row.delete(&transaction)).sum::<rusqlite::Result<_>>()?;
+        transaction.commit()?;
+        Ok(deleted)
+    };
+    match together() {
+        Err(error) if is_of_the_row(&error) => {
+            let mut deleted = 0;
+            for row in past {
+                match row.delete(connection) {
+                    Ok(rows) => deleted += rows,
+                    Err(error) if is_of_the_row(&error) => {
+                        tracing::warn!(%error, "a finished job or an old line of the ledger cannot be deleted");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(deleted)
+        }
+        done => done,
+    }
 }

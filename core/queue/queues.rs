@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::read::text;
 use super::waiting::WAITING;
-use crate::store::{StoreContext, StoreError};
+use crate::store::{Cells, StoreContext, StoreError, Unreadable};
 use crate::time::Timestamp;
 
 /// A queue: what waits in it, and whether it is paused.
@@ -23,6 +23,9 @@ pub struct QueueRow {
     /// When the first of those that wait is due, in unix milliseconds; in the past when it waits
     /// for its turn.
     pub next_due_at: Option<i64>,
+    /// The columns that someone else wrote and that cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// The queues in which a job waits or is being performed, and those that were ever paused, by name.
@@ -36,18 +39,22 @@ pub(crate) fn queues(connection: &Connection) -> Result<Vec<QueueRow>, StoreErro
          GROUP BY name ORDER BY name"
     );
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
-    let rows = statement.query_map([], from_row).doing(reading)?;
+    let rows = statement.query_map([], |row| Ok(from_row(row))).doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<QueueRow> {
-    Ok(QueueRow {
-        name: row.get(0)?,
-        paused: row.get(1)?,
-        waiting: row.get::<_, i64>(2)?.unsigned_abs(),
-        executing: row.get::<_, i64>(3)?.unsigned_abs(),
-        next_due_at: row.get(4)?,
-    })
+const COLUMNS: &[&str] = &["name", "paused", "waiting", "executing", "next_due_at"];
+
+fn from_row(row: &Row<'_>) -> QueueRow {
+    let mut cells = Cells::of(row, COLUMNS);
+    QueueRow {
+        name: cells.text("name"),
+        paused: cells.flag("paused"),
+        waiting: cells.integer("waiting").unsigned_abs(),
+        executing: cells.integer("executing").unsigned_abs(),
+        next_due_at: cells.opt_integer("next_due_at"),
+        unreadable: cells.unreadable(),
+    }
 }
 
 /// Has nothing claimed from a queue any more, or has it claimed again. Inside a write transaction.

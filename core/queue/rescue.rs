@@ -11,8 +11,9 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::backoff::Backoff;
 use super::job::JobId;
-use super::read::{count, text};
+use super::read::{count, opt_text, text};
 use super::transition::{Transition, transition_held};
+use crate::store::is_of_the_row;
 use crate::time::Timestamp;
 
 /// Whose jobs to take back.
@@ -52,7 +53,7 @@ pub(crate) fn rescue(
             "SELECT id, claimed_by, token, attempt, max_attempts, worker FROM verger_jobs WHERE state = 'executing' AND lease_until < ?1 \
              ORDER BY claimed_by, attempted_at, priority, due_at, id",
         )?
-        .query_map([before], |row| Ok((JobId(row.get(0)?), row.get(1)?, row.get(2)?, count(row, 3)?, count(row, 4)?, text(row, 5)?)))?
+        .query_map([before], |row| Ok((JobId(row.get(0)?), opt_text(row, 1)?, row.get(2)?, count(row, 3)?, count(row, 4)?, text(row, 5)?)))?
         .collect::<Result<_, _>>()?;
     if let Lost::Under(lock) = lost {
         held.retain(|(_, holder, ..)| {
@@ -60,7 +61,7 @@ pub(crate) fn rescue(
             named.is_some_and(|(_, named)| named == lock)
         });
     }
-    let mut begun = HashSet::new();
+    let (mut begun, mut rescued) = (HashSet::new(), 0);
     for (id, holder, token, attempt, max_attempts, worker) in &held {
         let to = if begun.insert(holder) {
             // At once after a first crash: most often the app was just killed. With backoff after
@@ -77,13 +78,21 @@ pub(crate) fn rescue(
         } else {
             Transition::Release
         };
-        transition_held(
+        let moved = transition_held(
             connection,
             (*id, *token, *attempt),
             Timestamp::from_millis(i64::MIN),
             now,
             &to,
-        )?;
+        );
+        match moved {
+            Ok(_) => rescued += 1,
+            // A row that resists keeps no other from being taken back.
+            Err(error) if is_of_the_row(&error) && !connection.is_autocommit() => {
+                tracing::error!(job = id.number(), %error, "a lost job cannot be taken back");
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(held.len())
+    Ok(rescued)
 }

@@ -61,10 +61,11 @@ pub(super) const TIDY: &str = "UPDATE verger_jobs SET lease_until = NULL WHERE l
 /// the job's end. Of its errors the last 20 stay.
 const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested THEN 'cancelled' ELSE ?5 END, \
      finished_at = CASE WHEN cancel_requested OR ?6 THEN ?3 END, due_at = coalesce(?7, due_at), \
-     attempt = attempt - ?8, snoozes = snoozes + ?9, lease_until = NULL, \
+     attempt = max(0, attempt - ?8), snoozes = min(snoozes + ?9, 4294967295), lease_until = NULL, \
      unique_until = CASE WHEN unique_until > ?3 OR NOT (cancel_requested OR ?6) THEN unique_until END, \
      errors = CASE WHEN ?10 IS NULL AND NOT cancel_requested THEN errors ELSE json_insert( \
-         CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE coalesce(errors, '[]') END, \
+         CASE WHEN json_valid(errors) AND json_type(errors) = 'array' THEN \
+         CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE errors END ELSE '[]' END, \
          '$[#]', json(CASE WHEN cancel_requested THEN ?11 ELSE ?10 END)) END \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4 RETURNING cancel_requested";
 
@@ -152,7 +153,7 @@ pub(crate) fn renew(
     );
     returned(
         connection,
-        "UPDATE verger_jobs SET lease_until = ?4, progress_done = coalesce(?5, progress_done), progress_total = coalesce(?6, progress_total) \
+        "UPDATE verger_jobs SET lease_until = max(lease_until, ?4), progress_done = coalesce(?5, progress_done), progress_total = coalesce(?6, progress_total) \
          WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3 RETURNING cancel_requested",
         params,
     )

@@ -5,9 +5,9 @@
 //! The plus before a parameter hides its value from the planner: SQLite would prepare the statement
 //! anew whenever it changed.
 
-use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
+use crate::store::RawText;
 use crate::time::Timestamp;
 
 /// The states a job can be claimed from. Word for word the condition of the index.
@@ -16,31 +16,6 @@ pub(super) const WAITING: &str =
 
 /// Whether this process has the worker of that name. The jobs of others are parked here.
 pub(crate) type HasWorker<'a> = &'a dyn Fn(&str) -> bool;
-
-/// The text of a column, byte by byte: someone may have written what is no UTF-8.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RawText(Vec<u8>);
-
-impl RawText {
-    pub(super) fn of(row: &Row<'_>, column: usize) -> rusqlite::Result<Self> {
-        match row.get_ref(column)? {
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(Self(bytes.to_vec())),
-            // No other can be in a column of the type TEXT, but for NULL in a damaged file.
-            _ => Ok(Self(Vec::new())),
-        }
-    }
-
-    /// The text, if it is one.
-    pub(super) fn as_str(&self) -> Option<&str> {
-        std::str::from_utf8(&self.0).ok()
-    }
-}
-
-impl ToSql for RawText {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
-    }
-}
 
 /// A queue, a priority in it, and a worker with jobs waiting there.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use crate::capability::CapabilityCall;
 use crate::json;
 use crate::text::{beginning, reason};
 use crate::time::Timestamp;
+use crate::wall_clock;
 
 /// A call within a write transaction that takes longer is named in the log.
 const HELD_LONG: Duration = Duration::from_millis(100);
@@ -120,9 +121,14 @@ impl Run {
         self.begin()?;
         let now = self.clock.now();
         let before = Timestamp::from_millis(request.before).min(now - self.services.keep_audit);
+        // While the clock is in doubt, as old as that by the reading before.
+        let age = now.since(before);
         let deleted = self
             .connection
-            .engine(|connection| audit::prune(connection, before, now, request.limit))
+            .engine(|connection| {
+                let believed = wall_clock::believed(connection, now)?;
+                audit::prune(connection, before.min(believed - age), believed, request.limit)
+            })
             .map_err(|error| from_store(&error));
         let deleted = deleted.inspect_err(|error| self.notice_lost_transaction(error))?;
         // The end of the log may be the anchor now.

@@ -257,6 +257,22 @@ impl Overlap {
     }
 }
 
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Overlap {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        [Self::Forbid, Self::Allow].into_iter().find(|overlap| overlap.as_str() == word).ok_or_else(
+            || format!("{word:?} is no policy for overlapping slots: use forbid or allow"),
+        )
+    }
+}
+
 /// A schedule was refused. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

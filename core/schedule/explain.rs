@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::fire::RUN_NOW;
-use super::rows::{self, FireRow, ScheduleRow};
+use super::ledger::{FireRow, Reason, fire_at_or_after, fires};
+use super::rows::{self, ScheduleRow};
 use super::slots::Rule;
 use crate::queue::{self, JobId};
 use crate::store::{StoreContext, StoreError};
@@ -40,7 +40,7 @@ impl FireRow {
             };
             return format!("{slot} made no job: {}{others}.", self.reason_in_words());
         };
-        if self.reason.as_deref() == Some(RUN_NOW) {
+        if self.reason == Some(Reason::RunNow) {
             return format!(
                 "{slot} is no slot: someone asked for a run, which made job {job}{job_is}."
             );
@@ -64,17 +64,29 @@ impl FireRow {
 
     fn reason_in_words(&self) -> String {
         let late = in_words(self.late());
-        match self.reason.as_deref().unwrap_or("no reason is recorded") {
-            "overlap" => "a job of an earlier slot was unfinished, and the schedule forbids overlap".to_string(),
-            "deadline" => format!("it was found due {late} late, which is past the start deadline"),
-            "paused" => "the schedule was paused".to_string(),
-            "missed" => format!("it was found due {late} late, and the schedule does not make up for it"),
-            "changed" => {
-                "the schedule was changed before it was found due, and a changed schedule does not make up for old slots".to_string()
+        let words = match &self.reason {
+            None => "no reason is recorded",
+            Some(Reason::Overlap) => {
+                "a job of an earlier slot was unfinished, and the schedule forbids overlap"
             }
-            "removed" => "the schedule was removed before it was found due".to_string(),
-            other => other.trim_start_matches("worker: ").trim_start_matches("unreadable: ").to_string(),
-        }
+            Some(Reason::Deadline) => {
+                return format!("it was found due {late} late, which is past the start deadline");
+            }
+            Some(Reason::Paused) => "the schedule was paused",
+            Some(Reason::Missed) => {
+                return format!(
+                    "it was found due {late} late, and the schedule does not make up for it"
+                );
+            }
+            Some(Reason::Changed) => {
+                "the schedule was changed before it was found due, and a changed schedule does not make up for old slots"
+            }
+            Some(Reason::Removed) => "the schedule was removed before it was found due",
+            Some(Reason::Retired) => "the app does not register the schedule any more",
+            Some(Reason::RunNow) => "someone asked for a run",
+            Some(Reason::Worker(why) | Reason::Unreadable(why) | Reason::Other(why)) => why,
+        };
+        words.to_string()
     }
 }
 
@@ -87,12 +99,12 @@ pub(crate) fn explain(
 ) -> Result<String, StoreError> {
     let reading = "read the fire ledger";
     let schedule = rows::get(connection, name).doing(reading)?;
-    let line = rows::fire_at_or_after(connection, name, at).doing(reading)?;
+    let line = fire_at_or_after(connection, name, at).doing(reading)?;
     if let Some(line) = line.as_ref().filter(|line| line.slot == at.as_millis()) {
         return Ok(line.explain_with(&job_in_words(connection, line.job)?));
     }
     let Some(schedule) = schedule else {
-        return Ok(match rows::fires(connection, name, 1)?.is_empty() {
+        return Ok(match fires(connection, name, 1)?.is_empty() {
             true => {
                 format!("There is no schedule `{name}`, and there is no line of it in the ledger.")
             }

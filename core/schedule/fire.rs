@@ -6,7 +6,8 @@ use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
 use super::definition::Overlap;
-use super::rows::{self, Due, ScheduleRow};
+use super::ledger::{Line, Reason, SlotOutcome, free_instant, is_decided};
+use super::rows::{self, Due, ScheduleRow, advance};
 use super::slots::{Chosen, Rule};
 use crate::queue::{self, Enqueued, JobId, NewJob, Ready};
 use crate::store::{StoreContext, StoreError, StoreErrorKind};
@@ -20,9 +21,8 @@ pub enum FireOutcome {
     Enqueued(JobId),
     /// It made this job, which stands for so many earlier slots too.
     Coalesced(JobId, u32),
-    /// It made none, for this reason: `overlap`, `deadline`, `paused`, `missed`, `worker: …` or
-    /// `unreadable: …`.
-    Skipped(String),
+    /// It made none, for this reason.
+    Skipped(Reason),
 }
 
 /// A slot that was decided in a tick.
@@ -60,30 +60,45 @@ fn fire_slots(
 ) -> rusqlite::Result<Vec<Fired>> {
     // Another process may have fired or changed it since it was read. If it is still due, the next
     // tick has it.
+    if due.is_nameless() {
+        tracing::error!("a schedule is set aside: its name is no UTF-8");
+        rows::stop_nameless(connection, due, now)?;
+        return Ok(Vec::new());
+    }
     let Some(row) = rows::get(connection, &due.row.name)?.filter(|row| *row == due.row) else {
         return Ok(Vec::new());
     };
-    let rule = match Rule::of(&row) {
+    let rule = match row.why_unreadable().map_or_else(|| Rule::of(&row), Err) {
         Ok(rule) => rule,
         // It cannot be followed any more.
         Err(reason) => {
             let line = Line { slot: due.slot, missed: 0, now };
-            let fired = line.skip(connection, &row, &format!("unreadable: {reason}"))?;
+            let fired = skip(&line, connection, &row, Reason::Unreadable(reason))?;
             advance(connection, &row.name, due.slot, None, now)?;
             return Ok(vec![fired]);
         }
     };
+    // After the clock was set back for a while, slots may come that were decided before.
+    let first = match row.last_slot.map(Timestamp::from_millis) {
+        Some(last) if last <= now && due.slot <= last => match rule.next(last) {
+            Some(next) if next <= now => next,
+            next => {
+                advance(connection, &row.name, last, next, now)?;
+                return Ok(Vec::new());
+            }
+        },
+        _ => due.slot,
+    };
     let mut fired = Vec::new();
     let last = if row.paused {
-        let (slot, missed) = rule.due(due.slot, now);
-        fired.push(Line { slot, missed, now }.skip(connection, &row, "paused")?);
+        let (slot, missed) = rule.due(first, now);
+        fired.push(skip(&Line { slot, missed, now }, connection, &row, Reason::Paused)?);
         slot
     } else {
         // The slots of one replay do not stand in each other's way; an older job does.
-        let busy =
-            row.overlap == Overlap::Forbid.as_str() && under_way(connection, &row.name)?.is_some();
-        let mut last = due.slot;
-        for chosen in rule.choose(row.missed.parse().unwrap_or_default(), due.slot, now) {
+        let busy = row.overlap == Overlap::Forbid && under_way(connection, &row.name)?.is_some();
+        let mut last = first;
+        for chosen in rule.choose(row.missed, first, now) {
             let (Chosen::Decide(slot, missed) | Chosen::Missed(slot, missed)) = chosen;
             last = slot;
             // After the clock was set back, a new or changed schedule may come by slots that were
@@ -93,8 +108,8 @@ fn fire_slots(
             }
             let line = Line { slot, missed, now };
             fired.push(match chosen {
-                Chosen::Decide(..) => line.decide(connection, &row, prepared, busy)?,
-                Chosen::Missed(..) => line.skip(connection, &row, "missed")?,
+                Chosen::Decide(..) => decide(&line, connection, &row, prepared, busy)?,
+                Chosen::Missed(..) => skip(&line, connection, &row, Reason::Missed)?,
             });
         }
         last
@@ -114,11 +129,11 @@ pub(crate) fn fire_at_start(
         let line =
             Line { slot: free_instant(connection, &row.name, now, |_| false)?, missed: 0, now };
         let fired = match row.paused {
-            true => line.skip(connection, row, "paused")?,
+            true => skip(&line, connection, row, Reason::Paused)?,
             false => {
-                let busy = row.overlap == Overlap::Forbid.as_str()
-                    && under_way(connection, &row.name)?.is_some();
-                line.decide(connection, row, prepared, busy)?
+                let busy =
+                    row.overlap == Overlap::Forbid && under_way(connection, &row.name)?.is_some();
+                decide(&line, connection, row, prepared, busy)?
             }
         };
         advance(connection, &row.name, line.slot, None, now)?;
@@ -135,7 +150,7 @@ pub(crate) fn run_now(
     mut ready: Ready,
     now: Timestamp,
 ) -> rusqlite::Result<Enqueued> {
-    if row.overlap == Overlap::Forbid.as_str()
+    if row.overlap == Overlap::Forbid
         && let Some(id) = under_way(connection, &row.name)?
     {
         return Ok(Enqueued { id, existing: true });
@@ -150,143 +165,66 @@ pub(crate) fn run_now(
     Line { slot, missed: 0, now }.write(
         connection,
         &row.name,
-        ("enqueued", Some(RUN_NOW)),
+        (SlotOutcome::Enqueued, Some(&Reason::RunNow)),
         Some(enqueued.id),
     )?;
     Ok(enqueued)
 }
 
-/// The reason of a job that was made outside the slots.
-pub(super) const RUN_NOW: &str = "run-now";
-
-/// Decides that what is due of a schedule makes no job, for this reason. Before the schedule is
-/// changed, removed or resumed. The slot.
-pub(super) fn decide_missed(
+/// Makes the job of a slot, if nothing speaks against it.
+fn decide(
+    line: &Line,
     connection: &Connection,
     row: &ScheduleRow,
-    reason: &str,
-    now: Timestamp,
-) -> rusqlite::Result<Option<Timestamp>> {
-    let first = row.next_fire_at.map(Timestamp::from_millis).filter(|first| *first <= now);
-    let (Some(first), Ok(rule)) = (first, Rule::of(row)) else { return Ok(None) };
-    let (slot, missed) = rule.due(first, now);
-    Line { slot, missed, now }.skip(connection, row, reason)?;
-    advance(connection, &row.name, slot, rule.next(slot), now)?;
-    Ok(Some(slot))
-}
-
-/// A line of the ledger to be written now: for a slot, and so many before it.
-struct Line {
-    slot: Timestamp,
-    missed: u32,
-    now: Timestamp,
-}
-
-impl Line {
-    fn decide(
-        &self,
-        connection: &Connection,
-        row: &ScheduleRow,
-        prepared: &Prepared,
-        busy: bool,
-    ) -> rusqlite::Result<Fired> {
-        let late = self.now.since(self.slot);
-        if row
-            .deadline_ms
-            .is_some_and(|deadline| late.as_millis() > u128::try_from(deadline).unwrap_or(0))
-        {
-            return self.skip(connection, row, "deadline");
+    prepared: &Prepared,
+    busy: bool,
+) -> rusqlite::Result<Fired> {
+    let late = line.now.since(line.slot);
+    if row
+        .deadline_ms
+        .is_some_and(|deadline| late.as_millis() > u128::try_from(deadline).unwrap_or(0))
+    {
+        return skip(line, connection, row, Reason::Deadline);
+    }
+    if busy {
+        return skip(line, connection, row, Reason::Overlap);
+    }
+    let mut ready = match prepared {
+        Ok(ready) => ready.clone(),
+        Err(reason) => return skip(line, connection, row, Reason::Worker(reason.clone())),
+    };
+    ready.of_slot(&row.name, line.slot, line.missed, line.slot + jitter(row));
+    let job = match queue::insert(connection, &ready, line.now) {
+        Ok(enqueued) => enqueued.id,
+        Err(error) if error.kind() == StoreErrorKind::Constraint => {
+            return skip(
+                line,
+                connection,
+                row,
+                Reason::Worker("its args are refused by the table".to_string()),
+            );
         }
-        if busy {
-            return self.skip(connection, row, "overlap");
-        }
-        let mut ready = match prepared {
-            Ok(ready) => ready.clone(),
-            Err(reason) => return self.skip(connection, row, &format!("worker: {reason}")),
-        };
-        ready.of_slot(&row.name, self.slot, self.missed, self.slot + jitter(row));
-        let job = match queue::insert(connection, &ready, self.now) {
-            Ok(enqueued) => enqueued.id,
-            Err(error) if error.kind() == StoreErrorKind::Constraint => {
-                return self.skip(connection, row, "worker: its args are refused by the table");
-            }
-            Err(error) => return Err(error.into_sqlite()),
-        };
-        let outcome = if self.missed > 0 { "coalesced" } else { "enqueued" };
-        self.write(connection, &row.name, (outcome, None), Some(job))?;
-        let outcome = if self.missed > 0 {
-            FireOutcome::Coalesced(job, self.missed)
-        } else {
-            FireOutcome::Enqueued(job)
-        };
-        Ok(Fired { schedule: row.name.clone(), slot: self.slot, outcome })
-    }
-
-    fn skip(
-        &self,
-        connection: &Connection,
-        row: &ScheduleRow,
-        reason: &str,
-    ) -> rusqlite::Result<Fired> {
-        self.write(connection, &row.name, ("skipped", Some(reason)), None)?;
-        Ok(Fired {
-            schedule: row.name.clone(),
-            slot: self.slot,
-            outcome: FireOutcome::Skipped(reason.to_string()),
-        })
-    }
-
-    /// A slot that was decided stays as it was.
-    fn write(
-        &self,
-        connection: &Connection,
-        name: &str,
-        (outcome, reason): (&str, Option<&str>),
-        job: Option<JobId>,
-    ) -> rusqlite::Result<()> {
-        connection
-            .prepare_cached(
-                "INSERT INTO verger_fires (schedule, slot, fired_at, outcome, reason, missed, job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-                 ON CONFLICT (schedule, slot) DO NOTHING",
-            )?
-            .execute((name, self.slot.as_millis(), self.now.as_millis(), outcome, reason, self.missed, job.map(JobId::number)))?;
-        Ok(())
-    }
+        Err(error) => return Err(error.into_sqlite()),
+    };
+    let outcome = if line.missed > 0 { SlotOutcome::Coalesced } else { SlotOutcome::Enqueued };
+    line.write(connection, &row.name, (outcome, None), Some(job))?;
+    let outcome = if line.missed > 0 {
+        FireOutcome::Coalesced(job, line.missed)
+    } else {
+        FireOutcome::Enqueued(job)
+    };
+    Ok(Fired { schedule: row.name.clone(), slot: line.slot, outcome })
 }
 
-fn advance(
+/// Writes that a slot made no job, and reports it.
+fn skip(
+    line: &Line,
     connection: &Connection,
-    name: &str,
-    last: Timestamp,
-    next: Option<Timestamp>,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE verger_schedules SET last_slot = ?2, next_fire_at = ?3, updated_at = ?4 WHERE name = ?1")?
-        .execute((name, last.as_millis(), next.map(Timestamp::as_millis), now.as_millis()))?;
-    Ok(())
-}
-
-fn is_decided(connection: &Connection, name: &str, slot: Timestamp) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM verger_fires WHERE schedule = ?1 AND slot = ?2)",
-        )?
-        .query_row((name, slot.as_millis()), |row| row.get(0))
-}
-
-/// The first instant from now on that has no line in the ledger and is not taken otherwise.
-fn free_instant(
-    connection: &Connection,
-    name: &str,
-    now: Timestamp,
-    is_taken: impl Fn(Timestamp) -> bool,
-) -> rusqlite::Result<Timestamp> {
-    let mut at = now;
-    while is_taken(at) || is_decided(connection, name, at)? {
-        at = at + Duration::from_millis(1);
-    }
-    Ok(at)
+    row: &ScheduleRow,
+    reason: Reason,
+) -> rusqlite::Result<Fired> {
+    line.skip(connection, &row.name, &reason)?;
+    Ok(Fired { schedule: row.name.clone(), slot: line.slot, outcome: FireOutcome::Skipped(reason) })
 }
 
 /// An unfinished job of the schedule.

@@ -84,6 +84,12 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     kind_of(error) == StoreErrorKind::Busy
 }
 
+/// Whether a statement failed for the row it was about, not for the file or the machine: a
+/// constraint, a trigger of the app's, a value that is none.
+pub(crate) fn is_of_the_row(error: &rusqlite::Error) -> bool {
+    matches!(kind_of(error), StoreErrorKind::Constraint | StoreErrorKind::Other)
+}
+
 /// What a person can do about a failure of this kind.
 pub(crate) fn advice(kind: StoreErrorKind) -> &'static str {
     match kind {

@@ -3,6 +3,7 @@
 mod authorizer;
 mod bounded_functions;
 mod cache;
+mod cells;
 mod confinement;
 mod error;
 mod exclusive;
@@ -27,7 +28,9 @@ mod unasked;
 mod work_connection;
 mod write_transaction;
 
-pub(crate) use error::{StoreContext, advice, is_busy, kind_of};
+pub use cells::Unreadable;
+pub(crate) use cells::{Cells, RawText};
+pub(crate) use error::{StoreContext, advice, is_busy, is_of_the_row, kind_of};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use exclusive::{Exclusive, prove_exclusive};
 pub(crate) use file_identity::FileIdentity;

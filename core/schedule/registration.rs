@@ -1,0 +1,183 @@
+//! Adding schedules, changing them, and taking them out again.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::definition::Schedule;
+use super::ledger::{Line, Reason, decide_missed, free_instant};
+use super::rows::{ScheduleRow, get};
+use crate::time::Timestamp;
+
+/// Stores a schedule, inside a write transaction. An unchanged expression keeps its next slot; a
+/// new or a changed one starts from now. `set` is the set of the app's code it belongs to, if it
+/// does.
+pub(crate) fn upsert(
+    connection: &Connection,
+    schedule: &Schedule,
+    args: &str,
+    set: Option<&str>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let stored = get(connection, &schedule.name)?;
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let (expression, timezone) =
+        (schedule.expression.to_string(), schedule.zone.name().to_string());
+    // One that could not be read before, and was mended by hand, begins anew too.
+    let goes_on =
+        |row: &&ScheduleRow| row.next_fire_at.is_some() || schedule.expression.is_reboot();
+    let kept = stored
+        .as_ref()
+        .filter(|row| row.expression == expression && row.timezone == timezone)
+        .filter(goes_on);
+    let (anchor, next_fire_at) = match kept {
+        Some(row) => (row.anchor, row.next_fire_at),
+        None => {
+            if let Some(row) = &stored {
+                decide_missed(connection, row, &Reason::Changed, now)?;
+            }
+            let next = schedule.expression.next_after(now, schedule.zone, now);
+            (now.as_millis(), next.map(Timestamp::as_millis))
+        }
+    };
+    let row = ScheduleRow {
+        name: schedule.name.clone(),
+        expression,
+        timezone,
+        worker: schedule.job.worker.clone(),
+        args: args.to_string(),
+        queue: schedule.job.queue.clone(),
+        priority: schedule.job.priority,
+        max_attempts: schedule.job.max_attempts,
+        missed: schedule.missed,
+        overlap: schedule.overlap,
+        deadline_ms: schedule.deadline.map(millis),
+        jitter_ms: millis(schedule.jitter),
+        paused: stored.as_ref().is_some_and(|row| row.paused),
+        anchor,
+        next_fire_at,
+        last_slot: stored.as_ref().and_then(|row| row.last_slot),
+        registered_by: set.map(str::to_string),
+        unreadable: Vec::new(),
+    };
+    if stored.as_ref() == Some(&row) {
+        return Ok(());
+    }
+    write(connection, &row, now)?;
+    match set {
+        Some(set) => connection
+            .prepare_cached(
+                "INSERT INTO verger_registrations (schedule, registered_by, registered_at) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (schedule) DO UPDATE SET registered_by = ?2, registered_at = ?3",
+            )?
+            .execute((&row.name, set, now.as_millis()))
+            .map(drop),
+        None => forget_registration(connection, &row.name),
+    }
+}
+
+fn write(connection: &Connection, row: &ScheduleRow, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO verger_schedules (name, expression, timezone, worker, args, queue, priority, max_attempts, missed, overlap, deadline_ms, \
+             jitter_ms, paused, anchor, next_fire_at, last_slot, created_at, updated_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?17) \
+             ON CONFLICT (name) DO UPDATE SET expression = ?2, timezone = ?3, worker = ?4, args = ?5, queue = ?6, priority = ?7, \
+             max_attempts = ?8, missed = ?9, overlap = ?10, deadline_ms = ?11, jitter_ms = ?12, anchor = ?14, next_fire_at = ?15, updated_at = ?17",
+        )?
+        .execute(rusqlite::params![
+            row.name,
+            row.expression,
+            row.timezone,
+            row.worker,
+            row.args,
+            row.queue,
+            row.priority,
+            row.max_attempts,
+            row.missed.to_string(),
+            row.overlap.as_str(),
+            row.deadline_ms,
+            row.jitter_ms,
+            row.paused,
+            row.anchor,
+            row.next_fire_at,
+            row.last_slot,
+            now.as_millis(),
+        ])?;
+    Ok(())
+}
+
+fn forget_registration(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM verger_registrations WHERE schedule = ?1")?
+        .execute([name])
+        .map(drop)
+}
+
+/// The schedules of a set of the app's code that are not among these any more.
+pub(crate) fn dropped(
+    connection: &Connection,
+    set: &str,
+    names: &HashSet<&str>,
+) -> rusqlite::Result<Vec<String>> {
+    let mut select = connection.prepare_cached(
+        "SELECT schedule FROM verger_registrations WHERE registered_by = ?1 ORDER BY schedule",
+    )?;
+    let rows = select
+        .query_map([set], |row| row.get_ref(0).map(|name| name.as_str().map(str::to_string)))?;
+    // What is no name was registered by nobody.
+    let stored = rows.filter_map(|row| row.map(Result::ok).transpose());
+    stored.filter(|name| !name.as_ref().is_ok_and(|name| names.contains(name.as_str()))).collect()
+}
+
+/// Takes out a schedule that the app's code does not register any more; its ledger says so, and its
+/// jobs stay. Inside a write transaction.
+pub(crate) fn retire(connection: &Connection, name: &str, now: Timestamp) -> rusqlite::Result<()> {
+    if let Some(row) = get(connection, name)?
+        && !decide_missed(connection, &row, &Reason::Retired, now)?
+    {
+        let slot = free_instant(connection, name, now, |_| false)?;
+        Line { slot, missed: 0, now }.skip(connection, name, &Reason::Retired)?;
+    }
+    delete(connection, name).map(drop)
+}
+
+/// Pauses or resumes a schedule: false when there is none of that name. Slots that fall due while
+/// it is paused are skipped, and the ledger says so.
+pub(crate) fn set_paused(
+    connection: &Connection,
+    name: &str,
+    paused: bool,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let Some(row) = get(connection, name)? else { return Ok(false) };
+    if row.paused && !paused {
+        decide_missed(connection, &row, &Reason::Paused, now)?;
+    }
+    if row.paused != paused {
+        connection
+            .prepare_cached(
+                "UPDATE verger_schedules SET paused = ?2, updated_at = ?3 WHERE name = ?1",
+            )?
+            .execute((name, paused, now.as_millis()))?;
+    }
+    Ok(true)
+}
+
+/// Removes a schedule; its ledger and its jobs stay.
+pub(crate) fn remove(
+    connection: &Connection,
+    name: &str,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let Some(row) = get(connection, name)? else { return Ok(false) };
+    decide_missed(connection, &row, &Reason::Removed, now)?;
+    delete(connection, name)
+}
+
+fn delete(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    forget_registration(connection, name)?;
+    let mut delete = connection.prepare_cached("DELETE FROM verger_schedules WHERE name = ?1")?;
+    Ok(delete.execute([name])? == 1)
+}
