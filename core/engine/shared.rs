@@ -176,27 +176,18 @@ impl Engine {
         Ok(done)
     }
 
-    /// Checks a job against its worker: its args, with nothing filled in, and what the worker says of
-    /// itself.
-    pub(crate) fn check_job(
-        &self,
-        worker: &str,
-        args: &Json,
-    ) -> Result<(Args, &Manifest), EnqueueError> {
-        self.check_args(worker, args.clone())
-    }
-
+    /// Checks a job against its worker: its args, with nothing filled in, and the worker.
     pub(crate) fn check_args(
         &self,
         worker: &str,
         args: Json,
-    ) -> Result<(Args, &Manifest), EnqueueError> {
+    ) -> Result<(Args, &Registered), EnqueueError> {
         let registered = self.registered(worker)?;
         let manifest = registered.manifest()?;
         let args = Args::from_json(args)
             .map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
         registered.check_args(manifest, &args)?;
-        Ok((args, manifest))
+        Ok((args, registered))
     }
 
     pub(crate) fn manifest(&self, worker: &str) -> Result<&Manifest, EnqueueError> {
@@ -211,7 +202,8 @@ impl Engine {
     }
 
     pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
-        let (args, manifest) = self.check_args(&job.worker, job.args.take())?;
-        Ready::new(job, &args, Some(manifest))
+        let (args, registered) = self.check_args(&job.worker, job.args.take())?;
+        let manifest = registered.manifest()?;
+        Ready::new(job, &args, Some(manifest), registered.has_tenant(manifest))
     }
 }

@@ -47,7 +47,7 @@ impl Ready {
     pub(crate) fn unchecked(mut job: NewJob) -> Result<Self, EnqueueError> {
         let args = Args::from_json(job.args.take())
             .map_err(|source| EnqueueError::Args { worker: job.worker.clone(), source })?;
-        Self::new(job, &args, None)
+        Self::new(job, &args, None, false)
     }
 
     /// Checks what is independent of the worker. `args` were checked against its manifest.
@@ -55,6 +55,7 @@ impl Ready {
         job: NewJob,
         args: &Args,
         manifest: Option<&Manifest>,
+        tenant_aware: bool,
     ) -> Result<Self, EnqueueError> {
         let invalid = |reason: &str| EnqueueError::Invalid {
             worker: job.worker.clone(),
@@ -93,7 +94,7 @@ impl Ready {
             priority: job.priority,
             max_attempts: job.max_attempts,
             due: job.due,
-            tenant_aware: manifest.is_some_and(|manifest| manifest.tenant_aware),
+            tenant_aware,
             unique_key,
             unique_for: job.unique_for,
             slot: None,
