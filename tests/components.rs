@@ -498,7 +498,10 @@ fn what_is_not_granted_is_denied_by_name() {
         ("COMMIT", "denied"),
         ("ROLLBACK", "denied"),
         ("SAVEPOINT mine", "SAVEPOINT denied"),
-        ("SELECT load_extension('x')", "call denied: SQL function load_extension (worker puppet; it does more than compute)"),
+        (
+            "SELECT load_extension('x')",
+            "call denied: SQL function load_extension (worker puppet; it does more than compute)",
+        ),
     ];
     for (sql, says) in cases {
         for step in ["execute", "query"] {

@@ -106,14 +106,12 @@ impl Value {
     #[must_use]
     pub fn from_id(id: &str) -> [Self; 2] {
         let text = Self::from(id);
-        let other = [
-            id.parse().map(Self::Integer).ok(),
-            serde_json::from_str(id).map(Self::Real).ok(),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(bytes_of_literal(id).map(Self::Blob))
-        .find(|value| value.as_id().is_some_and(|written| written == id));
+        let other =
+            [id.parse().map(Self::Integer).ok(), serde_json::from_str(id).map(Self::Real).ok()]
+                .into_iter()
+                .flatten()
+                .chain(bytes_of_literal(id).map(Self::Blob))
+                .find(|value| value.as_id().is_some_and(|written| written == id));
         [text.clone(), other.unwrap_or(text)]
     }
 }
@@ -121,7 +119,8 @@ impl Value {
 /// By the JSON writer, which is there anyway: the formatter of `std` makes a component 50 KB bigger.
 fn real_literal(number: f64) -> String {
     match serde_json::to_string(&number) {
-        Ok(text) if number.is_finite() => text,
+        // Versions of it differ in how they write an exponent: an id is written in one way.
+        Ok(text) if number.is_finite() => text.replace("e+", "e"),
         _ if number > 0.0 => "9e999".to_string(),
         _ => "-9e999".to_string(),
     }
