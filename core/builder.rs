@@ -422,7 +422,11 @@ impl Builder {
             }),
         };
         if !looking {
-            verger.register_set(&schedules, &self.schedule_set, self.retires)?;
+            let registered = verger.register_set(&schedules, &self.schedule_set, self.retires);
+            registered.map_err(|error| match error {
+                ScheduleError::Store(source) => database(source),
+                refused => refused.into(),
+            })?;
         }
         Ok(verger)
     }
