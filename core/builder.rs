@@ -524,14 +524,25 @@ impl Builder {
     }
 }
 
-/// The `.wasm` files of a folder, by name.
+/// The `.wasm` files of a folder, by name. What has that ending and is no file is among them: it is
+/// refused, and so told of. A folder that is not there yet, as after a fresh install, is empty.
 #[cfg(feature = "wasm")]
 fn list(folder: &std::path::Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::info!(folder = %folder.display(), "the plugins folder is not there: no plugins");
+            return Ok(Vec::new());
+        }
+        entries => entries?,
+    };
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
+    for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") && path.is_file() {
-            files.push(path);
+        match path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("wasm")) {
+            true => files.push(path),
+            false => {
+                tracing::info!(path = %path.display(), "passed over: no .wasm, so no plugin");
+            }
         }
     }
     files.sort();

@@ -22,6 +22,7 @@ mod error;
 mod event;
 mod failpoint;
 mod grant;
+pub mod guide;
 mod json;
 mod limits;
 mod membership;

@@ -20,10 +20,11 @@ use crate::queue::{
     self, Cancelled, EnqueueError, Enqueued, Inserting, Job, JobFilter, JobId, NewJob, Queue,
     QueueRow, Ready, Retried,
 };
+use crate::run::Ended;
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
 use crate::store::{self, Location, MigrationSet, StoreContext, StoreError};
 use crate::time::Timestamp;
-use crate::worker::{Ended, Registered};
+use crate::worker::Registered;
 
 /// A durable job queue with schedules, workers and an audit log, in one SQLite database.
 ///

@@ -11,8 +11,9 @@ use verger::{AuditFilter, AuditRow, ChainError, Verger, Verified};
 use crate::failure::WORK_FAILED;
 use crate::options::{Database, Options};
 use crate::output::{
-    Side, Table, brief, counted, plain, print, print_json, print_json_lines, row, time,
+    brief, counted, is_read, plain, print, print_json, print_json_lines, row, tell, time,
 };
+use crate::table::{Side, Table};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -69,7 +70,7 @@ impl Command {
                     job: *job,
                     before_id: *before,
                 };
-                list(&options.open_to_read(database)?.audit_log(&filter, *limit)?, options.json)?;
+                list(&options.open_to_read(database)?, filter, *limit, options.json)?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Verify { database } => verify(database, options),
@@ -92,7 +93,7 @@ fn verify(database: &Database, options: &Options) -> Result<ExitCode> {
         Ok(verified) => {
             match options.json {
                 true => told(Some(verified), None, None)?,
-                false => print(&in_words(verified))?,
+                false => print([in_words(verified)]),
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -105,7 +106,7 @@ fn verify(database: &Database, options: &Options) -> Result<ExitCode> {
         }
         error => return Err(error.into()),
     }
-    eprintln!("verger: {error}");
+    tell(format!("verger: {error}"));
     Ok(ExitCode::from(WORK_FAILED))
 }
 
@@ -114,34 +115,30 @@ fn in_words(verified: Verified) -> String {
         0 => String::new(),
         pruned => format!("; retention removed {} before them", counted(pruned, "row")),
     };
-    format!("{}, the hash chain is whole{before}\n", counted(verified.rows, "row"))
+    format!("{}, the hash chain is whole{before}", counted(verified.rows, "row"))
 }
 
 /// Rows read at once.
 const PAGE: u32 = 1_000;
 
 fn export(verger: &Verger, mut after: i64) -> Result<ExitCode> {
-    loop {
+    while is_read() {
         let page = verger.audit_log_after(after, PAGE)?;
-        print_json_lines(page.iter().map(audit_json))?;
+        print_json_lines(page.iter().map(audit_json));
         match page.last() {
             Some(last) => after = last.id,
-            None => return Ok(ExitCode::SUCCESS),
+            None => break,
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn audit_json(event: &AuditRow) -> Json {
     row(event, &["occurred_at"], &["before", "after", "metadata"])
 }
 
-fn list(events: &[AuditRow], json: bool) -> Result<()> {
-    if json {
-        return Ok(print_json_lines(events.iter().map(audit_json))?);
-    }
-    if events.is_empty() {
-        return Ok(print("no events\n")?);
-    }
+/// Lists page by page, as long as somebody reads.
+fn list(verger: &Verger, mut filter: AuditFilter, mut limit: u32, json: bool) -> Result<()> {
     let mut table = Table::new(&[
         ("ID", Side::Right),
         ("OCCURRED AT", Side::Left),
@@ -151,19 +148,36 @@ fn list(events: &[AuditRow], json: bool) -> Result<()> {
         ("SUBJECT", Side::Left),
         ("WHAT", Side::Left),
     ]);
-    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_string());
-    for event in events {
-        table.row([
-            event.id.to_string(),
-            time(event.occurred_at),
-            event.action.clone(),
-            event.outcome.clone(),
-            or_dash(&event.organization_id),
-            or_dash(&event.subject_id),
-            what(event),
-        ]);
+    let mut any = false;
+    while limit > 0 && is_read() {
+        let events = verger.audit_log(&filter, limit.min(PAGE))?;
+        let Some(last) = events.last() else { break };
+        (any, limit) = (true, limit.saturating_sub(PAGE));
+        filter.before_id = Some(last.id);
+        if json {
+            print_json_lines(events.iter().map(audit_json));
+        } else {
+            events.iter().for_each(|event| table.row(cells(event)));
+            print(table.lines());
+        }
     }
-    Ok(print(&table.to_text())?)
+    if !any && !json {
+        print(["no events"]);
+    }
+    Ok(())
+}
+
+fn cells(event: &AuditRow) -> [String; 7] {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_string());
+    [
+        event.id.to_string(),
+        time(event.occurred_at),
+        event.action.clone(),
+        event.outcome.clone(),
+        or_dash(&event.organization_id),
+        or_dash(&event.subject_id),
+        what(event),
+    ]
 }
 
 /// What an event says beyond its action: the change, or its metadata.

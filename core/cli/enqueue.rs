@@ -60,16 +60,16 @@ impl Enqueue {
         if options.json {
             print_json(&json!({"id": enqueued.id, "existing": enqueued.existing}))?;
         } else if enqueued.existing {
-            print(&format!(
-                "job {} is there already and unfinished: no other was made\n",
+            print([format!(
+                "job {} is there already and unfinished: no other was made",
                 enqueued.id
-            ))?;
+            )]);
         } else {
             let when = self
                 .at
                 .filter(|at| *at > verger.now())
                 .map_or_else(|| "now".to_string(), |at| at.to_string());
-            print(&format!("job {}, due {when}\n", enqueued.id))?;
+            print([format!("job {}, due {when}", enqueued.id)]);
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -10,6 +10,9 @@ pub(crate) const WORK_FAILED: u8 = 1;
 /// What was asked for cannot be done: bad usage or input.
 const BAD_INPUT: u8 = 2;
 
+/// The work was done, and what there is to say of it could not be written.
+pub(crate) const OUTPUT_LOST: u8 = 3;
+
 /// The work failed when it had begun; everything that is refused before is bad input.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let opening = error.is::<OpenError>();
@@ -51,12 +54,6 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
         text.push_str(&cause);
     }
     text
-}
-
-/// Whoever read our output has seen enough.
-pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-    error.downcast_ref().is_some_and(closed)
 }
 
 #[cfg(test)]

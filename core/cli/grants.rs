@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use verger::verger_worker::{TableName, Verb};
 use verger::{Grant, Limits, Manifest};
 
+use crate::input;
+
 /// What workers are granted, by their names.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -85,7 +87,7 @@ struct GivenLimits {
 pub(crate) fn parse(text: &str) -> Result<Grants, String> {
     let json = match text.trim_start().starts_with('{') {
         true => text.to_string(),
-        false => std::fs::read_to_string(text).map_err(|error| {
+        false => input::file(text.as_ref()).map_err(|error| {
             format!("it is no JSON object, and no file that can be read: {error}")
         })?,
     };

@@ -1,5 +1,7 @@
 //! What people write on the command line, read into values.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
@@ -23,6 +25,40 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
                 .to_string())
         }
     }
+}
+
+/// The text of a file, as editors and shells save it: UTF-8, with a byte order mark or without, or
+/// UTF-16 with one.
+pub(crate) fn file(name: &Path) -> io::Result<String> {
+    let bytes = std::fs::read(name)?;
+    let utf16 = |unit: fn([u8; 2]) -> u16, bytes: &[u8]| {
+        let units: Vec<u16> =
+            bytes.chunks(2).map(|two| unit([two[0], two.get(1).copied().unwrap_or(0)])).collect();
+        String::from_utf16(&units)
+            .map_err(|_| invalid("it begins with a byte order mark of UTF-16, and is no UTF-16"))
+    };
+    match bytes.as_slice() {
+        [0xef, 0xbb, 0xbf, text @ ..] => utf8(text),
+        [0xff, 0xfe, text @ ..] => utf16(u16::from_le_bytes, text),
+        [0xfe, 0xff, text @ ..] => utf16(u16::from_be_bytes, text),
+        text => utf8(text),
+    }
+}
+
+fn utf8(text: &[u8]) -> io::Result<String> {
+    let text = std::str::from_utf8(text).map_err(|error| {
+        invalid(&format!("it is no UTF-8 at byte {}: save it as UTF-8", error.valid_up_to()))
+    })?;
+    match text.contains('\0') {
+        true => {
+            Err(invalid("it has NUL bytes, as UTF-16 without a byte order mark: save it as UTF-8"))
+        }
+        false => Ok(text.to_string()),
+    }
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// The args of a job: a JSON object.

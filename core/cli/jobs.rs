@@ -8,7 +8,8 @@ use serde_json::{Value as Json, json};
 use verger::{Job, JobFilter, JobId, JobState, Verger};
 
 use crate::options::{Database, Options};
-use crate::output::{Side, Table, brief, opt_time, print, print_json, print_json_lines, row, time};
+use crate::output::{brief, is_read, opt_time, print, print_json, print_json_lines, row, time};
+use crate::table::{Side, Table};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -70,13 +71,13 @@ impl Command {
                 if let Some(before) = before {
                     filter = filter.before(JobId::from_number(*before));
                 }
-                list(&options.open_to_read(database)?.jobs(&filter, *limit)?, options.json)?;
+                list(&options.open_to_read(database)?, filter, *limit, options.json)?;
             }
             Self::Show { id, database } => {
                 let job = find(&options.open_to_read(database)?, *id, database)?;
                 match options.json {
                     true => print_json(&job_json(&job))?,
-                    false => print(&in_full(&job))?,
+                    false => print(in_full(&job)),
                 }
             }
             Self::Retry { id, database } => {
@@ -126,7 +127,10 @@ fn after_change(
 ) -> Result<()> {
     match options.json {
         true => print_json(&job_json(&find(verger, id, database)?)),
-        false => Ok(print(&format!("job {id} {said}\n"))?),
+        false => {
+            print([format!("job {id} {said}")]);
+            Ok(())
+        }
     }
 }
 
@@ -144,13 +148,11 @@ fn job_json(job: &Job) -> Json {
     json
 }
 
-fn list(jobs: &[Job], json: bool) -> Result<()> {
-    if json {
-        return Ok(print_json_lines(jobs.iter().map(job_json))?);
-    }
-    if jobs.is_empty() {
-        return Ok(print("no jobs\n")?);
-    }
+/// Rows read at once.
+const PAGE: u32 = 500;
+
+/// Lists page by page, as long as somebody reads: a million jobs take no more memory than a page.
+fn list(verger: &Verger, mut filter: JobFilter, mut limit: u32, json: bool) -> Result<()> {
     let mut table = Table::new(&[
         ("ID", Side::Right),
         ("STATE", Side::Left),
@@ -159,21 +161,35 @@ fn list(jobs: &[Job], json: bool) -> Result<()> {
         ("DUE OR FINISHED", Side::Left),
         ("RESULT OR LAST ERROR", Side::Left),
     ]);
-    for job in jobs {
-        table.row([
-            job.id.to_string(),
-            state_in_words(job),
-            job.worker.clone(),
-            format!("{}/{}", job.attempt, job.max_attempts),
-            time(job.finished_at.unwrap_or(job.due_at)),
-            job.result
-                .as_ref()
-                .map(brief)
-                .or_else(|| job.errors.last().map(|error| error.message.clone()))
-                .unwrap_or_default(),
-        ]);
+    let mut any = false;
+    while limit > 0 && is_read() {
+        let jobs = verger.jobs(&filter, limit.min(PAGE))?;
+        let Some(last) = jobs.last() else { break };
+        (any, limit) = (true, limit.saturating_sub(PAGE));
+        filter = filter.before(last.id);
+        if json {
+            print_json_lines(jobs.iter().map(job_json));
+        } else {
+            jobs.iter().for_each(|job| table.row(cells(job)));
+            print(table.lines());
+        }
     }
-    Ok(print(&table.to_text())?)
+    if !any && !json {
+        print(["no jobs"]);
+    }
+    Ok(())
+}
+
+fn cells(job: &Job) -> [String; 6] {
+    let error = || job.errors.last().map(|error| error.message.clone());
+    [
+        job.id.to_string(),
+        state_in_words(job),
+        job.worker.clone(),
+        format!("{}/{}", job.attempt, job.max_attempts),
+        time(job.finished_at.unwrap_or(job.due_at)),
+        job.result.as_ref().map(brief).or_else(error).unwrap_or_default(),
+    ]
 }
 
 /// The state; of a job that waits for another process, that too.
@@ -182,7 +198,7 @@ fn state_in_words(job: &Job) -> String {
     format!("{}{parked}", job.state)
 }
 
-fn in_full(job: &Job) -> String {
+fn in_full(job: &Job) -> Vec<String> {
     let mut lines = vec![
         ("job", job.id.to_string()),
         ("worker", job.worker.clone()),
@@ -232,5 +248,5 @@ fn in_full(job: &Job) -> String {
             ),
         ));
     }
-    lines.iter().map(|(name, value)| format!("{name:<12}{value}\n")).collect()
+    lines.iter().map(|(name, value)| format!("{name:<12}{value}")).collect()
 }

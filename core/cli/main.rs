@@ -1,11 +1,13 @@
 //! The `verger` command.
 
-#![allow(clippy::print_stderr, reason = "a command speaks on stderr")]
+// What is said goes through `output`, which escapes it and outlives its readers.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod audit;
 mod clock;
 mod demo;
 mod enqueue;
+mod escape;
 mod failure;
 mod grants;
 mod input;
@@ -15,9 +17,12 @@ mod options;
 mod output;
 mod plugin;
 mod queue;
+#[cfg(test)]
+mod reference;
 mod run;
 mod schedule;
 mod start;
+mod table;
 mod tick;
 
 use std::process::ExitCode;
@@ -26,12 +31,14 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use options::Options;
+use output::tell;
 
 /// Durable jobs, cron schedules and an audit log in a SQLite file.
 ///
-/// Exit status: 0 done, 1 the work failed, 2 bad usage or input. Times are RFC 3339 in UTC. With
-/// --json, lists print one object per line, with the column names of the tables; `schedule next`
-/// prints one array, and everything else one object.
+/// Exit status: 0 done, 1 the work failed, 2 bad usage or input (nothing was done), 3 done, but
+/// what it prints could not be written. Times are RFC 3339 in UTC. With --json, lists print one
+/// object per line, with the column names of the tables; `schedule next` prints one array, and
+/// everything else one object. What others wrote is exact in JSON, and escaped otherwise.
 #[derive(Parser)]
 #[command(name = "verger", version, verbatim_doc_comment)]
 struct Cli {
@@ -99,12 +106,15 @@ impl Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     output::log_to_stderr(matches!(cli.command, Command::Start(_)));
-    match cli.command.run(&cli.options) {
-        Ok(code) => code,
-        Err(error) if failure::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("verger: {}", failure::explain(&error));
-            failure::exit_code(&error)
+    let code = cli.command.run(&cli.options).unwrap_or_else(|error| {
+        tell(format!("verger: {}", failure::explain(&error)));
+        failure::exit_code(&error)
+    });
+    match output::lost() {
+        Some(why) if code == ExitCode::SUCCESS => {
+            tell(format!("verger: it is done, but what it prints could not be written: {why}"));
+            ExitCode::from(failure::OUTPUT_LOST)
         }
+        _ => code,
     }
 }

@@ -30,11 +30,11 @@ impl Migrate {
         let sets: &[&str] = if self.reference { &["engine", "reference"] } else { &["engine"] };
         match options.json {
             true => print_json(&json!({"db": file, "up_to_date": sets}))?,
-            false => print(&format!(
-                "{}: the {} tables are up to date\n",
+            false => print([format!(
+                "{}: the {} tables are up to date",
                 file.display(),
                 sets.join(" and the ")
-            ))?,
+            )]),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -9,6 +9,7 @@ use verger::{Builder, Clock, Grant, Timestamp, Verger};
 use crate::clock::{CommandClock, Held};
 use crate::grants::{self, Grants};
 use crate::input;
+use crate::output::tell;
 
 /// The options that go with every verb.
 #[derive(Args)]
@@ -81,14 +82,14 @@ impl Options {
         let builder = Verger::builder(&database.db).clock(self.clock()).keep_schedules();
         let verger = self.with_plugins(builder)?.open()?;
         for refusal in verger.refused_plugins() {
-            eprintln!("verger: a plugin was refused: {refusal}");
+            tell(format!("verger: a plugin was refused: {refusal}"));
         }
         let workers = verger.workers();
         for (unknown, _) in self.grants()?.iter().filter(|(worker, _)| !workers.contains(worker)) {
-            eprintln!(
+            tell(format!(
                 "verger: --grant names `{unknown}`, and no worker has that name: known are {}",
                 workers.join(", ")
-            );
+            ));
         }
         Ok(verger)
     }

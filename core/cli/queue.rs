@@ -8,9 +8,8 @@ use serde_json::Value as Json;
 use verger::{QueueRow, Verger};
 
 use crate::options::{Database, Options};
-use crate::output::{
-    Side, Table, count, counted, opt_time, print, print_json, print_json_lines, row,
-};
+use crate::output::{count, counted, opt_time, print, print_json, print_json_lines, row};
+use crate::table::{Side, Table};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -68,10 +67,13 @@ fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result
     let Some(queue) = queues.iter().find(|queue| queue.name == name) else { return Ok(()) };
     match options.json {
         true => print_json(&queue_json(queue)),
-        false => Ok(print(&format!(
-            "queue {name} {what}; {} in it\n",
-            counted(queue.waiting, "waiting job")
-        ))?),
+        false => {
+            print([format!(
+                "queue {name} {what}; {} in it",
+                counted(queue.waiting, "waiting job")
+            )]);
+            Ok(())
+        }
     }
 }
 
@@ -81,10 +83,12 @@ fn queue_json(queue: &QueueRow) -> Json {
 
 fn list(queues: &[QueueRow], json: bool) -> Result<()> {
     if json {
-        return Ok(print_json_lines(queues.iter().map(queue_json))?);
+        print_json_lines(queues.iter().map(queue_json));
+        return Ok(());
     }
     if queues.is_empty() {
-        return Ok(print("no job waits in any queue, and none was ever paused\n")?);
+        print(["no job waits in any queue, and none was ever paused"]);
+        return Ok(());
     }
     let mut table = Table::new(&[
         ("NAME", Side::Left),
@@ -102,5 +106,6 @@ fn list(queues: &[QueueRow], json: bool) -> Result<()> {
             opt_time(queue.next_due_at),
         ]);
     }
-    Ok(print(&table.to_text())?)
+    print(table.lines());
+    Ok(())
 }

@@ -10,7 +10,8 @@ use verger::{Outcome, PerformError, TableChange};
 use crate::failure::{self, WORK_FAILED};
 use crate::input;
 use crate::options::{Database, Options};
-use crate::output::{Side, Table, brief, count, counted, print, print_json};
+use crate::output::{brief, count, counted, print, print_json, tell};
+use crate::table::{Side, Table};
 
 #[derive(Args)]
 pub(crate) struct Run {
@@ -38,12 +39,12 @@ impl Run {
             Err(PerformError::Failed { worker, source }) if options.json => {
                 let error = json!({"code": source.code, "message": source.message});
                 print_json(&json!({"outcome": "failed", "result": null, "error": error}))?;
-                eprintln!("verger: worker `{worker}` failed: {}", source.message);
+                tell(format!("verger: worker `{worker}` failed: {}", source.message));
                 return Ok(ExitCode::from(WORK_FAILED));
             }
             Err(error) => {
                 let error = anyhow::Error::new(error);
-                eprintln!("verger: {}", failure::explain(&error));
+                tell(format!("verger: {}", failure::explain(&error)));
                 return Ok(failure::exit_code(&error));
             }
         };
@@ -74,15 +75,15 @@ impl Run {
                 _ => outcome.to_string(),
             };
             let took = performed.elapsed.as_secs_f64() * 1_000.0;
-            print(&format!("{said} ({took:.1} ms)\n"))?;
+            print([format!("{said} ({took:.1} ms)")]);
             if self.dry_run {
-                print(&would_have_changed(&performed.changes, performed.audited))?;
+                print(would_have_changed(&performed.changes, performed.audited).lines());
             } else {
-                print(&format!(
-                    "{} changed, {} written\n",
+                print([format!(
+                    "{} changed, {} written",
                     counted(performed.rows_changed, "row"),
                     counted(performed.audited, "audit row")
-                ))?;
+                )]);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -112,6 +113,6 @@ fn would_have_changed(changes: &[TableChange], audited: u64) -> String {
     }
     format!(
         "Dry run: everything was rolled back. It would have changed these rows:\n{}{audit}",
-        table.to_text()
+        table.into_text()
     )
 }

@@ -13,7 +13,8 @@ use verger::{
 
 use crate::input;
 use crate::options::{Database, Options};
-use crate::output::{Side, Table, opt_time, print, print_json, print_json_lines, row};
+use crate::output::{opt_time, print, print_json, print_json_lines, row};
+use crate::table::{Side, Table};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -149,7 +150,7 @@ impl Command {
                     true => {
                         print_json(&json!({"schedule": name, "at": at.to_string(), "why": why}))?
                     }
-                    false => print(&format!("{why}\n"))?,
+                    false => print([why]),
                 }
             }
             Self::Fires { name, database, limit, at: None } => {
@@ -174,7 +175,7 @@ impl Command {
                 if options.json {
                     print_json(&json!({"name": name, "removed": true}))?;
                 } else {
-                    print(&format!("schedule {name} is removed\n"))?;
+                    print([format!("schedule {name} is removed")]);
                 }
             }
             Self::Pause { name, database } => {
@@ -199,7 +200,7 @@ impl Command {
                         true => print_json(
                             &json!({"schedule": name, "job": made.id, "existing": made.existing}),
                         )?,
-                        false => print(&format!("schedule {name} {what}: {}\n", made.id))?,
+                        false => print([format!("schedule {name} {what}: {}", made.id)]),
                     }
                 }
             }
@@ -225,11 +226,14 @@ fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result
     };
     match options.json {
         true => print_json(&schedule_json(schedule)),
-        false => Ok(print(&format!(
-            "schedule {name} is {what}, {}; next due {}\n",
-            words(schedule),
-            opt_time(schedule.next_fire_at)
-        ))?),
+        false => {
+            print([format!(
+                "schedule {name} is {what}, {}; next due {}",
+                words(schedule),
+                opt_time(schedule.next_fire_at)
+            )]);
+            Ok(())
+        }
     }
 }
 
@@ -254,7 +258,8 @@ fn next(
     let mut text = format!("{expression}  means  {}, {zone}\n", expression.describe());
     if slots.is_empty() {
         text.push_str(&format!("There is no such time after {from}.\n"));
-        return Ok(print(&text)?);
+        print(text.lines());
+        return Ok(());
     }
     // In UTC the local time says nothing new.
     let local = zone != Tz::UTC;
@@ -268,8 +273,9 @@ fn next(
         ];
         table.row(cells.into_iter().take(if local { 3 } else { 1 }));
     }
-    text.push_str(&table.to_text());
-    Ok(print(&text)?)
+    text.push_str(&table.into_text());
+    print(text.lines());
+    Ok(())
 }
 
 fn words(schedule: &ScheduleRow) -> String {
@@ -285,10 +291,12 @@ fn schedule_json(schedule: &ScheduleRow) -> Json {
 
 fn list(schedules: &[ScheduleRow], json: bool) -> Result<()> {
     if json {
-        return Ok(print_json_lines(schedules.iter().map(schedule_json))?);
+        print_json_lines(schedules.iter().map(schedule_json));
+        return Ok(());
     }
     if schedules.is_empty() {
-        return Ok(print("no schedules\n")?);
+        print(["no schedules"]);
+        return Ok(());
     }
     let mut table = Table::new(&[
         ("NAME", Side::Left),
@@ -310,17 +318,19 @@ fn list(schedules: &[ScheduleRow], json: bool) -> Result<()> {
             words(schedule),
         ]);
     }
-    Ok(print(&table.to_text())?)
+    print(table.lines());
+    Ok(())
 }
 
 fn print_fires(fires: &[FireRow], json: bool) -> Result<()> {
     if json {
-        return Ok(print_json_lines(
-            fires.iter().map(|fire| row(fire, &["slot", "fired_at"], &[])),
-        )?);
+        print_json_lines(fires.iter().map(|fire| row(fire, &["slot", "fired_at"], &[])));
+        return Ok(());
     }
     if fires.is_empty() {
-        return Ok(print("no slot has come yet\n")?);
+        print(["no slot has come yet"]);
+        return Ok(());
     }
-    Ok(print(&fires.iter().map(|fire| fire.explain() + "\n").collect::<String>())?)
+    print(fires.iter().map(FireRow::explain));
+    Ok(())
 }

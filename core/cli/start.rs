@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::options::{Database, Options};
+use crate::output::tell;
 
 /// How long a running job may go on after a signal.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -30,13 +31,13 @@ impl Start {
         ctrlc::set_handler(move || signal.send(()).unwrap_or_default())
             .context("cannot listen for signals")?;
         let ticking = verger.start()?;
-        eprintln!("verger: ticking {}; stop it with Ctrl-C", self.database.db.display());
+        tell(format!("verger: ticking {}; stop it with Ctrl-C", self.database.db.display()));
         while let Err(RecvTimeoutError::Timeout) = signalled.recv_timeout(Duration::from_secs(1)) {
             if !ticking.is_running() {
                 bail!("the loop has ended by itself");
             }
         }
-        eprintln!("verger: stopping; a running job may take up to {} s", STOP_WITHIN.as_secs());
+        tell(format!("verger: stopping; a running job may take up to {} s", STOP_WITHIN.as_secs()));
         ticking.stop(STOP_WITHIN)?;
         Ok(ExitCode::SUCCESS)
     }

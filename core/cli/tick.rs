@@ -31,7 +31,7 @@ impl Tick {
                 "next_wake_at": report.next_wake_at.map(|at| at.to_string()),
             }))?;
         } else {
-            print(&in_words(&report))?;
+            print(in_words(&report));
         }
         let failed = report.attempts.iter().any(|attempt| attempt.outcome.error().is_some());
         Ok(if failed { ExitCode::from(WORK_FAILED) } else { ExitCode::SUCCESS })
@@ -82,7 +82,7 @@ fn attempt_json(attempt: &AttemptReport) -> Json {
     })
 }
 
-fn in_words(report: &TickReport) -> String {
+fn in_words(report: &TickReport) -> Vec<String> {
     let mut lines = Vec::new();
     if report.rescued > 0 {
         lines.push(format!("took back {} jobs of a process that is gone", report.rescued));
@@ -120,5 +120,5 @@ fn in_words(report: &TickReport) -> String {
         Some(next) => format!("next due {next}"),
         None => "nothing is planned".to_string(),
     });
-    lines.join("\n") + "\n"
+    lines
 }

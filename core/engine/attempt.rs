@@ -14,10 +14,12 @@ use crate::clock::Clock;
 use crate::failpoint::Failpoint;
 use crate::grant::Effective;
 use crate::queue::{self, Claimed, Moved, ON_REQUEST, Transition};
-use crate::run::{AttemptError, Claim, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task};
+use crate::run::{
+    AttemptError, Claim, Ended, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task,
+};
 use crate::store::{StopSignal, StoreContext, StoreError, WorkConnection};
 use crate::time::{Timestamp, instant_after};
-use crate::worker::{self, Ended, Registered};
+use crate::worker::{self, Registered};
 
 /// Performs a claimed job and records how it ended.
 ///

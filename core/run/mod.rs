@@ -8,6 +8,7 @@
 mod audit;
 mod call;
 mod cursor;
+mod ended;
 mod error;
 mod host;
 mod interrupt;
@@ -37,6 +38,7 @@ use crate::store::{StopSignal, WorkConnection};
 
 #[cfg(feature = "wasm")]
 pub(crate) use cursor::CursorId;
+pub(crate) use ended::Ended;
 pub use error::AttemptError;
 pub(crate) use interrupt::{Interrupt, Interrupted};
 pub(crate) use transaction::LEASE_MARGIN;

@@ -15,10 +15,9 @@ use super::guest::{Guest, bindings};
 use super::limiter::Limiter;
 use super::wasi::{self, Wasi};
 use crate::json;
-use crate::run::{AttemptError, Run};
+use crate::run::{AttemptError, Ended, Run};
 use crate::store::StopSignal;
 use crate::text::reason;
-use crate::worker::Ended;
 
 /// How long `describe` may take.
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
@@ -236,7 +235,7 @@ fn read_outcome(outcome: bindings::Outcome) -> Result<Ended, AttemptError> {
             Err(error) => Err(invalid(format!("the result is no valid JSON: {error}"))),
         },
         bindings::Outcome::Failed(why) => Err(AttemptError::new("failed", reason(why))),
-        bindings::Outcome::Snooze(seconds) => crate::worker::snooze(seconds),
+        bindings::Outcome::Snooze(seconds) => Ended::snooze(seconds),
         bindings::Outcome::Cancel(why) => Ok(Ended::Cancel(reason(why))),
     }
 }

@@ -9,8 +9,7 @@ use verger_worker::{Args, Manifest};
 use super::compile::Compiler;
 use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
 use crate::plugin_error::PluginError;
-use crate::run::{AttemptError, Run};
-use crate::worker::Ended;
+use crate::run::{AttemptError, Ended, Run};
 
 /// Where a component's bytes come from.
 pub(crate) enum Source {

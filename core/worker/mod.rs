@@ -4,6 +4,4 @@ mod args;
 mod registry;
 
 pub(crate) use args::parse as parse_args;
-#[cfg(feature = "wasm")]
-pub(crate) use registry::snooze;
-pub(crate) use registry::{Ended, Registered, Registry};
+pub(crate) use registry::{Registered, Registry};

@@ -4,25 +4,16 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use serde_json::Value as Json;
 use verger_worker::{Args, Context, Manifest, ManifestError, Outcome, Scope, Worker};
 
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
-use crate::run::{AttemptError, Run};
+use crate::run::{AttemptError, Ended, Run};
 #[cfg(feature = "wasm")]
 use crate::sandbox::Plugin;
 
 /// A worker that is part of the app.
 type Native = Box<dyn Worker + Send + Sync>;
-
-/// How an attempt ended, by the worker's word; the JSON of a result is checked.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Ended {
-    Done(Option<Json>),
-    Snooze(u64),
-    Cancel(String),
-}
 
 /// A worker and its grant.
 pub(crate) struct Registered {
@@ -143,7 +134,7 @@ fn perform_native(
         Ok(Ok(Outcome::Failed(reason))) => {
             Err(AttemptError::new("failed", crate::text::reason(reason)))
         }
-        Ok(Ok(Outcome::Snooze(seconds))) => snooze(seconds),
+        Ok(Ok(Outcome::Snooze(seconds))) => Ended::snooze(seconds),
         Ok(Ok(Outcome::Cancel(reason))) => Ok(Ended::Cancel(reason)),
         Ok(Err(error)) => Err(AttemptError::new("failed", crate::text::reason(error.to_string()))),
         Err(panic) => Err(AttemptError::new(
@@ -152,17 +143,6 @@ fn perform_native(
         )),
     };
     (Some(run), ended)
-}
-
-/// A snooze of at least a second.
-pub(crate) fn snooze(seconds: u64) -> Result<Ended, AttemptError> {
-    if seconds == 0 {
-        return Err(AttemptError::new(
-            "invalid-result",
-            "the worker snoozed for 0 seconds: a snooze must be at least 1 second",
-        ));
-    }
-    Ok(Ended::Snooze(seconds))
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -6,5 +6,6 @@ mod demo;
 mod handmade;
 mod harness;
 mod plugin;
+mod printing;
 mod queue;
 mod verbs;

@@ -278,7 +278,7 @@ fn no_word_of_a_stranger_reaches_the_terminal_as_a_command() {
         assert!(text.contains("\\u001b"), "{text}");
     }
     let (text, _) = said(0, &["plugin", "inspect", &file]);
-    assert!(text.contains(r"Good.\u000a\u000aIt asks for"), "{text}");
+    assert!(text.contains("Good. ⏎  ⏎ It asks for"), "{text}");
     assert!(
         text.contains(r#"'{"worker":{"capabilities":["x'\''; touch owned; '\''\u001b"]"#),
         "{text}"

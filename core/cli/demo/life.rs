@@ -14,7 +14,7 @@ use super::app::{self, Progress};
 use super::diary::Diary;
 use super::world::{SLOT, World, end_of_slot, slots};
 use crate::clock::Held;
-use crate::output::{count, is_watched};
+use crate::output::{count, is_watched, tell};
 
 /// Passes in one slot: far more than any job's retries need.
 const PASSES_MAX: u32 = 10_000;
@@ -128,9 +128,9 @@ impl Watch {
     fn begin(slot: i64, last: i64) -> Self {
         let signed = |number: i64| u64::try_from(number).unwrap_or(0);
         if slot < 0 {
-            eprintln!("making the data of the organisations ...");
+            tell("making the data of the organisations ...");
         } else {
-            eprintln!("going on after slot {} of {}", count(signed(slot)), count(signed(last)));
+            tell(format!("going on after slot {} of {}", count(signed(slot)), count(signed(last))));
         }
         let bar = is_watched().then(|| {
             let bar = ProgressBar::new(signed(last)).with_position(signed(slot));
@@ -154,12 +154,12 @@ impl Watch {
             }
             None if slot % slots(1) == 0 => {
                 let seconds = self.begun.elapsed().as_secs_f64();
-                eprintln!(
+                tell(format!(
                     "{}: {} of {} slots, {seconds:.1} s",
                     date(slot),
                     count(signed(slot)),
                     count(signed(self.last))
-                );
+                ));
             }
             None => {}
         }

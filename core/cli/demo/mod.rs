@@ -60,7 +60,9 @@ impl Demo {
         let summary = Summary::of(&life, &tallies)?;
         match options.json {
             true => print_json(&summary.to_json(&self.db))?,
-            false => print(&summary.in_words(&self.db, self.days, lived_before, begun.elapsed()))?,
+            false => {
+                print(summary.in_words(&self.db, self.days, lived_before, begun.elapsed()).lines())
+            }
         }
         Ok(if summary.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(WORK_FAILED) })
     }

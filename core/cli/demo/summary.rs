@@ -11,7 +11,8 @@ use verger::{AuditFilter, ChainError, Expression, Timestamp};
 use super::life::{Life, SWEEPS, Tallies};
 use super::words;
 use super::world::{DAY, World};
-use crate::output::{Side, Table, count};
+use crate::output::count;
+use crate::table::{Side, Table};
 
 /// Events told in the end.
 const LAST_EVENTS: u32 = 10;
@@ -160,7 +161,7 @@ impl Summary {
             self.now,
             count(self.world.organizations()),
             self.world.seed,
-            self.table().to_text(),
+            self.table().into_text(),
         );
         text.push_str("The data now\n");
         for group in &self.groups {

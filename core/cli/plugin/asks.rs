@@ -7,9 +7,10 @@ use serde_json::{Value as Json, json};
 use verger::verger_worker::{TableName, Verb};
 use verger::{Manifest, Withheld};
 
+use crate::escape::shown;
 use crate::grants::{Given, Grants};
 use crate::options::Options;
-use crate::output::{Side, Table, shown};
+use crate::table::{Side, Table};
 
 /// What a worker is granted.
 #[derive(Clone, Copy)]
@@ -172,7 +173,7 @@ impl Asks {
                 word(asked.granted),
             ]);
         }
-        table.to_text()
+        table.into_text()
     }
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use verger::{Builder, Manifest, PluginError, Verger};
 use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 
-use crate::output::shown;
+use crate::escape::shown;
 
 /// What the interfaces of `verger:worker` let a worker do. It reaches nothing beside.
 const INTERFACES: [(&str, &str); 8] = [

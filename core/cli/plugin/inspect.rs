@@ -10,9 +10,10 @@ use verger::{Manifest, PluginError, Verger, Withheld};
 use super::asks::{Asks, Granted};
 use super::component::{Component, Loaded, load, refused};
 use super::{TENANT_KEYS, expression};
+use crate::escape::{shown, to_paste};
 use crate::grants::{Given, Grants};
 use crate::options::Options;
-use crate::output::{count, print, print_json, shown, to_paste};
+use crate::output::{count, print, print_json};
 
 /// Looks at a component. One that Verger refuses is told of as far as it can be, then the refusal
 /// is the error.
@@ -27,7 +28,7 @@ pub(super) fn inspect(file: &Path, options: &Options) -> Result<()> {
     let report = Report::of(file, &component, &loaded, &grants, options);
     match options.json {
         true => print_json(&report.to_json())?,
-        false => print(&report.to_text())?,
+        false => print(report.to_text().lines()),
     }
     loaded.map(drop).map_err(|refusal| refused(&refusal))
 }
@@ -109,7 +110,7 @@ impl<'a> Report<'a> {
         }
         text.push_str(&format!(
             "{}: {} bytes\nSHA-256 {sha256}\n",
-            self.file.display(),
+            shown(&self.file.display().to_string()),
             count(*bytes as u64)
         ));
         text.push_str(&self.surface());

@@ -34,7 +34,10 @@ pub(super) fn pack(module: &Path, output: &Path, options: &Options) -> Result<()
     file.persist(output).with_context(|| format!("cannot write {}", output.display()))?;
     match options.json {
         true => print_json(&json!({"file": output, "bytes": component.len()})),
-        false => Ok(print(&format!("{}: {} bytes\n", output.display(), component.len()))?),
+        false => {
+            print([format!("{}: {} bytes", output.display(), component.len())]);
+            Ok(())
+        }
     }
 }
 

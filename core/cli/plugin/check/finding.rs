@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::output::{counted, shown};
+use crate::escape::shown;
+use crate::output::counted;
 
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

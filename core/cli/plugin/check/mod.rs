@@ -21,10 +21,11 @@ use super::TENANT_KEYS;
 use super::asks::Granted;
 use super::component::{Component, Import, load};
 use crate::clock::Held;
+use crate::escape::{shown, to_paste};
 use crate::failure::WORK_FAILED;
 use crate::input;
 use crate::options::Options;
-use crate::output::{count, print, print_json, shown, to_paste};
+use crate::output::{count, print, print_json};
 use finding::{Findings, Level};
 use witness::{Seen, witness};
 use work::millis;
@@ -79,7 +80,7 @@ impl Check {
         let checked = self.check(options)?;
         match options.json {
             true => print_json(&checked.to_json(&self.file))?,
-            false => print(&checked.to_text(&self.file))?,
+            false => print(checked.to_text(&self.file).lines()),
         }
         Ok(match checked.findings.count(Level::MustFix) {
             0 => ExitCode::SUCCESS,
@@ -90,7 +91,7 @@ impl Check {
     fn check(&self, options: &Options) -> Result<Checked> {
         let grants = options.grants()?;
         let sql = self.sql.as_ref().map(|file| {
-            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+            input::file(file).with_context(|| format!("cannot read {}", file.display()))
         });
         let sql = sql.transpose()?;
         // A cache of its own: compiling is measured, and nothing of a stranger's stays behind.
@@ -295,9 +296,14 @@ impl Checked {
     fn to_text(&self, file: &Path) -> String {
         let mut text = match &self.manifest {
             Some(manifest) => {
-                format!("{} {} ({})\n\n", manifest.name, shown(&manifest.version), file.display())
+                format!(
+                    "{} {} ({})\n\n",
+                    manifest.name,
+                    shown(&manifest.version),
+                    shown(&file.display().to_string())
+                )
             }
-            None => format!("{}\n\n", file.display()),
+            None => format!("{}\n\n", shown(&file.display().to_string())),
         };
         text.push_str(&self.findings.to_text());
         let lines =

@@ -1,0 +1,31 @@
+//! The guide, page by page. Its examples are compiled and run with the tests.
+
+#[doc = include_str!("guide/getting_started.md")]
+pub mod getting_started {}
+
+#[doc = include_str!("guide/workers.md")]
+pub mod workers {}
+
+#[doc = include_str!("guide/schedules.md")]
+pub mod schedules {}
+
+#[doc = include_str!("guide/sandbox.md")]
+pub mod sandbox {}
+
+#[doc = include_str!("guide/operating.md")]
+pub mod operating {}
+
+#[doc = include_str!("guide/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("guide/durability.md")]
+pub mod durability {}
+
+#[doc = include_str!("guide/speed.md")]
+pub mod speed {}
+
+#[doc = include_str!("guide/beyond.md")]
+pub mod beyond {}
+
+#[doc = include_str!("guide/commands.md")]
+pub mod commands {}

@@ -1,0 +1,26 @@
+//! How an attempt ends well.
+
+use serde_json::Value as Json;
+
+use super::AttemptError;
+
+/// How an attempt ended, by the worker's word; the JSON of a result is checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    Done(Option<Json>),
+    Snooze(u64),
+    Cancel(String),
+}
+
+impl Ended {
+    /// A snooze of at least a second.
+    pub(crate) fn snooze(seconds: u64) -> Result<Self, AttemptError> {
+        if seconds == 0 {
+            return Err(AttemptError::new(
+                "invalid-result",
+                "the worker snoozed for 0 seconds: a snooze must be at least 1 second",
+            ));
+        }
+        Ok(Self::Snooze(seconds))
+    }
+}
