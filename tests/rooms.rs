@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 24] = [
+const ORDER: [&[&str]; 25] = [
     &["time"],
     &["json"],
     &["text"],
@@ -15,6 +15,7 @@ const ORDER: [&[&str]; 24] = [
     &["plugin_error"],
     &["limits"],
     &["clock"],
+    &["wall_clock"],
     &["membership"],
     &["grant"],
     &["store"],
