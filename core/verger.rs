@@ -239,7 +239,8 @@ impl Verger {
     /// Queues do not wait for each other: each performs on threads of its own, one by default (see
     /// [`Queue::concurrency`]), as long as there are no more of them than
     /// [`Builder::threads`](crate::Builder::threads) allows; beyond that they take turns of some
-    /// milliseconds, or of one job if it lasts longer. Within a queue jobs go by priority, due time
+    /// milliseconds, or of one job if it lasts longer: three of four by the priority of their next
+    /// job, one by how long they have waited. Within a queue jobs go by priority, due time
     /// and id, whoever is to perform them: a job waits for those before it and for no others.
     ///
     /// # Errors
@@ -573,6 +574,29 @@ impl Verger {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    /// Has a connection of the app's wait for the write lock as Verger's own do: it looks every 2 ms
+    /// rather than ever more seldom, and whoever sweeps meanwhile, in any process, hears of it and
+    /// makes room. It takes the place of the connection's busy handler or busy timeout, and waits up
+    /// to 10 s. Connections from [`connect`](Self::connect) do so by themselves.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// let verger = verger::Verger::builder(&path).open()?;
+    /// let app = verger::rusqlite::Connection::open(&path)?;
+    /// verger.cooperate(&app)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] when SQLite has no memory left.
+    pub fn cooperate(&self, connection: &Connection) -> Result<(), Error> {
+        let location = &self.inner.connector.location;
+        Ok(location.wait_fairly(connection).doing("install a busy handler")?)
     }
 
     /// Opens another connection to the same database, for the app's own reads and writes; the only

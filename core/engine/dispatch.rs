@@ -1,12 +1,17 @@
 //! Which queue gets a thread next.
 //!
-//! Queues with due jobs stand in one line. A thread takes the first, performs some of its jobs, and
-//! puts it back at the end if there are more: so a queue with a backlog keeps no other from its
-//! turn, however many there are and however few threads.
+//! Queues with due jobs stand in one line. A thread takes one, performs some of its jobs, and puts it
+//! back at the end if there are more. It takes the queue whose next job has the highest priority, the
+//! first in the line among equals; every fourth time the first of all. So an urgent job does not wait
+//! for those of other queues that have not begun, and a queue with a backlog, urgent or not, keeps no
+//! other from its turn, however many there are and however few threads.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Of so many turns one goes to the queue that has waited longest, the others by priority.
+const TURNS_BY_PRIORITY: u32 = 4;
 
 /// The line, and who waits for work.
 #[derive(Default)]
@@ -18,6 +23,8 @@ pub(super) struct Dispatch {
 #[derive(Default)]
 struct State {
     line: VecDeque<String>,
+    /// How often a queue was taken from it.
+    taken: u32,
     queues: HashMap<String, Turns>,
     threads: usize,
     /// Of them those that wait for a queue.
@@ -29,6 +36,8 @@ struct State {
 #[derive(Default)]
 struct Turns {
     is_in_line: bool,
+    /// Of its next job, from 0, first, to 9.
+    priority: i64,
     /// Threads that perform its jobs.
     threads: usize,
     /// It was offered while it had all the threads it may have.
@@ -47,6 +56,8 @@ pub(super) enum TurnEnd {
     /// Jobs are due and none may begin, or beginning one failed: it is looked at again after this
     /// long.
     Blocked(Duration),
+    /// It was one thread too many, and is counted no more.
+    Left,
 }
 
 impl Dispatch {
@@ -55,9 +66,16 @@ impl Dispatch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a queue with due jobs into the line, if it may have one more thread. True when a new
-    /// thread is to be started for it: it is counted already.
-    pub(super) fn offer(&self, queue: &str, concurrency: usize, threads_max: usize) -> bool {
+    /// Puts a queue with due jobs into the line, if it may have one more thread; `priority` is its
+    /// next job's, where it is known anew. True when a new thread is to be started for it: it is
+    /// counted already.
+    pub(super) fn offer(
+        &self,
+        queue: &str,
+        priority: Option<i64>,
+        concurrency: usize,
+        threads_max: usize,
+    ) -> bool {
         let mut state = self.state();
         if state.is_stopping {
             return false;
@@ -66,6 +84,7 @@ impl Dispatch {
             Some(turns) => turns,
             None => state.queues.entry(queue.to_string()).or_default(),
         };
+        turns.priority = priority.unwrap_or(turns.priority);
         if turns.is_in_line || turns.not_before.is_some_and(|at| at > Instant::now()) {
             return false;
         }
@@ -93,7 +112,7 @@ impl Dispatch {
             })
             .unwrap_or_else(PoisonError::into_inner);
         state.waiting -= 1;
-        let next = if state.is_stopping { None } else { state.line.pop_front() };
+        let next = if state.is_stopping { None } else { state.next() };
         let Some(queue) = next else {
             state.threads -= 1;
             return None;
@@ -106,13 +125,16 @@ impl Dispatch {
 
     /// A thread's turn at a queue is over.
     pub(super) fn end_turn(&self, queue: &str, end: TurnEnd) {
+        if end == TurnEnd::Left {
+            return;
+        }
         let mut state = self.state();
         let Some(turns) = state.queues.get_mut(queue) else { return };
         turns.threads = turns.threads.saturating_sub(1);
         let is_asked_for = std::mem::take(&mut turns.is_asked_for);
         match end {
             TurnEnd::Blocked(time) => turns.not_before = Some(Instant::now() + time),
-            TurnEnd::More => {}
+            TurnEnd::More | TurnEnd::Left => {}
             TurnEnd::Empty if is_asked_for => {}
             TurnEnd::Empty => {
                 if turns.threads == 0 && !turns.is_in_line {
@@ -126,6 +148,14 @@ impl Dispatch {
         }
         state.put_in_line(queue);
         self.changed.notify_one();
+    }
+
+    /// Takes a thread off a queue that has more of them than it may have: whether it has. Its turn
+    /// is over then.
+    pub(super) fn leave_if_crowded(&self, queue: &str, concurrency: usize) -> bool {
+        let mut state = self.state();
+        let turns = state.queues.get_mut(queue).filter(|turns| turns.threads > concurrency);
+        turns.map(|turns| turns.threads -= 1).is_some()
     }
 
     /// A thread ended without having been told to: it could not be started, or panicked.
@@ -156,6 +186,17 @@ impl Dispatch {
 }
 
 impl State {
+    /// The queue whose turn it is, taken from the line.
+    fn next(&mut self) -> Option<String> {
+        self.taken = self.taken.wrapping_add(1);
+        let priority = |queue: &String| self.queues.get(queue).map(|turns| turns.priority);
+        let place = match self.taken % TURNS_BY_PRIORITY {
+            0 => 0,
+            _ => (0..self.line.len()).min_by_key(|place| self.line.get(*place).map(priority))?,
+        };
+        self.line.remove(place)
+    }
+
     fn put_in_line(&mut self, queue: &str) {
         if let Some(turns) = self.queues.get_mut(queue) {
             turns.is_in_line = true;
@@ -174,9 +215,9 @@ mod tests {
     #[test]
     fn queues_take_turns_however_few_threads_there_are() {
         let dispatch = Dispatch::default();
-        assert!(dispatch.offer("a", 1, 1));
+        assert!(dispatch.offer("a", None, 1, 1));
         for queue in ["b", "c", "a"] {
-            assert!(!dispatch.offer(queue, 1, 1), "one thread is all there is");
+            assert!(!dispatch.offer(queue, None, 1, 1), "one thread is all there is");
         }
         let mut order = Vec::new();
         for _ in 0..6 {
@@ -188,14 +229,34 @@ mod tests {
     }
 
     #[test]
+    fn an_urgent_queue_goes_first_and_starves_no_other() {
+        let dispatch = Dispatch::default();
+        for queue in ["a", "b", "c"] {
+            dispatch.offer(queue, Some(5), 1, 1);
+        }
+        dispatch.offer("urgent", Some(0), 1, 1);
+        let mut order = Vec::new();
+        for _ in 0..8 {
+            let queue = dispatch.take(NOW).unwrap();
+            dispatch.end_turn(&queue, TurnEnd::More);
+            order.push(queue);
+        }
+        assert_eq!(order, ["urgent", "urgent", "urgent", "a", "urgent", "urgent", "urgent", "b"]);
+        // A job that comes while its queue is in the line.
+        dispatch.offer("c", Some(0), 1, 1);
+        dispatch.offer("urgent", Some(9), 1, 1);
+        assert_eq!(dispatch.take(NOW).as_deref(), Some("c"));
+    }
+
+    #[test]
     fn a_queue_has_as_many_threads_as_it_may_have_and_misses_no_offer() {
         let dispatch = Dispatch::default();
-        assert!(dispatch.offer("a", 2, 8));
+        assert!(dispatch.offer("a", None, 2, 8));
         assert_eq!(dispatch.take(NOW).as_deref(), Some("a"));
-        assert!(dispatch.offer("a", 2, 8));
+        assert!(dispatch.offer("a", None, 2, 8));
         assert_eq!(dispatch.take(NOW).as_deref(), Some("a"));
         // Enqueued after both had looked, and before they said that nothing is due.
-        assert!(!dispatch.offer("a", 2, 8));
+        assert!(!dispatch.offer("a", None, 2, 8));
         dispatch.end_turn("a", TurnEnd::Empty);
         assert_eq!(dispatch.take(NOW).as_deref(), Some("a"));
         dispatch.end_turn("a", TurnEnd::Empty);
@@ -205,14 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_whose_concurrency_is_lowered_keeps_as_many_threads_as_it_may_have() {
+        let dispatch = Dispatch::default();
+        for _ in 0..3 {
+            dispatch.offer("a", None, 3, 8);
+            dispatch.take(NOW).unwrap();
+        }
+        let left = (0..3).filter(|_| dispatch.leave_if_crowded("a", 1)).count();
+        assert_eq!((left, dispatch.state().queues["a"].threads), (2, 1));
+        dispatch.end_turn("a", TurnEnd::Left);
+        assert_eq!(dispatch.state().queues["a"].threads, 1);
+    }
+
+    #[test]
     fn a_queue_that_cannot_go_on_is_left_alone_for_a_while() {
         let dispatch = Dispatch::default();
-        assert!(dispatch.offer("a", 1, 8));
+        assert!(dispatch.offer("a", None, 1, 8));
         dispatch.take(NOW).unwrap();
         dispatch.end_turn("a", TurnEnd::Blocked(Duration::from_secs(60)));
         assert!(dispatch.next_retry().is_some());
-        assert!(!dispatch.offer("a", 1, 8));
+        assert!(!dispatch.offer("a", None, 1, 8));
         assert_eq!(dispatch.take(NOW), None);
-        assert!(dispatch.offer("b", 1, 8), "the others are not");
+        assert!(dispatch.offer("b", None, 1, 8), "the others are not");
     }
 }

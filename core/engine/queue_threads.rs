@@ -57,11 +57,12 @@ impl QueueThreads {
         })
     }
 
-    /// There are due jobs in this queue: has a thread perform them as soon as one is free for it.
-    pub(super) fn offer(self: &Arc<Self>, queue: &str) {
+    /// There are due jobs in this queue, the next of this priority, if that is known anew: has a
+    /// thread perform them as soon as one is free for it.
+    pub(super) fn offer(self: &Arc<Self>, queue: &str, priority: Option<i64>) {
         let settings = &self.inner.settings;
         let concurrency = settings.queues.concurrency(queue);
-        if self.dispatch.offer(queue, concurrency, settings.threads) {
+        if self.dispatch.offer(queue, priority, concurrency, settings.threads) {
             self.start();
         }
     }
@@ -108,9 +109,13 @@ impl QueueThreads {
         let (inner, begun) = (&*self.inner, Instant::now());
         let mut is_news = false;
         loop {
-            if inner.settings.queues.concurrency(queue) > 1 {
+            let concurrency = inner.settings.queues.concurrency(queue);
+            if self.dispatch.leave_if_crowded(queue, concurrency) {
+                return (TurnEnd::Left, is_news);
+            }
+            if concurrency > 1 {
                 // Another thread may have the next ones, before this one begins.
-                self.offer(queue);
+                self.offer(queue, None);
             }
             match performing::perform_due(inner, executor, &inner.clock, Some(queue)) {
                 Ok(attempts) if attempts.is_empty() => {

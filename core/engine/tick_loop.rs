@@ -207,11 +207,16 @@ fn offer_due(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
     let queues = executor.engine(|connection| {
-        queue::due_by_queue(connection, &inner.has_worker()).doing("read what is due")
+        queue::due_by_queue(connection, now, &inner.has_worker()).doing("read what is due")
     })?;
-    let (due, later): (Vec<_>, Vec<_>) = queues.into_iter().partition(|(_, due)| *due <= now);
-    due.iter().for_each(|(queue, _)| queue_threads.offer(queue));
-    Ok(later.into_iter().map(|(_, due)| due).min())
+    let mut later = None;
+    for queue in queues {
+        match queue.due_priority {
+            Some(priority) => queue_threads.offer(&queue.name, Some(priority)),
+            None => later = later.into_iter().chain([queue.next_due_at]).min(),
+        }
+    }
+    Ok(later)
 }
 
 /// Sleeps until the next instant, the bell, a trace of someone else's commit, a jump of the wall

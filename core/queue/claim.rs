@@ -178,8 +178,8 @@ pub(crate) fn next_due(
     connection: &Connection,
     has_worker: HasWorker<'_>,
 ) -> rusqlite::Result<Option<Timestamp>> {
-    let queues = due_by_queue(connection, has_worker)?;
-    Ok(queues.into_iter().map(|(_, due)| due).min())
+    let queues = due_by_queue(connection, Timestamp::from_millis(i64::MIN), has_worker)?;
+    Ok(queues.into_iter().map(|queue| queue.next_due_at).min())
 }
 
 /// When the next waiting job of a queue is due that can be claimed here, if there is one and the
@@ -200,24 +200,40 @@ pub(crate) fn next_due_in(
     Ok(earliest)
 }
 
-/// The queues that are not paused and in which jobs wait that can be claimed here, by name, each
-/// with the time when its next one is due.
+/// A queue in which jobs wait that can be claimed here.
+pub(crate) struct DueQueue {
+    pub(crate) name: String,
+    pub(crate) next_due_at: Timestamp,
+    /// The highest priority of those that are due, from 0; `None` when none is.
+    pub(crate) due_priority: Option<i64>,
+}
+
+/// The queues that are not paused and in which jobs wait that can be claimed here, by name.
 pub(crate) fn due_by_queue(
     connection: &Connection,
+    now: Timestamp,
     has_worker: HasWorker<'_>,
-) -> rusqlite::Result<Vec<(String, Timestamp)>> {
+) -> rusqlite::Result<Vec<DueQueue>> {
     let paused = paused_queues(connection)?;
-    let mut found: Vec<(String, Timestamp)> = Vec::new();
+    let mut found: Vec<DueQueue> = Vec::new();
     each_kind(connection, |kind| {
         let Some(name) = kind.queue.as_str() else { return Ok(Next::Queue) };
         if paused.iter().any(|paused| paused == name) {
             return Ok(Next::Queue);
         }
-        if let Some(due) = due_of(connection, kind, has_worker)? {
-            match found.last_mut().filter(|(last, _)| last == name) {
-                Some((_, earliest)) => *earliest = due.min(*earliest),
-                None => found.push((name.to_string(), due)),
+        let Some(due) = due_of(connection, kind, has_worker)? else { return Ok(Next::Kind) };
+        // They come by priority, the highest first.
+        let priority = (due <= now).then_some(kind.priority);
+        match found.last_mut().filter(|last| last.name == name) {
+            Some(last) => {
+                last.next_due_at = due.min(last.next_due_at);
+                last.due_priority = last.due_priority.or(priority);
             }
+            None => found.push(DueQueue {
+                name: name.to_string(),
+                next_due_at: due,
+                due_priority: priority,
+            }),
         }
         Ok(Next::Kind)
     })?;

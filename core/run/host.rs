@@ -33,6 +33,10 @@ impl Host for Run {
         self.checkpoint_now()
     }
 
+    fn checkpoint_due(&self) -> bool {
+        self.is_checkpoint_due()
+    }
+
     fn audit_log(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
         self.log_events(events)
     }

@@ -33,6 +33,7 @@ impl Run {
         if self.lock_first.get() || !self.connection.has_log() {
             return self.begin_write();
         }
+        self.connection.look_for_others();
         self.engine_step("BEGIN")?;
         self.transaction.set(State::Reading);
         self.reads.borrow_mut().clear();
@@ -57,6 +58,7 @@ impl Run {
     }
 
     fn begin_write(&self) -> Result<(), HostError> {
+        self.connection.look_for_others();
         self.engine_step("BEGIN IMMEDIATE")?;
         self.hold()?;
         self.learn()

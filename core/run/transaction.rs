@@ -220,9 +220,14 @@ impl Run {
             return Err(self.stop_now());
         }
         if let Some(since) = held {
-            self.connection.let_others_in(since, true);
+            self.connection.let_others_in(since);
         }
         Ok(())
+    }
+
+    /// Whether others would like to write, and have waited for this run for some time.
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        self.held_since().is_some_and(|since| self.connection.is_wanted_by_others(since))
     }
 
     /// Since when the transaction holds the write lock, if one is open.
@@ -288,7 +293,7 @@ impl Run {
                 Failpoint::AfterCommit.reached();
                 self.committed();
                 if let Some(since) = held {
-                    self.connection.let_others_in(since, false);
+                    self.connection.let_others_in(since);
                 }
                 Ok(moved)
             }

@@ -155,6 +155,10 @@ impl wit::store::Host for Guest {
     fn checkpoint(&mut self) -> Answer<()> {
         Ok(self.run().and_then(|run| Ok(run.checkpoint_now()?)))
     }
+
+    fn checkpoint_due(&mut self) -> wasmtime::Result<bool> {
+        Ok(self.run().is_ok_and(Run::is_checkpoint_due))
+    }
 }
 
 impl wit::store::HostCursor for Guest {

@@ -14,6 +14,7 @@ use super::file_name;
 use super::lock_fairness::Waiting;
 use super::rusqlite_versions::set_busy_handler;
 use super::temp_vfs;
+use super::work_connection::FOLD_EVERY;
 
 /// How long a connection of the engine waits for a lock.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -152,9 +153,10 @@ impl Location {
             self.flags(),
             temp_vfs::over(self.vfs())?,
         )?;
-        // Batched sweeps live on a long log; an enqueue is faster with one that is short and used
-        // again, SQLite's own 1,000 pages.
-        connection.execute_batch("PRAGMA temp_store = FILE; PRAGMA wal_autocheckpoint = 4000")?;
+        // An enqueue is faster with a log that is short and used again, SQLite's own 1,000 pages.
+        connection.execute_batch(&format!(
+            "PRAGMA temp_store = FILE; PRAGMA wal_autocheckpoint = {FOLD_EVERY}"
+        ))?;
         self.set_up(connection, durability)
     }
 
@@ -185,8 +187,7 @@ impl Location {
         connection: Connection,
         durability: Durability,
     ) -> rusqlite::Result<Connection> {
-        let mut waiting = Waiting::on(self);
-        set_busy_handler(&connection, move |tries| waiting.wait(tries))?;
+        self.wait_fairly(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         let synchronous = match durability {
@@ -198,6 +199,12 @@ impl Location {
              PRAGMA journal_size_limit = {LONG_LOG_BYTES}"
         ))?;
         Ok(connection)
+    }
+
+    /// Has a connection wait for the write lock so that it gets its turn.
+    pub(crate) fn wait_fairly(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut waiting = Waiting::on(self);
+        set_busy_handler(connection, move |tries| waiting.wait(tries))
     }
 
     /// Puts a new database into WAL mode. A file that has tables keeps the mode its owner chose.

@@ -2,10 +2,17 @@
 //!
 //! SQLite has no queue for it: who waits looks again and again whether it is free. A sweep that
 //! commits and begins anew at once leaves it free for microseconds, and could keep others out for
-//! as long as it lasts. So a connection of Verger that waits looks every 2 ms, and knocks; one that
-//! has held the lock for long listens, and pauses when someone knocked. Between processes the knock
-//! is the time of the file that marks a process as present: any change of it counts, its value
-//! means nothing.
+//! as long as it lasts. So a connection that has held the lock for some time pauses, long enough
+//! for those who wait to look: while others write to the file after a few milliseconds each time,
+//! when nobody does hardly ever.
+//!
+//! Who they are shows in two ways. SQLite's data version tells what others have committed. And a
+//! connection of Verger, or one of the app's that cooperates, looks every 2 ms and knocks: between
+//! processes the knock is the time of the file that marks a process as present. Any change of it
+//! counts, its value means nothing. A plain connection that waits and has not written for long is
+//! not seen by anybody: it gets its turn in the rare long pause.
+//!
+//! A lock that one statement holds cannot be given away before the statement ends.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -21,16 +28,41 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Waits shorter than this need no knock.
 const QUIET_TRIES: i32 = 3;
 
-/// After holding the lock this long in all, a connection listens for a knock.
-const HELD_LONG: Duration = Duration::from_millis(20);
+/// While others write: how long a sweep holds the lock before it pauses.
+const HELD_BESIDE_WRITERS: Duration = Duration::from_micros(2_500);
 
-/// How long it pauses after one: long enough for everyone who waits to look.
-const PAUSE: Duration = Duration::from_millis(5);
+/// So long after others wrote they may well write again.
+const WRITERS_GO_ON: Duration = Duration::from_secs(1);
 
-/// The app's own connections do not knock. SQLite's busy handler looks every 100 ms: after holding
-/// the lock this long in all, a sweep pauses for longer than that, knock or none.
-const HELD_VERY_LONG: Duration = Duration::from_millis(1_400);
+/// Where someone wrote a while ago: a pause of 5 ms every 20 ms lets whoever waits as SQLite does in
+/// within 33 ms, whenever it began to wait.
+const HELD_AFTER_WRITERS: Duration = Duration::from_millis(13);
+const SHORT_PAUSE: Duration = Duration::from_millis(5);
+const WRITERS_COME_BACK: Duration = Duration::from_secs(20);
+
+/// Where nobody has written for longer: after holding the lock this long in all, a pause in which
+/// everyone who waits as SQLite does looks once.
+const HELD_ALONE: Duration = Duration::from_millis(1_400);
 const LONG_PAUSE: Duration = Duration::from_millis(103);
+
+/// How often a look is taken at who else writes.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// When SQLite's own busy handler looks, in milliseconds since it began to wait; from then on every
+/// 100 ms. See `sqliteDefaultBusyCallback`.
+const SQLITE_LOOKS: [u64; 12] = [1, 3, 8, 18, 33, 53, 78, 103, 128, 178, 228, 328];
+
+/// The longest time between two looks of someone who has waited for up to this long.
+fn longest_between_looks(waited: Duration) -> Duration {
+    let (mut last, mut longest) = (0, 0);
+    for look in SQLITE_LOOKS {
+        if Duration::from_millis(last) > waited {
+            return Duration::from_millis(longest);
+        }
+        (longest, last) = (longest.max(look - last), look);
+    }
+    Duration::from_millis(if Duration::from_millis(last) > waited { longest } else { 100 })
+}
 
 /// One connection's waiting, for its busy handler.
 pub(super) struct Waiting {
@@ -83,45 +115,144 @@ fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
+/// Who else writes to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Write,
+    Wrote,
+    None,
+}
+
 /// One connection's holding of the lock, transaction after transaction.
 pub(super) struct Holding {
     door: Option<PathBuf>,
     heard: Cell<Option<SystemTime>>,
-    held: Cell<Duration>,
-    held_in_all: Cell<Duration>,
+    /// SQLite's data version at the last look; it changes with the commits of others.
+    version: Cell<Option<i64>>,
+    looked: Cell<Option<Instant>>,
+    /// When others were last known to write.
+    others_at: Cell<Option<Instant>>,
+    /// It has looked, in a pause, who else writes.
+    has_paused: Cell<bool>,
+    /// Since when it holds the lock without having left it for long.
+    stretch: Cell<Instant>,
     ended: Cell<Instant>,
+    held_in_all: Cell<Duration>,
 }
 
 impl Holding {
     pub(super) fn of(location: &Location) -> Self {
+        let now = Instant::now();
         Self {
             door: location.file().map(beside),
             heard: Cell::default(),
-            held: Cell::default(),
+            version: Cell::default(),
+            looked: Cell::default(),
+            others_at: Cell::default(),
+            has_paused: Cell::new(false),
+            stretch: Cell::new(now),
+            ended: Cell::new(now),
             held_in_all: Cell::default(),
-            ended: Cell::new(Instant::now()),
         }
     }
 
-    /// After a commit of a transaction that began then: pauses when others wait, or may.
-    pub(super) fn let_others_in(&self, since: Instant, sweeping: bool) {
-        let held = since.elapsed();
-        if since.saturating_duration_since(self.ended.get()) >= LONG_PAUSE {
+    /// Whether it is worth a look: short transactions follow each other by the microsecond.
+    pub(super) fn wants_look(&self) -> bool {
+        self.looked.get().is_none_or(|at| at.elapsed() >= BETWEEN_LOOKS)
+    }
+
+    /// Outside a transaction: takes note of what others have committed since the last look.
+    pub(super) fn look(&self, version: i64) {
+        self.looked.set(Some(Instant::now()));
+        let before = self.version.replace(Some(version));
+        if before.is_some_and(|before| before != version) || self.someone_knocked() {
+            self.others_at.set(Some(Instant::now()));
+        }
+    }
+
+    /// Whether others write to the file now, as far as is known.
+    pub(super) fn is_beside_writers(&self) -> bool {
+        self.others() == Others::Write
+    }
+
+    fn others(&self) -> Others {
+        let since = self.others_at.get().map(|at| at.elapsed());
+        match since {
+            Some(since) if since < WRITERS_GO_ON => Others::Write,
+            // Nobody knows yet.
+            _ if !self.has_paused.get() => Others::Write,
+            Some(since) if since < WRITERS_COME_BACK => Others::Wrote,
+            _ => Others::None,
+        }
+    }
+
+    /// Whether a transaction that has held the lock since then should end soon.
+    pub(super) fn is_due(&self, since: Instant) -> bool {
+        // A knock tells of someone who waits now.
+        if self.someone_knocked() {
+            self.others_at.set(Some(Instant::now()));
+        }
+        match self.others() {
+            Others::Write => since.elapsed() >= HELD_BESIDE_WRITERS,
+            Others::Wrote => since.elapsed() >= HELD_AFTER_WRITERS,
+            Others::None => false,
+        }
+    }
+
+    /// After a commit of a transaction that held the lock since then: pauses when others wait, or
+    /// may. `version` asks for the data version: a pause is over when someone has committed.
+    pub(super) fn let_others_in(&self, since: Instant, version: impl Fn() -> Option<i64>) {
+        let before = self.version.get();
+        if self.wants_look()
+            && let Some(version) = version()
+        {
+            self.look(version);
+        }
+        // The lock was left before the log was folded back, if it was: someone has had it already.
+        let is_left = before.is_some() && self.version.get() != before;
+        let free = since.saturating_duration_since(self.ended.get());
+        if free >= longest_between_looks(self.ended.get().duration_since(self.stretch.get())) {
+            self.stretch.set(since);
+        }
+        if free >= LONG_PAUSE {
             self.held_in_all.set(Duration::ZERO);
         }
-        self.held.set(self.held.get() + held);
-        self.held_in_all.set(self.held_in_all.get() + held);
-        if sweeping && self.held_in_all.get() >= HELD_VERY_LONG {
+        let stretch = self.stretch.get().elapsed();
+        let held_in_all = self.held_in_all.get() + since.elapsed();
+        self.held_in_all.set(held_in_all);
+        let pause = match self.others() {
+            Others::Write if is_left => Duration::ZERO,
+            // Twice, for on a busy machine looks come late. It ends with the first commit.
+            Others::Write if stretch >= HELD_BESIDE_WRITERS => 2 * longest_between_looks(stretch),
+            Others::Wrote if stretch >= 2 * HELD_AFTER_WRITERS => longest_between_looks(stretch),
+            Others::Wrote if stretch >= HELD_AFTER_WRITERS => SHORT_PAUSE,
+            _ if held_in_all >= HELD_ALONE => LONG_PAUSE,
+            _ => Duration::ZERO,
+        };
+        if !pause.is_zero() || is_left {
+            self.pause(pause, version);
             self.held_in_all.set(Duration::ZERO);
-            self.held.set(Duration::ZERO);
-            std::thread::sleep(LONG_PAUSE);
-        } else if self.held.get() >= HELD_LONG {
-            self.held.set(Duration::ZERO);
-            if self.someone_knocked() {
-                std::thread::sleep(PAUSE);
+            self.stretch.set(Instant::now());
+        }
+        self.ended.set(Instant::now());
+    }
+
+    fn pause(&self, most: Duration, version: impl Fn() -> Option<i64>) {
+        if most.is_zero() {
+            return;
+        }
+        self.has_paused.set(true);
+        let begun = Instant::now();
+        // A look is not on the dot.
+        let most = most + LOOK_EVERY / 2;
+        while let Some(left) = most.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+            std::thread::sleep(left.min(LOOK_EVERY / 2));
+            let now = version();
+            if now.is_some() && self.version.replace(now) != now {
+                self.others_at.set(Some(Instant::now()));
+                return;
             }
         }
-        self.ended.set(since + since.elapsed());
     }
 
     fn someone_knocked(&self) -> bool {
@@ -129,6 +260,29 @@ impl Holding {
             .door
             .as_ref()
             .and_then(|door| std::fs::metadata(door).and_then(|file| file.modified()).ok());
-        last.is_some() && self.heard.replace(last) != last
+        last.is_some() && self.heard.replace(last).is_some_and(|before| Some(before) != last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_long_enough_for_whoever_waited_that_long_to_look() {
+        for (waited, between) in [
+            (0, 1),
+            (2, 2),
+            (4, 5),
+            (9, 10),
+            (20, 15),
+            (40, 20),
+            (100, 25),
+            (150, 50),
+            (1_000, 100),
+        ] {
+            let between = Duration::from_millis(between);
+            assert_eq!(longest_between_looks(Duration::from_millis(waited)), between, "{waited}");
+        }
     }
 }

@@ -50,6 +50,12 @@ const STEPS_BETWEEN_READINGS_AT_CALLS: i32 = 32;
 /// Steps of SQLite's planner, which are longer, between two looks that all read the clock.
 const STEPS_BETWEEN_LOOKS_AT_PREPARE: i32 = 16;
 
+/// Pages at which the write-ahead log is folded back. Batched sweeps live on a long log. But whoever
+/// commits when it has 1,000, as SQLite's own setting is, folds it back and waits for the disk:
+/// beside an app that writes it is kept shorter, so that it is not the app.
+pub(super) const FOLD_EVERY: u32 = 4_000;
+const FOLD_BESIDE_WRITERS: u32 = 600;
+
 /// Ticks every few milliseconds while a component runs.
 static TICKS: AtomicU64 = AtomicU64::new(0);
 
@@ -281,6 +287,8 @@ pub(crate) struct WorkConnection {
     schema: Cell<i64>,
     has_log: Cell<bool>,
     has_late_checks: Cell<bool>,
+    /// At how many pages it folds the write-ahead log back.
+    folds_every: Cell<u32>,
 }
 
 /// Puts the holder back to nobody at the end of a turn.
@@ -383,6 +391,7 @@ impl WorkConnection {
             schema: Cell::new(-1),
             has_log: Cell::new(has_log),
             has_late_checks: Cell::new(false),
+            folds_every: Cell::new(FOLD_EVERY),
         })
     }
 
@@ -675,9 +684,30 @@ impl WorkConnection {
     }
 
     /// After a commit of a transaction that held the write lock since then: others may have waited
-    /// for it. `sweeping` when it is to be taken again at once.
-    pub(crate) fn let_others_in(&self, since: Instant, sweeping: bool) {
-        self.holding.let_others_in(since, sweeping);
+    /// for it.
+    pub(crate) fn let_others_in(&self, since: Instant) {
+        self.holding.let_others_in(since, || self.data_version().ok());
+        let pages = if self.holding.is_beside_writers() { FOLD_BESIDE_WRITERS } else { FOLD_EVERY };
+        if self.folds_every.replace(pages) != pages {
+            // Without it the log is folded back as before.
+            let _ = self.engine(|connection| {
+                connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {pages}"))
+            });
+        }
+    }
+
+    /// Before a transaction: takes note of what others have written since the last one.
+    pub(crate) fn look_for_others(&self) {
+        if self.holding.wants_look()
+            && let Ok(version) = self.data_version()
+        {
+            self.holding.look(version);
+        }
+    }
+
+    /// Whether a transaction that has held the write lock since then should end soon, for others.
+    pub(crate) fn is_wanted_by_others(&self, since: Instant) -> bool {
+        self.holding.is_due(since)
     }
 
     /// The connection, for what prepares nothing: counters, cursors of statements prepared in a

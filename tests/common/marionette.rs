@@ -120,6 +120,7 @@ impl Strings<'_> {
                 Some(savepoint) => savepoint.rollback().map(Json::from)?,
             },
             "checkpoint" => job.checkpoint().map(Json::from)?,
+            "checkpoint-due" => job.checkpoint_due().into(),
             "audit" => job.audit_all(&events(&step[1]))?.into(),
             "audit-safe" => job.audit_safe(&events(&step[1])).into(),
             "now" => job.now().into(),

@@ -85,6 +85,10 @@ impl Host for Imports {
         Ok(wit::store::checkpoint()?)
     }
 
+    fn checkpoint_due(&self) -> bool {
+        wit::store::checkpoint_due()
+    }
+
     fn audit_log(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
         Ok(wit::audit::log(&events.iter().map(to_wit).collect::<Vec<_>>())?)
     }

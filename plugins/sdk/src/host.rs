@@ -44,6 +44,9 @@ pub trait Host {
     /// Codes `cancelled`, `lease-lost`, `busy`, `store`, `deadline`, `lock-held`.
     fn checkpoint(&self) -> Result<(), HostError>;
 
+    /// `store.checkpoint-due`.
+    fn checkpoint_due(&self) -> bool;
+
     /// `audit.log`.
     ///
     /// # Errors

@@ -84,6 +84,9 @@ impl Walk {
     }
 }
 
+/// The fewest rows of a batch, however many others write: about a millisecond's.
+const SMALLEST_BATCH: i64 = 25;
+
 /// What a sweep does with its rows.
 pub trait Sweeper {
     /// Takes a batch, in the order of the walk. The first values of a row are its key.
@@ -96,7 +99,8 @@ pub trait Sweeper {
 impl Context<'_> {
     /// Walks through a query, `batch_size` rows between two commits, and reports progress after
     /// `done` rows of earlier walks; how many rows there were. Its cursor is closed before the
-    /// batch is taken.
+    /// batch is taken. While others write to the database too, batches are as small as it takes to
+    /// keep them from waiting (see [`checkpoint_due`](Self::checkpoint_due)).
     ///
     /// # Errors
     /// When a statement, the sweeper or a checkpoint fails.
@@ -108,7 +112,7 @@ impl Context<'_> {
         done: u64,
         sweeper: &mut dyn Sweeper,
     ) -> Result<u64, HostError> {
-        let mut scanned = 0;
+        let (mut scanned, mut size) = (0, batch_size);
         let mut last: Option<Vec<Value>> = None;
         loop {
             let mut params = params.to_vec();
@@ -120,7 +124,7 @@ impl Context<'_> {
                     sql
                 }
             };
-            params.push(Value::from(batch_size));
+            params.push(Value::from(size));
             let rows = self.query(&sql, params)?.rows().collect::<Result<Vec<_>, _>>()?;
             let found = rows.len() as u64;
             last = rows.last().map(|row| row.values()[..walk.key.len()].to_vec());
@@ -129,9 +133,13 @@ impl Context<'_> {
             }
             scanned += found;
             self.progress(done + scanned, 0);
-            if found < batch_size.unsigned_abs() {
+            if found < size.unsigned_abs() {
                 return Ok(scanned);
             }
+            size = match self.checkpoint_due() {
+                true => (size / 4).max(batch_size.min(SMALLEST_BATCH)),
+                false => size.saturating_mul(2).min(batch_size),
+            };
             self.checkpoint()?;
         }
     }
@@ -189,6 +197,34 @@ mod tests {
                 assert_eq!(seen.0, (0..n).collect::<Vec<_>>(), "{index} {batch}");
                 assert_eq!(scanned, 192);
             }
+        }
+    }
+
+    /// How many rows each batch had.
+    struct Sizes(Vec<usize>);
+
+    impl Sweeper for Sizes {
+        fn batch(&mut self, _: &Context<'_>, rows: Vec<Row>) -> Result<(), HostError> {
+            self.0.push(rows.len());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn batches_are_small_while_others_write_and_whole_again_when_nobody_does() {
+        let host = MemoryHost::new(
+            "CREATE TABLE t (id); WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 1000) INSERT INTO t SELECT n FROM n",
+        );
+        let walk = Walk::new(&["id"], "FROM t WHERE 1".into(), 0);
+        for (others_write, expected) in
+            [(true, vec![400, 100, 25, 25, 25]), (false, vec![400, 400, 200])]
+        {
+            host.beside_others(others_write);
+            let mut sizes = Sizes(Vec::new());
+            host.connection().execute_batch("BEGIN").unwrap();
+            let scanned = Context::new(&host).sweep(&walk, &[], 400, 0, &mut sizes).unwrap();
+            host.connection().execute_batch("ROLLBACK").unwrap();
+            assert_eq!((scanned, &sizes.0[..expected.len()]), (1_000, &expected[..]));
         }
     }
 

@@ -44,6 +44,7 @@ pub struct MemoryHost {
     connection: Connection,
     now: Cell<i64>,
     checkpoints: Cell<u32>,
+    checkpoint_due: Cell<bool>,
     savepoints: RefCell<Vec<u32>>,
     next_savepoint: Cell<u32>,
     pending: RefCell<Kept>,
@@ -80,6 +81,7 @@ impl MemoryHost {
             connection,
             now: Cell::new(1_767_225_600_000),
             checkpoints: Cell::new(0),
+            checkpoint_due: Cell::new(false),
             savepoints: RefCell::default(),
             next_savepoint: Cell::new(0),
             pending: RefCell::default(),
@@ -206,6 +208,11 @@ impl MemoryHost {
         self.logs.borrow().clone()
     }
 
+    /// From now on `checkpoint_due` says so: as if others wrote to the database all the time.
+    pub fn beside_others(&self, others_write: bool) {
+        self.checkpoint_due.set(others_write);
+    }
+
     /// How many checkpoints were made.
     #[must_use]
     pub fn checkpoints(&self) -> u32 {
@@ -299,6 +306,10 @@ impl Host for MemoryHost {
             audit: pending.audit.len(),
             events: pending.events.len(),
         }))
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        self.checkpoint_due.get()
     }
 
     fn checkpoint(&self) -> Result<(), HostError> {

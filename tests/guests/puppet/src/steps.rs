@@ -104,6 +104,7 @@ impl Hands {
             "release" => self.savepoints[place()].release().map(Json::from),
             "rollback" => self.savepoints[place()].rollback().map(Json::from),
             "checkpoint" => store::checkpoint().map(Json::from),
+            "checkpoint-due" => Ok(store::checkpoint_due().into()),
             "audit" => audit::log(&events(&step[1])).map(Json::from),
             "audit-safe" => Ok(audit::log_safe(&events(&step[1])).into()),
             "now" => Ok(clock::now().into()),
