@@ -103,8 +103,8 @@ impl Grant {
     /// With it a job that has an `organization_id` sees, changes and counts only that tenant's
     /// rows, whatever SQL its worker sends: a row it inserts gets the tenant, and a table without
     /// the column is refused unless it is [`shared`](Self::shared). A job whose `organization_id`
-    /// is null is not confined. A confined table needs a primary key to be updated or deleted from,
-    /// and takes no UPSERT (SQLite has none for views).
+    /// is null is not confined. A confined table takes no UPSERT and no REPLACE, and rows of a
+    /// confined view are read and inserted only.
     ///
     /// It holds whatever the worker says of itself: one whose manifest is not `tenant_aware` is
     /// confined all the same. So every job of such a worker must carry the keys `organization_id`

@@ -170,7 +170,6 @@ fn a_confined_worker_reads_its_tenants_rows_and_no_others() {
         "SELECT id FROM orders UNION SELECT id FROM main.orders",
         "SELECT id FROM main.open_orders",
         "SELECT word FROM secrets",
-        "SELECT verger_tenant()",
         "SELECT name FROM sqlite_temp_schema",
         "SELECT name FROM temp.sqlite_master",
     ] {
@@ -230,7 +229,6 @@ fn a_confined_worker_changes_its_tenants_rows_and_no_others() {
         ("UPDATE main.orders SET total = 0", "denied"),
         ("DELETE FROM main.orders", "denied"),
         ("INSERT INTO main.orders (id, organization_id) VALUES (21, 'b')", "denied"),
-        ("DELETE FROM notes", "primary key"),
         ("UPDATE rates SET rate = 1", "denied"),
         ("REPLACE INTO main.lines VALUES (3, 1, 'a', 'mine')", "denied"),
         ("CREATE TEMP VIEW x AS SELECT 1", "denied"),

@@ -208,7 +208,7 @@ impl Run {
         statement: &mut Prepared,
         columns: usize,
     ) -> Result<(VecDeque<Vec<Value>>, Option<HeldBytes>), HostError> {
-        let before = self.connection.changed_by_triggers();
+        let before = self.connection.change_mark();
         let (mut held, mut all) = (self.connection.hold(), VecDeque::new());
         self.within_savepoint("verger_returning", || {
             loop {
@@ -227,10 +227,8 @@ impl Run {
                 }
             }
         })?;
-        let changed = match self.connection.raw().changes() {
-            0 => self.connection.changed_by_triggers() - before,
-            changed => changed,
-        };
+        let counted = self.connection.raw().changes();
+        let changed = self.connection.changed_since(before, counted);
         self.changed(statement, changed);
         Ok((all, held))
     }

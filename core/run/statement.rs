@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rusqlite::Statement;
+#[cfg(feature = "testing")]
+use rusqlite::StatementStatus;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use self_cell::self_cell;
 use verger_worker::{HostError, Value, Verb, code};
@@ -96,10 +98,17 @@ impl Run {
         let grant = &self.task.grant;
         self.show_statement(sql);
         let tokens = Arc::new(Tokens::of(sql));
-        let owned = Owned::try_new(Rc::clone(&self.connection), |connection| {
-            connection.prepare(grant, &tokens, sql)
-        });
-        let mut owned = owned.map_err(|error| self.not_prepared(&error))?;
+        let prepare = || {
+            Owned::try_new(Rc::clone(&self.connection), |connection| {
+                connection.prepare(grant, &tokens, sql)
+            })
+        };
+        let mut owned = prepare()
+            .or_else(|error| match self.connection.can_retry(&error)? {
+                true => prepare(),
+                false => Err(error),
+            })
+            .map_err(|error| self.not_prepared(&error))?;
         let write = self.connection.take_write();
         if owned.with_dependent_mut(|_, statement| statement.is_explain() != 0) {
             return Err(HostError::new(
@@ -152,7 +161,10 @@ impl Run {
     ) -> rusqlite::Result<T> {
         let (tokens, program) = (Arc::clone(&statement.tokens), statement.program);
         statement.with(|connection, statement| {
-            connection.step(&self.task.grant, &tokens, program, |_| work(statement))?
+            let done = connection.step(&self.task.grant, &tokens, program, |_| work(statement));
+            #[cfg(feature = "testing")]
+            crate::testing::count_steps(statement.reset_status(StatementStatus::VmStep));
+            done
         })
     }
 
@@ -167,15 +179,10 @@ impl Run {
 
     /// Steps a statement to its end; the rows it changed.
     pub(super) fn step(&self, statement: &mut Prepared) -> Result<u64, HostError> {
-        let before = self.connection.changed_by_triggers();
+        let before = self.connection.change_mark();
         match self.turn(statement, |statement| statement.raw_execute()) {
             Ok(changed) => {
-                // A write through INSTEAD OF triggers does not show in the statement's own count.
-                let changed = if changed == 0 {
-                    self.connection.changed_by_triggers() - before
-                } else {
-                    changed as u64
-                };
+                let changed = self.connection.changed_since(before, changed as u64);
                 self.check_transaction_bytes()?;
                 self.changed(statement, changed);
                 Ok(changed)

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::confinement;
 use super::functions;
 use super::tokens::Tokens;
 use super::unasked::Reached;
@@ -46,6 +47,10 @@ const COMPUTES: [&str; 20] = [
     "AggFinal",
 ];
 
+/// The opcodes that end a loop, or may come back to one.
+const LOOPS: [&str; 9] =
+    ["Next", "Prev", "VNext", "SorterNext", "RowSetRead", "Yield", "Program", "Return", "Gosub"];
+
 /// Statements that are remembered.
 const KNOWN_MAX: usize = 256;
 
@@ -56,6 +61,10 @@ pub(crate) struct StatementCost {
     pub(super) sorts: bool,
     /// It calls functions, which may take long for each row.
     pub(super) calls: bool,
+    /// It writes to virtual tables, and may come by there more than once.
+    pub(super) writes_rows: bool,
+    pub(super) loops: bool,
+    pub(super) returns: bool,
     /// Steps that compute with values, and further arguments of the functions called.
     expressions: i32,
 }
@@ -87,7 +96,14 @@ impl StatementCost {
 impl Program {
     /// Looks at a statement. Its plan does not depend on what is bound: the connection is set so.
     fn of(connection: &Connection, tokens: &Tokens, sql: &str) -> rusqlite::Result<Self> {
-        let mut cost = StatementCost { sorts: false, calls: false, expressions: 0 };
+        let mut cost = StatementCost {
+            sorts: false,
+            calls: false,
+            writes_rows: false,
+            loops: false,
+            returns: false,
+            expressions: 0,
+        };
         let mut reached = Reached::default();
         let mut explained = connection.prepare(&format!("EXPLAIN {sql}"))?;
         let mut steps = explained.raw_query();
@@ -99,9 +115,15 @@ impl Program {
                 .as_str_or_null()?
                 .is_some_and(|called| called.starts_with("verger_"));
             let calls = ["Function", "PureFunc", "Concat", "Cast"].contains(&opcode) && !engines;
+            let is_wall = opcode == "VFilter"
+                && step.get_ref("p4")?.as_str_or_null()?.is_some_and(confinement::is_plan);
             cost.sorts |= opcode == "SorterOpen";
+            // A second write of a virtual table is a loop of its own kind.
+            cost.loops |= LOOPS.contains(&opcode) || opcode == "VUpdate" && cost.writes_rows;
+            cost.writes_rows |= opcode == "VUpdate";
+            cost.returns |= opcode == "ResultRow";
             // A search may take as long as a function.
-            cost.calls |= calls || opcode == "VFilter";
+            cost.calls |= calls || opcode == "VFilter" && !is_wall;
             cost.expressions += i32::from(calls || COMPUTES.contains(&opcode));
             reached.note(opcode, step)?;
         }

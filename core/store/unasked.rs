@@ -106,6 +106,26 @@ impl Unasked {
     }
 }
 
+/// Whether a statement that joins by columns it does not name may read all of these tables, where
+/// it names them.
+pub(super) fn check_joins<'t>(
+    grant: &Effective,
+    tokens: &Tokens,
+    mut tables: impl Iterator<Item = &'t str>,
+) -> Result<(), String> {
+    if !["natural", "using"].into_iter().any(|word| tokens.has_keyword(word)) {
+        return Ok(());
+    }
+    tables.try_for_each(|table| match tokens.mentions(table) {
+        true => readable(grant, false, table).map_err(|reason| {
+            format!(
+                "{reason}; NATURAL and USING compare columns that are not named: name them with ON"
+            )
+        }),
+        false => Ok(()),
+    })
+}
+
 fn readable(grant: &Effective, by_schema: bool, table: &str) -> Result<(), String> {
     grant.check(Verb::Read, table, None)?;
     if grant.is_narrowed(Verb::Read, table) {

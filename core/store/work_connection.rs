@@ -20,7 +20,7 @@ use verger_worker::Verb;
 use super::authorizer::judge;
 use super::bounded_functions;
 use super::cache::Cache;
-use super::confinement::Confinement;
+use super::confinement::{ChangeMark, Confinement};
 use super::full_text::{self, Words};
 use super::late_checks;
 use super::location::{ConnectionSetup, Durability, Location};
@@ -32,6 +32,7 @@ use super::statement_cost::{StatementCost, StatementCosts, VALUE_MAX_BYTES};
 use super::temp_space::{HeldBytes, TempSpace};
 use super::tokens::Tokens;
 use super::unasked::{self, Unasked, Write};
+use super::write_transaction::step;
 use crate::clock::Clock;
 use crate::grant::Effective;
 
@@ -137,6 +138,8 @@ pub(crate) struct Guard {
     pages: PageCount,
     /// Words of full-text searches since the last look.
     words: Words,
+    /// A statement of the tenant's walls is prepared or stepped, inside a worker's.
+    inner: Arc<AtomicBool>,
 }
 
 struct State {
@@ -176,6 +179,9 @@ impl Guard {
     }
 
     fn allow(&self, context: &AuthContext<'_>) -> bool {
+        if self.inner.load(Ordering::Relaxed) {
+            return true;
+        }
         let mut state = self.state();
         if matches!(state.holder, Holder::Worker(_))
             && context.accessor.is_none()
@@ -361,6 +367,7 @@ impl WorkConnection {
             quick_looks: AtomicU32::new(1),
             pages: PageCount::of(&connection)?,
             words: Words::default(),
+            inner: Arc::default(),
         });
         full_text::install(&connection, &guard.words)?;
         let shared = Arc::clone(&guard);
@@ -429,7 +436,7 @@ impl WorkConnection {
         grant: &Arc<Effective>,
         tokens: &Arc<Tokens>,
         program: StatementCost,
-        work: impl FnOnce(&'c Connection) -> T,
+        work: impl FnOnce(&'c Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         match program.calls {
             true => self.look_every(STEPS_BETWEEN_LOOKS_AT_CALLS, STEPS_BETWEEN_READINGS_AT_CALLS),
@@ -441,11 +448,46 @@ impl WorkConnection {
                 .set_limit(Limit::SQLITE_LIMIT_LENGTH, program.value_max_bytes())
                 .into_result()?;
         }
-        let done = self.worker(grant, tokens, work);
+        let done = match &self.confinement {
+            Some(confinement) => {
+                confinement.begin_step();
+                // Those that return rows are undone by whoever reads them.
+                let many = program.writes_rows
+                    && !program.returns
+                    && (program.loops || confinement.computes_tenants());
+                self.undone_if_failed(confinement, many, || self.worker(grant, tokens, work))
+            }
+            None => self.worker(grant, tokens, work),
+        };
         if limited {
             self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES).into_result()?;
         }
-        Ok(done)
+        done
+    }
+
+    /// Undoes what a failed write through the tenant's walls did before: each of its rows was a
+    /// statement of its own to SQLite.
+    fn undone_if_failed<T>(
+        &self,
+        confinement: &Confinement,
+        many: bool,
+        work: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if !many || self.connection.is_autocommit() {
+            return work();
+        }
+        self.engine(|connection| step(connection, "SAVEPOINT verger_statement"))?;
+        let done = work();
+        // A failure may have ended the transaction, and the savepoint with it.
+        if !self.connection.is_autocommit() {
+            self.engine(|connection| {
+                if done.is_err() && !confinement.keeps() {
+                    step(connection, "ROLLBACK TO verger_statement")?;
+                }
+                step(connection, "RELEASE verger_statement")
+            })?;
+        }
+        done
     }
 
     /// Prepares a statement as a worker with this grant, under its deadline.
@@ -541,7 +583,7 @@ impl WorkConnection {
 
     /// Makes this a connection whose workers see one tenant only; see [`confine`](Self::confine).
     pub(crate) fn confinable(mut self) -> rusqlite::Result<Self> {
-        self.confinement = Some(Confinement::install(&self)?);
+        self.confinement = Some(Confinement::install(&self, Arc::clone(&self.guard.inner))?);
         Ok(self)
     }
 
@@ -559,11 +601,33 @@ impl WorkConnection {
         confined
     }
 
-    /// A count that grows with the rows that triggers change in a worker's name.
-    pub(crate) fn changed_by_triggers(&self) -> u64 {
+    /// To be asked [later](Self::changed_since) what was changed from here on.
+    pub(crate) fn change_mark(&self) -> ChangeMark {
+        let (changed, writes) =
+            self.confinement.as_ref().map(Confinement::changed).unwrap_or_default();
+        ChangeMark { writes, changed, total: self.connection.total_changes() }
+    }
+
+    /// The rows that a worker's statement changed, given how many SQLite counts for it. Those
+    /// changed through the tenant's walls are counted there; those that triggers in a view's place
+    /// changed are not in SQLite's own count.
+    pub(crate) fn changed_since(&self, mark: ChangeMark, counted: u64) -> u64 {
+        let now = self.change_mark();
+        match () {
+            () if now.writes != mark.writes => now.changed - mark.changed,
+            () if counted == 0 => now.total - mark.total,
+            () => counted,
+        }
+    }
+
+    /// Whether a statement that could not be prepared can be now: one that returns what it changes
+    /// behind the tenant's walls takes another road.
+    pub(crate) fn can_retry(&self, error: &rusqlite::Error) -> rusqlite::Result<bool> {
         match &self.confinement {
-            Some(confinement) => confinement.changed(),
-            None => self.connection.total_changes(),
+            Some(confinement) if Confinement::is_refusal(error) => {
+                confinement.put_views(self).map(|()| true)
+            }
+            _ => Ok(false),
         }
     }
 
@@ -607,15 +671,23 @@ impl WorkConnection {
             let mut state = self.guard.state();
             state.watched = Some(grant.limits.sql_memory_bytes);
             let confined = state.around.confined.is_some();
+            // The program shows of a table behind the tenant's walls no more than the wall.
+            let walled = state.around.confined.as_ref().map_or(Ok(()), |shadows| {
+                unasked::check_joins(grant, tokens, shadows.tables.iter().map(String::as_str))
+            });
             drop(state);
             let program = self.programs.of(connection, tokens, sql)?;
-            if let Err(reason) = self.unasked.check(
-                connection,
-                (grant, confined),
-                tokens,
-                write,
-                &program.reached,
-            )? {
+            let unasked = match walled {
+                Ok(()) => self.unasked.check(
+                    connection,
+                    (grant, confined),
+                    tokens,
+                    write,
+                    &program.reached,
+                )?,
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = unasked {
                 self.guard.state().denied = Some(reason);
                 return Err(rusqlite::Error::SqliteFailure(
                     rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_AUTH),
@@ -669,7 +741,9 @@ impl WorkConnection {
 
     /// What the last refused statement of a worker was refused for.
     pub(crate) fn take_denied(&self) -> Option<String> {
-        full_text::why_refused(&self.guard.words).or_else(|| self.guard.state().denied.take())
+        full_text::why_refused(&self.guard.words)
+            .or_else(|| self.guard.state().denied.take())
+            .or_else(|| self.confinement.as_ref().and_then(Confinement::take_denied))
     }
 
     /// The limit that a worker's last statement was ended for.

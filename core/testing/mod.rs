@@ -37,6 +37,7 @@ mod harness;
 mod job;
 mod logs;
 mod rows;
+mod steps;
 mod test_verger;
 mod time;
 
@@ -46,6 +47,8 @@ pub use harness::{Performed, TestedWorker, WorkerTest};
 pub use job::JobMatch;
 pub use logs::{LogLine, capture_logs};
 pub use rows::contains;
+pub(crate) use steps::count_steps;
+pub use steps::statement_steps;
 pub use test_verger::TestVerger;
 
 pub use crate::failpoint::Failpoint;

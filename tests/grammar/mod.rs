@@ -22,6 +22,9 @@ pub(crate) struct Statement {
     pub(crate) changes: bool,
     /// Alone and among others it should do the same: it takes no key that is another tenant's.
     pub(crate) comparable: bool,
+    /// What it does depends on the plan, or on an order that nothing says: only another confined
+    /// worker has to have the same.
+    pub(crate) loose: bool,
 }
 
 /// Tables and views with the columns they have in common with what may shadow them.
@@ -66,11 +69,12 @@ pub(crate) struct Grammar {
     /// Common table expressions in reach, outermost first.
     with: Vec<Source>,
     comparable: bool,
+    loose: bool,
 }
 
 impl Grammar {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: SplitMix64(seed), with: Vec::new(), comparable: true }
+        Self { random: SplitMix64(seed), with: Vec::new(), comparable: true, loose: false }
     }
 
     fn below(&mut self, most: usize) -> usize {
@@ -90,13 +94,14 @@ impl Grammar {
     pub(crate) fn statement(&mut self) -> Statement {
         self.with.clear();
         self.comparable = true;
+        self.loose = false;
         let (sql, changes) = match self.below(10) {
             0..=5 => (self.query(3), false),
             6 | 7 => self.update(),
             8 => self.insert(),
             _ => self.delete(),
         };
-        Statement { sql, changes, comparable: self.comparable }
+        Statement { sql, changes, comparable: self.comparable, loose: self.loose }
     }
 
     /// A whole query with its WITH.
@@ -106,7 +111,16 @@ impl Grammar {
         let width = 1 + self.below(3);
         let body = self.body(depth, width, &[]);
         self.with.truncate(reach);
-        format!("{with}{body}")
+        // The first rows of some order, or of none.
+        let tail = match self.below(12) {
+            0 => {
+                self.loose = true;
+                let most = 1 + self.below(5);
+                format!("{}LIMIT {most}", self.pick(&[" ", " ORDER BY 1 ", " ORDER BY 1 DESC "]))
+            }
+            _ => String::new(),
+        };
+        format!("{with}{body}{tail}")
     }
 
     fn with_clause(&mut self, depth: usize) -> String {
@@ -329,6 +343,10 @@ impl Grammar {
             2 => format!("count(DISTINCT {column})"),
             3 => format!("min({column})"),
             4 => format!("max({column})"),
+            5 if self.chance(15) => {
+                self.loose = true;
+                format!("sum(9223372036854775800 + length({column}))")
+            }
             5 => format!("count({column}) FILTER (WHERE {column} IS NOT 'open')"),
             _ => format!("sum(length({column}))"),
         }
@@ -349,7 +367,44 @@ impl Grammar {
         }
     }
 
+    /// An expression that fails for some rows and not for others: whether it did is an answer.
+    fn trap(&mut self, scope: &[Source]) -> String {
+        self.loose = true;
+        let column = self.column_of(scope);
+        let bit = self.below(8);
+        let set = match self.below(4) {
+            0 => format!("{column} > {}", self.below(60)),
+            1 => format!("{column} = 'b'"),
+            2 => format!("length({column}) > {}", self.below(4)),
+            _ => format!("unicode(substr({column}, {}, 1)) >> {bit} & 1", 1 + self.below(3)),
+        };
+        match self.below(9) {
+            0 | 1 => format!("abs(iif({set}, -9223372036854775807 - 1, 0))"),
+            2 => format!("json_extract(iif({set}, '[', '[3]'), '$[0]')"),
+            3 => format!("length(zeroblob(iif({set}, 2000000000, 1)))"),
+            4 => format!("({column} LIKE iif({set}, hex(zeroblob(30000)), 'o%'))"),
+            5 => format!("json(iif({set}, {column}, '1'))"),
+            6 => format!("(1 / ({column} - {}))", self.below(40)),
+            7 => format!("(9223372036854775807 + iif({set}, {column}, 0))"),
+            _ => format!("json_array(iif({set}, x'00', 1))"),
+        }
+    }
+
+    /// A row of any tenant is named, by its key or not, and something fails on it.
+    fn oracle(&mut self, scope: &[Source]) -> String {
+        let (one, other) = (self.column_of(scope), self.column_of(scope));
+        let (trap, key) = (self.trap(scope), self.pick(&[0, 1_000, 2_000]) + 1 + self.below(7));
+        match self.below(4) {
+            0 | 1 => format!("(({one} = {key} AND {trap} >= 0) OR {other} = -1)"),
+            2 => format!("({trap} IS NULL OR {one} = {key})"),
+            _ => format!("({one} = {key} AND {trap} >= 0)"),
+        }
+    }
+
     fn value(&mut self, depth: usize, scope: &[Source]) -> String {
+        if self.chance(2) {
+            return self.trap(scope);
+        }
         let column = self.column_of(scope);
         match self.below(16) {
             0 => self.below(80).to_string(),
@@ -388,6 +443,9 @@ impl Grammar {
     }
 
     fn condition(&mut self, depth: usize, scope: &[Source]) -> String {
+        if self.chance(8) {
+            return self.oracle(scope);
+        }
         let column = self.column_of(scope);
         match self.below(18) {
             0 | 1 => format!("{column} = {}", self.below(8)),
@@ -395,6 +453,7 @@ impl Grammar {
             3 => format!("{column} IS NOT NULL"),
             4 => format!("{column} LIKE '%o%'"),
             5 => format!("{column} BETWEEN 2 AND 50"),
+            6 if self.chance(30) => format!("{column} < {}", self.trap(scope)),
             6 => format!("{column} <> {}", self.column_of(scope)),
             7 => format!("{column} > {}", self.below(60)),
             8 => format!("{column} IN (1, 2, 'open', 'a', 'b', 30)"),

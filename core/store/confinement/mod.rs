@@ -1,0 +1,285 @@
+//! Tenant confinement: a connection on which a worker sees, changes and counts the rows of one
+//! tenant only, even with hostile SQL.
+//!
+//! Before every granted table that has the tenant column stands a virtual table of the same name,
+//! in `temp`, where SQLite looks first; the authorizer refuses `main.…`. What SQLite sees of it are
+//! the tenant's rows, so whatever its planner does with a worker's statement, no expression in it is
+//! ever computed on a row of another tenant: there is none to compute it on. The virtual table
+//! reads and writes the app's table by statements of its own ([`inner`]), which hold the tenant
+//! beside no more than the values that an index of the table is asked for ([`plan`]), and the key of
+//! the row that is written ([`write`]).
+//!
+//! # What a worker may still learn of others, and where it is told apart from a plain table
+//!
+//! - That a unique key is taken, that a referenced row exists: a constraint of the app's speaks of
+//!   all rows. A key that SQLite chooses tells how many were chosen before.
+//! - How long a statement takes. Without an index that begins with the tenant, all rows are gone
+//!   through. The steps of the worker's own statement do not depend on other tenants.
+//! - What the app's own triggers, cascades, views and generated columns tell or do: they act with
+//!   the app's rights.
+//! - A column whose value is NULL in an INSERT takes its default. REPLACE, UPSERT and the columns
+//!   of an INSERT ... RETURNING are refused. A constraint that itself says ON CONFLICT is enforced
+//!   as ABORT. A foreign key is checked after each row, so a row that another row of the same
+//!   statement would have to go before is refused.
+//! - Rows of an app's view are read and inserted, not updated or deleted: nothing tells one from
+//!   the next.
+//! - UPDATE and DELETE with RETURNING take a slower road, see [`returning`].
+//! - A text column that is compared by `<` with a numeric column that holds text is compared as
+//!   text.
+
+mod inner;
+mod key;
+mod module;
+mod plan;
+mod returning;
+mod table;
+mod wall;
+mod write;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+
+use self::inner::Shared;
+use self::table::{Table, quoted};
+use self::wall::Walls;
+use super::statement_context::Shadows;
+use super::work_connection::WorkConnection;
+use crate::grant::Effective;
+
+/// The virtual tables of one connection.
+pub(super) struct Confinement {
+    /// What the names of our own module, tables and triggers begin with. A worker cannot know it.
+    token: String,
+    walls: Arc<Walls>,
+    /// The tables that were looked for, in lower case: by which column, and whether they have it.
+    known: BTreeMap<String, Known>,
+    schema_version: i64,
+    next: u64,
+    /// Views stand before the virtual tables, or may.
+    has_views: Cell<bool>,
+}
+
+struct Known {
+    column: String,
+    table: Option<Arc<Table>>,
+}
+
+/// A count of what was changed so far, to be asked later what came to it.
+#[derive(Clone, Copy)]
+pub(crate) struct ChangeMark {
+    pub(super) writes: u64,
+    pub(super) changed: u64,
+    pub(super) total: u64,
+}
+
+/// Whether the plan of a read of a virtual table is one of ours.
+pub(super) fn is_plan(text: &str) -> bool {
+    plan::Query::is_written(text)
+}
+
+impl Confinement {
+    /// `inner` says to the authorizer that the statement being prepared is the engine's own.
+    pub(super) fn install(
+        connection: &WorkConnection,
+        inner: Arc<AtomicBool>,
+    ) -> rusqlite::Result<Self> {
+        connection.engine(|connection| {
+            let random: String =
+                connection.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))?;
+            let token = format!("verger_{random}_");
+            let walls = Arc::new(Walls {
+                shared: Shared::new(inner),
+                tables: Mutex::new(HashMap::new()),
+                hidden: format!("{token}key"),
+                reads: Mutex::default(),
+            });
+            module::install(connection, &format!("{token}rows"), &walls)?;
+            Ok(Self {
+                token,
+                walls,
+                known: BTreeMap::new(),
+                schema_version: -1,
+                next: 0,
+                has_views: Cell::new(false),
+            })
+        })
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) fn shadows(&self) -> Shadows {
+        let there = self.known.iter().filter(|(_, known)| known.table.is_some());
+        Shadows { token: self.token.clone(), tables: there.map(|(name, _)| name.clone()).collect() }
+    }
+
+    /// Rows changed through the walls so far, and how often one was asked to be.
+    pub(super) fn changed(&self) -> (u64, u64) {
+        let shared = &self.walls.shared;
+        (shared.changed.load(Ordering::Relaxed), shared.writes.load(Ordering::Relaxed))
+    }
+
+    /// A worker's statement is stepped.
+    pub(super) fn begin_step(&self) {
+        let shared = &self.walls.shared;
+        shared.turn.fetch_add(1, Ordering::Relaxed);
+        shared.keeps.store(false, Ordering::Relaxed);
+        shared.denied.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Whether a failed statement keeps the rows it wrote before: OR FAIL says so.
+    pub(super) fn keeps(&self) -> bool {
+        self.walls.shared.keeps.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write of one row may have to be undone.
+    pub(super) fn computes_tenants(&self) -> bool {
+        let computed = |known: &Known| known.table.as_ref().is_some_and(|t| t.tenant_is_computed());
+        self.known.values().any(computed)
+    }
+
+    pub(super) fn take_denied(&self) -> Option<String> {
+        self.walls.shared.denied.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Makes the walls this grant needs, where they are not there yet, and sets the tenant.
+    pub(super) fn confine(
+        &mut self,
+        connection: &WorkConnection,
+        grant: &Effective,
+        tenant: &str,
+    ) -> rusqlite::Result<()> {
+        let shared = &self.walls.shared;
+        *shared.tenant() = tenant.into();
+        shared.run.fetch_add(1, Ordering::Relaxed);
+        connection.engine(|connection| {
+            let version = connection
+                .prepare_cached("PRAGMA main.schema_version")?
+                .query_row([], |row| row.get(0))?;
+            if version != self.schema_version || self.has_views.get() {
+                self.forget(connection)?;
+                self.schema_version = version;
+            }
+            for table in grant.tables() {
+                let column = grant.tenant_column().filter(|_| !grant.is_shared(table));
+                let known = self.known.get(table).map(|known| known.column.as_str());
+                if known != column {
+                    self.take_down(connection, table)?;
+                    if let Some(column) = column {
+                        self.put_up(connection, table, column)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The schema changed: what was made for the old one goes.
+    fn forget(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        // Views first: they stand on the tables. Their triggers go with them.
+        let names: Vec<(String, String)> = connection
+            .prepare(
+                "SELECT type, name FROM sqlite_temp_schema \
+                 WHERE type IN ('table', 'view') AND instr(sql, ?1) ORDER BY type DESC",
+            )?
+            .query_map([&self.token], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (kind, name) in names {
+            connection.execute_batch(&format!("DROP {kind} temp.{}", quoted(&name)))?;
+        }
+        self.known.clear();
+        self.has_views.set(false);
+        self.walls.tables.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+
+    fn take_down(&mut self, connection: &Connection, table: &str) -> rusqlite::Result<()> {
+        if let Some(Known { table: Some(_), .. }) = self.known.remove(table) {
+            connection.execute_batch(&format!("DROP TABLE temp.{}", quoted(table)))?;
+        }
+        Ok(())
+    }
+
+    fn put_up(
+        &mut self,
+        connection: &Connection,
+        table: &str,
+        column: &str,
+    ) -> rusqlite::Result<()> {
+        let found = Table::read(connection, table, column)?.map(Arc::new);
+        if let Some(found) = &found {
+            self.next += 1;
+            let mut tables = self.walls.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            tables.insert(self.next, Arc::clone(found));
+            drop(tables);
+            connection.execute_batch(&format!(
+                "CREATE VIRTUAL TABLE temp.{} USING {}rows({})",
+                quoted(table),
+                self.token,
+                self.next
+            ))?;
+        }
+        let known = Known { column: column.to_string(), table: found };
+        self.known.insert(table.to_string(), known);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use verger_worker::{Args, Manifest, TableAsk};
+
+    use crate::grant::{Effective, Grant};
+    use crate::store::{Durability, Location, WorkConnection};
+
+    #[test]
+    fn a_confined_read_and_write_go_by_keys_and_by_indexes_of_the_tenant() {
+        let location = Location::memory();
+        let app = location.connect(Durability::Normal).unwrap();
+        app.execute_batch(
+            "CREATE TABLE orders (id INTEGER PRIMARY KEY, organization_id TEXT, state TEXT, total INTEGER);
+             CREATE INDEX orders_of ON orders (organization_id, state);
+             CREATE TABLE members (organization_id TEXT, id INTEGER, PRIMARY KEY (organization_id, id)) WITHOUT ROWID;",
+        )
+        .unwrap();
+        let grant = Grant::new().write("orders").write("members").tenant_column("organization_id");
+        let ask = |table: &str| TableAsk::named(table).read().insert().update().delete();
+        let effective = Arc::new(Effective::of(
+            &Manifest::new("w", "1").table(ask("orders")).table(ask("members")),
+            &grant,
+            &Args::default(),
+        ));
+        let mut connection = WorkConnection::open(&location, Durability::Normal, None)
+            .unwrap()
+            .confinable()
+            .unwrap();
+        connection.confine(&effective, "a").unwrap();
+        for (sql, way) in [
+            ("SELECT total FROM orders", "orders_of"),
+            ("SELECT count(*) FROM orders WHERE state = 'open'", "t.\"state\" = ?2"),
+            ("SELECT id FROM orders WHERE state IN ('open', 'paid')", "t.\"state\" = ?2"),
+            ("SELECT * FROM members WHERE id = 3", "t.\"id\" = ?2"),
+            ("SELECT * FROM orders WHERE id = 3", "NOT INDEXED"),
+            ("SELECT * FROM orders ORDER BY state LIMIT 1", "ORDER BY t.\"state\""),
+            ("UPDATE orders SET total = 1 WHERE state = 'open'", "t.\"state\" = ?2"),
+            ("DELETE FROM members WHERE id > 3", "t.\"id\" > ?2"),
+        ] {
+            let chosen: Vec<String> = connection.engine(|connection| {
+                let mut statement = connection.prepare(&format!("EXPLAIN {sql}")).unwrap();
+                statement
+                    .query_map([], |row| row.get::<_, Option<String>>("p4"))
+                    .unwrap()
+                    .map(|part| part.unwrap().unwrap_or_default())
+                    .collect()
+            });
+            assert!(chosen.iter().any(|part| part.contains(way)), "{sql}: {chosen:#?}");
+        }
+    }
+}
