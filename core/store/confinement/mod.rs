@@ -24,6 +24,8 @@
 //! - Rows of an app's view are read and inserted, not updated or deleted: nothing tells one from
 //!   the next.
 //! - UPDATE and DELETE with RETURNING take a slower road, see [`returning`].
+//! - A computed column of a view, compared with a text column, is one without a type: a number is
+//!   no text.
 //! - A text column that is compared by `<` with a numeric column that holds text is compared as
 //!   text.
 
