@@ -109,6 +109,7 @@ impl Builder {
                 queues: Queues::default(),
                 threads: THREADS,
                 retention: Retention::default(),
+                is_the_app: true,
             },
             queues: Vec::new(),
             lease: LEASE,
@@ -207,9 +208,12 @@ impl Builder {
     }
 
     /// Retires no schedule at this open: for a program that opens the app's file and does not know
-    /// the app's schedules, as the command `verger` does.
+    /// the app's schedules, as the command `verger` does. Neither is it a start of the app, for
+    /// `@reboot` schedules: they fire in such a program once for each start of the machine, where
+    /// the system tells one from the next (Linux), and else when they never did.
     pub fn keep_schedules(mut self) -> Self {
         self.retires = Retires::None;
+        self.settings.is_the_app = false;
         self
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::store::RawText;
 use crate::time::Timestamp;
 
 /// How finely readings are noted; and a clock set back by less than this needs no correction: what
@@ -104,6 +105,29 @@ pub(crate) fn note(connection: &Connection, noted: &Noted) -> rusqlite::Result<(
             after.map(Timestamp::as_millis),
             noted.set_back_at.map(Timestamp::as_millis),
         ))
+        .map(drop)
+}
+
+/// The start of the machine in which `@reboot` schedules fired last.
+pub(crate) fn boot(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let boot = connection
+        .prepare_cached("SELECT boot FROM verger_clock")?
+        .query_row([], |row| Ok(RawText::of(row, 0)?.as_str().map(str::to_string)))
+        .optional()?;
+    Ok(boot.flatten().filter(|boot| !boot.is_empty()))
+}
+
+/// Remembers that start of the machine, inside a write transaction.
+pub(crate) fn note_boot(
+    connection: &Connection,
+    now: Timestamp,
+    boot: Option<&str>,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO verger_clock (one, read_at, boot) VALUES (1, ?1, ?2) ON CONFLICT (one) DO UPDATE SET boot = ?2",
+        )?
+        .execute((now.as_millis(), boot.unwrap_or("unknown")))
         .map(drop)
 }
 

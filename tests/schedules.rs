@@ -500,13 +500,14 @@ fn at_each_start_a_schedule_for_the_start_runs_once() {
         let builder = Verger::builder(&file).without_built_ins().worker(Nothing);
         TestVerger::open(builder.keep_schedules(), &clock).unwrap()
     };
-    assert_eq!(keeping().drain().fired.len(), 1);
-    let test = keeping();
+    // A program that is not the app starts nothing: the machine is the same.
+    assert_eq!(keeping().drain().fired.len(), 0);
+    let test = app(&file, &clock, [reboot()]);
     test.pause_schedule("s").unwrap();
     test.drain();
     assert_eq!(
         ledger(&test, "s"),
-        ["01 00:00 enqueued", "02 00:00 enqueued", "02 00:00 enqueued", "02 00:00 skipped paused"]
+        ["01 00:00 enqueued", "02 00:00 enqueued", "02 00:00 skipped paused"]
     );
 }
 

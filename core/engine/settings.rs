@@ -14,6 +14,8 @@ pub(crate) struct Settings {
     /// The most threads that perform jobs.
     pub(crate) threads: usize,
     pub(crate) retention: Retention,
+    /// Whether this program is the app that registers the schedules.
+    pub(crate) is_the_app: bool,
 }
 
 impl Settings {

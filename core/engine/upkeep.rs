@@ -113,7 +113,15 @@ pub(super) fn next_event(executor: &mut Executor) -> Result<Option<Timestamp>, S
     })
 }
 
-/// In the first tick: the schedules that fire at each start.
+/// What tells one start of the machine from the next, where the system has it.
+fn machine_boot() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(boot.trim().to_string())
+}
+
+/// In the first tick: the schedules that fire at each start. Each open by the app is one; of a
+/// program that is not the app, as `verger tick` run once a minute, the first since the machine
+/// started.
 fn fire_at_start(
     inner: &Engine,
     executor: &mut Executor,
@@ -121,9 +129,19 @@ fn fire_at_start(
     report: &mut TickReport,
 ) -> Result<(), StoreError> {
     if !inner.has_ticked.swap(true, std::sync::atomic::Ordering::Relaxed) {
-        for row in executor
-            .engine(|connection| schedule::at_start(connection).doing("read the schedules"))?
-        {
+        let doing = "read the schedules";
+        let rows = executor.engine(|connection| schedule::at_start(connection).doing(doing))?;
+        let boot = machine_boot();
+        let is_start = inner.settings.is_the_app
+            || executor.engine(|connection| wall_clock::boot(connection).doing(doing))?
+                != boot.clone().or_else(|| Some("unknown".to_string()));
+        if rows.is_empty() || !is_start {
+            return Ok(());
+        }
+        executor.transaction(|connection| {
+            wall_clock::note_boot(connection, now, boot.as_deref()).doing("note a start")
+        })?;
+        for row in rows {
             let prepared = prepare(inner, &row);
             let fired = executor.transaction(|connection| {
                 schedule::fire_at_start(connection, &row, &prepared, now)

@@ -98,7 +98,8 @@ CREATE TABLE verger_clock (
     read_at INTEGER NOT NULL,                       -- the last reading that was noted
     before_jump INTEGER,                            -- while a leap forward is in doubt: the reading before it
     jumped_at INTEGER,                              -- and the first one after it
-    set_back_at INTEGER                             -- while a leap backward is in doubt: the first reading after it
+    set_back_at INTEGER,                            -- while a leap backward is in doubt: the first reading after it
+    boot TEXT                                       -- the start of the machine in which @reboot schedules fired last
 ) STRICT;
 
 -- The fire ledger: one row a slot, whatever became of it.
