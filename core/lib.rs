@@ -32,6 +32,8 @@ mod run;
 #[cfg(feature = "wasm")]
 mod sandbox;
 mod schedule;
+#[cfg(feature = "testing")]
+mod statement_steps;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -7,11 +7,12 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 25] = [
+const ORDER: [&[&str]; 26] = [
     &["time"],
     &["json"],
     &["text"],
     &["failpoint"],
+    &["statement_steps"],
     &["plugin_error"],
     &["limits"],
     &["clock"],

@@ -163,7 +163,7 @@ impl Run {
         statement.with(|connection, statement| {
             let done = connection.step(&self.task.grant, &tokens, program, |_| work(statement));
             #[cfg(feature = "testing")]
-            crate::testing::count_steps(statement.reset_status(StatementStatus::VmStep));
+            crate::statement_steps::count_steps(statement.reset_status(StatementStatus::VmStep));
             done
         })
     }

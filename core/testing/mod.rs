@@ -37,18 +37,16 @@ mod harness;
 mod job;
 mod logs;
 mod rows;
-mod steps;
 mod test_verger;
 mod time;
 
+pub use crate::statement_steps::statement_steps;
 pub use audit::AuditMatch;
 pub use clock::ManualClock;
 pub use harness::{Performed, TestedWorker, WorkerTest};
 pub use job::JobMatch;
 pub use logs::{LogLine, capture_logs};
 pub use rows::contains;
-pub(crate) use steps::count_steps;
-pub use steps::statement_steps;
 pub use test_verger::TestVerger;
 
 pub use crate::failpoint::Failpoint;
