@@ -1,5 +1,7 @@
 //! Opening a Verger: the database, the workers, the schedules.
 
+#[cfg(feature = "wasm")]
+use std::collections::BTreeMap;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -7,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
+#[cfg(feature = "wasm")]
+use rusqlite::TransactionBehavior;
 use serde_json::Value as Json;
 use verger_worker::Worker;
 
@@ -28,6 +32,8 @@ use crate::store::{
 };
 use crate::verger::Verger;
 use crate::wall_clock;
+#[cfg(feature = "wasm")]
+use crate::worker::{self, Bound, Decision};
 use crate::worker::{Registered, Registry};
 
 /// How long a claim holds when nothing renews it.
@@ -123,6 +129,12 @@ impl Builder {
 
     /// Takes every `.wasm` in this folder as a worker. One that is refused does not keep the
     /// others, or the app, from starting: see [`Verger::refused_plugins`].
+    ///
+    /// The name a file gives itself is bound to its SHA-256 at the first open, in the database.
+    /// Another file of that name is refused from then on; of two that differ at the first open, both
+    /// are. The same file with new bytes is a new version, and keeps the name. A grant
+    /// [for one SHA-256](Grant::for_digest) is above this, and [`Verger::forget_plugin`] frees a
+    /// name. A database in memory remembers nothing.
     pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
         self.plugin_folders.push(folder.into());
         self
@@ -391,7 +403,11 @@ impl Builder {
             }
         }
         let file_identity = FileIdentity::of(&self.location);
-        let (registry, refused) = self.register()?;
+        let (registry, refused) =
+            self.register(&mut front, looking, now).map_err(|error| match error {
+                RegisterError::Open(error) => error,
+                RegisterError::Store(source) => database(source),
+            })?;
         for refusal in &refused {
             tracing::warn!(reason = %refusal, "a plugin was refused");
         }
@@ -435,7 +451,12 @@ impl Builder {
         Ok(verger)
     }
 
-    fn register(&mut self) -> Result<(Registry, Vec<PluginError>), OpenError> {
+    fn register(
+        &mut self,
+        front: &mut Connection,
+        looking: bool,
+        now: crate::Timestamp,
+    ) -> Result<(Registry, Vec<PluginError>), RegisterError> {
         let mut registry = Registry::default();
         for (worker, _) in std::mem::take(&mut self.native) {
             let mut registered = Registered::native(worker, Grant::as_declared())?;
@@ -445,7 +466,8 @@ impl Builder {
             }
             registry.add(&name, "a native worker", registered)?;
         }
-        let refused = self.register_components(&mut registry)?;
+        let refused =
+            self.register_components(&mut registry, &mut NameStore { front, looking, now })?;
         Ok((registry, refused))
     }
 
@@ -459,7 +481,8 @@ impl Builder {
     fn register_components(
         &mut self,
         registry: &mut Registry,
-    ) -> Result<Vec<PluginError>, OpenError> {
+        store: &mut NameStore<'_>,
+    ) -> Result<Vec<PluginError>, RegisterError> {
         let compiler = self.compiler();
         let plugin = |source| Plugin::new(source, Arc::clone(&compiler));
         #[cfg(feature = "builtins")]
@@ -484,6 +507,9 @@ impl Builder {
                 .map_err(|source| OpenError::Plugins { folder: folder.clone(), source })?;
             files.extend(listed);
         }
+        // One file is one file, however often it is named.
+        let mut seen = HashSet::new();
+        files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
         let plugins: Vec<Plugin> =
             files.into_iter().map(|file| plugin(Source::File(file))).collect();
         // What takes all the time there is for compiling takes it from none but larger ones.
@@ -493,10 +519,50 @@ impl Builder {
             // Whether it is refused is asked below.
             let _ = plugin.manifest();
         }
-        Ok(plugins
-            .into_iter()
-            .filter_map(|plugin| self.register_plugin(registry, plugin).err())
-            .collect())
+        let mut refused = Vec::new();
+        let mut by_name: BTreeMap<String, Vec<(Plugin, Bound)>> = BTreeMap::new();
+        for plugin in plugins {
+            match claim(&plugin) {
+                // The app's own workers, and Verger's, keep their names.
+                Ok((name, _)) if registry.get(&name).is_some() => {
+                    refused.push(PluginError::Duplicate { what: plugin.what(), name });
+                }
+                Ok((name, claim)) => by_name.entry(name).or_default().push((plugin, claim)),
+                Err(error) => refused.push(error),
+            }
+        }
+        refused.extend(self.take_names(registry, by_name, store).map_err(RegisterError::Store)?);
+        Ok(refused)
+    }
+
+    /// Registers the dropped-in files that have their names; the refusals of the others.
+    #[cfg(feature = "wasm")]
+    fn take_names(
+        &self,
+        registry: &mut Registry,
+        by_name: BTreeMap<String, Vec<(Plugin, Bound)>>,
+        store: &mut NameStore<'_>,
+    ) -> Result<Vec<PluginError>, StoreError> {
+        let mut refused = Vec::new();
+        let claims: BTreeMap<String, Vec<Bound>> = by_name
+            .iter()
+            .map(|(name, files)| {
+                (name.clone(), files.iter().map(|(_, claim)| claim.clone()).collect())
+            })
+            .collect();
+        let granted = |name: &str| self.grants.get(name).and_then(Grant::digest);
+        let mut decided = store.decide(&claims, &granted)?;
+        for (name, files) in by_name {
+            let Some((decision, bound)) = decided.remove(&name) else { continue };
+            let claimants: Vec<Bound> = files.iter().map(|(_, claim)| claim.clone()).collect();
+            for (place, (plugin, _)) in files.into_iter().enumerate() {
+                match worker::refusal(&name, &claimants, place, &decision, bound.as_ref()) {
+                    Some(refusal) => refused.push(refusal),
+                    None => refused.extend(self.register_plugin(registry, plugin).err()),
+                }
+            }
+        }
+        Ok(refused)
     }
 
     #[cfg(feature = "wasm")]
@@ -510,7 +576,11 @@ impl Builder {
     }
 
     #[cfg(not(feature = "wasm"))]
-    fn register_components(&mut self, _: &mut Registry) -> Result<Vec<PluginError>, OpenError> {
+    fn register_components(
+        &mut self,
+        _: &mut Registry,
+        _: &mut NameStore<'_>,
+    ) -> Result<Vec<PluginError>, RegisterError> {
         let folders = self
             .plugin_folders
             .iter()
@@ -525,6 +595,89 @@ impl Builder {
             );
         }
         Ok(Vec::new())
+    }
+}
+
+/// The name of a dropped-in file, and with what it claims it.
+#[cfg(feature = "wasm")]
+fn claim(plugin: &Plugin) -> Result<(String, Bound), PluginError> {
+    let name = plugin.manifest()?.name.clone();
+    let path = plugin.path().unwrap_or(std::path::Path::new(""));
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    Ok((name, Bound { digest: plugin.digest()?, source: path.display().to_string() }))
+}
+
+/// Where names are bound to components.
+#[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "there are no components"))]
+struct NameStore<'a> {
+    front: &'a mut Connection,
+    /// Opened to be read only: nothing is written down.
+    looking: bool,
+    now: crate::Timestamp,
+}
+
+/// Why the workers could not be registered.
+enum RegisterError {
+    Open(OpenError),
+    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "no name is looked up"))]
+    Store(StoreError),
+}
+
+impl<E: Into<OpenError>> From<E> for RegisterError {
+    fn from(error: E) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+#[cfg(feature = "wasm")]
+type Decided = BTreeMap<String, (Decision, Option<Bound>)>;
+
+#[cfg(feature = "wasm")]
+impl NameStore<'_> {
+    /// Whose each name is, and was. What is new is written down, in one transaction with the
+    /// decision: of two processes that open at once, the second sees what the first decided.
+    fn decide<'g>(
+        &mut self,
+        claims: &BTreeMap<String, Vec<Bound>>,
+        granted: &dyn Fn(&str) -> Option<&'g str>,
+    ) -> Result<Decided, StoreError> {
+        let doing = "read the names of the plugins";
+        if claims.is_empty() {
+            return Ok(Decided::new());
+        }
+        let is_there = |path: &str| std::path::Path::new(path).exists();
+        let decide = |connection: &Connection| -> rusqlite::Result<Decided> {
+            let mut bound = worker::bound_names(connection)?;
+            let of = |(name, claimants): (&String, &Vec<Bound>)| {
+                let bound = bound.remove(name);
+                let decision = worker::decide(claimants, bound.as_ref(), granted(name), is_there);
+                (name.clone(), (decision, bound))
+            };
+            Ok(claims.iter().map(of).collect())
+        };
+        let decided = decide(self.front).doing(doing)?;
+        let is_news = |(decision, _): &(Decision, _)| {
+            matches!(decision, Decision::Owner { is_news: true, .. })
+        };
+        if self.looking || !decided.values().any(is_news) {
+            return Ok(decided);
+        }
+        let doing = "write down the names of the plugins";
+        let transaction =
+            self.front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
+        let decided = decide(&transaction).doing(doing)?;
+        for (name, (decision, bound)) in &decided {
+            let Decision::Owner { place, is_news: true } = decision else { continue };
+            let Some(owner) = claims.get(name).and_then(|claimants| claimants.get(*place)) else {
+                continue;
+            };
+            worker::bind_name(&transaction, name, owner, self.now).doing(doing)?;
+            if let Some(before) = bound.as_ref().filter(|before| before.digest != owner.digest) {
+                tracing::info!(worker = %name, file = %owner.source, before = %before.digest, now = %owner.digest, "a plugin was replaced by another version");
+            }
+        }
+        transaction.commit().doing(doing)?;
+        Ok(decided)
     }
 }
 

@@ -132,8 +132,48 @@ pub enum PluginError {
         /// The digest of the file.
         found: String,
     },
-    /// Another worker has the same name.
-    #[error("{what} is named `{name}`, and so is another worker: names must differ")]
+    /// Its name belongs to the component that had it first.
+    #[error(
+        "{what} (SHA-256 {digest}) is named `{name}`, and that name belongs to {owner} (SHA-256 {owner_digest}): look at it (`verger plugin inspect`); to let it have the name, grant the worker to its SHA-256, or forget the other (`Verger::forget_plugin`)"
+    )]
+    NameTaken {
+        /// Which plugin.
+        what: String,
+        /// The name.
+        name: String,
+        /// Its digest.
+        digest: String,
+        /// The file whose name it is.
+        owner: String,
+        /// The digest of that one.
+        owner_digest: String,
+    },
+    /// Nobody had the name before, and files that differ want it. None gets it.
+    #[error(
+        "{what} (SHA-256 {digest}) is named `{name}`, and so is {others}: remove all but one, or grant the worker to one SHA-256"
+    )]
+    NameContested {
+        /// Which plugin.
+        what: String,
+        /// The name.
+        name: String,
+        /// Its digest.
+        digest: String,
+        /// The others, each with its digest.
+        others: String,
+    },
+    /// It is the same component as another file.
+    #[error("{what} is a copy of {of}, the worker `{name}`: remove one of them")]
+    Copy {
+        /// Which plugin.
+        what: String,
+        /// The name.
+        name: String,
+        /// The file that is the worker.
+        of: String,
+    },
+    /// A worker of the app's own, or one that comes with Verger, has the same name, and keeps it.
+    #[error("{what} is named `{name}`, and so is a worker the app has already: names must differ")]
     Duplicate {
         /// Which plugin.
         what: String,

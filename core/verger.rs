@@ -560,6 +560,17 @@ impl Verger {
         &self.inner.refused
     }
 
+    /// Frees the name of a dropped-in worker: at the next open, the file that has the name then may
+    /// have it. For a plugin that was removed or replaced for good. False when nobody had it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    #[cfg(feature = "wasm")]
+    pub fn forget_plugin(&self, name: &str) -> Result<bool, Error> {
+        let forget = |connection: &Connection| crate::worker::free_name(connection, name);
+        Ok(self.inner.write("forget a plugin", forget)?)
+    }
+
     /// Makes the reference tables that the built-in workers serve by default, where they are not
     /// there yet.
     ///

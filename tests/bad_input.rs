@@ -330,7 +330,7 @@ fn a_wasm_that_is_no_worker_is_refused_by_name_with_the_reason() {
     assert!(
         refused
             .iter()
-            .any(|reason| reason.contains("twin.wasm") && reason.contains("is named `puppet`")),
+            .any(|reason| reason.contains("twin.wasm") && reason.contains("is a copy of")),
         "{refused:#?}"
     );
     assert!(refused.iter().any(|reason| reason.contains("cannot read the plugin") && reason.contains("none.wasm")), "{refused:#?}");

@@ -43,6 +43,14 @@ impl Plugin {
         }
     }
 
+    /// The file it comes from.
+    pub(crate) fn path(&self) -> Option<&std::path::Path> {
+        match &self.source {
+            Source::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_built_in(&self) -> bool {
         matches!(self.source, Source::Embedded { .. })
     }

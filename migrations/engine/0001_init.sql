@@ -54,6 +54,15 @@ CREATE INDEX verger_jobs_of_schedule ON verger_jobs (schedule) WHERE schedule IS
 CREATE UNIQUE INDEX verger_jobs_unique ON verger_jobs (unique_key)
     WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL);
 
+-- To which component the name of a dropped-in worker is bound, from its first open on. Another file of that name is refused.
+CREATE TABLE verger_plugins (
+    name TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,                           -- SHA-256, in hexadecimal digits
+    source TEXT NOT NULL,                           -- the path of its file: one with new bytes is a new version
+    first_seen_at INTEGER NOT NULL,
+    bound_at INTEGER NOT NULL                       -- when it got this digest or path
+) STRICT, WITHOUT ROWID;
+
 -- What is said of a queue. A queue needs no row.
 CREATE TABLE verger_queues (
     name TEXT PRIMARY KEY,
