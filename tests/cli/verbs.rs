@@ -616,7 +616,7 @@ fn a_refused_plugin_is_told_and_keeps_no_other_from_working() {
         plugins.to_str().unwrap(),
     ]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(stderr(&output).contains("so is another worker"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("so is a worker the app has already"), "{}", stderr(&output));
 }
 
 // --- the loop
