@@ -1,8 +1,13 @@
 //! The errors of the façade.
 //!
 //! Each kind of operation has an enum of its own, so that a caller matches on what can happen
-//! there; all convert into [`Error`]. An error's text says what was tried, on what, and what to do;
-//! the cause is kept as its source.
+//! there; all convert into [`Error`].
+//!
+//! # Design
+//! An error's text is whole: what was tried, on what, why it failed, and what to do. `{error}` is
+//! enough for a log line or a dialog. What stands in the text is not its `source()` too, so that
+//! printing the chain, as `anyhow` does, says each cause once. The cause is a field for who wants to
+//! match on it; hence the raw identifiers, which are ordinary fields to all but the derive.
 
 use std::path::PathBuf;
 
@@ -78,7 +83,7 @@ pub enum OpenError {
         /// The file; empty for one in memory.
         path: PathBuf,
         /// Why.
-        source: StoreError,
+        r#source: StoreError,
     },
     /// The file, or its folder, can only be read.
     #[error("cannot open {}: it can only be read; check the permissions of the file and of its folder", path.display())]
@@ -92,7 +97,7 @@ pub enum OpenError {
         /// The file; empty for one in memory.
         path: PathBuf,
         /// Why.
-        source: MigrationError,
+        r#source: MigrationError,
     },
     /// The path names no file that can be a database.
     #[error("cannot open {:?} as a database: {reason}", path.display().to_string())]
@@ -114,7 +119,7 @@ pub enum OpenError {
         /// The database.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The folder with plugins cannot be listed.
     #[error("cannot list the plugins folder {}: {source}", folder.display())]
@@ -122,7 +127,7 @@ pub enum OpenError {
         /// The folder.
         folder: PathBuf,
         /// Why.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A worker the app registers itself is not usable.
     #[error(transparent)]
@@ -133,6 +138,20 @@ pub enum OpenError {
     /// The settings of a queue are not usable.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// A grant or a backoff is for a worker that is not there, and that no plugin can bring: nothing
+    /// is looked for in a folder, and no file or component was named.
+    #[error("{what} is for worker `{worker}`, which is not there: known are {known}")]
+    NoSuchWorker {
+        /// What was set: a grant, or a backoff.
+        what: &'static str,
+        /// The worker it is for.
+        worker: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A database in memory is new: there is nothing in it to look at.
+    #[error("a database in memory cannot be opened to be read only: there is nothing in it yet")]
+    ReadOnlyMemory,
     /// A number of threads that there cannot be.
     #[error("{asked} threads for jobs were asked for: there must be 1 to {most}")]
     Threads {
@@ -157,7 +176,7 @@ pub enum PerformError {
         /// The worker.
         worker: String,
         /// Why.
-        source: AttemptError,
+        r#source: AttemptError,
     },
     /// No connection could be had.
     #[error(transparent)]
@@ -178,8 +197,14 @@ pub enum PerformError {
 pub enum AuditError {
     /// It breaks a rule. Names the field, never its value.
     #[error("the event was not written: {0}")]
-    Event(#[from] AuditFault),
+    Event(AuditFault),
     /// The log could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<AuditFault> for AuditError {
+    fn from(fault: AuditFault) -> Self {
+        Self::Event(fault)
+    }
 }

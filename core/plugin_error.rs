@@ -116,7 +116,7 @@ pub enum PluginError {
         /// Which plugin.
         what: String,
         /// What is wrong.
-        source: ManifestError,
+        r#source: ManifestError,
     },
     /// Its grant is for another file.
     #[error(

@@ -13,8 +13,14 @@ use common::{Kind, job, row};
 use serde_json::{Value as Json, json};
 use verger::{CompileCache, Grant, JobState, Limits, Verger};
 
-/// Bytes of memory the process has.
+/// Bytes of memory the process has. What the allocator keeps for its next large piece is given back first:
+/// it would be counted or not by which run came last.
 fn resident() -> usize {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code, reason = "the allocator's own call, which takes no pointer")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }

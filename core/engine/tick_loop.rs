@@ -65,7 +65,7 @@ impl fmt::Debug for TickLoop {
 pub enum LoopError {
     /// The operating system gave no thread.
     #[error("the tick loop could not be started: the operating system gave no thread ({0})")]
-    Thread(#[source] std::io::Error),
+    Thread(std::io::Error),
     /// A native worker did not come back in time. Its thread is left behind; it can commit nothing,
     /// and its job runs again.
     #[error(

@@ -21,7 +21,7 @@ pub struct InexactNumber {
 pub enum ArgsTextError {
     /// It is no JSON.
     #[error("it is no JSON: {0}")]
-    Syntax(#[source] serde_json::Error),
+    Syntax(serde_json::Error),
     /// It is no JSON object.
     #[error("it must be a JSON object, such as {{\"organization_id\": null, \"actor_id\": null}}")]
     NoObject,

@@ -187,7 +187,7 @@ pub enum EnqueueError {
         /// The worker.
         worker: String,
         /// What is wrong.
-        source: ArgError,
+        r#source: ArgError,
     },
     /// A number in the args would become another one.
     #[error("a job for worker `{worker}` is refused: {source}")]
@@ -195,7 +195,7 @@ pub enum EnqueueError {
         /// The worker.
         worker: String,
         /// Which number, and where.
-        source: InexactNumber,
+        r#source: InexactNumber,
     },
     /// It is to be unique by a key that its args do not have.
     #[error(

@@ -283,7 +283,7 @@ pub enum ScheduleError {
         /// The schedule.
         name: String,
         /// Where and why.
-        source: ExpressionError,
+        r#source: ExpressionError,
     },
     /// The time zone is unknown.
     #[error("schedule `{name}`: {source}")]
@@ -291,7 +291,7 @@ pub enum ScheduleError {
         /// The schedule.
         name: String,
         /// The name asked for, and those near it.
-        source: ZoneError,
+        r#source: ZoneError,
     },
     /// A setting is not usable.
     #[error("schedule `{name}`: {reason}")]
@@ -317,7 +317,7 @@ pub enum ScheduleError {
         /// The schedule.
         name: String,
         /// What is missing.
-        source: ManifestError,
+        r#source: ManifestError,
     },
     /// Its worker cannot be loaded.
     #[error("schedule `{name}`: {source}")]
@@ -325,7 +325,7 @@ pub enum ScheduleError {
         /// The schedule.
         name: String,
         /// Why.
-        source: PluginError,
+        r#source: PluginError,
     },
     /// It could not be stored.
     #[error(transparent)]

@@ -42,6 +42,12 @@ impl StoreError {
         kind_of(&self.source)
     }
 
+    /// SQLite's own error.
+    #[must_use]
+    pub fn sqlite(&self) -> &rusqlite::Error {
+        &self.source
+    }
+
     /// SQLite's own error, for a caller who says what was being done.
     pub(crate) fn into_sqlite(self) -> rusqlite::Error {
         self.source
@@ -50,15 +56,17 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "could not {}: {}", self.doing, advice(self.kind()))
+        let kind = self.kind();
+        write!(f, "could not {}: {}", self.doing, advice(kind))?;
+        match kind {
+            // The advice says all there is.
+            StoreErrorKind::Busy | StoreErrorKind::Full | StoreErrorKind::Gone => Ok(()),
+            _ => write!(f, " (SQLite: {})", self.source),
+        }
     }
 }
 
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
+impl std::error::Error for StoreError {}
 
 /// The kind of a SQLite error.
 pub(crate) fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {

@@ -1,0 +1,323 @@
+//! Opening a Verger: the database, the workers, the schedules.
+
+mod components;
+mod open;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::Value as Json;
+use verger_worker::Worker;
+
+use crate::capability::{Capabilities, CapabilityCall};
+use crate::clock::{Clock, SystemClock};
+use crate::engine::{Queues, Settings};
+use crate::grant::Grant;
+use crate::queue::{Backoff, Queue, Retention};
+#[cfg(feature = "wasm")]
+use crate::sandbox::CompileCache;
+use crate::schedule::Schedule;
+use crate::store::{ConnectionSetup, Durability, Location};
+
+/// How long a claim holds when nothing renews it.
+const LEASE: Duration = Duration::from_secs(120);
+
+/// How many threads may perform jobs, unless the app says otherwise.
+const THREADS: usize = 8;
+
+/// How long the audit log is kept at least.
+const KEEP_AUDIT: Duration = Duration::from_secs(86_400);
+
+/// How long compiling the plugins may take at one open.
+#[cfg(feature = "wasm")]
+const COMPILE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Which schedules an open takes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retires {
+    /// Those that its set had and has no more.
+    Dropped,
+    /// None.
+    None,
+}
+
+/// What a Verger is to be. Nothing happens before [`open`](Self::open).
+#[must_use = "nothing happens before open()"]
+pub struct Builder {
+    location: Location,
+    durability: Durability,
+    setup: Option<ConnectionSetup>,
+    clock: Arc<dyn Clock>,
+    native: Vec<Box<dyn Worker + Send + Sync>>,
+    plugin_folders: Vec<PathBuf>,
+    plugin_files: Vec<PathBuf>,
+    components: Vec<(String, Vec<u8>)>,
+    built_ins: bool,
+    grants: HashMap<String, Grant>,
+    capabilities: Capabilities,
+    schedules: Vec<Schedule>,
+    schedule_set: String,
+    read_only: bool,
+    retires: Retires,
+    settings: Settings,
+    queues: Vec<Queue>,
+    lease: Duration,
+    keep_audit: Duration,
+    #[cfg(feature = "wasm")]
+    cache: CompileCache,
+    #[cfg(feature = "wasm")]
+    compile_limit: Duration,
+}
+
+impl Builder {
+    pub(crate) fn new(location: Location) -> Self {
+        Self {
+            location,
+            durability: Durability::default(),
+            setup: None,
+            clock: Arc::new(SystemClock),
+            native: Vec::new(),
+            plugin_folders: Vec::new(),
+            plugin_files: Vec::new(),
+            components: Vec::new(),
+            built_ins: true,
+            grants: HashMap::new(),
+            capabilities: Capabilities::default(),
+            schedules: Vec::new(),
+            schedule_set: String::new(),
+            read_only: false,
+            retires: Retires::Dropped,
+            settings: Settings {
+                backoff: Backoff::default(),
+                backoffs: HashMap::new(),
+                queues: Queues::default(),
+                threads: THREADS,
+                retention: Retention::default(),
+                is_the_app: true,
+            },
+            queues: Vec::new(),
+            lease: LEASE,
+            keep_audit: KEEP_AUDIT,
+            #[cfg(feature = "wasm")]
+            cache: CompileCache::default(),
+            #[cfg(feature = "wasm")]
+            compile_limit: COMPILE_LIMIT,
+        }
+    }
+
+    /// Takes every `.wasm` in this folder as a worker. One that is refused does not keep the
+    /// others, or the app, from starting: see [`Verger::refused_plugins`].
+    ///
+    /// The name a file gives itself is bound to its SHA-256 at the first open, in the database.
+    /// Another file of that name is refused from then on; of two that differ at the first open, both
+    /// are. The same file with new bytes is a new version, and keeps the name. A grant
+    /// [for one SHA-256](Grant::for_digest) is above this, and [`Verger::forget_plugin`] frees a
+    /// name. A database in memory remembers nothing.
+    pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.plugin_folders.push(folder.into());
+        self
+    }
+
+    /// Takes this `.wasm` as a worker. Refused like one from a folder.
+    pub fn plugin(mut self, file: impl Into<PathBuf>) -> Self {
+        self.plugin_files.push(file.into());
+        self
+    }
+
+    /// Takes these bytes as a worker; `what` names them in errors. Refused, it keeps Verger from
+    /// opening: it is the app's own.
+    pub fn component(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        self.components.push((what.into(), bytes.into()));
+        self
+    }
+
+    /// Registers a worker that is part of the app. It is granted what its manifest asks for, unless
+    /// [`grant`](Self::grant) says otherwise.
+    pub fn worker(mut self, worker: impl Worker + Send + Sync + 'static) -> Self {
+        self.native.push(Box::new(worker));
+        self
+    }
+
+    /// Grants a worker what it may touch. A dropped-in worker has nothing without it; for the
+    /// built-in workers and the app's own it takes the place of [`Grant::as_declared`].
+    ///
+    /// A grant for a worker that is not there is refused at [`open`](Self::open), unless a plugin
+    /// may still bring it.
+    pub fn grant(mut self, worker: impl Into<String>, grant: Grant) -> Self {
+        self.grants.insert(worker.into(), grant);
+        self
+    }
+
+    /// Leaves the built-in workers out.
+    pub fn without_built_ins(mut self) -> Self {
+        self.built_ins = false;
+        self
+    }
+
+    /// Registers a function that workers may call by this name, when granted. It runs on the
+    /// worker's thread. If the worker has written since its last checkpoint, its transaction holds
+    /// the write lock: the function keeps other writers waiting as long as it lasts (a log line names
+    /// it after 100 ms), and if it writes to the same database by another connection (an enqueue,
+    /// too) it waits for itself until its 10 s are over and fails. Register it as
+    /// [slow](Self::slow_capability) then, or let the worker publish an event instead.
+    pub fn capability(
+        mut self,
+        name: impl Into<String>,
+        function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.capabilities.add(name.into(), false, function);
+        self
+    }
+
+    /// As [`capability`](Self::capability), for a function that may take long: one that waits for
+    /// the network, a disk or a person. A worker cannot call it inside an open write transaction:
+    /// the call is refused with the code `checkpoint-first`.
+    pub fn slow_capability(
+        mut self,
+        name: impl Into<String>,
+        function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.capabilities.add(name.into(), true, function);
+        self
+    }
+
+    /// Registers a schedule. One whose expression is unchanged keeps its next slot; a new or a
+    /// changed one starts from now.
+    ///
+    /// The database remembers which schedules the app's code registered. One that it registers no
+    /// more is retired at the next [`open`](Self::open): it makes no jobs any more, and its ledger
+    /// says so. One that was added by an operator, or by [`Verger::add_schedule`], stays.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedules.push(schedule);
+        self
+    }
+
+    /// Names the set of schedules this program registers. Programs that open one file with different
+    /// schedules each give their set a name of its own, so that none retires those of another: an
+    /// open retires what its own set has lost.
+    pub fn schedule_set(mut self, name: impl Into<String>) -> Self {
+        self.schedule_set = name.into();
+        self
+    }
+
+    /// Retires no schedule at this open: for a program that opens the app's file and does not know
+    /// the app's schedules, as the command `verger` does. Neither is it a start of the app, for
+    /// `@reboot` schedules: they fire in such a program once for each start of the machine, where
+    /// the system tells one from the next (Linux), and else when they never did.
+    pub fn keep_schedules(mut self) -> Self {
+        self.retires = Retires::None;
+        self.settings.is_the_app = false;
+        self
+    }
+
+    /// Reads time from this clock instead of the system's.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What a commit survives. Default [`Durability::Normal`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets up every connection workers use: register here the SQL functions and collations that
+    /// the app's tables depend on.
+    ///
+    /// A worker may call those functions that are registered as
+    /// [innocuous](https://www.sqlite.org/c3ref/c_deterministic.html#sqliteinnocuous): ones that
+    /// only compute. The others are denied in its statements; SQLite allows them in no view or
+    /// trigger either, for these connections do not trust the schema.
+    pub fn connection_setup(
+        mut self,
+        setup: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.setup = Some(Arc::new(setup));
+        self
+    }
+
+    /// How long to wait before a failed job is tried again.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.settings.backoff = backoff;
+        self
+    }
+
+    /// How many jobs of this queue may be performed at a time. See [`Queue`]; while Verger is open,
+    /// [`Verger::set_queue`] changes it.
+    pub fn queue(mut self, queue: Queue) -> Self {
+        self.queues.push(queue);
+        self
+    }
+
+    /// How many threads may perform jobs while the loop runs, of all queues together, 1 to 32.
+    /// Default 8. They are started when there is work and end when there is none for some seconds.
+    /// With fewer than there are queues with due jobs, the queues take turns.
+    pub fn threads(mut self, most: usize) -> Self {
+        self.settings.threads = most;
+        self
+    }
+
+    /// How long to wait before a failed job of this worker is tried again. Refused at
+    /// [`open`](Self::open) as a [`grant`](Self::grant) is, when there is no such worker.
+    pub fn backoff_of(mut self, worker: impl Into<String>, backoff: Backoff) -> Self {
+        self.settings.backoffs.insert(worker.into(), backoff);
+        self
+    }
+
+    /// How long finished jobs are kept.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
+    /// How long a claim holds when nothing renews it: after this long, another process takes the
+    /// jobs of one that died. Default 2 min. A worker that may run longer by its grant has a longer
+    /// lease.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long rows of the audit log are kept at least, whatever the worker `cleanup-audit` is
+    /// told: it is the only way out of the log. Default a day.
+    pub fn keep_audit(mut self, at_least: Duration) -> Self {
+        self.keep_audit = at_least;
+        self
+    }
+
+    /// Where compiled components are kept between starts.
+    #[cfg(feature = "wasm")]
+    pub fn compile_cache(mut self, cache: CompileCache) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// How long compiling plugins may take at one [`open`](Self::open), all together, so that none
+    /// can keep the app from starting. What is not compiled by then is refused
+    /// ([`PluginError::TooSlow`], [`PluginError::NoTimeLeft`]); smaller files come before larger
+    /// ones. Those in the [`compile_cache`](Self::compile_cache) take none of it, nor do the
+    /// built-in workers. Default 60 s: a worker compiles in well under one, an interpreter of 18 MB
+    /// in 15 s where the compiler is optimised, and in minutes where it is not.
+    ///
+    /// A plugin whose code could keep the compiler busy for long is refused before
+    /// ([`PluginError::TooComplex`]). So a compiler that is stopped ends soon: after the step it is
+    /// at, on one function.
+    #[cfg(feature = "wasm")]
+    pub fn compile_limit(mut self, limit: Duration) -> Self {
+        self.compile_limit = limit;
+        self
+    }
+
+    /// Opens the file to look at it and nothing else: it is not created, migrated, or marked as
+    /// open, no job of a process that died is taken back, and every call that would write fails.
+    /// The file must have been opened for writing before; a database in memory never was, and is
+    /// refused.
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+}

@@ -1,0 +1,204 @@
+//! Opening: the file, its tables, the jobs of a process that died, workers, schedules.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex};
+
+use rusqlite::Connection;
+
+use super::Builder;
+use crate::engine::{Connector, Engine, Notifier, Pending, Reopen, take_back};
+use crate::error::OpenError;
+use crate::event::Bus;
+use crate::grant::Grant;
+use crate::plugin_error::PluginError;
+use crate::run::RunServices;
+use crate::schedule::ScheduleError;
+use crate::store::{
+    self, FileIdentity, Location, MigrationError, MigrationSet, ProcessLock, StoreContext,
+    StoreError, StoreErrorKind,
+};
+use crate::time::Timestamp;
+use crate::verger::Verger;
+use crate::wall_clock;
+use crate::worker::{Registered, Registry};
+
+/// The most threads there may be for jobs: a component needs a place in the pool.
+const THREADS_MAX: usize = 32;
+
+impl Builder {
+    /// Opens the database, brings its tables up to date, takes back the jobs of a process that
+    /// died, and registers workers and schedules.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the file is no database, newer than this build, or cannot be written; a
+    /// worker of the app's own or a schedule is not usable. The file is as it was then, up to
+    /// migrations that were due.
+    pub fn open(mut self) -> Result<Verger, OpenError> {
+        if let Some(reason) = store::unfit() {
+            return Err(OpenError::Library { reason });
+        }
+        for queue in std::mem::take(&mut self.queues) {
+            queue.check()?;
+            self.settings.queues.set(queue);
+        }
+        if !(1..=THREADS_MAX).contains(&self.settings.threads) {
+            return Err(OpenError::Threads { asked: self.settings.threads, most: THREADS_MAX });
+        }
+        let may_have_plugins = !(self.plugin_folders.is_empty()
+            && self.plugin_files.is_empty()
+            && self.components.is_empty());
+        if self.read_only {
+            let Location::File(path) = self.location else {
+                return Err(OpenError::ReadOnlyMemory);
+            };
+            self.location = Location::ReadOnly(path);
+        }
+        let path = self.location.file().map(std::path::Path::to_path_buf).unwrap_or_default();
+        let looking = self.location.is_read_only();
+        let database = |source: StoreError| match source.kind() {
+            StoreErrorKind::ReadOnly if !looking => OpenError::ReadOnly { path: path.clone() },
+            _ => OpenError::Database { path: path.clone(), source },
+        };
+        self.location = self
+            .location
+            .resolve()
+            .map_err(|reason| OpenError::NotAFile { path: path.clone(), reason })?;
+        let doing = "open the database";
+        if store::is_open_by_another_name(&self.location).doing(doing).map_err(database)? {
+            return Err(OpenError::OtherName { path });
+        }
+        let mut front =
+            self.location.first_connection(self.durability).doing(doing).map_err(database)?;
+        let now = self.clock.now();
+        let mut process_lock = None;
+        if looking {
+            store::check(&front, &MigrationSet::ENGINE)
+                .map_err(|source| OpenError::Migration { path: path.clone(), source })?;
+        } else {
+            self.location = self.location.without_links();
+            self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
+            if store::is_read_only(&front) {
+                return Err(OpenError::ReadOnly { path });
+            }
+            store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(
+                |source| match source {
+                    MigrationError::Store(source) => database(source),
+                    source => OpenError::Migration { path: path.clone(), source },
+                },
+            )?;
+            let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
+            if let Some(file) = self.location.file() {
+                process_lock = ProcessLock::announce(file).map_err(lock)?;
+            }
+            let reopen = Reopen { location: &self.location, durability: self.durability };
+            front = take_back(front, process_lock.as_ref(), &reopen, now, &self.settings)
+                .map_err(database)?;
+            wall_clock::note_reading(&front, now)
+                .doing("note what the clock reads")
+                .map_err(database)?;
+            if let Some(process_lock) = &mut process_lock {
+                process_lock.downgrade().map_err(lock)?;
+            }
+        }
+        let file_identity = FileIdentity::of(&self.location);
+        let (registry, refused) =
+            self.register(&mut front, looking, now).map_err(|error| match error {
+                RegisterError::Open(error) => error,
+                RegisterError::Store(source) => database(source),
+            })?;
+        for refusal in &refused {
+            tracing::warn!(reason = %refusal, "a plugin was refused");
+        }
+        if !may_have_plugins {
+            self.check_workers(&registry)?;
+        }
+        let schedules = std::mem::take(&mut self.schedules);
+        let verger = Verger {
+            inner: Arc::new(Engine {
+                connector: Arc::new(Connector {
+                    location: self.location,
+                    durability: self.durability,
+                    setup: self.setup,
+                }),
+                front: Mutex::new(front),
+                idle: Mutex::new(Vec::new()),
+                registry,
+                refused,
+                services: Arc::new(RunServices {
+                    capabilities: self.capabilities,
+                    bus: Bus::default(),
+                    lease: self.lease,
+                    keep_audit: self.keep_audit,
+                }),
+                clock: self.clock,
+                settings: self.settings,
+                notifier: Notifier::default(),
+                executing: Mutex::new(HashMap::new()),
+                file_identity,
+                pending: Pending::default(),
+                pruned_at: AtomicI64::new(i64::MIN),
+                has_ticked: AtomicBool::new(false),
+                noted_at: AtomicI64::new(now.as_millis()),
+                process_lock,
+            }),
+        };
+        if !looking {
+            let registered = verger.register_set(&schedules, &self.schedule_set, self.retires);
+            registered.map_err(|error| match error {
+                ScheduleError::Store(source) => database(source),
+                refused => refused.into(),
+            })?;
+        }
+        Ok(verger)
+    }
+
+    /// What is set for a worker that cannot come is a slip of the pen. A worker that may still be
+    /// dropped in, or that was refused, is none.
+    fn check_workers(&self, registry: &Registry) -> Result<(), OpenError> {
+        let grants = self.grants.keys().map(|worker| ("a grant", worker));
+        let backoffs = self.settings.backoffs.keys().map(|worker| ("a backoff", worker));
+        let mut unknown =
+            grants.chain(backoffs).filter(|(_, worker)| registry.get(worker).is_none());
+        match unknown.next() {
+            None => Ok(()),
+            Some((what, worker)) => Err(OpenError::NoSuchWorker {
+                what,
+                worker: worker.clone(),
+                known: registry.known(),
+            }),
+        }
+    }
+
+    fn register(
+        &mut self,
+        front: &mut Connection,
+        looking: bool,
+        now: Timestamp,
+    ) -> Result<(Registry, Vec<PluginError>), RegisterError> {
+        let mut registry = Registry::default();
+        for worker in std::mem::take(&mut self.native) {
+            let mut registered = Registered::native(worker, Grant::as_declared())?;
+            let name = registered.manifest()?.name.clone();
+            if let Some(grant) = self.grants.get(&name) {
+                registered.grant = grant.clone();
+            }
+            registry.add(&name, "a native worker", registered)?;
+        }
+        let refused = self.register_components(&mut registry, front, looking, now)?;
+        Ok((registry, refused))
+    }
+}
+
+/// Why the workers could not be registered.
+pub(super) enum RegisterError {
+    Open(OpenError),
+    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "no name is looked up"))]
+    Store(StoreError),
+}
+
+impl<E: Into<OpenError>> From<E> for RegisterError {
+    fn from(error: E) -> Self {
+        Self::Open(error.into())
+    }
+}

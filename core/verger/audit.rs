@@ -1,0 +1,56 @@
+//! Writing to the audit log and reading it.
+
+use rusqlite::Connection;
+use verger_worker::AuditEvent;
+
+use super::Verger;
+use crate::audit::{self, AuditFilter, AuditRow, ChainError, Log, Stamp, Verified};
+use crate::error::{AuditError, Error};
+
+impl Verger {
+    /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it
+    /// whom it concerns.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the event breaks a rule, or the database cannot be written.
+    pub fn audit(&self, event: &AuditEvent) -> Result<i64, AuditError> {
+        event.check()?;
+        let now = self.inner.clock.now();
+        let append = |connection: &Connection| {
+            let mut log = Log::default();
+            let id = log.append(connection, now, &Stamp::default(), event)?;
+            log.seal(connection).map(|()| id)
+        };
+        Ok(self.inner.write("write to the audit log", append)?)
+    }
+
+    /// The newest rows of the audit log that match, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn audit_log(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, Error> {
+        Ok(audit::list(&self.inner.front(), filter, limit)?)
+    }
+
+    /// The rows of the audit log behind this id, oldest first, at most `limit`: to keep a copy of
+    /// them elsewhere, go on behind the last one that is there.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn audit_log_after(&self, id: i64, limit: u32) -> Result<Vec<AuditRow>, Error> {
+        Ok(audit::list_after(&self.inner.front(), id, limit)?)
+    }
+
+    /// Reads the whole audit log and checks its hash chain, from what retention left to the newest
+    /// row there ever was.
+    ///
+    /// It shows what was edited by hand. It has no key: someone who may write to the file and knows
+    /// this code can make a log anew that verifies. Against that, keep copies elsewhere.
+    ///
+    /// # Errors
+    /// [`ChainError::Broken`] naming the first row that does not fit, [`ChainError::Missing`] when
+    /// the newest rows are gone, or [`ChainError::Store`] when the log cannot be read.
+    pub fn verify_audit(&self) -> Result<Verified, ChainError> {
+        audit::verify(&self.inner.front())
+    }
+}

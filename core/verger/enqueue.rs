@@ -1,0 +1,120 @@
+//! Putting jobs into the queue.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::Verger;
+use crate::queue::{self, EnqueueError, Enqueued, Inserting, NewJob, Ready};
+use crate::store::StoreContext;
+
+impl Verger {
+    /// Enqueues a job, in a transaction of its own, and wakes the loop.
+    ///
+    /// # Errors
+    /// [`EnqueueError`] for an unknown worker, args that lack keys (all are named) or are no
+    /// object, a setting out of bounds, or a database that cannot be written. Nothing is written
+    /// then.
+    pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        let ready = self.inner.ready(job)?;
+        self.inner.file_identity.check()?;
+        let (front, now) = (self.inner.front(), self.inner.clock.now());
+        self.inner.note_reading(&front, now)?;
+        let enqueued = queue::insert(&front, &ready, now)?;
+        drop(front);
+        self.inner.notifier.ring();
+        Ok(enqueued)
+    }
+
+    /// Enqueues a job for a worker that another process has: nothing is known of that worker here,
+    /// so only the job's own settings are checked, and that its args are an object. The job is
+    /// parked until a process that has the worker claims it; that one checks the args again.
+    ///
+    /// # Errors
+    /// [`EnqueueError`] for args that are no object, a setting out of bounds, or a database that
+    /// cannot be written.
+    pub fn enqueue_unchecked(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        let ready = Ready::unchecked(job)?;
+        self.inner.file_identity.check()?;
+        let (front, now) = (self.inner.front(), self.inner.clock.now());
+        self.inner.note_reading(&front, now)?;
+        let enqueued = queue::insert(&front, &ready, now)?;
+        drop(front);
+        self.inner.notifier.ring();
+        Ok(enqueued)
+    }
+
+    /// Enqueues many jobs in one transaction: all or none.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue), for the first job that is refused.
+    pub fn enqueue_all(
+        &self,
+        jobs: impl IntoIterator<Item = NewJob>,
+    ) -> Result<Vec<Enqueued>, EnqueueError> {
+        let ready =
+            jobs.into_iter().map(|job| self.inner.ready(job)).collect::<Result<Vec<_>, _>>()?;
+        self.inner.file_identity.check()?;
+        let now = self.inner.clock.now();
+        let mut front = self.inner.front();
+        let transaction = front
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .doing("begin to enqueue")?;
+        self.inner.note_reading(&transaction, now)?;
+        let mut inserting = Inserting::into(&transaction)?;
+        let enqueued =
+            ready.iter().map(|job| inserting.insert(job, now)).collect::<Result<Vec<_>, _>>()?;
+        drop(inserting);
+        transaction.commit().doing("enqueue the jobs")?;
+        drop(front);
+        self.inner.notifier.ring();
+        Ok(enqueued)
+    }
+
+    /// Enqueues a job inside the app's own transaction on its own connection to the same file: it
+    /// is there when, and only when, that transaction commits. The loop notices the commit within
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue), and [`EnqueueError::OtherFile`] when the connection has
+    /// another file open.
+    pub fn enqueue_in(
+        &self,
+        transaction: &rusqlite::Transaction<'_>,
+        job: NewJob,
+    ) -> Result<Enqueued, EnqueueError> {
+        self.enqueue_on(transaction, job)
+    }
+
+    /// As [`enqueue_in`](Self::enqueue_in), on the raw handle of a connection that another crate
+    /// opened: sqlx's `lock_handle().await?.as_raw_handle()`, diesel's `with_raw_connection`. The
+    /// transaction is the one that connection has open; with none, the job is committed at once.
+    ///
+    /// # Safety
+    /// `connection` is an open `sqlite3*` of the copy of SQLite that this program's rusqlite links,
+    /// and nothing else uses it until this returns.
+    ///
+    /// # Errors
+    /// As [`enqueue_in`](Self::enqueue_in).
+    #[allow(unsafe_code, reason = "a raw handle is what other crates share their connection by")]
+    pub unsafe fn enqueue_raw(
+        &self,
+        connection: *mut rusqlite::ffi::sqlite3,
+        job: NewJob,
+    ) -> Result<Enqueued, EnqueueError> {
+        // SAFETY: the caller says that it is open and idle. It stays open: what is made of a handle
+        // is not closed with it.
+        let borrowed = unsafe { Connection::from_handle(connection) };
+        self.enqueue_on(&borrowed.doing("use the app's connection")?, job)
+    }
+
+    fn enqueue_on(&self, connection: &Connection, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        let ready = self.inner.ready(job)?;
+        if let Some((expected, found)) = self.inner.file_identity.differs_from(connection) {
+            return Err(EnqueueError::OtherFile { expected, found });
+        }
+        let now = self.inner.clock.now();
+        self.inner.note_reading(connection, now)?;
+        let enqueued = queue::insert(connection, &ready, now)?;
+        self.inner.notifier.expect();
+        Ok(enqueued)
+    }
+}

@@ -1,0 +1,59 @@
+//! What became of a job, and what an operator may do with it.
+
+use super::Verger;
+use crate::error::Error;
+use crate::queue::{self, Cancelled, Job, JobFilter, JobId, Retried};
+
+impl Verger {
+    /// One job.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
+        Ok(queue::get(&self.inner.front(), id, &self.inner.has_worker())?)
+    }
+
+    /// The newest jobs that match, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, Error> {
+        Ok(queue::list(&self.inner.front(), filter, limit, &self.inner.has_worker())?)
+    }
+
+    /// Cancels a job: at once when it waits; one that is being performed is told to stop, here at
+    /// once, in another process at its next checkpoint. An attempt that ends before it was told, in
+    /// whatever way but completing the job, is the last. False when there is no such job or it has
+    /// come to its end.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn cancel(&self, job: JobId) -> Result<bool, Error> {
+        // Told before it is written: the job may hold the write lock until it ends.
+        let told = self.inner.tell_to_stop(job);
+        let now = self.inner.clock.now();
+        let cancelled =
+            self.inner.write("cancel the job", |connection| queue::cancel(connection, job, now))?;
+        if cancelled == Cancelled::Asked {
+            self.inner.tell_to_stop(job);
+        }
+        Ok(told || cancelled != Cancelled::Nothing)
+    }
+
+    /// Makes a job that failed, was cancelled or is completed due now, with at least one attempt
+    /// left. False when it waits already, is being performed, or is not there.
+    ///
+    /// # Errors
+    /// [`Error::NotUnique`] when the job is unique and another like it is unfinished, or keeps its
+    /// period: nothing is changed then. [`Error::Store`] when the database cannot be written.
+    pub fn retry(&self, job: JobId) -> Result<bool, Error> {
+        let now = self.inner.clock.now();
+        let retried =
+            self.inner.write("retry the job", |connection| queue::retry(connection, job, now))?;
+        if let Retried::StandsFor(other) = retried {
+            return Err(Error::NotUnique { job, other });
+        }
+        self.inner.notifier.ring();
+        Ok(retried == Retried::DueNow)
+    }
+}

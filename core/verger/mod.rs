@@ -1,0 +1,147 @@
+//! The façade: one Verger on one database.
+
+mod audit;
+mod enqueue;
+mod jobs;
+mod perform;
+mod plugins;
+mod queues;
+mod register_schedules;
+mod schedules;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use crate::builder::Builder;
+use crate::engine::{self, Engine, LoopError, TickLoop, TickReport};
+use crate::error::Error;
+use crate::event::Subscription;
+use crate::store::{self, Location, MigrationSet, StoreContext};
+use crate::time::Timestamp;
+
+pub use perform::Performance;
+
+/// A durable job queue with schedules, workers and an audit log, in one SQLite database.
+///
+/// It is `Send + Sync`; clones are cheap and stand for the same Verger. See the [crate's
+/// page](crate) for how to begin.
+#[derive(Clone)]
+pub struct Verger {
+    pub(crate) inner: Arc<Engine>,
+}
+
+impl fmt::Debug for Verger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Verger {
+    /// Begins to open the database at this path; it is made when it is not there. A relative path is
+    /// of the working directory at [`open`](Builder::open), whatever becomes of that later; symbolic
+    /// links are followed then. Beside it stands a small lock file, `…-verger`, which shows what
+    /// processes have the file open.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(Location::File(path.as_ref().to_path_buf()))
+    }
+
+    /// Begins to open a fresh database in memory, gone with its last clone: for tests.
+    ///
+    /// Its connections lock each other out as those of a file without WAL do: while a worker's
+    /// transaction is open, reads from elsewhere wait for it.
+    pub fn in_memory() -> Builder {
+        Builder::new(Location::memory())
+    }
+
+    /// Whether this build can run workers as WebAssembly components.
+    #[must_use]
+    pub fn wasm_available() -> bool {
+        cfg!(feature = "wasm")
+    }
+
+    /// Makes one pass at this instant: fires due schedules, takes back lost jobs, performs due
+    /// jobs, prunes. Work for about a second at most; [`TickReport::next_wake_at`] says when to
+    /// come again.
+    ///
+    /// Workers' clocks read this instant and go on from there. A failed job is not an error of the
+    /// tick: it is in the report.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read or written.
+    pub fn tick(&self, now: impl Into<Timestamp>) -> Result<TickReport, Error> {
+        Ok(engine::tick(&self.inner, now.into())?)
+    }
+
+    /// Starts the loop: a thread that fires schedules, takes lost jobs back and prunes, and sleeps at
+    /// next to no cost otherwise; and, while jobs are due, threads that perform them.
+    ///
+    /// Queues do not wait for each other: each performs on threads of its own, one by default (see
+    /// [`Queue::concurrency`]), as long as there are no more of them than
+    /// [`Builder::threads`](crate::Builder::threads) allows; beyond that they take turns of some
+    /// milliseconds, or of one job if it lasts longer: three of four by the priority of their next
+    /// job, one by how long they have waited. Within a queue jobs go by priority, due time
+    /// and id, whoever is to perform them: a job waits for those before it and for no others.
+    ///
+    /// # Errors
+    /// [`LoopError::Thread`] when the operating system gives no thread.
+    pub fn start(&self) -> Result<TickLoop, LoopError> {
+        engine::start(&self.inner)
+    }
+
+    /// Receives what workers publish, from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        self.inner.services.bus.subscribe()
+    }
+
+    /// Makes the reference tables that the built-in workers serve by default, where they are not
+    /// there yet.
+    ///
+    /// # Errors
+    /// [`Error::Migration`] when the file's tables are newer than this build, or cannot be made.
+    pub fn migrate_reference(&self) -> Result<(), Error> {
+        store::migrate(&mut self.inner.front(), &MigrationSet::REFERENCE, self.inner.clock.now())?;
+        Ok(())
+    }
+
+    /// The clock this Verger was given.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Has a connection of the app's wait for the write lock as Verger's own do: it looks every 2 ms
+    /// rather than ever more seldom, and whoever sweeps meanwhile, in any process, hears of it and
+    /// makes room. It takes the place of the connection's busy handler or busy timeout, and waits up
+    /// to 10 s. Connections from [`connect`](Self::connect) do so by themselves.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// let verger = verger::Verger::builder(&path).open()?;
+    /// let app = verger::rusqlite::Connection::open(&path)?;
+    /// verger.cooperate(&app)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] when SQLite has no memory left.
+    pub fn cooperate(&self, connection: &Connection) -> Result<(), Error> {
+        let location = &self.inner.connector.location;
+        Ok(location.wait_fairly(connection).doing("install a busy handler")?)
+    }
+
+    /// Opens another connection to the same database, for the app's own reads and writes; the only
+    /// way into one in memory.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when it cannot be opened.
+    pub fn connect(&self) -> Result<Connection, Error> {
+        Ok(self.inner.connector.connect().doing("open a connection")?)
+    }
+}

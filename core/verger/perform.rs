@@ -1,0 +1,93 @@
+//! Calling a worker directly.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+use verger_worker::Outcome;
+
+use super::Verger;
+use crate::engine::{self, TableChange};
+use crate::error::PerformError;
+use crate::run::Ended;
+use crate::store::StoreError;
+
+impl Verger {
+    /// Calls a worker directly: no queue, no tick. Same sandbox, same rules: what it writes commits
+    /// with its outcome, or not at all.
+    ///
+    /// # Errors
+    /// [`PerformError`] for an unknown worker or args that do not fit it, and for a failed attempt,
+    /// with its reason.
+    pub fn perform_now(&self, worker: &str, args: Json) -> Result<Performance, PerformError> {
+        self.perform(worker, args, false)
+    }
+
+    /// As [`perform_now`](Self::perform_now), but everything is rolled back in the end: what would
+    /// have changed. A checkpoint commits nothing then, messages are not delivered; functions of
+    /// the app that the worker calls are really called.
+    ///
+    /// # Errors
+    /// As [`perform_now`](Self::perform_now).
+    pub fn dry_run(&self, worker: &str, args: Json) -> Result<Performance, PerformError> {
+        self.perform(worker, args, true)
+    }
+
+    fn perform(&self, worker: &str, args: Json, dry: bool) -> Result<Performance, PerformError> {
+        let inner = &*self.inner;
+        let (args, _) = inner.check_args(worker, args)?;
+        let registered = inner.registered(worker)?;
+        let begun = Instant::now();
+        let mut executor = inner.executor();
+        let performed =
+            engine::perform_directly(inner, &mut executor, &inner.clock, registered, &args, dry);
+        inner.put_back(executor);
+        let performed = performed?
+            .map_err(|source| PerformError::Failed { worker: worker.to_string(), source })?;
+        Ok(Performance {
+            outcome: match performed.ended {
+                Ended::Done(None) => Outcome::Done,
+                Ended::Done(Some(result)) => Outcome::DoneWith(result),
+                Ended::Snooze(seconds) => Outcome::Snooze(seconds),
+                Ended::Cancel(reason) => Outcome::Cancel(reason),
+            },
+            rows_changed: performed.tally.rows_changed,
+            audited: performed.tally.audited,
+            elapsed: begun.elapsed(),
+            changes: performed.changes.into_iter().map(TableChange::from).collect(),
+        })
+    }
+}
+
+/// What a worker that was called directly did.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Performance {
+    /// What it returned; never [`Outcome::Failed`].
+    pub outcome: Outcome,
+    /// Rows of the app's tables it changed.
+    pub rows_changed: u64,
+    /// Audit rows it wrote.
+    pub audited: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// For a dry run: the rows its statements would have changed, by table. What the app's triggers
+    /// would have changed is not counted.
+    pub changes: Vec<TableChange>,
+}
+
+impl Performance {
+    /// The JSON result, if it returned one.
+    #[must_use]
+    pub fn result(&self) -> Option<&Json> {
+        match &self.outcome {
+            Outcome::DoneWith(result) => Some(result),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for PerformError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

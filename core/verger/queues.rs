@@ -1,0 +1,62 @@
+//! The queues: what they hold, their settings, pausing them.
+
+use super::Verger;
+use crate::error::Error;
+use crate::queue::{self, Queue, QueueRow};
+use crate::store::StoreContext;
+
+impl Verger {
+    /// The queues in which a job waits or is being performed, and those that were ever paused, by
+    /// name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn queues(&self) -> Result<Vec<QueueRow>, Error> {
+        Ok(queue::queues(&self.inner.front())?)
+    }
+
+    /// Changes how many jobs of a queue may be performed at a time, in this process, from the next
+    /// claim on. What is being performed goes on.
+    ///
+    /// # Errors
+    /// [`Error::Queue`] when a number is out of bounds; nothing is changed then.
+    pub fn set_queue(&self, queue: Queue) -> Result<(), Error> {
+        queue.check()?;
+        self.inner.settings.queues.set(queue);
+        self.inner.notifier.ring();
+        Ok(())
+    }
+
+    /// Pauses a queue, in every process: nothing is claimed from it until it is resumed. A job that
+    /// is being performed goes on.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn pause_queue(&self, name: &str) -> Result<(), Error> {
+        let now = self.inner.clock.now();
+        Ok(self.inner.write("pause the queue", |connection| {
+            queue::pause_queue(connection, name, true, now)
+        })?)
+    }
+
+    /// Resumes a paused queue.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be written.
+    pub fn resume_queue(&self, name: &str) -> Result<(), Error> {
+        let now = self.inner.clock.now();
+        self.inner.write("resume the queue", |connection| {
+            queue::pause_queue(connection, name, false, now)
+        })?;
+        self.inner.notifier.ring();
+        Ok(())
+    }
+
+    /// The names of the queues that are paused.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn paused_queues(&self) -> Result<Vec<String>, Error> {
+        Ok(queue::paused_queues(&self.inner.front()).doing("read the queues")?)
+    }
+}

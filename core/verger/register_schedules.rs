@@ -1,0 +1,92 @@
+//! The schedules of the app's code: checked, stored all or none, retired when it has them no more.
+
+use std::collections::HashSet;
+
+use super::Verger;
+use crate::builder::Retires;
+use crate::queue::EnqueueError;
+use crate::schedule::{self, Schedule, ScheduleError};
+use crate::store::StoreContext;
+
+impl Verger {
+    /// Stores a schedule that belongs to no set of the app's code.
+    pub(crate) fn store_schedule(&self, schedule: &Schedule) -> Result<(), ScheduleError> {
+        let args = self.check_schedule(schedule)?;
+        let now = self.inner.clock.now();
+        self.inner.write("store the schedule", |connection| {
+            schedule::upsert(connection, schedule, &args, None, now)
+        })?;
+        Ok(())
+    }
+
+    /// Stores the schedules the app's code registers, all or none, and retires those that its set
+    /// has no more.
+    pub(crate) fn register_set(
+        &self,
+        schedules: &[Schedule],
+        set: &str,
+        retires: Retires,
+    ) -> Result<(), ScheduleError> {
+        let mut names = HashSet::new();
+        let mut checked = Vec::new();
+        for schedule in schedules {
+            if !names.insert(schedule.name.as_str()) {
+                return Err(ScheduleError::Invalid {
+                    name: schedule.name.clone(),
+                    reason: "another schedule has the same name".to_string(),
+                });
+            }
+            checked.push((schedule, self.check_schedule(schedule)?));
+        }
+        let doing = "store the schedules";
+        let dropped = match retires {
+            Retires::Dropped => schedule::dropped(&self.inner.front(), set, &names).doing(doing)?,
+            Retires::None => Vec::new(),
+        };
+        if checked.is_empty() && dropped.is_empty() {
+            return Ok(());
+        }
+        let now = self.inner.clock.now();
+        let mut executor = self.inner.executor();
+        executor.transaction(|connection| {
+            let stored = checked.iter().try_for_each(|(schedule, args)| {
+                schedule::upsert(connection, schedule, args, Some(set), now)
+            });
+            let retired =
+                || dropped.iter().try_for_each(|name| schedule::retire(connection, name, now));
+            stored.and_then(|()| retired()).doing(doing)
+        })?;
+        self.inner.put_back(executor);
+        for name in dropped {
+            tracing::info!(
+                schedule = name,
+                "the app registers this schedule no more: it is retired"
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks a schedule and its job: the text of its args.
+    fn check_schedule(&self, schedule: &Schedule) -> Result<String, ScheduleError> {
+        schedule.check()?;
+        let (args, _) = self
+            .inner
+            .check_args(&schedule.job.worker, schedule.job.args.clone())
+            .map_err(|error| refusal(schedule, error))?;
+        self.inner.ready(schedule.job.clone()).map_err(|error| refusal(schedule, error))?;
+        Ok(args.to_string())
+    }
+}
+
+fn refusal(schedule: &Schedule, error: EnqueueError) -> ScheduleError {
+    let name = schedule.name.clone();
+    match error {
+        EnqueueError::UnknownWorker { name: worker, known } => {
+            ScheduleError::UnknownWorker { name, worker, known }
+        }
+        EnqueueError::Manifest(source) => ScheduleError::Args { name, source },
+        EnqueueError::Plugin(source) => ScheduleError::Plugin { name, source },
+        EnqueueError::Store(source) => ScheduleError::Store(source),
+        other => ScheduleError::Invalid { name, reason: other.to_string() },
+    }
+}
