@@ -22,7 +22,7 @@ impl Worker for Fails {
         _: Option<&Scope>,
         _: &Args,
     ) -> Result<Outcome, WorkerError> {
-        Err(WorkerError::failed("the other disk is full"))
+        Err(WorkerError::new("the other disk is full"))
     }
 }
 

@@ -3,20 +3,28 @@
 -- Conditions that are evaluated for every row written are chains of OR, not IN: for an IN of three values or more SQLite builds a table
 -- in memory, anew at each execution, which costs more than all the rest of a small statement.
 
--- One durable row a job. The app, its triggers included, may INSERT one; of the columns only `worker` is required:
+-- One durable row a job. The app, its triggers and programs in any language may INSERT one; of the columns only `worker` is required, and
+-- these may be given: worker, args, queue, priority, due_at, max_attempts, tenant_aware, created_at, unique_key. The others are Verger's.
 -- INSERT INTO verger_jobs (worker, args) VALUES ('send-mail', json_object('message', NEW.id))
 CREATE TABLE verger_jobs (
     id INTEGER PRIMARY KEY,                         -- never reused: pruning keeps the newest row
-    worker TEXT NOT NULL,                           -- the name of the worker that performs it
-    queue TEXT NOT NULL DEFAULT 'default',          -- jobs of one queue run in order, one at a time by default
-    priority INTEGER NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 9), -- 0 first
-    state TEXT NOT NULL DEFAULT 'available' CHECK (state = 'available' OR state = 'executing' OR state = 'completed' OR state = 'scheduled'
-        OR state = 'retryable' OR state = 'discarded' OR state = 'cancelled'),
-    args TEXT NOT NULL DEFAULT '{}',                -- a JSON object
+    worker TEXT NOT NULL                            -- the name of the worker that performs it
+        CONSTRAINT worker_must_be_named CHECK (worker <> ''),
+    queue TEXT NOT NULL DEFAULT 'default'           -- jobs of one queue run in order, one at a time by default
+        CONSTRAINT queue_must_have_1_to_128_characters CHECK (length(queue) BETWEEN 1 AND 128),
+    priority INTEGER NOT NULL DEFAULT 5             -- 0 first
+        CONSTRAINT priority_must_be_0_to_9 CHECK (priority BETWEEN 0 AND 9),
+    state TEXT NOT NULL DEFAULT 'available'
+        CONSTRAINT state_must_be_one_of_those_documented CHECK (state = 'available' OR state = 'executing' OR state = 'completed'
+            OR state = 'scheduled' OR state = 'retryable' OR state = 'discarded' OR state = 'cancelled'),
+    args TEXT NOT NULL DEFAULT '{}'                 -- a JSON object
+        CONSTRAINT args_must_be_a_json_object CHECK (json_valid(args) AND json_type(args) = 'object'),
     tenant_aware INTEGER NOT NULL DEFAULT 0,        -- 1: args must carry the keys organization_id and actor_id
-    due_at INTEGER NOT NULL DEFAULT 0,              -- not performed before
+    due_at INTEGER NOT NULL DEFAULT 0               -- not performed before; whoever inserts a row for later leaves its state at the default
+        CONSTRAINT due_at_must_be_before_the_year_10000 CHECK (due_at < 253402300800000),
     attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND 4294967294), -- attempts begun
-    max_attempts INTEGER NOT NULL DEFAULT 20 CHECK (max_attempts BETWEEN 1 AND 4294967295),
+    max_attempts INTEGER NOT NULL DEFAULT 20        -- at most 4294967295
+        CONSTRAINT max_attempts_must_be_at_least_1 CHECK (max_attempts BETWEEN 1 AND 4294967295),
     snoozes INTEGER NOT NULL DEFAULT 0 CHECK (snoozes BETWEEN 0 AND 4294967295),
     token INTEGER NOT NULL DEFAULT 0 CHECK (token BETWEEN 0 AND 4611686018427387904), -- the fencing token: grows with every claim
     claimed_by TEXT,                                -- the executor that holds it
@@ -34,10 +42,11 @@ CREATE TABLE verger_jobs (
     progress_total INTEGER,
     unique_key BLOB,                                -- while this job is unfinished, no other unfinished one can have it
     unique_until INTEGER,                           -- until then no other can have it, even when the job is finished
-    CHECK (json_type(args) = 'object'),             -- what is no JSON at all is an error of its own
-    CHECK (errors IS NULL OR json_type(errors) = 'array'),
-    CHECK (result IS NULL OR json_valid(result)),
-    CHECK (tenant_aware = 0 OR (json_type(args, '$.organization_id') IS NOT NULL AND json_type(args, '$.actor_id') IS NOT NULL))
+    CONSTRAINT an_executing_job_must_have_a_lease CHECK (state <> 'executing' OR lease_until IS NOT NULL),
+    CONSTRAINT errors_must_be_a_json_array CHECK (errors IS NULL OR json_type(errors) = 'array'),
+    CONSTRAINT result_must_be_json CHECK (result IS NULL OR json_valid(result)),
+    CONSTRAINT args_must_have_organization_id_and_actor_id CHECK (tenant_aware = 0
+        OR (json_type(args, '$.organization_id') IS NOT NULL AND json_type(args, '$.actor_id') IS NOT NULL))
 ) STRICT;
 
 -- What can be claimed, in the order of the claim within one worker's jobs. A claim reads only what it takes, however long the backlog:

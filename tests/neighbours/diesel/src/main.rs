@@ -10,9 +10,7 @@ use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query, sql_types::Te
 const JOBS: usize = 100;
 
 /// What any client of SQLite can do in a transaction of its own: worker, args.
-const ENQUEUE: &str = "INSERT INTO verger_jobs
-    (worker, args, queue, priority, state, tenant_aware, due_at, max_attempts, created_at)
-    VALUES (?, ?, 'default', 5, 'available', 0, 0, 20, unixepoch() * 1000)";
+const ENQUEUE: &str = "INSERT INTO verger_jobs (worker, args) VALUES (?, ?)";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;

@@ -1,7 +1,6 @@
-//! Beside sqlx 0.8: jobs are enqueued inside sqlx's own transactions, on the same file.
+//! Beside sqlx, 0.8 and 0.9: jobs are enqueued inside sqlx's own transactions, on the same file.
 #![allow(unsafe_code, reason = "sqlx hands out its connection as a raw handle")]
 
-#[path = "../../common/jobs.rs"]
 mod jobs;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};

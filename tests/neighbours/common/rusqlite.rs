@@ -1,7 +1,6 @@
-//! Beside the highest version of rusqlite that Verger takes: jobs are enqueued inside the app's own
-//! transactions.
+//! Beside the lowest and the highest version of rusqlite that Verger takes: jobs are enqueued inside
+//! the app's own transactions.
 
-#[path = "../../common/jobs.rs"]
 mod jobs;
 
 use verger::verger_worker::serde_json::json;
