@@ -62,7 +62,10 @@ impl Ready {
             reason: reason.to_string(),
         };
         if job.priority > 9 {
-            return Err(invalid("the priority must be from 0, first, to 9, last"));
+            let asked = job.priority;
+            return Err(invalid(&format!(
+                "priority {asked}: it must be from 0, first, to 9, last"
+            )));
         }
         if job.max_attempts == 0 {
             return Err(invalid("max_attempts must be at least 1"));
