@@ -42,6 +42,10 @@ impl Grant {
 
     /// A grant of all that the worker's manifest asks for, tables named by args included. For
     /// workers the app ships itself; the built-in workers have it.
+    ///
+    /// ```
+    /// let grant = verger::Grant::as_declared();
+    /// ```
     #[must_use]
     pub fn as_declared() -> Self {
         Self { as_declared: true, ..Self::default() }
@@ -79,6 +83,12 @@ impl Grant {
     }
 
     /// May read these columns of this table and no others.
+    ///
+    /// ```
+    /// use verger::Grant;
+    ///
+    /// let grant = Grant::new().read_columns("users", ["id", "locale"]);
+    /// ```
     #[must_use]
     pub fn read_columns<C: Into<String>>(
         self,
@@ -111,6 +121,13 @@ impl Grant {
     /// and `actor_id`, null where it is for all tenants, and is refused without them.
     ///
     /// This contains code. It does not authorize a user: scopes stay audit-only.
+    ///
+    /// ```
+    /// use verger::Grant;
+    ///
+    /// // The rates are the same for all.
+    /// let grant = Grant::new().write("orders").read("rates").tenant_column("organization_id").shared("rates");
+    /// ```
     #[must_use]
     pub fn tenant_column(mut self, column: impl Into<String>) -> Self {
         self.tenant_column = Some(column.into());
@@ -179,6 +196,15 @@ impl Grant {
     }
 
     /// How much of the machine it may use.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use verger::{Grant, Limits};
+    ///
+    /// let grant = Grant::new()
+    ///     .write("orders")
+    ///     .limits(Limits::new().time(Duration::from_secs(30)).memory_bytes(32 << 20));
+    /// ```
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

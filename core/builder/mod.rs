@@ -116,6 +116,15 @@ impl Builder {
     /// are. The same file with new bytes is a new version, and keeps the name. A grant
     /// [for one SHA-256](Grant::for_digest) is above this, and [`Verger::forget_plugin`] frees a
     /// name. A database in memory remembers nothing.
+    ///
+    /// ```
+    /// let folder = std::env::temp_dir().join("plugins-of-my-app");
+    /// let verger = verger::Verger::in_memory().plugins(folder).open()?;
+    /// for refused in verger.refused_plugins() {
+    ///     eprintln!("{refused}");
+    /// }
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
         self.plugin_folders.push(folder.into());
         self
@@ -136,6 +145,26 @@ impl Builder {
 
     /// Registers a worker that is part of the app. It is granted what its manifest asks for, unless
     /// [`grant`](Self::grant) says otherwise.
+    ///
+    /// ```
+    /// use verger::verger_worker::prelude::*;
+    ///
+    /// struct Hello;
+    ///
+    /// impl Worker for Hello {
+    ///     fn manifest(&self) -> Manifest {
+    ///         Manifest::new("hello", "1.0.0")
+    ///     }
+    ///
+    ///     fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
+    ///         Ok(Outcome::Done)
+    ///     }
+    /// }
+    ///
+    /// let verger = verger::Verger::in_memory().worker(Hello).open()?;
+    /// assert!(verger.workers().contains(&"hello".to_string()));
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn worker(mut self, worker: impl Worker + Send + Sync + 'static) -> Self {
         self.native.push(Box::new(worker));
         self
@@ -146,6 +175,16 @@ impl Builder {
     ///
     /// A grant for a worker that is not there is refused at [`open`](Self::open), unless a plugin
     /// may still bring it.
+    ///
+    /// ```
+    /// use verger::{Grant, Verger};
+    ///
+    /// let verger = Verger::in_memory()
+    ///     .plugins(std::env::temp_dir().join("plugins-of-my-app"))
+    ///     .grant("acme-rollup", Grant::new().read("orders").write("order_totals"))
+    ///     .open()?;
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn grant(mut self, worker: impl Into<String>, grant: Grant) -> Self {
         self.grants.insert(worker.into(), grant);
         self
@@ -163,6 +202,16 @@ impl Builder {
     /// it after 100 ms), and if it writes to the same database by another connection (an enqueue,
     /// too) it waits for itself until its 10 s are over and fails. Register it as
     /// [slow](Self::slow_capability) then, or let the worker publish an event instead.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use verger::Verger;
+    ///
+    /// let verger = Verger::in_memory()
+    ///     .capability("greet", |call| Ok(json!({ "greeting": format!("hello, {}", call.request["name"]) })))
+    ///     .open()?;
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn capability(
         mut self,
         name: impl Into<String>,
@@ -190,6 +239,18 @@ impl Builder {
     /// The database remembers which schedules the app's code registered. One that it registers no
     /// more is retired at the next [`open`](Self::open): it makes no jobs any more, and its ledger
     /// says so. One that was added by an operator, or by [`Verger::add_schedule`], stays.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use verger::{Schedule, Verger};
+    ///
+    /// let nightly = Schedule::cron("nightly-audit", "0 3 * * *")?
+    ///     .worker("cleanup-audit")
+    ///     .args(json!({"table": "audit_log", "retention_days": 90}))
+    ///     .for_all_organizations();
+    /// let verger = Verger::in_memory().schedule(nightly).open()?;
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedules.push(schedule);
         self
@@ -214,6 +275,17 @@ impl Builder {
     }
 
     /// Reads time from this clock instead of the system's.
+    ///
+    /// ```
+    /// use verger::testing::ManualClock;
+    /// use verger::{Timestamp, Verger};
+    ///
+    /// let clock = ManualClock::at(Timestamp::from_millis(1_767_225_600_000));
+    /// let verger = Verger::in_memory().clock(clock.clone()).open()?;
+    /// clock.advance(std::time::Duration::from_secs(3600));
+    /// assert_eq!(verger.now().as_millis(), 1_767_225_600_000 + 3_600_000);
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -232,6 +304,23 @@ impl Builder {
     /// [innocuous](https://www.sqlite.org/c3ref/c_deterministic.html#sqliteinnocuous): ones that
     /// only compute. The others are denied in its statements; SQLite allows them in no view or
     /// trigger either, for these connections do not trust the schema.
+    ///
+    /// ```
+    /// use verger::Verger;
+    /// use verger::rusqlite::functions::FunctionFlags;
+    ///
+    /// let flags = FunctionFlags::SQLITE_UTF8
+    ///     | FunctionFlags::SQLITE_DETERMINISTIC
+    ///     | FunctionFlags::SQLITE_INNOCUOUS;
+    /// let verger = Verger::in_memory()
+    ///     .connection_setup(move |connection| {
+    ///         connection.create_scalar_function("slug", 1, flags, |call| {
+    ///             Ok(call.get::<String>(0)?.to_lowercase().replace(' ', "-"))
+    ///         })
+    ///     })
+    ///     .open()?;
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn connection_setup(
         mut self,
         setup: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static,
@@ -241,6 +330,16 @@ impl Builder {
     }
 
     /// How long to wait before a failed job is tried again.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use verger::{Backoff, Verger};
+    ///
+    /// let verger = Verger::in_memory()
+    ///     .backoff(Backoff { base: Duration::from_secs(5), max: Duration::from_secs(3600) })
+    ///     .open()?;
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self
@@ -248,6 +347,13 @@ impl Builder {
 
     /// How many jobs of this queue may be performed at a time. See [`Queue`]; while Verger is open,
     /// [`Verger::set_queue`] changes it.
+    ///
+    /// ```
+    /// use verger::{Queue, Verger};
+    ///
+    /// let verger = Verger::in_memory().queue(Queue::new("downloads").concurrency(3)).open()?;
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn queue(mut self, queue: Queue) -> Self {
         self.queues.push(queue);
         self
@@ -316,6 +422,17 @@ impl Builder {
     /// open, no job of a process that died is taken back, and every call that would write fails.
     /// The file must have been opened for writing before; a database in memory never was, and is
     /// refused.
+    ///
+    /// ```
+    /// use verger::{JobFilter, Verger};
+    ///
+    /// let path = std::env::temp_dir().join("verger-read-only-example.db");
+    /// drop(Verger::builder(&path).open()?);
+    /// let looking = Verger::builder(&path).read_only().open()?;
+    /// assert!(looking.jobs(&JobFilter::default(), 10)?.is_empty());
+    /// # drop(looking); let _ = std::fs::remove_file(path);
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self

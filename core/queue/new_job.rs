@@ -96,6 +96,13 @@ impl NewJob {
     }
 
     /// Not before this instant.
+    ///
+    /// ```
+    /// use verger::{NewJob, Timestamp};
+    ///
+    /// let job = NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"}))
+    ///     .at(Timestamp::from_millis(1_767_225_600_000));
+    /// ```
     pub fn at(mut self, when: impl Into<Timestamp>) -> Self {
         self.due = Due::At(when.into());
         self
@@ -114,6 +121,12 @@ impl NewJob {
     }
 
     /// From 0, first, to 9, last.
+    ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let urgent = NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})).priority(0);
+    /// ```
     pub fn priority(mut self, priority: u8) -> Self {
         self.priority = priority;
         self
@@ -133,6 +146,18 @@ impl NewJob {
     /// However often such a job is retried, snoozed or taken back, there is one of them unfinished
     /// at most: see [`Verger::retry`](crate::Verger::retry). One that was cancelled or discarded
     /// stands in no other's way.
+    ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let verger = verger::testing::example();
+    /// let mail = || NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})).unique();
+    /// let first = verger.enqueue(mail())?;
+    /// let again = verger.enqueue(mail())?;
+    /// assert!(again.existing);
+    /// assert_eq!(again.id, first.id);
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn unique(mut self) -> Self {
         self.unique = Uniqueness::Args;
         self
@@ -141,6 +166,19 @@ impl NewJob {
     /// Not while an unfinished job of the same worker and queue has the same values for these keys
     /// of the args. A key that neither they nor the args its worker knows have is an error: by a typing
     /// error all jobs would be one.
+    ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let verger = verger::testing::example();
+    /// let mail = |about| {
+    ///     let args = serde_json::json!({"to": "ann@example.org", "about": about});
+    ///     NewJob::new("send-mail", args).unique_by(["to"])
+    /// };
+    /// let first = verger.enqueue(mail("a"))?;
+    /// assert!(verger.enqueue(mail("b"))?.existing);
+    /// # Ok::<(), verger::Error>(())
+    /// ```
     pub fn unique_by<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
         self.unique = Uniqueness::Keys(keys.into_iter().map(Into::into).collect());
         self
@@ -149,6 +187,14 @@ impl NewJob {
     /// Unique for this long from now on, even when the job is finished before; and, as always,
     /// until it is finished. Of jobs that are not [`unique_by`](Self::unique_by) some keys it means
     /// all args.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use verger::NewJob;
+    ///
+    /// let hourly = NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"}))
+    ///     .unique_for(Duration::from_secs(3600));
+    /// ```
     pub fn unique_for(mut self, period: Duration) -> Self {
         if self.unique == Uniqueness::No {
             self.unique = Uniqueness::Args;

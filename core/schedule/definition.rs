@@ -47,6 +47,14 @@ impl Schedule {
     /// A schedule by a crontab(5) expression: five fields, six with seconds first, or a nickname
     /// like `@daily`.
     ///
+    /// ```
+    /// use verger::Schedule;
+    ///
+    /// let weekdays_at_nine = Schedule::cron("digest", "0 9 * * mon-fri")?.worker("send-mail");
+    /// assert!(Schedule::cron("digest", "0 25 * * *").is_err());
+    /// # Ok::<(), verger::ScheduleError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ScheduleError::Expression`] with the field, the place and the reason;
     /// [`ScheduleError::Invalid`] for a bad name.
@@ -58,6 +66,14 @@ impl Schedule {
     }
 
     /// A schedule by an interval, counted from the moment it is first registered.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use verger::Schedule;
+    ///
+    /// let often = Schedule::every("poll", Duration::from_secs(90))?.worker("send-mail");
+    /// # Ok::<(), verger::ScheduleError>(())
+    /// ```
     ///
     /// # Errors
     /// [`ScheduleError::Expression`] for an interval out of bounds; [`ScheduleError::Invalid`] for
@@ -144,18 +160,43 @@ impl Schedule {
     }
 
     /// What becomes of slots missed while nothing ticked.
+    ///
+    /// ```
+    /// use verger::{Missed, Schedule};
+    ///
+    /// // A laptop that slept for a week sends one digest for each of the last three mornings.
+    /// let digest = Schedule::cron("digest", "0 9 * * *")?.worker("send-mail").missed(Missed::Replay(3));
+    /// # Ok::<(), verger::ScheduleError>(())
+    /// ```
     pub fn missed(mut self, policy: Missed) -> Self {
         self.missed = policy;
         self
     }
 
     /// What becomes of a slot while a job of an earlier one is unfinished.
+    ///
+    /// ```
+    /// use verger::{Overlap, Schedule};
+    ///
+    /// let reports = Schedule::cron("reports", "*/5 * * * *")?.worker("send-mail").overlap(Overlap::Allow);
+    /// # Ok::<(), verger::ScheduleError>(())
+    /// ```
     pub fn overlap(mut self, policy: Overlap) -> Self {
         self.overlap = policy;
         self
     }
 
     /// Skips a slot that is found due later than this.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use verger::Schedule;
+    ///
+    /// let standup = Schedule::cron("standup", "0 9 * * *")?
+    ///     .worker("send-mail")
+    ///     .start_deadline(Duration::from_secs(1800));
+    /// # Ok::<(), verger::ScheduleError>(())
+    /// ```
     pub fn start_deadline(mut self, after: Duration) -> Self {
         self.deadline = Some(after);
         self
@@ -163,6 +204,14 @@ impl Schedule {
 
     /// Puts its jobs off by up to this long: always the same for one name, different from name to
     /// name.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use verger::Schedule;
+    ///
+    /// let fetch = Schedule::cron("fetch", "@hourly")?.worker("send-mail").jitter(Duration::from_secs(300));
+    /// # Ok::<(), verger::ScheduleError>(())
+    /// ```
     pub fn jitter(mut self, most: Duration) -> Self {
         self.jitter = most;
         self

@@ -33,6 +33,7 @@
 
 mod audit;
 mod clock;
+mod example;
 mod harness;
 mod job;
 mod logs;
@@ -43,6 +44,7 @@ mod time;
 pub use crate::statement_steps::statement_steps;
 pub use audit::AuditMatch;
 pub use clock::ManualClock;
+pub use example::example;
 pub use harness::{Performed, TestedWorker, WorkerTest};
 pub use job::JobMatch;
 pub use logs::{LogLine, capture_logs};

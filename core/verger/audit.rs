@@ -11,6 +11,16 @@ impl Verger {
     /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it
     /// whom it concerns.
     ///
+    /// ```
+    /// use verger::AuditEvent;
+    /// use verger::verger_worker::EventOutcome;
+    ///
+    /// let verger = verger::testing::example();
+    /// verger.audit(&AuditEvent::new("settings.changed", EventOutcome::Success))?;
+    /// assert_eq!(verger.verify_audit()?.rows, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`AuditError`] when the event breaks a rule, or the database cannot be written.
     pub fn audit(&self, event: &AuditEvent) -> Result<i64, AuditError> {
@@ -25,6 +35,16 @@ impl Verger {
     }
 
     /// The newest rows of the audit log that match, newest first, at most `limit`.
+    ///
+    /// ```
+    /// use verger::AuditFilter;
+    ///
+    /// let verger = verger::testing::example();
+    /// for row in verger.audit_log(&AuditFilter::default(), 50)? {
+    ///     println!("{} {}", row.id, row.action);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.

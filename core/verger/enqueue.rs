@@ -9,6 +9,15 @@ use crate::store::StoreContext;
 impl Verger {
     /// Enqueues a job, in a transaction of its own, and wakes the loop.
     ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let verger = verger::testing::example();
+    /// let enqueued = verger.enqueue(NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})))?;
+    /// println!("job {}", enqueued.id);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`EnqueueError`] for an unknown worker, args that lack keys (all are named) or are no
     /// object, a setting out of bounds, or a database that cannot be written. Nothing is written
@@ -44,6 +53,16 @@ impl Verger {
 
     /// Enqueues many jobs in one transaction: all or none.
     ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let verger = verger::testing::example();
+    /// let everyone = ["ann@example.org", "ben@example.org"];
+    /// let jobs = everyone.map(|to| NewJob::new("send-mail", serde_json::json!({"to": to})));
+    /// assert_eq!(verger.enqueue_all(jobs)?.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue), for the first job that is refused.
     pub fn enqueue_all(
@@ -72,6 +91,19 @@ impl Verger {
     /// Enqueues a job inside the app's own transaction on its own connection to the same file: it
     /// is there when, and only when, that transaction commits. The loop notices the commit within
     /// milliseconds.
+    ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let verger = verger::testing::example();
+    /// let mut connection = verger.connect()?;
+    /// connection.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY, mail TEXT)")?;
+    /// let transaction = connection.transaction()?;
+    /// transaction.execute("INSERT INTO orders (mail) VALUES ('ann@example.org')", [])?;
+    /// verger.enqueue_in(&transaction, NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})))?;
+    /// transaction.commit()?; // the order and its mail, or neither
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue), and [`EnqueueError::OtherFile`] when the connection has

@@ -7,6 +7,15 @@ use crate::queue::{self, Cancelled, Job, JobFilter, JobId, Retried};
 impl Verger {
     /// One job.
     ///
+    /// ```
+    /// use verger::{JobState, NewJob};
+    ///
+    /// let verger = verger::testing::example();
+    /// let id = verger.enqueue(NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})))?.id;
+    /// assert_eq!(verger.job(id)?.unwrap().state, JobState::Available);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
@@ -26,6 +35,16 @@ impl Verger {
     /// whatever way but completing the job, is the last. False when there is no such job or it has
     /// come to its end.
     ///
+    /// ```
+    /// use verger::{JobState, NewJob};
+    ///
+    /// let verger = verger::testing::example();
+    /// let id = verger.enqueue(NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})))?.id;
+    /// assert!(verger.cancel(id)?);
+    /// assert_eq!(verger.job(id)?.unwrap().state, JobState::Cancelled);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn cancel(&self, job: JobId) -> Result<bool, Error> {
@@ -42,6 +61,16 @@ impl Verger {
 
     /// Makes a job that failed, was cancelled or is completed due now, with at least one attempt
     /// left. False when it waits already, is being performed, or is not there.
+    ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let verger = verger::testing::example();
+    /// let id = verger.enqueue(NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})))?.id;
+    /// verger.cancel(id)?;
+    /// assert!(verger.retry(id)?); // it is due again
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotUnique`] when the job is unique and another like it is unfinished, or keeps its

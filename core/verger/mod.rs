@@ -69,6 +69,16 @@ impl Verger {
     /// Workers' clocks read this instant and go on from there. A failed job is not an error of the
     /// tick: it is in the report.
     ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let verger = verger::testing::example();
+    /// verger.enqueue(NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})))?;
+    /// let report = verger.tick(verger.now())?;
+    /// assert_eq!(report.attempts.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read or written.
     pub fn tick(&self, now: impl Into<Timestamp>) -> Result<TickReport, Error> {
@@ -85,6 +95,16 @@ impl Verger {
     /// job, one by how long they have waited. Within a queue jobs go by priority, due time
     /// and id, whoever is to perform them: a job waits for those before it and for no others.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let verger = verger::testing::example();
+    /// let ticking = verger.start()?;
+    /// // … the app runs; when it ends:
+    /// ticking.stop(Duration::from_secs(2))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`LoopError::Thread`] when the operating system gives no thread.
     pub fn start(&self) -> Result<TickLoop, LoopError> {
@@ -92,6 +112,13 @@ impl Verger {
     }
 
     /// Receives what workers publish, from now on.
+    ///
+    /// ```
+    /// let verger = verger::testing::example();
+    /// let messages = verger.subscribe();
+    /// assert!(messages.try_next().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
         self.inner.services.bus.subscribe()

@@ -15,6 +15,13 @@ impl Verger {
     /// Calls a worker directly: no queue, no tick. Same sandbox, same rules: what it writes commits
     /// with its outcome, or not at all.
     ///
+    /// ```
+    /// let verger = verger::testing::example();
+    /// let done = verger.perform_now("send-mail", serde_json::json!({"to": "ann@example.org"}))?;
+    /// assert_eq!(done.result().unwrap()["sent"], "ann@example.org");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`PerformError`] for an unknown worker or args that do not fit it, and for a failed attempt,
     /// with its reason.
@@ -25,6 +32,13 @@ impl Verger {
     /// As [`perform_now`](Self::perform_now), but everything is rolled back in the end: what would
     /// have changed. A checkpoint commits nothing then, messages are not delivered; functions of
     /// the app that the worker calls are really called.
+    ///
+    /// ```
+    /// let verger = verger::testing::example();
+    /// let would = verger.dry_run("send-mail", serde_json::json!({"to": "ann@example.org"}))?;
+    /// println!("{} rows would change", would.rows_changed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`perform_now`](Self::perform_now).

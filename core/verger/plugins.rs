@@ -39,6 +39,14 @@ impl Verger {
     /// What workers ask for and are not granted, one entry for each worker that lacks something:
     /// after an update of a plugin, what the new version wants more. A manifest that would lift a
     /// wall around tenants, were it believed, is told of too.
+    ///
+    /// ```
+    /// let verger = verger::testing::example();
+    /// for withheld in verger.withheld() {
+    ///     println!("{withheld}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn withheld(&self) -> Vec<Withheld> {
         // The built-in workers are not loaded for it: they have what they declare.

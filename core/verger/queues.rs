@@ -18,6 +18,14 @@ impl Verger {
     /// Changes how many jobs of a queue may be performed at a time, in this process, from the next
     /// claim on. What is being performed goes on.
     ///
+    /// ```
+    /// use verger::Queue;
+    ///
+    /// let verger = verger::testing::example();
+    /// verger.set_queue(Queue::new("downloads").concurrency(4))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Queue`] when a number is out of bounds; nothing is changed then.
     pub fn set_queue(&self, queue: Queue) -> Result<(), Error> {
@@ -29,6 +37,14 @@ impl Verger {
 
     /// Pauses a queue, in every process: nothing is claimed from it until it is resumed. A job that
     /// is being performed goes on.
+    ///
+    /// ```
+    /// let verger = verger::testing::example();
+    /// verger.pause_queue("downloads")?;
+    /// assert_eq!(verger.paused_queues()?, ["downloads"]);
+    /// verger.resume_queue("downloads")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.

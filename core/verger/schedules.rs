@@ -19,6 +19,14 @@ impl Verger {
     /// The fire ledger of a schedule, newest slot first, at most `limit` rows: what became of each
     /// slot, and why.
     ///
+    /// ```
+    /// let verger = verger::testing::example();
+    /// for fire in verger.fires("greeting", 20)? {
+    ///     println!("{}: {}", fire.slot, fire.outcome);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn fires(&self, schedule: &str, limit: u32) -> Result<Vec<FireRow>, Error> {
@@ -28,6 +36,18 @@ impl Verger {
     /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next
     /// slot, a new or a changed one starts from now. It stays until someone removes it, whatever the
     /// app's code registers when it opens the file again.
+    ///
+    /// ```
+    /// use verger::Schedule;
+    ///
+    /// let verger = verger::testing::example();
+    /// let daily = Schedule::cron("greeting", "@daily")?
+    ///     .worker("send-mail")
+    ///     .args(serde_json::json!({"to": "ann@example.org"}));
+    /// verger.add_schedule(&daily)?;
+    /// assert_eq!(verger.schedules()?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Schedule`] when its worker or its args are not usable.
@@ -77,6 +97,18 @@ impl Verger {
     /// Makes a job of a schedule now, outside its slots, paused or not; its next slot stays. When
     /// the schedule forbids overlap and has an unfinished job, it is that one. The ledger has a
     /// line of it, with the reason `run-now`. `None` when there is no schedule of that name.
+    ///
+    /// ```
+    /// use verger::Schedule;
+    ///
+    /// let verger = verger::testing::example();
+    /// let daily = Schedule::cron("greeting", "@daily")?
+    ///     .worker("send-mail")
+    ///     .args(serde_json::json!({"to": "ann@example.org"}));
+    /// verger.add_schedule(&daily)?;
+    /// assert!(verger.run_schedule_now("greeting")?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Enqueue`] when its worker or its args are not usable any more; [`Error::Store`]
