@@ -23,6 +23,7 @@ mod event;
 mod failpoint;
 mod grant;
 pub mod guide;
+mod ids;
 mod json;
 mod limits;
 mod membership;
@@ -53,12 +54,13 @@ pub use engine::{AttemptOutcome, AttemptReport, LoopError, TableChange, TickLoop
 pub use error::{AuditError, Error, OpenError, PerformError};
 pub use event::{Event, Subscription};
 pub use grant::{Grant, Withheld};
+pub use ids::{JobId, Token};
 pub use limits::Limits;
 pub use membership::normalized_membership_state;
 pub use plugin_error::PluginError;
 pub use queue::{
     ArgsTextError, Attempted, Backoff, EnqueueError, Enqueued, InexactNumber, Job, JobFilter,
-    JobId, JobState, NewJob, Queue, QueueError, QueueRow, Retention, parse_args,
+    JobState, NewJob, Queue, QueueError, QueueRow, Retention, parse_args,
 };
 pub use run::AttemptError;
 #[cfg(feature = "wasm")]

@@ -5,11 +5,30 @@ use std::ops::{Add, Sub};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted. Every time in
 /// Verger's tables is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// It serializes as [text](Self#impl-Display-for-Timestamp), RFC 3339 in UTC, and is read from the
+/// number of milliseconds, as the tables hold it.
+///
+/// ```
+/// use std::time::Duration;
+/// use verger::Timestamp;
+///
+/// let noon = Timestamp::from_millis(1_767_268_800_000);
+/// assert_eq!((noon + Duration::from_secs(90)).to_string(), "2026-01-01T12:01:30Z");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(transparent)]
 pub struct Timestamp(i64);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// The last millisecond of the year 9999, and the first of the year 0: what RFC 3339 can write.
 const LAST_MILLIS: i64 = 253_402_300_799_999;

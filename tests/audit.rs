@@ -314,7 +314,7 @@ fn the_app_writes_its_own_events_to_the_same_chain() {
     assert_eq!(id, 2);
     answers(&test, json!([["audit", [{"action": "thing.made"}]]]));
     let row = assert_audited!(test, action: "user.logged_in", organization: "o1", actor: None, subject: ("user", "u1"));
-    assert_eq!((row.worker, row.job, row.occurred_at), (None, None, TestVerger::START.as_millis()));
+    assert_eq!((row.worker, row.job, row.occurred_at), (None, None, TestVerger::START));
     let error = test
         .audit(&AuditEvent::success("user.updated").metadata(json!({"password": "hunter2"})))
         .unwrap_err();

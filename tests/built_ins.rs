@@ -490,7 +490,7 @@ fn a_weeks_schedules_keep_the_tables_in_order() {
     let row = assert_audited!(test, subject: ("membership", "m1"));
     assert_eq!(
         row.occurred_at,
-        NOW + 2 * 3_600_000 + 300_000,
+        TestVerger::START + Duration::from_secs(2 * 3_600 + 300),
         "at the first slot after it ran out"
     );
     test.run_for(Duration::from_secs(86_400 * 2));

@@ -349,7 +349,7 @@ fn a_failed_attempt_leaves_nothing_but_its_record() {
             (JobState::Retryable, 1, 1),
             "{kind:?} {end}"
         );
-        assert_eq!((failed.errors[0].attempt, failed.errors[0].at), (1, NOW));
+        assert_eq!((failed.errors[0].attempt, failed.errors[0].at), (1, TestVerger::START));
     }
 }
 
@@ -579,7 +579,7 @@ fn audit_rows_carry_the_job_and_the_worker_by_the_hosts_word() {
         );
         assert_eq!(
             (row.id, row.attempt, row.worker_version.as_deref(), row.occurred_at),
-            (1, Some(1), Some("0.1.0"), NOW),
+            (1, Some(1), Some("0.1.0"), TestVerger::START),
             "{kind:?}"
         );
         answers(&test, json!([["audit", [{"action": "thing.direct"}]]]));

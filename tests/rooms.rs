@@ -7,8 +7,9 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 26] = [
+const ORDER: [&[&str]; 27] = [
     &["time"],
+    &["ids"],
     &["json"],
     &["text"],
     &["failpoint"],

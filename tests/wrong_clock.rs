@@ -86,7 +86,7 @@ fn schedules_go_on_as_if_a_wild_reading_had_not_been() {
             let lines = test.fires(name, 1_000).unwrap();
             lines
                 .iter()
-                .filter(|line| line.slot > from.as_millis() && line.slot <= clock_millis(&clock))
+                .filter(|line| line.slot > from && line.slot.as_millis() <= clock_millis(&clock))
                 .filter(|line| line.outcome != SlotOutcome::Skipped)
                 .count()
         };
@@ -117,7 +117,7 @@ fn retries_snoozes_and_jobs_enqueued_meanwhile_wait_as_long_as_they_were_to() {
         let test = tick_once(&file, &clock);
         let wait = |id| {
             let job = test.job(id).unwrap().unwrap();
-            Timestamp::from_millis(job.due_at).since(START)
+            job.due_at.since(START)
         };
         assert_eq!(test.job(snoozed).unwrap().unwrap().state, JobState::Scheduled);
         assert!(wait(snoozed) <= HOUR * 2 + MINUTE * 2, "{wrong}: {:?}", wait(snoozed));

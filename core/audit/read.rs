@@ -3,7 +3,9 @@
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
+use crate::ids::JobId;
 use crate::store::{Cells, StoreContext, StoreError, Unreadable};
+use crate::time::Timestamp;
 
 /// One row of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -11,8 +13,8 @@ use crate::store::{Cells, StoreContext, StoreError, Unreadable};
 pub struct AuditRow {
     /// Its id: rows are numbered from 1, without gaps.
     pub id: i64,
-    /// When it was written, in unix milliseconds.
-    pub occurred_at: i64,
+    /// When it was written.
+    pub occurred_at: Timestamp,
     /// What was done: `membership.updated`.
     pub action: String,
     /// `success`, `failure` or `error`.
@@ -30,7 +32,7 @@ pub struct AuditRow {
     /// Its version.
     pub worker_version: Option<String>,
     /// The job it did it in.
-    pub job: Option<i64>,
+    pub job: Option<JobId>,
     /// In which attempt.
     pub attempt: Option<u32>,
     /// What it was done to.
@@ -138,7 +140,7 @@ fn from_row(row: &Row<'_>) -> AuditRow {
     let mut cells = Cells::of(row, COLUMNS);
     AuditRow {
         id: cells.integer("id"),
-        occurred_at: cells.integer("occurred_at"),
+        occurred_at: cells.time("occurred_at"),
         action: cells.text("action"),
         outcome: cells.text("outcome"),
         organization_id: cells.opt_text("organization_id"),
@@ -147,7 +149,7 @@ fn from_row(row: &Row<'_>) -> AuditRow {
         impersonating_from: cells.opt_text("impersonating_from"),
         worker: cells.opt_text("worker"),
         worker_version: cells.opt_text("worker_version"),
-        job: cells.opt_integer("job"),
+        job: cells.opt_integer("job").map(JobId),
         attempt: cells.opt_integer("attempt").map(|_| cells.count("attempt")),
         subject_type: cells.opt_text("subject_type"),
         subject_id: cells.opt_text("subject_id"),

@@ -11,7 +11,7 @@ use verger::{AuditFilter, AuditRow, ChainError, Verger, Verified};
 use crate::failure::WORK_FAILED;
 use crate::options::{Database, Options};
 use crate::output::{
-    brief, counted, is_read, plain, print, print_json, print_json_lines, row, tell, time,
+    brief, counted, is_read, plain, print, print_json, print_json_lines, row, tell,
 };
 use crate::table::{Side, Table};
 
@@ -134,7 +134,7 @@ fn export(verger: &Verger, mut after: i64) -> Result<ExitCode> {
 }
 
 fn audit_json(event: &AuditRow) -> Json {
-    row(event, &["occurred_at"], &["before", "after", "metadata"])
+    row(event, &["before", "after", "metadata"])
 }
 
 /// Lists page by page, as long as somebody reads.
@@ -171,7 +171,7 @@ fn cells(event: &AuditRow) -> [String; 7] {
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_string());
     [
         event.id.to_string(),
-        time(event.occurred_at),
+        event.occurred_at.to_string(),
         event.action.clone(),
         event.outcome.clone(),
         or_dash(&event.organization_id),

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use verger::{Job, JobFilter, JobId, JobState, Verger};
 
 use crate::options::{Database, Options};
-use crate::output::{brief, is_read, opt_time, print, print_json, print_json_lines, row, time};
+use crate::output::{brief, is_read, opt_time, print, print_json, print_json_lines, row};
 use crate::table::{Side, Table};
 
 #[derive(Subcommand)]
@@ -135,17 +135,7 @@ fn after_change(
 }
 
 fn job_json(job: &Job) -> Json {
-    let mut json = row(
-        job,
-        &["due_at", "lease_until", "created_at", "attempted_at", "finished_at", "slot"],
-        &[],
-    );
-    for error in json["errors"].as_array_mut().into_iter().flatten() {
-        if let Some(at) = error["at"].as_i64() {
-            error["at"] = json!(time(at));
-        }
-    }
-    json
+    row(job, &[])
 }
 
 /// Rows read at once.
@@ -187,7 +177,7 @@ fn cells(job: &Job) -> [String; 6] {
         state_in_words(job),
         job.worker.clone(),
         format!("{}/{}", job.attempt, job.max_attempts),
-        time(job.finished_at.unwrap_or(job.due_at)),
+        job.finished_at.unwrap_or(job.due_at).to_string(),
         job.result.as_ref().map(brief).or_else(error).unwrap_or_default(),
     ]
 }
@@ -205,8 +195,8 @@ fn in_full(job: &Job) -> Vec<String> {
         ("state", state_in_words(job)),
         ("args", job.args.to_string()),
         ("queue", format!("{}, priority {}", job.queue, job.priority)),
-        ("due", time(job.due_at)),
-        ("created", time(job.created_at)),
+        ("due", job.due_at.to_string()),
+        ("created", job.created_at.to_string()),
         ("attempted", opt_time(job.attempted_at)),
         ("finished", opt_time(job.finished_at)),
         ("attempts", format!("{} of {}", job.attempt, job.max_attempts)),
@@ -220,10 +210,10 @@ fn in_full(job: &Job) -> Vec<String> {
         } else {
             String::new()
         };
-        lines.push(("schedule", format!("{schedule}, slot {}{missed}", time(slot))));
+        lines.push(("schedule", format!("{schedule}, slot {slot}{missed}")));
     }
     if let Some(until) = job.lease_until {
-        lines.push(("lease until", time(until)));
+        lines.push(("lease until", until.to_string()));
     }
     if let Some(done) = job.progress_done {
         let total = job
@@ -239,13 +229,7 @@ fn in_full(job: &Job) -> Vec<String> {
     for error in &job.errors {
         lines.push((
             "error",
-            format!(
-                "attempt {}, {}: {} [{}]",
-                error.attempt,
-                time(error.at),
-                error.message,
-                error.code
-            ),
+            format!("attempt {}, {}: {} [{}]", error.attempt, error.at, error.message, error.code),
         ));
     }
     lines.iter().map(|(name, value)| format!("{name:<12}{value}")).collect()

@@ -60,20 +60,12 @@ pub(crate) fn tell(line: impl Display) {
     let _ = writeln!(io::stderr(), "{}", Escaped(line));
 }
 
-/// A row as JSON, with its times as text and its JSON columns as JSON.
-pub(crate) fn row(row: &impl Serialize, times: &[&str], json: &[&str]) -> Json {
+/// A row as JSON, with its columns that hold the text of JSON as JSON.
+pub(crate) fn row(row: &impl Serialize, json: &[&str]) -> Json {
     let mut row = match serde_json::to_value(row) {
         Ok(Json::Object(row)) => row,
         _ => Map::new(),
     };
-    for column in times {
-        if let Some(millis) = row.get(*column).and_then(Json::as_i64) {
-            row.insert(
-                (*column).to_string(),
-                Json::String(Timestamp::from_millis(millis).to_string()),
-            );
-        }
-    }
     for column in json {
         // What someone wrote there by hand and is no JSON stays text.
         let value = row
@@ -87,14 +79,9 @@ pub(crate) fn row(row: &impl Serialize, times: &[&str], json: &[&str]) -> Json {
     Json::Object(row)
 }
 
-/// A time for people.
-pub(crate) fn time(millis: i64) -> String {
-    Timestamp::from_millis(millis).to_string()
-}
-
 /// A time that may not be there, for people.
-pub(crate) fn opt_time(millis: Option<i64>) -> String {
-    millis.map_or_else(|| "-".to_string(), time)
+pub(crate) fn opt_time(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_string(), |time| time.to_string())
 }
 
 /// JSON for people: a flat object as `deleted 3, errors 0`, anything else as it is.
@@ -185,15 +172,12 @@ mod tests {
         #[derive(Serialize)]
         struct Row {
             id: i64,
-            due_at: Option<i64>,
+            due_at: Timestamp,
             metadata: &'static str,
         }
-        let text =
-            row(&Row { id: 1, due_at: Some(0), metadata: "{\"a\":1}" }, &["due_at"], &["metadata"]);
+        let due_at = Timestamp::from_millis(0);
+        let text = row(&Row { id: 1, due_at, metadata: "{\"a\":1}" }, &["metadata"]);
         assert_eq!(text, json!({"id": 1, "due_at": "1970-01-01T00:00:00Z", "metadata": {"a": 1}}));
-        assert_eq!(
-            row(&Row { id: 1, due_at: None, metadata: "{" }, &["due_at"], &["metadata"])["metadata"],
-            "{"
-        );
+        assert_eq!(row(&Row { id: 1, due_at, metadata: "{" }, &["metadata"])["metadata"], "{");
     }
 }

@@ -78,7 +78,7 @@ fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result
 }
 
 fn queue_json(queue: &QueueRow) -> Json {
-    row(queue, &["next_due_at"], &[])
+    row(queue, &[])
 }
 
 fn list(queues: &[QueueRow], json: bool) -> Result<()> {

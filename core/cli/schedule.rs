@@ -286,7 +286,7 @@ fn words(schedule: &ScheduleRow) -> String {
 }
 
 fn schedule_json(schedule: &ScheduleRow) -> Json {
-    row(schedule, &["anchor", "next_fire_at", "last_slot"], &["args"])
+    row(schedule, &["args"])
 }
 
 fn list(schedules: &[ScheduleRow], json: bool) -> Result<()> {
@@ -324,7 +324,7 @@ fn list(schedules: &[ScheduleRow], json: bool) -> Result<()> {
 
 fn print_fires(fires: &[FireRow], json: bool) -> Result<()> {
     if json {
-        print_json_lines(fires.iter().map(|fire| row(fire, &["slot", "fired_at"], &[])));
+        print_json_lines(fires.iter().map(|fire| row(fire, &[])));
         return Ok(());
     }
     if fires.is_empty() {

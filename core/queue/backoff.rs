@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::job::JobId;
+use crate::ids::JobId;
 
 /// Exponential backoff: `base × 2^(attempt − 1)`, at most `max`, moved by up to a tenth either way.
 ///

@@ -11,11 +11,11 @@
 
 use rusqlite::{Connection, Row};
 
-use super::job::JobId;
 use super::queues::paused_queues;
 use super::read::{count, text};
 use super::transition::{Lease, TIDY};
 use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind, each_kind_in, first_due};
+use crate::ids::JobId;
 use crate::time::Timestamp;
 
 /// A job that was claimed, with what is needed to perform it.

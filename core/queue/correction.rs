@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::job::JobId;
 use super::waiting::WAITING;
+use crate::ids::JobId;
 use crate::time::Timestamp;
 
 /// The most a lease reaches beyond the present.

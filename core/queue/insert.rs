@@ -11,8 +11,9 @@ use verger_worker::{Args, Manifest};
 
 use super::canonical::canonical;
 use super::exact::check_numbers;
-use super::job::{JobId, JobState};
+use super::job::JobState;
 use super::new_job::{Due, EnqueueError, Enqueued, NewJob, Uniqueness};
+use crate::ids::JobId;
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 

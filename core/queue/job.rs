@@ -6,31 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::ids::{JobId, Token};
 use crate::store::Unreadable;
-
-/// The id of a job. Ids grow and are never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct JobId(pub(crate) i64);
-
-impl JobId {
-    /// The id with this number, as the command line or a log line gave it.
-    #[must_use]
-    pub const fn from_number(number: i64) -> Self {
-        Self(number)
-    }
-
-    /// The number in the column `id`.
-    #[must_use]
-    pub const fn number(self) -> i64 {
-        self.0
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::time::Timestamp;
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -108,7 +86,7 @@ impl FromStr for JobState {
     }
 }
 
-/// One row of `verger_jobs`. Times are unix milliseconds.
+/// One row of `verger_jobs`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Job {
@@ -129,7 +107,7 @@ pub struct Job {
     /// Its args: a JSON object. Of a row made by hand that nobody can read, the text.
     pub args: Json,
     /// Not performed before.
-    pub due_at: i64,
+    pub due_at: Timestamp,
     /// Attempts begun.
     pub attempt: u32,
     /// Attempts it has.
@@ -137,15 +115,15 @@ pub struct Job {
     /// How often it was put off by its worker.
     pub snoozes: u32,
     /// The fencing token of its last claim.
-    pub token: i64,
+    pub token: Token,
     /// Until when the claim holds, while executing.
-    pub lease_until: Option<i64>,
+    pub lease_until: Option<Timestamp>,
     /// When it was enqueued.
-    pub created_at: i64,
+    pub created_at: Timestamp,
     /// When its last attempt was claimed.
-    pub attempted_at: Option<i64>,
+    pub attempted_at: Option<Timestamp>,
     /// When it came to its end.
-    pub finished_at: Option<i64>,
+    pub finished_at: Option<Timestamp>,
     /// What its worker returned.
     pub result: Option<Json>,
     /// How its last attempts went wrong, at most 20.
@@ -153,7 +131,7 @@ pub struct Job {
     /// The schedule that made it.
     pub schedule: Option<String>,
     /// The slot of that schedule.
-    pub slot: Option<i64>,
+    pub slot: Option<Timestamp>,
     /// How many earlier slots it stands for.
     pub missed: u32,
     /// How far it is.
@@ -170,8 +148,8 @@ pub struct Job {
 pub struct Attempted {
     /// Which attempt.
     pub attempt: u32,
-    /// When it ended, in unix milliseconds.
-    pub at: i64,
+    /// When it ended.
+    pub at: Timestamp,
     /// A stable word: `failed`, `trap`, `deadline`, `memory`, `crashed`, …
     pub code: String,
     /// A sentence for a person.

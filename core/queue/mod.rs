@@ -18,6 +18,7 @@ mod settings;
 mod transition;
 mod waiting;
 
+pub(crate) use crate::ids::JobId;
 pub use backoff::Backoff;
 pub(crate) use claim::{
     ClaimOrder, Claimed, claim_first, claim_in, due_by_queue, next_due, next_due_in,
@@ -26,7 +27,7 @@ pub(crate) use correction::{bring_back, misled};
 pub(crate) use exact::check_numbers;
 pub use exact::{ArgsTextError, InexactNumber, parse_args};
 pub(crate) use insert::{Inserting, Ready, insert};
-pub use job::{Attempted, Job, JobFilter, JobId, JobState};
+pub use job::{Attempted, Job, JobFilter, JobState};
 pub use new_job::{EnqueueError, Enqueued, NewJob};
 pub(crate) use operate::{Cancelled, Retried, cancel, retry};
 pub use prune::Retention;

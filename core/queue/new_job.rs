@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use verger_worker::{ArgError, ManifestError};
 
 use super::exact::InexactNumber;
-use super::job::JobId;
+use crate::ids::JobId;
 use crate::plugin_error::PluginError;
 use crate::store::StoreError;
 use crate::time::Timestamp;

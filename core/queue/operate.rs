@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::job::JobId;
 use super::transition::{ON_REQUEST, error_json};
+use crate::ids::JobId;
 use crate::time::Timestamp;
 
 /// What became of a request to cancel.

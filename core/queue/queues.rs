@@ -20,9 +20,8 @@ pub struct QueueRow {
     pub waiting: u64,
     /// Jobs that are being performed.
     pub executing: u64,
-    /// When the first of those that wait is due, in unix milliseconds; in the past when it waits
-    /// for its turn.
-    pub next_due_at: Option<i64>,
+    /// When the first of those that wait is due; in the past when it waits for its turn.
+    pub next_due_at: Option<Timestamp>,
     /// The columns that someone else wrote and that cannot be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
@@ -52,7 +51,7 @@ fn from_row(row: &Row<'_>) -> QueueRow {
         paused: cells.flag("paused"),
         waiting: cells.integer("waiting").unsigned_abs(),
         executing: cells.integer("executing").unsigned_abs(),
-        next_due_at: cells.opt_integer("next_due_at"),
+        next_due_at: cells.opt_time("next_due_at"),
         unreadable: cells.unreadable(),
     }
 }

@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::job::{Job, JobFilter, JobId, JobState};
+use super::job::{Job, JobFilter, JobState};
 use super::waiting::HasWorker;
+use crate::ids::{JobId, Token};
 use crate::store::{Cells, StoreContext, StoreError};
 
 const COLUMNS: &[&str] = &[
@@ -80,20 +81,20 @@ fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
         priority: cells.small("priority"),
         state,
         args: cells.opt_json("args").unwrap_or_default(),
-        due_at: cells.integer("due_at"),
+        due_at: cells.time("due_at"),
         attempt: cells.count("attempt"),
         max_attempts: cells.count("max_attempts"),
         snoozes: cells.count("snoozes"),
-        token: cells.integer("token"),
+        token: Token(cells.integer("token")),
         // A completed job keeps it until the next claim.
-        lease_until: cells.opt_integer("lease_until").filter(|_| state == JobState::Executing),
-        created_at: cells.integer("created_at"),
-        attempted_at: cells.opt_integer("attempted_at"),
-        finished_at: cells.opt_integer("finished_at"),
+        lease_until: cells.opt_time("lease_until").filter(|_| state == JobState::Executing),
+        created_at: cells.time("created_at"),
+        attempted_at: cells.opt_time("attempted_at"),
+        finished_at: cells.opt_time("finished_at"),
         result: cells.opt_json("result"),
         errors: cells.opt_shape("errors").unwrap_or_default(),
         schedule: cells.opt_text("schedule"),
-        slot: cells.opt_integer("slot"),
+        slot: cells.opt_time("slot"),
         missed: cells.count("missed"),
         progress_done: cells.opt_integer("progress_done"),
         progress_total: cells.opt_integer("progress_total"),

@@ -10,9 +10,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::backoff::Backoff;
-use super::job::JobId;
 use super::read::{count, opt_text, text};
 use super::transition::{Transition, transition_held};
+use crate::ids::JobId;
 use crate::store::is_of_the_row;
 use crate::time::Timestamp;
 

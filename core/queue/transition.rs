@@ -4,7 +4,8 @@
 use rusqlite::{Connection, Params};
 use serde_json::json;
 
-use super::job::{JobId, JobState};
+use super::job::JobState;
+use crate::ids::JobId;
 use crate::time::Timestamp;
 
 /// Who holds a claim, and until when.

@@ -24,7 +24,7 @@ pub(crate) fn bring_back(
     row: &ScheduleRow,
     since: Timestamp,
 ) -> rusqlite::Result<()> {
-    let row = ScheduleRow { anchor: row.anchor.min(since.as_millis()), ..row.clone() };
+    let row = ScheduleRow { anchor: row.anchor.min(since), ..row.clone() };
     let mut next = None;
     if let Ok(rule) = Rule::of(&row) {
         next = rule.next(since);
@@ -34,11 +34,10 @@ pub(crate) fn bring_back(
                 _ => break,
             }
         }
-        let stored = row.next_fire_at.map(Timestamp::from_millis);
-        next = next.into_iter().chain(stored).min();
+        next = next.into_iter().chain(row.next_fire_at).min();
     }
     connection
         .prepare_cached("UPDATE verger_schedules SET anchor = ?2, next_fire_at = ?3, updated_at = ?4 WHERE name = ?1")?
-        .execute((&row.name, row.anchor, next.map(Timestamp::as_millis), since.as_millis()))?;
+        .execute((&row.name, row.anchor, next, since))?;
     Ok(())
 }

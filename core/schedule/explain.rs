@@ -31,7 +31,7 @@ impl FireRow {
 
     /// The same, with words about the job: ", which is completed".
     fn explain_with(&self, job_is: &str) -> String {
-        let (slot, late) = (Timestamp::from_millis(self.slot), self.late());
+        let (slot, late) = (self.slot, self.late());
         let Some(job) = self.job else {
             let others = match self.missed {
                 0 => String::new(),
@@ -59,7 +59,7 @@ impl FireRow {
     }
 
     fn late(&self) -> Duration {
-        Timestamp::from_millis(self.fired_at).since(Timestamp::from_millis(self.slot))
+        self.fired_at.since(self.slot)
     }
 
     fn reason_in_words(&self) -> String {
@@ -100,7 +100,7 @@ pub(crate) fn explain(
     let reading = "read the fire ledger";
     let schedule = rows::get(connection, name).doing(reading)?;
     let line = fire_at_or_after(connection, name, at).doing(reading)?;
-    if let Some(line) = line.as_ref().filter(|line| line.slot == at.as_millis()) {
+    if let Some(line) = line.as_ref().filter(|line| line.slot == at) {
         return Ok(line.explain_with(&job_in_words(connection, line.job)?));
     }
     let Some(schedule) = schedule else {
@@ -122,7 +122,7 @@ pub(crate) fn explain(
     // one's rule may have been another.
     let stands = line.filter(|line| line.missed > 0 && at <= now);
     if let Some(line) = stands.filter(|line| is_slot && rule.covers(at, line)) {
-        let slot = Timestamp::from_millis(line.slot);
+        let slot = line.slot;
         return Ok(match line.job {
             Some(job) => {
                 let job_is = job_in_words(connection, Some(job))?;
@@ -152,7 +152,7 @@ fn explain_without_line(
         rule.expression.describe(),
         schedule.timezone
     );
-    let since = Timestamp::from_millis(schedule.anchor);
+    let since = schedule.anchor;
     if rule.expression.is_reboot() {
         return format!(
             "{at} is no start of the app that the ledger knows of, and {words} fires at those."
@@ -178,7 +178,7 @@ fn explain_without_line(
     if at > now {
         return format!("{at} is still to come: it is a slot of {words}{paused}.");
     }
-    match schedule.next_fire_at.map(Timestamp::from_millis) {
+    match schedule.next_fire_at {
         Some(next) if at >= next => {
             format!("{at} is due and was not looked at yet: nothing has ticked since{paused}.")
         }
@@ -191,14 +191,14 @@ fn explain_without_line(
 impl Rule {
     /// Whether this line of a later slot stands for the slot too.
     fn covers(&self, slot: Timestamp, line: &FireRow) -> bool {
-        let (_, slots) = self.due(slot, Timestamp::from_millis(line.slot));
+        let (_, slots) = self.due(slot, line.slot);
         slots <= line.missed
     }
 }
 
-fn job_in_words(connection: &Connection, job: Option<i64>) -> Result<String, StoreError> {
+fn job_in_words(connection: &Connection, job: Option<JobId>) -> Result<String, StoreError> {
     let Some(job) = job else { return Ok(String::new()) };
-    Ok(match queue::get(connection, JobId::from_number(job), &|_| true)? {
+    Ok(match queue::get(connection, job, &|_| true)? {
         Some(job) => format!(", which is {}", job.state),
         None => ", which is no longer kept".to_string(),
     })

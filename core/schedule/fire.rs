@@ -79,7 +79,7 @@ fn fire_slots(
         }
     };
     // After the clock was set back for a while, slots may come that were decided before.
-    let first = match row.last_slot.map(Timestamp::from_millis) {
+    let first = match row.last_slot {
         Some(last) if last <= now && due.slot <= last => match rule.next(last) {
             Some(next) if next <= now => next,
             next => {

@@ -21,9 +21,9 @@ pub struct FireRow {
     /// The schedule.
     pub schedule: String,
     /// The instant it was due.
-    pub slot: i64,
+    pub slot: Timestamp,
     /// When that was decided.
-    pub fired_at: i64,
+    pub fired_at: Timestamp,
     /// What became of it.
     pub outcome: SlotOutcome,
     /// Why it made no job; or, of a line for no slot, why there is one.
@@ -31,7 +31,7 @@ pub struct FireRow {
     /// How many slots before this one the row stands for too.
     pub missed: u32,
     /// The job it made.
-    pub job: Option<i64>,
+    pub job: Option<JobId>,
     /// The columns that someone else wrote and that cannot be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
@@ -164,12 +164,12 @@ fn from_row(row: &Row<'_>) -> FireRow {
     let mut cells = Cells::of(row, COLUMNS);
     FireRow {
         schedule: cells.text("schedule"),
-        slot: cells.integer("slot"),
-        fired_at: cells.integer("fired_at"),
+        slot: cells.time("slot"),
+        fired_at: cells.time("fired_at"),
         outcome: cells.word("outcome", SlotOutcome::Skipped),
         reason: cells.opt_text("reason").and_then(|text| text.parse().ok()),
         missed: cells.count("missed"),
-        job: cells.opt_integer("job"),
+        job: cells.opt_integer("job").map(JobId),
         unreadable: cells.unreadable(),
     }
 }
@@ -282,7 +282,7 @@ pub(super) fn decide_missed(
     reason: &Reason,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let first = row.next_fire_at.map(Timestamp::from_millis).filter(|first| *first <= now);
+    let first = row.next_fire_at.filter(|first| *first <= now);
     let (Some(first), Ok(rule)) = (first, Rule::of(row)) else { return Ok(false) };
     let (slot, missed) = rule.due(first, now);
     Line { slot, missed, now }.skip(connection, &row.name, reason)?;

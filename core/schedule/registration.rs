@@ -38,7 +38,7 @@ pub(crate) fn upsert(
                 decide_missed(connection, row, &Reason::Changed, now)?;
             }
             let next = schedule.expression.next_after(now, schedule.zone, now);
-            (now.as_millis(), next.map(Timestamp::as_millis))
+            (now, next)
         }
     };
     let row = ScheduleRow {

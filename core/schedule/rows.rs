@@ -7,7 +7,7 @@ use super::definition::{Missed, Overlap};
 use crate::store::{Cells, RawText, StoreContext, StoreError, Unreadable};
 use crate::time::Timestamp;
 
-/// One row of `verger_schedules`. Times are unix milliseconds.
+/// One row of `verger_schedules`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ScheduleRow {
@@ -40,11 +40,11 @@ pub struct ScheduleRow {
     /// Whether it is paused.
     pub paused: bool,
     /// Where an interval starts to count.
-    pub anchor: i64,
+    pub anchor: Timestamp,
     /// The next slot.
-    pub next_fire_at: Option<i64>,
+    pub next_fire_at: Option<Timestamp>,
     /// The last slot in the ledger.
-    pub last_slot: Option<i64>,
+    pub last_slot: Option<Timestamp>,
     /// The set of schedules in the app's code that it belongs to, by the name given to
     /// [`Builder::schedule_set`](crate::Builder::schedule_set): empty where none was given. `None`
     /// for one that was added by an operator, or at run time.
@@ -114,9 +114,9 @@ fn from_row(row: &Row<'_>) -> ScheduleRow {
         deadline_ms: cells.opt_integer("deadline_ms"),
         jitter_ms: cells.integer("jitter_ms"),
         paused: cells.flag("paused"),
-        anchor: cells.integer("anchor"),
-        next_fire_at: cells.opt_integer("next_fire_at"),
-        last_slot: cells.opt_integer("last_slot"),
+        anchor: cells.time("anchor"),
+        next_fire_at: cells.opt_time("next_fire_at"),
+        last_slot: cells.opt_time("last_slot"),
         registered_by: cells.opt_text("registered_by"),
         unreadable: cells.unreadable(),
     }
@@ -167,7 +167,7 @@ pub(crate) fn due(connection: &Connection, now: Timestamp) -> rusqlite::Result<V
     let rows = statement.query_map([now.as_millis()], |row| {
         let raw_name = RawText::of(row, 0)?;
         let row = from_row(row);
-        let slot = Timestamp::from_millis(row.next_fire_at.unwrap_or(i64::MAX));
+        let slot = row.next_fire_at.unwrap_or(Timestamp::from_millis(i64::MAX));
         Ok(Due { row, slot, raw_name })
     })?;
     rows.collect()

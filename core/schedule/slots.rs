@@ -41,7 +41,7 @@ impl Rule {
             .map_err(|error| format!("its stored expression cannot be read: {error}"))?;
         let zone = parse_zone(&row.timezone)
             .map_err(|error| format!("its stored time zone cannot be read: {error}"))?;
-        Ok(Self { expression, zone, anchor: Timestamp::from_millis(row.anchor) })
+        Ok(Self { expression, zone, anchor: row.anchor })
     }
 
     /// The first slot after this instant.

@@ -9,6 +9,8 @@ use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Row, RowIndex};
 use serde::Serialize;
 
+use crate::time::Timestamp;
+
 /// A column of a row that holds what cannot be read. The row shows the nearest that can.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -37,6 +39,13 @@ impl RawText {
 impl ToSql for RawText {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
+}
+
+/// In the tables an instant is its unix milliseconds.
+impl ToSql for Timestamp {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_millis().into())
     }
 }
 
@@ -137,6 +146,16 @@ impl<'r, 's> Cells<'r, 's> {
             }
             0
         })
+    }
+
+    /// An instant.
+    pub(crate) fn time(&mut self, column: &'static str) -> Timestamp {
+        Timestamp::from_millis(self.integer(column))
+    }
+
+    /// An instant that may be NULL.
+    pub(crate) fn opt_time(&mut self, column: &'static str) -> Option<Timestamp> {
+        self.opt_integer(column).map(Timestamp::from_millis)
     }
 
     /// A number that counts something: one that cannot is taken for the nearest.

@@ -114,7 +114,7 @@ impl AuditMatch {
             && self.effective_user.as_ref().is_none_or(|id| *id == row.effective_user_id)
             && self.impersonating_from.as_ref().is_none_or(|id| *id == row.impersonating_from)
             && self.worker.as_ref().is_none_or(|worker| row.worker.as_ref() == Some(worker))
-            && self.job.is_none_or(|job| row.job == Some(job.number()))
+            && self.job.is_none_or(|job| row.job == Some(job))
             && self.subject.as_ref().is_none_or(|(kind, id)| subject == Some((kind, id)))
             && has(&row.before, self.before.as_ref())
             && has(&row.after, self.after.as_ref())

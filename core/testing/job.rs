@@ -75,7 +75,7 @@ impl JobMatch {
             && self.args.as_ref().is_none_or(|args| contains(&job.args, args))
             && self.queue.as_ref().is_none_or(|queue| *queue == job.queue)
             && self.priority.is_none_or(|priority| priority == job.priority)
-            && self.due_at.is_none_or(|due| due.as_millis() == job.due_at)
+            && self.due_at.is_none_or(|due| due == job.due_at)
             && self.state.map_or(!job.state.is_final(), |state| state == job.state)
             && self.schedule.as_ref().is_none_or(|schedule| job.schedule.as_ref() == Some(schedule))
     }
@@ -115,7 +115,7 @@ fn listed(jobs: &[Job]) -> String {
 }
 
 fn line(job: &Job) -> String {
-    let due = Timestamp::from_millis(job.due_at);
+    let due = job.due_at;
     format!(
         "\n  {} {} {} in queue {} with priority {}, due {due}, attempt {} of {}, args {}",
         job.id,

@@ -244,12 +244,12 @@ fn agrees(outcome: &AttemptOutcome, job: &Job) -> Result<(), String> {
             job.state == JobState::Completed && job.result == *result && last.is_none()
         }
         AttemptOutcome::Snoozed(until) => {
-            job.state == JobState::Scheduled && job.due_at == until.as_millis() && job.attempt == 0
+            job.state == JobState::Scheduled && job.due_at == *until && job.attempt == 0
         }
         AttemptOutcome::Cancelled(_) => job.state == JobState::Cancelled,
         AttemptOutcome::Retryable(error, at) => {
             job.state == JobState::Retryable
-                && job.due_at == at.as_millis()
+                && job.due_at == *at
                 && last == Some((&error.code, &error.message))
         }
         AttemptOutcome::Discarded(error) => {

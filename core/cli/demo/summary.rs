@@ -68,10 +68,7 @@ impl Summary {
                     .optional()?,
                 None => None,
             };
-            last.push((
-                Timestamp::from_millis(event.occurred_at),
-                words::sentence(event, organization.as_deref()),
-            ));
+            last.push((event.occurred_at, words::sentence(event, organization.as_deref())));
         }
         Ok(Self {
             world: life.world,
