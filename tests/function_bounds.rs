@@ -15,6 +15,9 @@ use verger::verger_worker::prelude::*;
 use verger::{Grant, Limits, Verger};
 
 const GRANTED: Duration = Duration::from_millis(250);
+
+/// What a machine that is busy with other things may add. A function without a bound takes seconds.
+const SLACK: Duration = Duration::from_millis(500);
 const MEMORY: usize = 128 << 20;
 
 /// Binds arguments of the kinds its args name, and sends the SQL.
@@ -118,14 +121,14 @@ fn every_function_ends_within_its_grant() {
                             said = error.to_string();
                         }
                     }
-                    if took < GRANTED + Duration::from_millis(100) {
+                    if took < GRANTED + SLACK {
                         break;
                     }
                 }
                 // SAFETY: it reads a counter.
                 let most = unsafe { ffi::sqlite3_memory_highwater(0) } - before;
                 let about = format!("{name} of {count} of {mix:?}: {took:?}, {most} bytes, {said}");
-                assert!(took < GRANTED + Duration::from_millis(100), "{about}");
+                assert!(took < GRANTED + SLACK, "{about}");
                 assert!(most < i64::try_from(2 * MEMORY).unwrap(), "{about}");
                 calls += 1;
                 if said.contains("denied") {
