@@ -20,6 +20,7 @@ use crate::limits::Limits;
 pub struct Grant {
     tables: BTreeMap<String, TableGrant>,
     capabilities: BTreeSet<String>,
+    enqueues: BTreeSet<String>,
     tenant_column: Option<String>,
     shared: BTreeSet<String>,
     as_declared: bool,
@@ -148,6 +149,13 @@ impl Grant {
         self
     }
 
+    /// May enqueue jobs for this worker. For itself it always may.
+    #[must_use]
+    pub fn enqueue(mut self, worker: impl Into<String>) -> Self {
+        self.enqueues.insert(worker.into());
+        self
+    }
+
     /// Only for the component with this SHA-256, in hexadecimal digits, as `verger plugin inspect`
     /// prints it. Another file of the same worker, a new version too, is refused until someone has
     /// looked at it.
@@ -180,6 +188,15 @@ impl Grant {
             .filter(|name| !self.as_declared && !self.capabilities.contains(*name))
             .cloned()
             .collect();
+        let enqueues: Vec<String> = manifest
+            .enqueues
+            .iter()
+            .filter(|name| {
+                let is_granted = self.as_declared || self.enqueues.contains(*name);
+                !is_granted && **name != manifest.name
+            })
+            .cloned()
+            .collect();
         let tables: Vec<(String, Vec<Verb>)> = effective
             .withheld
             .into_iter()
@@ -189,6 +206,7 @@ impl Grant {
             worker: manifest.name.clone(),
             tables,
             capabilities,
+            enqueues,
             unconfined: self.confines() && !manifest.tenant_aware,
             scope_defaults: manifest.ignored_defaults().map(str::to_string).collect(),
         };
@@ -250,6 +268,8 @@ pub struct Withheld {
     pub tables: Vec<(String, Vec<Verb>)>,
     /// The app's functions.
     pub capabilities: Vec<String>,
+    /// The workers it would enqueue jobs for.
+    pub enqueues: Vec<String>,
     /// It says of itself that it is not tenant-aware, and its grant names a tenant column: it is
     /// confined all the same.
     pub unconfined: bool,
@@ -260,8 +280,9 @@ pub struct Withheld {
 
 impl Withheld {
     fn is_empty(&self) -> bool {
-        let Self { worker: _, tables, capabilities, unconfined, scope_defaults } = self;
-        tables.is_empty() && capabilities.is_empty() && !unconfined && scope_defaults.is_empty()
+        let Self { worker: _, tables, capabilities, enqueues, unconfined, scope_defaults } = self;
+        let nothing_asked = tables.is_empty() && capabilities.is_empty() && enqueues.is_empty();
+        nothing_asked && !unconfined && scope_defaults.is_empty()
     }
 }
 
@@ -273,6 +294,7 @@ impl fmt::Display for Withheld {
         });
         let asked: Vec<String> = tables
             .chain(self.capabilities.iter().map(|name| format!("capability `{name}`")))
+            .chain(self.enqueues.iter().map(|name| format!("jobs for worker `{name}`")))
             .chain(self.unconfined.then(|| "to run unconfined, as not tenant-aware".to_string()))
             .chain(self.scope_defaults.iter().map(|key| format!("a default for `{key}`")))
             .collect();
@@ -288,6 +310,8 @@ pub(crate) struct Effective {
     /// What the manifest asks for and the grant withholds, to say which of the two is missing.
     withheld: BTreeMap<String, BTreeSet<Verb>>,
     capabilities: BTreeSet<String>,
+    /// The other workers it may enqueue jobs for.
+    enqueues: BTreeSet<String>,
     tenant_column: Option<String>,
     shared: BTreeSet<String>,
     pub(crate) limits: Limits,
@@ -327,11 +351,17 @@ impl Effective {
             .filter(|name| grant.as_declared || grant.capabilities.contains(*name))
             .cloned()
             .collect();
+        let asked = manifest.enqueues.iter();
+        let enqueues = asked
+            .filter(|name| grant.as_declared || grant.enqueues.contains(*name))
+            .cloned()
+            .collect();
         Self {
             worker: format!("worker {}", manifest.name),
             tables,
             withheld,
             capabilities,
+            enqueues,
             tenant_column: grant.tenant_column.clone(),
             shared: grant.shared.clone(),
             limits: grant.limits.clone(),
@@ -410,6 +440,17 @@ impl Effective {
             return Ok(());
         }
         Err(format!("call denied: capability `{name}` ({} is not granted it)", self.worker))
+    }
+
+    /// Whether the worker of this name, `own`, may enqueue jobs for that worker.
+    pub(crate) fn check_enqueue(&self, name: &str, own: &str) -> Result<(), String> {
+        if name == own || self.enqueues.contains(name) {
+            return Ok(());
+        }
+        Err(format!(
+            "enqueue denied: jobs for worker `{name}` ({} enqueues for itself, and for those its manifest asks for and its grant names)",
+            self.worker
+        ))
     }
 }
 

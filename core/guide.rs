@@ -6,6 +6,12 @@ pub mod getting_started {}
 #[doc = include_str!("guide/workers.md")]
 pub mod workers {}
 
+#[doc = include_str!("guide/languages.md")]
+pub mod languages {}
+
+#[doc = include_str!("guide/interface.md")]
+pub mod interface {}
+
 #[doc = include_str!("guide/schedules.md")]
 pub mod schedules {}
 

@@ -33,6 +33,9 @@ pub struct Limits {
     pub(crate) log_lines: u32,
     pub(crate) log_bytes: usize,
     pub(crate) write_lock: Option<Duration>,
+    pub(crate) jobs: u64,
+    pub(crate) job_bytes: usize,
+    pub(crate) state_bytes: usize,
 }
 
 impl Default for Limits {
@@ -53,6 +56,9 @@ impl Default for Limits {
             log_lines: 1_000,
             log_bytes: 1 << 20,
             write_lock: None,
+            jobs: 10_000,
+            job_bytes: 16 << 20,
+            state_bytes: 64 << 10,
         }
     }
 }
@@ -115,14 +121,14 @@ impl Limits {
     }
 
     /// Audit rows it may write, all its checkpoints together. Default 1,000,000. Further ones are
-    /// refused with the code `limit`; `log-safe` drops them.
+    /// refused with the code `limit`; `append-safe` drops them.
     pub fn audit_rows(mut self, count: u64) -> Self {
         self.audit_rows = count;
         self
     }
 
     /// Bytes of audit rows it may write, all its checkpoints together: its texts, and 256 for the
-    /// rest of each row. Default 256 MiB. Further ones are refused with the code `limit`; `log-safe`
+    /// rest of each row. Default 256 MiB. Further ones are refused with the code `limit`; `append-safe`
     /// drops them.
     pub fn audit_bytes(mut self, bytes: u64) -> Self {
         self.audit_bytes = bytes;
@@ -182,6 +188,27 @@ impl Limits {
         self
     }
 
+    /// Jobs it may enqueue, all its checkpoints together. Default 10,000. Further ones are refused with
+    /// the code `limit`.
+    pub fn jobs(mut self, count: u64) -> Self {
+        self.jobs = count;
+        self
+    }
+
+    /// Bytes of the jobs it may enqueue, all its checkpoints together: names, args and options.
+    /// Default 16 MiB. Further ones are refused with the code `limit`.
+    pub fn job_bytes(mut self, bytes: usize) -> Self {
+        self.job_bytes = bytes;
+        self
+    }
+
+    /// Bytes of state that it may keep for one organization between its jobs, keys included. Default
+    /// 64 KiB. A value that would be more is refused with the code `limit`.
+    pub fn state_bytes(mut self, bytes: usize) -> Self {
+        self.state_bytes = bytes;
+        self
+    }
+
     /// All of them, by the names they have in a grant written as JSON; `write_lock_ms` where it is
     /// set.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -202,6 +229,9 @@ impl Limits {
             ("call_bytes", count(self.call_bytes)),
             ("log_lines", self.log_lines.into()),
             ("log_bytes", count(self.log_bytes)),
+            ("jobs", self.jobs),
+            ("job_bytes", count(self.job_bytes)),
+            ("state_bytes", count(self.state_bytes)),
         ]
         .into_iter()
         .chain(self.write_lock.map(|most| ("write_lock_ms", millis(most))))

@@ -26,6 +26,16 @@ pub enum PluginError {
         /// What the validator found.
         reason: String,
     },
+    /// A component of asynchronous functions, which Verger has none of.
+    #[error(
+        "{what} is built for asynchronous calls, and a worker has none: build it again without them (componentize-qjs: --sync). The validator says: {reason}"
+    )]
+    Async {
+        /// Which plugin.
+        what: String,
+        /// What the validator found.
+        reason: String,
+    },
     /// A core module where a component is expected.
     #[error(
         "{what} is a core WebAssembly module, not a component: wrap it with `verger plugin pack {what} -o OUT.wasm`"
@@ -188,4 +198,17 @@ pub enum PluginError {
         /// What the engine said.
         reason: String,
     },
+}
+
+impl PluginError {
+    /// Bytes that are no component for a validator, by its words.
+    pub(crate) fn invalid(what: &str, reason: String) -> Self {
+        let what = what.to_string();
+        match reason.contains("component model async")
+            || reason.contains("component model error-context")
+        {
+            true => Self::Async { what, reason },
+            false => Self::NotAComponent { what, reason },
+        }
+    }
 }

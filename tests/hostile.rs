@@ -89,6 +89,9 @@ const DEADLINE: &str = "deadline";
 const LIMIT: &str = "SQL limit";
 const BOUND: &str = "bound of the call";
 
+/// The options of a job that nobody lives to see.
+const LATER: &str = "{\"after_ms\": 1000000000}";
+
 fn sql_cases() -> Vec<Case> {
     let deep = format!("SELECT {}1{}", "(1+".repeat(400), ")".repeat(400));
     let compound = vec!["SELECT 1"; 80].join(" UNION ALL ");
@@ -692,6 +695,69 @@ fn other_cases() -> Vec<Case> {
             "1048576",
         ),
         case(
+            "jobs for ever",
+            BOUND,
+            step(json!(["until-refused", ["enqueue", [["puppet", {"do": []}, LATER]]]])),
+            "limit",
+            "5 jobs",
+        ),
+        case(
+            "100,000 jobs in one call",
+            BOUND,
+            step(json!(["enqueue", {"times": 100_000, "job": ["puppet", "{}", LATER]}])),
+            "limit",
+            "5 jobs",
+        ),
+        case(
+            "a job of 1.5 MB",
+            BOUND,
+            step(json!(["enqueue", [["puppet", {"x": 1_500_000}, LATER]]])),
+            "limit",
+            "1048576 bytes of jobs",
+        ),
+        case(
+            "a job whose args nest 300 deep",
+            BOUND,
+            step(json!(["enqueue", [["puppet", format!("{{\"a\":{}", "[".repeat(300)), LATER]]])),
+            "invalid",
+            "the args are no JSON",
+        ),
+        case(
+            "a job for a worker it was not granted",
+            "grant",
+            step(json!(["enqueue", [["noop", "{}", LATER]]])),
+            "denied",
+            "jobs for worker `noop`",
+        ),
+        case(
+            "a job in another's name",
+            "scope",
+            step(json!(["enqueue", [["puppet", "{\"actor_id\": \"ceo\"}", LATER]]])),
+            "denied",
+            "`actor_id`",
+        ),
+        case(
+            "state beyond its bytes",
+            BOUND,
+            step(json!(["set-state", "k", {"x": 2_000}])),
+            "limit",
+            "1000 bytes of state",
+        ),
+        case(
+            "a key of state of 200 bytes",
+            BOUND,
+            step(json!(["state", {"x": 200}])),
+            "invalid",
+            "1 to 128 bytes",
+        ),
+        case(
+            "a failure in the words of a lost lease",
+            "the host's own",
+            step(json!(["failed", "mine", "lease-lost"])),
+            "failed",
+            "mine",
+        ),
+        case(
             "a snooze of no time",
             BOUND,
             step(json!(["snooze", 0])),
@@ -891,7 +957,10 @@ fn open() -> TestVerger {
                 .chunk_bytes(2 << 20)
                 .statements(2_000)
                 .audit_rows(100)
-                .events(100),
+                .events(100)
+                .jobs(5)
+                .job_bytes(1 << 20)
+                .state_bytes(1_000),
         ),
     );
     test.sql(

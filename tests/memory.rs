@@ -44,11 +44,11 @@ fn misdeeds() -> Vec<(Json, &'static str)> {
         ),
         (json!([["until-refused", ["savepoint"]], ["failed", "x"]]), "failed"),
         (json!([["done-with", {"x": 1_500_000}]]), "invalid-result"),
-        (json!([["must", ["publish", "t", {"x": 3_000_000}]]]), "failed"),
-        (json!([["must", ["execute", {"x": 2_000_000}, []]]]), "failed"),
+        (json!([["must", ["publish", "t", {"x": 3_000_000}]]]), "limit"),
+        (json!([["must", ["execute", {"x": 2_000_000}, []]]]), "limit"),
         (
             json!([["must", ["query", "SELECT randomblob(3000000), randomblob(3000000)", []]]]),
-            "failed",
+            "limit",
         ),
         (
             json!([
@@ -73,7 +73,7 @@ fn misdeeds() -> Vec<(Json, &'static str)> {
                     []
                 ]
             ]]),
-            "failed",
+            "limit",
         ),
         (
             json!([

@@ -119,7 +119,7 @@ impl Worker for Fails {
         Ok(if args.as_map().contains_key("well") {
             Outcome::Done
         } else {
-            Outcome::Failed("as it does".into())
+            Outcome::Failed(WorkerError::new("as it does"))
         })
     }
 }

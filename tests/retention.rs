@@ -166,7 +166,7 @@ impl Worker for Pretender {
     ) -> Result<Outcome, WorkerError> {
         let reply = job.call("verger.prune-audit", &json!({"before": i64::MAX, "limit": 1_000}));
         if args.as_map().contains_key("fail") {
-            return Ok(Outcome::Failed("after it pruned".into()));
+            return Ok(Outcome::Failed(WorkerError::new("after it pruned")));
         }
         Ok(Outcome::DoneWith(reply?))
     }

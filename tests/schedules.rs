@@ -39,7 +39,7 @@ impl Worker for Nothing {
         args: &Args,
     ) -> Result<Outcome, WorkerError> {
         if let Some(seconds) = args.as_map().get("snooze").and_then(|seconds| seconds.as_u64()) {
-            return Ok(Outcome::Snooze(seconds));
+            return Ok(Outcome::Snooze(u32::try_from(seconds)?));
         }
         let slot = job
             .job()

@@ -41,7 +41,7 @@ impl Worker for Does {
                 .metadata(json!({"how": args.get::<String>("how")?})),
         )?;
         Ok(match args.get::<String>("how")?.as_str() {
-            "badly" => Outcome::Failed("as it was told".into()),
+            "badly" => Outcome::Failed(WorkerError::new("as it was told")),
             "later" => Outcome::Snooze(3_600),
             "never" => Outcome::Cancel("as it was told".into()),
             _ => Outcome::DoneWith(json!({"done": 1})),

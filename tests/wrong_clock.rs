@@ -29,7 +29,7 @@ impl Worker for Does {
         args: &Args,
     ) -> Result<Outcome, WorkerError> {
         Ok(match args.get::<String>("how")?.as_str() {
-            "fails" => Outcome::Failed("as told".into()),
+            "fails" => Outcome::Failed(WorkerError::new("as told")),
             "snoozes" => Outcome::Snooze(7_200),
             _ => Outcome::Done,
         })

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use rusqlite::Connection;
 
@@ -12,7 +12,7 @@ use crate::error::OpenError;
 use crate::event::Bus;
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
-use crate::run::RunServices;
+use crate::run::{RunServices, WorkersLink};
 use crate::schedule::ScheduleError;
 use crate::store::{
     self, FileIdentity, Location, MigrationError, MigrationSet, ProcessLock, StoreContext,
@@ -130,6 +130,7 @@ impl Builder {
                     bus: Bus::default(),
                     lease: self.lease,
                     keep_audit: self.keep_audit,
+                    workers: WorkersLink::default(),
                 }),
                 clock: self.clock,
                 settings: self.settings,
@@ -143,6 +144,8 @@ impl Builder {
                 process_lock,
             }),
         };
+        let workers: Weak<Engine> = Arc::downgrade(&verger.inner);
+        verger.inner.services.workers.set(workers);
         if !looking {
             let registered = verger.register_set(&schedules, &self.schedule_set, self.retires);
             registered.map_err(|error| match error {

@@ -38,6 +38,9 @@ pub(crate) struct Given {
     pub(crate) shared: Vec<Table>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     capabilities: Vec<String>,
+    /// The workers it may enqueue jobs for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    enqueue: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +84,14 @@ struct GivenLimits {
     log_lines: Option<NonZeroU32>,
     log_bytes: Option<NonZeroUsize>,
     write_lock_ms: Option<NonZeroU64>,
+    jobs: Option<NonZeroU64>,
+    job_bytes: Option<NonZeroUsize>,
+    state_bytes: Option<NonZeroUsize>,
+}
+
+/// The other workers that one asks to enqueue jobs for.
+pub(crate) fn others(manifest: &Manifest) -> impl Iterator<Item = &String> {
+    manifest.enqueues.iter().filter(|name| **name != manifest.name)
 }
 
 /// Reads the value of `--grant`: JSON, or the name of a file that holds it.
@@ -125,6 +136,7 @@ impl Grants {
         }
         let mut given = Given {
             capabilities: manifest.capabilities.clone(),
+            enqueue: others(manifest).cloned().collect(),
             sha256: Some(Digest(sha256.to_string())),
             ..Given::default()
         };
@@ -191,6 +203,11 @@ impl Given {
         &self.capabilities
     }
 
+    /// The workers it may enqueue jobs for.
+    pub(crate) fn enqueue(&self) -> &[String] {
+        &self.enqueue
+    }
+
     /// The one component it is for, when it names one.
     pub(crate) fn sha256(&self) -> Option<&str> {
         self.sha256.as_ref().map(|digest| digest.0.as_str())
@@ -222,6 +239,7 @@ impl Given {
         }
         grant = self.shared.iter().fold(grant, |grant, table| grant.shared(&table.0));
         grant = self.capabilities.iter().fold(grant, |grant, name| grant.capability(name));
+        grant = self.enqueue.iter().fold(grant, |grant, name| grant.enqueue(name));
         grant.limits(self.limits())
     }
 }
@@ -254,6 +272,9 @@ impl GivenLimits {
         limits = set(limits, self.call_bytes, |limits, most| limits.call_bytes(most.get()));
         limits = set(limits, self.log_lines, |limits, most| limits.log_lines(most.get()));
         limits = set(limits, self.log_bytes, |limits, most| limits.log_bytes(most.get()));
+        limits = set(limits, self.jobs, |limits, most| limits.jobs(most.get()));
+        limits = set(limits, self.job_bytes, |limits, most| limits.job_bytes(most.get()));
+        limits = set(limits, self.state_bytes, |limits, most| limits.state_bytes(most.get()));
         set(limits, self.write_lock_ms, |limits, millis| {
             limits.write_lock(Duration::from_millis(millis.get()))
         })
@@ -323,10 +344,11 @@ mod tests {
         let sha256 = "AB".repeat(32);
         let text = format!(
             r#"{{"read": ["orders", "Users:id, Name"], "insert": ["log"], "update": ["orders:state"], "delete": ["log"], "write": ["totals"],
-                "tenant_column": "organization_id", "shared": ["log"], "capabilities": ["mailer"], "sha256": "{sha256}",
-                "limits": {{"time_ms": 1500, "memory_bytes": 1048576}}}}"#
+                "tenant_column": "organization_id", "shared": ["log"], "capabilities": ["mailer"], "enqueue": ["other"], "sha256": "{sha256}",
+                "limits": {{"time_ms": 1500, "memory_bytes": 1048576, "jobs": 7, "job_bytes": 8, "state_bytes": 9}}}}"#
         );
         let limits = Limits::new().time(Duration::from_millis(1_500)).memory_bytes(1 << 20);
+        let limits = limits.jobs(7).job_bytes(8).state_bytes(9);
         let grant = Grant::new()
             .read("orders")
             .read_columns("users", ["id", "name"])
@@ -337,6 +359,7 @@ mod tests {
             .tenant_column("organization_id")
             .shared("log")
             .capability("mailer")
+            .enqueue("other")
             .limits(limits);
         assert_eq!(given(&text).to_grant_for_any_file(), grant);
         assert_eq!(given(&text).to_grant(), grant.for_digest(sha256));
@@ -370,13 +393,15 @@ mod tests {
             .arg("table", ArgSpec::default_value("orders"))
             .table(TableAsk::from_arg("table", "orders").read().update())
             .table(TableAsk::named("totals").read().insert().update().delete())
-            .capability("mailer");
+            .capability("mailer")
+            .enqueues("w")
+            .enqueues("other");
         let sha256 = "0f".repeat(32);
         let text = serde_json::to_string(&Grants::all_of(&manifest, &sha256)).unwrap();
         assert_eq!(
             text,
             format!(
-                r#"{{"w":{{"read":["orders"],"update":["orders"],"write":["totals"],"capabilities":["mailer"],"sha256":"{sha256}"}}}}"#
+                r#"{{"w":{{"read":["orders"],"update":["orders"],"write":["totals"],"capabilities":["mailer"],"enqueue":["other"],"sha256":"{sha256}"}}}}"#
             )
         );
         let grant = Grant::new()
@@ -384,6 +409,7 @@ mod tests {
             .update("orders")
             .write("totals")
             .capability("mailer")
+            .enqueue("other")
             .for_digest(&sha256);
         assert_eq!(parse(&text).unwrap().get("w").unwrap().to_grant(), grant);
     }

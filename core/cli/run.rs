@@ -55,8 +55,9 @@ impl Run {
             Outcome::Cancel(reason) => {
                 ("cancel", Json::Null, json!({"code": "cancelled", "message": reason}))
             }
-            Outcome::Failed(reason) => {
-                ("failed", Json::Null, json!({"code": "failed", "message": reason}))
+            Outcome::Failed(error) | Outcome::Discard(error) => {
+                let error = json!({"code": error.code(), "message": error.message()});
+                ("failed", Json::Null, error)
             }
         };
         if options.json {

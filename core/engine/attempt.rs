@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::Value as Json;
 use verger_worker::{Args, JobInfo, Manifest, Scope, Slot, code};
 
 use super::executor::Executor;
@@ -15,7 +16,7 @@ use crate::failpoint::Failpoint;
 use crate::grant::Effective;
 use crate::queue::{self, Claimed, Moved, ON_REQUEST, Transition};
 use crate::run::{
-    AttemptError, Claim, Ended, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task,
+    AttemptError, Claim, Ended, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task, scope_args,
 };
 use crate::store::{StopSignal, StoreContext, StoreError, WorkConnection};
 use crate::time::{Timestamp, instant_after};
@@ -42,7 +43,8 @@ pub(super) fn attempt(
             let connection = match prepared.connection(executor) {
                 Ok(connection) => connection,
                 Err(error) => {
-                    let outcome = record(inner, executor, clock.now(), &claimed, error, None);
+                    let outcome =
+                        record(inner, executor, clock.now(), &claimed, error.into(), None);
                     return Ok(report(claimed, begun, Tally::default(), outcome));
                 }
             };
@@ -61,12 +63,12 @@ pub(super) fn attempt(
             executor.give_back(run.and_then(Run::into_connection));
             (tally, ended)
         }
-        Err(error) => (Tally::default(), Err(error)),
+        Err(failure) => (Tally::default(), Err(failure)),
     };
     let outcome = match ended {
         Ok(outcome) => outcome,
-        Err(error) if error.code == code::LEASE_LOST => AttemptOutcome::Lost(error),
-        Err(error) => record(inner, executor, clock.now(), &claimed, error, interrupt.raised()),
+        Err(Failure { error, .. }) if error.code == code::LEASE_LOST => AttemptOutcome::Lost(error),
+        Err(failure) => record(inner, executor, clock.now(), &claimed, failure, interrupt.raised()),
     };
     Ok(report(claimed, begun, tally, outcome))
 }
@@ -112,40 +114,39 @@ struct Prepared {
     worker: Arc<Registered>,
     args: Args,
     scope: Option<Scope>,
+    scope_args: Vec<(String, Json)>,
     grant: Arc<Effective>,
     name: String,
     version: String,
 }
 
 /// Checks again, just before the attempt: a row inserted by hand passed no other check.
-fn prepare(inner: &Engine, claimed: &Claimed) -> Result<Prepared, AttemptError> {
+fn prepare(inner: &Engine, claimed: &Claimed) -> Result<Prepared, Failure> {
     let Some(worker) = inner.registry.get(&claimed.worker) else {
         let message = format!(
             "no worker is named `{}`: known are {}",
             claimed.worker,
             inner.registry.known()
         );
-        return Err(AttemptError::new("unknown-worker", message));
+        return Err(AttemptError::new("unknown-worker", message).into());
     };
-    let args = worker::parse_args(&claimed.args)
-        .map_err(|error| AttemptError::new("args", error.to_string()))?;
-    queue::check_numbers(&claimed.args)
-        .map_err(|error| AttemptError::new("args", error.to_string()))?;
+    let args = worker::parse_args(&claimed.args).map_err(|error| Failure::of_args(&error))?;
+    queue::check_numbers(&claimed.args).map_err(|error| Failure::of_args(&error))?;
     prepare_with(worker, &args)
 }
 
-fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, AttemptError> {
+fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, Failure> {
     let manifest: &Manifest =
         worker.manifest().map_err(|error| AttemptError::new("plugin", error.to_string()))?;
-    worker
-        .check_args(manifest, args)
-        .map_err(|error| AttemptError::new("args", error.to_string()))?;
+    worker.check_args(manifest, args).map_err(|error| Failure::of_args(&error))?;
     // For whom it runs the app said when it enqueued the job; the manifest has no say in it.
     let scope = Scope::of(args);
+    let scope_args = scope_args(scope.as_ref(), args.as_map());
     let args = manifest.fill_in(args);
     Ok(Prepared {
         worker: Arc::clone(worker),
         scope,
+        scope_args,
         grant: Arc::new(Effective::of(manifest, &worker.grant, &args)),
         args,
         name: manifest.name.clone(),
@@ -180,6 +181,8 @@ impl Prepared {
                 schedule: schedule.clone(),
                 at,
                 missed: claimed.missed,
+                after: claimed.slot_after.filter(|after| *after < at),
+                zone: claimed.zone.clone().unwrap_or_else(|| "UTC".to_string()),
             }),
         };
         self.task_of(Some(claim), info, interrupt)
@@ -197,6 +200,7 @@ impl Prepared {
             worker: self.name.clone(),
             stamp,
             scope: self.scope.clone(),
+            scope_args: self.scope_args.clone(),
             grant: Arc::clone(&self.grant),
             claim,
             info,
@@ -235,39 +239,61 @@ fn perform(
     }
 }
 
+/// Why an attempt failed, and whether it is the last.
+struct Failure {
+    error: AttemptError,
+    is_final: bool,
+}
+
+impl From<AttemptError> for Failure {
+    fn from(error: AttemptError) -> Self {
+        Self { error, is_final: false }
+    }
+}
+
+impl Failure {
+    /// The args will be no better the next time.
+    fn of_args(why: &dyn std::error::Error) -> Self {
+        Self { error: AttemptError::new(code::ARGS, why.to_string()), is_final: true }
+    }
+}
+
 /// Where the job of an attempt that ended well goes, and how that is reported.
-fn transition(ended: Ended, now: Timestamp) -> (Transition, AttemptOutcome) {
-    match ended {
+fn transition(ended: Ended, now: Timestamp) -> Result<(Transition, AttemptOutcome), Failure> {
+    Ok(match ended {
         Ended::Done(result) => (
             Transition::Complete(result.as_ref().map(ToString::to_string)),
             AttemptOutcome::Completed(result),
         ),
         Ended::Snooze(seconds) => {
-            let until = now + std::time::Duration::from_secs(seconds);
+            let until = now + std::time::Duration::from_secs(seconds.into());
             (Transition::Snooze(until), AttemptOutcome::Snoozed(until))
         }
-        Ended::Cancel(reason) => {
-            (Transition::Cancel(reason.clone()), AttemptOutcome::Cancelled(reason))
-        }
-    }
+        Ended::Cancel(reason) => cancelled(reason),
+        Ended::Discard(error) => return Err(Failure { error, is_final: true }),
+    })
+}
+
+fn cancelled(reason: String) -> (Transition, AttemptOutcome) {
+    (Transition::Cancel(reason.clone()), AttemptOutcome::Cancelled(reason))
 }
 
 /// Commits what the worker did together with the job's transition, or rolls it back.
 fn commit_or_roll_back(
     run: Option<&Run>,
     ended: Result<Ended, AttemptError>,
-    to: impl FnOnce(Ended) -> (Transition, AttemptOutcome),
-) -> (Tally, Result<AttemptOutcome, AttemptError>) {
+    to: impl FnOnce(Ended) -> Result<(Transition, AttemptOutcome), Failure>,
+) -> (Tally, Result<AttemptOutcome, Failure>) {
     let Some(run) = run else {
         let lost = || AttemptError::new("panic", "the attempt was lost to a panic");
-        return (Tally::default(), Err(ended.err().unwrap_or_else(lost)));
+        return (Tally::default(), Err(ended.err().unwrap_or_else(lost).into()));
     };
-    let ended = ended.and_then(|ended| {
-        let (to, outcome) = to(ended);
-        Ok(reported(run.finish(Some(&to))?, outcome))
-    });
+    let ended = ended
+        .map_err(Failure::from)
+        .and_then(to)
+        .and_then(|(to, outcome)| Ok(reported(run.finish(Some(&to))?, outcome)));
     // A run that was stopped ends for that reason, whatever its worker made of it.
-    let ended = ended.map_err(|error| run.stopped().unwrap_or(error));
+    let ended = ended.map_err(|failure| run.stopped().map_or(failure, Failure::from));
     (run.tally(), ended)
 }
 
@@ -286,15 +312,15 @@ fn record(
     executor: &mut Executor,
     now: Timestamp,
     claimed: &Claimed,
-    error: AttemptError,
+    Failure { error, is_final }: Failure,
     interrupted: Option<Interrupted>,
 ) -> AttemptOutcome {
     let (to, outcome) = match interrupted {
         Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
-        Some(Interrupted::Cancelled) => transition(Ended::Cancel(ON_REQUEST.to_string()), now),
+        Some(Interrupted::Cancelled) => cancelled(ON_REQUEST.to_string()),
         None => {
             let backoff = inner.backoff(&claimed.worker);
-            let retry_at = (claimed.attempt < claimed.max_attempts)
+            let retry_at = (!is_final && claimed.attempt < claimed.max_attempts)
                 .then(|| now + backoff.after(claimed.id, claimed.attempt));
             let outcome = match retry_at {
                 Some(at) => AttemptOutcome::Retryable(error.clone(), at),
@@ -336,7 +362,7 @@ pub(crate) fn perform_directly(
 ) -> Result<Result<Performed, AttemptError>, StoreError> {
     let prepared = match prepare_with(worker, args) {
         Ok(prepared) => prepared,
-        Err(error) => return Ok(Err(error)),
+        Err(failure) => return Ok(Err(failure.error)),
     };
     let interrupt = Interrupt::default();
     let deadline = (clock.now() + prepared.grant.limits.time).as_millis();
@@ -352,7 +378,10 @@ pub(crate) fn perform_directly(
         return Ok(Err(ended.err().unwrap_or_else(lost)));
     };
     let ended = ended
-        .and_then(|ended| run.finish(None).map(|_| ended))
+        .and_then(|ended| match ended {
+            Ended::Discard(error) => Err(error),
+            ended => run.finish(None).map(|_| ended),
+        })
         .map_err(|error| run.stopped().unwrap_or(error));
     let (tally, changes) = (run.tally(), run.take_changes());
     executor.give_back(run.into_connection());

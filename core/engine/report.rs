@@ -74,7 +74,7 @@ pub enum AttemptOutcome {
     Cancelled(String),
     /// It failed, and is tried again then.
     Retryable(AttemptError, Timestamp),
-    /// It failed for good: the attempts are used up.
+    /// It failed for good: the attempts are used up, or no further one can help.
     Discarded(AttemptError),
     /// The loop is stopping: the job went back as it was, the attempt too.
     Released,

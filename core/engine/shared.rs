@@ -18,7 +18,7 @@ use super::settings::Settings;
 use crate::clock::Clock;
 use crate::plugin_error::PluginError;
 use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
-use crate::run::{Interrupt, Interrupted, RunServices};
+use crate::run::{Interrupt, Interrupted, RunServices, Workers};
 use crate::store::{FileIdentity, ProcessLock, StoreContext, StoreError, release_memory};
 use crate::time::Timestamp;
 use crate::wall_clock;
@@ -201,9 +201,20 @@ impl Engine {
         })
     }
 
+    /// A job that was checked against its worker.
     pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
         let (args, registered) = self.check_args(&job.worker, job.args.take())?;
         let manifest = registered.manifest()?;
         Ready::new(job, &args, Some(manifest), registered.has_tenant(manifest))
+    }
+}
+
+impl Workers for Engine {
+    fn ready(&self, job: NewJob) -> Result<Ready, EnqueueError> {
+        Self::ready(self, job)
+    }
+
+    fn enqueued(&self) {
+        self.notifier.ring();
     }
 }

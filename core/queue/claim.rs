@@ -30,6 +30,8 @@ pub(crate) struct Claimed {
     pub(crate) schedule: Option<String>,
     pub(crate) slot: Option<i64>,
     pub(crate) missed: u32,
+    pub(crate) slot_after: Option<i64>,
+    pub(crate) zone: Option<String>,
 }
 
 /// What is to be claimed.
@@ -160,7 +162,8 @@ fn first(
     connection.prepare_cached(TIDY)?.execute([])?;
     let mut update = connection.prepare_cached(
         "UPDATE verger_jobs SET state = 'executing', attempt = attempt + 1, token = token + 1, claimed_by = ?1, lease_until = ?2, \
-         attempted_at = ?3 WHERE id = ?4 RETURNING id, worker, args, attempt, max_attempts, token, schedule, slot, missed",
+         attempted_at = ?3 WHERE id = ?4 RETURNING id, worker, args, attempt, max_attempts, token, schedule, slot, missed, slot_after, \
+         zone",
     )?;
     let mut claimed = Vec::with_capacity(found.len());
     for (_, _, id) in found {
@@ -268,6 +271,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
         schedule: row.get_ref(6)?.as_bytes_or_null()?.map(lossy),
         slot: row.get(7)?,
         missed: count(row, 8)?,
+        slot_after: row.get(9)?,
+        zone: row.get_ref(10)?.as_bytes_or_null()?.map(lossy),
     })
 }
 

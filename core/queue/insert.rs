@@ -37,10 +37,15 @@ pub(crate) struct Ready {
 
 /// The slot a job is made for.
 #[derive(Clone)]
-struct SlotOf {
-    schedule: String,
-    slot: Timestamp,
-    missed: u32,
+pub(crate) struct SlotOf {
+    pub(crate) schedule: String,
+    pub(crate) slot: Timestamp,
+    /// How many slots before it the job stands for too.
+    pub(crate) missed: u32,
+    /// The slot before those, if there was one.
+    pub(crate) after: Option<Timestamp>,
+    /// The schedule's time zone.
+    pub(crate) zone: String,
 }
 
 impl Ready {
@@ -105,9 +110,9 @@ impl Ready {
         })
     }
 
-    /// The job of this slot of this schedule, due then.
-    pub(crate) fn of_slot(&mut self, schedule: &str, slot: Timestamp, missed: u32, due: Timestamp) {
-        self.slot = Some(SlotOf { schedule: schedule.to_string(), slot, missed });
+    /// The job of a slot, due then.
+    pub(crate) fn of_slot(&mut self, slot: SlotOf, due: Timestamp) {
+        self.slot = Some(slot);
         self.due = Due::At(due);
     }
 }
@@ -182,7 +187,8 @@ const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, a
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 const INSERT_WITH_SLOT_OR_KEY: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, \
-     created_at, schedule, slot, missed, unique_key, unique_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+     created_at, schedule, slot, missed, slot_after, zone, unique_key, unique_until) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
      ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL) DO NOTHING";
 
 const INSERTING: &str = "enqueue the job";
@@ -257,10 +263,12 @@ fn insert_with_slot_or_key(
             .doing(INSERTING)?;
     }
     let mut insert = connection.prepare_cached(INSERT_WITH_SLOT_OR_KEY).doing(INSERTING)?;
-    let rest: [&dyn ToSql; 5] = [
+    let rest: [&dyn ToSql; 7] = [
         &job.slot.as_ref().map(|of| &of.schedule),
         &job.slot.as_ref().map(|of| of.slot.as_millis()),
         &job.slot.as_ref().map_or(0, |of| of.missed),
+        &job.slot.as_ref().and_then(|of| of.after).map(Timestamp::as_millis),
+        &job.slot.as_ref().map(|of| &of.zone),
         &job.unique_key,
         &job.unique_for.map(|period| (now + period).as_millis()),
     ];

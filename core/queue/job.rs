@@ -24,7 +24,7 @@ pub enum JobState {
     Retryable,
     /// Done.
     Completed,
-    /// Failed for good: its attempts are used up.
+    /// Failed for good: its attempts are used up, or no further one can help.
     Discarded,
     /// Ended by someone, or by its worker.
     Cancelled,
@@ -134,6 +134,10 @@ pub struct Job {
     pub slot: Option<Timestamp>,
     /// How many earlier slots it stands for.
     pub missed: u32,
+    /// The slot before those it stands for.
+    pub slot_after: Option<Timestamp>,
+    /// The time zone of that schedule.
+    pub zone: Option<String>,
     /// How far it is.
     pub progress_done: Option<i64>,
     /// Of how much; 0 when unknown.

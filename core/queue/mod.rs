@@ -26,7 +26,7 @@ pub(crate) use claim::{
 pub(crate) use correction::{bring_back, misled};
 pub(crate) use exact::check_numbers;
 pub use exact::{ArgsTextError, InexactNumber, parse_args};
-pub(crate) use insert::{Inserting, Ready, insert};
+pub(crate) use insert::{Inserting, Ready, SlotOf, insert};
 pub use job::{Attempted, Job, JobFilter, JobState};
 pub use new_job::{EnqueueError, Enqueued, NewJob};
 pub(crate) use operate::{Cancelled, Retried, cancel, retry};

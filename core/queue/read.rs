@@ -28,6 +28,8 @@ const COLUMNS: &[&str] = &[
     "schedule",
     "slot",
     "missed",
+    "slot_after",
+    "zone",
     "progress_done",
     "progress_total",
 ];
@@ -96,6 +98,8 @@ fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
         schedule: cells.opt_text("schedule"),
         slot: cells.opt_time("slot"),
         missed: cells.count("missed"),
+        slot_after: cells.opt_time("slot_after"),
+        zone: cells.opt_text("zone"),
         progress_done: cells.opt_integer("progress_done"),
         progress_total: cells.opt_integer("progress_total"),
         unreadable: cells.unreadable(),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
-use verger_worker::{HostError, Value, code};
+use verger_worker::{Found, HostError, Value, code};
 
 use super::Run;
 use super::statement::{Prepared, bind};
@@ -40,6 +40,12 @@ impl Open {
 
     pub(super) fn is_empty(&self) -> bool {
         self.cursors.is_empty()
+    }
+
+    fn next_id(&mut self) -> CursorId {
+        let id = CursorId(self.next);
+        self.next = self.next.wrapping_add(1);
+        id
     }
 
     /// The number the next cursor gets.
@@ -104,17 +110,9 @@ impl Run {
         if self.connection.takes_more_than(self.task.grant.limits.sql_memory_bytes) {
             return Err(self.overdrawn(Overdrawn::Memory));
         }
-        let (columns, reads) = statement.with(|_, statement| {
-            let columns: Vec<String> = (0..statement.column_count())
-                .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
-                .collect();
-            (columns, statement.readonly())
-        });
+        let (columns, reads) = columns_of(&mut statement);
         if columns.is_empty() {
-            return Err(HostError::new(
-                code::INVALID,
-                "the statement returns no rows: use execute, not query",
-            ));
+            return Err(no_rows());
         }
         let rows = if reads {
             Source::Live(sql.to_string(), statement)
@@ -125,8 +123,7 @@ impl Run {
             Source::Read(rows, held)
         };
         let mut open = self.cursors.borrow_mut();
-        let id = CursorId(open.next);
-        open.next = open.next.wrapping_add(1);
+        let id = open.next_id();
         if self.transaction.get() == State::Reading {
             self.reads.borrow_mut().begin(id, sql, params);
         }
@@ -197,6 +194,56 @@ impl Run {
         Ok(rows)
     }
 
+    /// All rows of a query, if one chunk can hold them. A statement that writes more than that is
+    /// undone.
+    pub(crate) fn read_all(&self, sql: &str, params: &[Value]) -> Result<Found, HostError> {
+        self.alive()?;
+        self.account(1, &[params])?;
+        let mut statement = self.ready(sql)?;
+        statement.with(|_, statement| bind(statement, params))?;
+        let (columns, reads) = columns_of(&mut statement);
+        if columns.is_empty() {
+            return Err(no_rows());
+        }
+        let most = self.task.grant.limits.chunk_bytes;
+        let too_much = || {
+            HostError::new(
+                code::LIMIT,
+                format!(
+                    "the rows have more than the {most} bytes of one chunk: use query, which reads them in chunks"
+                ),
+            )
+        };
+        let rows = if reads {
+            let (rows, mut ended) = self.read(&mut statement, columns.len(), u32::MAX)?;
+            if !ended {
+                // The last row may have filled the chunk.
+                let more = self.read(&mut statement, columns.len(), 1)?;
+                ended = more.1;
+            }
+            if !ended {
+                return Err(too_much());
+            }
+            if self.transaction.get() == State::Reading {
+                let id = self.cursors.borrow_mut().next_id();
+                let mut reads = self.reads.borrow_mut();
+                reads.begin(id, sql, params);
+                reads.add(id, &rows, true);
+            }
+            rows
+        } else {
+            self.within_savepoint("verger_all", || {
+                let (rows, _held) = self.write_and_read(&mut statement, columns.len())?;
+                match rows.iter().map(|row| row_bytes(row)).sum::<usize>() > most {
+                    true => Err(too_much()),
+                    false => Ok(rows.into()),
+                }
+            })?
+        };
+        self.put_away(sql, statement);
+        Ok((columns, rows))
+    }
+
     pub(crate) fn close_cursor(&self, id: CursorId) {
         self.cursors.borrow_mut().cursors.remove(&id);
     }
@@ -256,6 +303,20 @@ impl Run {
         });
         Ok((chunk, ended.map_err(|error| self.failed(statement, &error))?))
     }
+}
+
+/// The names of a statement's columns, and whether it only reads.
+fn columns_of(statement: &mut Prepared) -> (Vec<String>, bool) {
+    statement.with(|_, statement| {
+        let columns: Vec<String> = (0..statement.column_count())
+            .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
+            .collect();
+        (columns, statement.readonly())
+    })
+}
+
+fn no_rows() -> HostError {
+    HostError::new(code::INVALID, "the statement returns no rows: use execute, not query")
 }
 
 /// Bytes that a row takes in memory.

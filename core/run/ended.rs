@@ -8,13 +8,15 @@ use super::AttemptError;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Ended {
     Done(Option<Json>),
-    Snooze(u64),
+    Snooze(u32),
     Cancel(String),
+    /// It failed, and is not to be tried again: what was written is undone.
+    Discard(AttemptError),
 }
 
 impl Ended {
     /// A snooze of at least a second.
-    pub(crate) fn snooze(seconds: u64) -> Result<Self, AttemptError> {
+    pub(crate) fn snooze(seconds: u32) -> Result<Self, AttemptError> {
         if seconds == 0 {
             return Err(AttemptError::new(
                 "invalid-result",

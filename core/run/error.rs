@@ -3,16 +3,17 @@
 use std::fmt;
 
 use rusqlite::ErrorCode;
-use verger_worker::{HostError, code};
+use verger_worker::{HostError, WorkerError, code};
 
 use crate::store::{StoreErrorKind, advice, kind_of};
+use crate::text::reason;
 
 /// An attempt failed: a stable code and a sentence, as they stand in the job's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptError {
-    /// `failed` (the worker's own word), `args`, `unknown-worker`, `plugin`, `trap`, `memory`,
-    /// `deadline`, `cancelled`, `shutdown`, `lease-lost`, `invalid-result`, `panic`, `store`,
-    /// `busy`, `lock-held`, `crashed`.
+    /// A [code of the host](verger_worker::code), a worker's own word (`failed` where it has none), or
+    /// one of the engine's: `args`, `unknown-worker`, `plugin`, `trap`, `memory`, `invalid-result`,
+    /// `panic`, `crashed`.
     pub code: String,
     /// What happened, in words.
     pub message: String,
@@ -32,6 +33,23 @@ impl fmt::Display for AttemptError {
 
 impl std::error::Error for AttemptError {}
 
+impl AttemptError {
+    /// What a worker says of its own failure. A claim that is lost is known to the host alone: by
+    /// another's word it would be left to its lease.
+    pub(crate) fn of_worker(error: HostError) -> Self {
+        let code = match code::or_failed(&error.code) {
+            code::LEASE_LOST => code::FAILED,
+            code => code,
+        };
+        Self::new(code, reason(error.message))
+    }
+
+    /// The same, of a native worker.
+    pub(crate) fn of_native(error: WorkerError) -> Self {
+        Self::of_worker(error.into_error())
+    }
+}
+
 impl From<HostError> for AttemptError {
     fn from(error: HostError) -> Self {
         Self { code: error.code, message: error.message }
@@ -39,7 +57,11 @@ impl From<HostError> for AttemptError {
 }
 
 /// A failed statement of a worker, in the words it is told. `denied` is what the authorizer noted.
-pub(super) fn from_statement(error: &rusqlite::Error, denied: Option<String>) -> HostError {
+pub(super) fn from_statement(
+    error: &rusqlite::Error,
+    denied: Option<String>,
+    phase: Phase,
+) -> HostError {
     let text = match error {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
         other => other.to_string(),
@@ -63,12 +85,32 @@ pub(super) fn from_statement(error: &rusqlite::Error, denied: Option<String>) ->
     if let Some(reason) = denied {
         return HostError::new(code::DENIED, reason);
     }
+    if text.contains("UPSERT") && text.contains("view") || text.contains("UPSERT not implemented") {
+        return HostError::new(
+            code::SQL,
+            "UPSERT is not possible on a view, nor on a table that is confined to one organization: UPDATE, and INSERT what was not there",
+        );
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::AuthorizationForStatementDenied) => HostError::new(code::DENIED, text),
         Some(ErrorCode::ConstraintViolation) => HostError::new(code::CONSTRAINT, text),
         Some(ErrorCode::TooBig | ErrorCode::OutOfMemory) => HostError::new(code::LIMIT, text),
+        Some(ErrorCode::TypeMismatch) => HostError::new(code::TYPE, text),
+        // Behind a tenant's walls, what a trigger of the app lacks is found only when it is run.
+        Some(ErrorCode::Unknown) if phase == Phase::Step && !text.starts_with("no such ") => {
+            HostError::new(code::ROW, text)
+        }
         _ => from_engine(error, text),
     }
+}
+
+/// When a statement failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// When it was prepared, or its parameters were bound: it fails the same way for every row.
+    Prepare,
+    /// When it was run: on these values.
+    Step,
 }
 
 /// A failed statement of the engine, in the words a worker is told.

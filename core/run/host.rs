@@ -1,7 +1,8 @@
 //! A run as the host of a native worker.
 
 use verger_worker::{
-    AuditEvent, Host, HostCursor, HostError, HostSavepoint, JobInfo, LogLevel, Value,
+    AuditEvent, Enqueued, Found, Host, HostCursor, HostError, HostSavepoint, JobInfo, LogLevel,
+    NewJob, Value,
 };
 
 use super::Run;
@@ -13,16 +14,17 @@ impl Host for Run {
         Ok(Box::new(Cursor { run: self, id: self.open_cursor(sql, params)? }))
     }
 
-    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
-        self.execute_one(sql, params)
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u32, HostError> {
+        self.execute_one(sql, params).map(count)
     }
 
     fn execute_many(
         &self,
         sql: &str,
         sets: &[Vec<Value>],
-    ) -> Result<Vec<Result<u64, HostError>>, HostError> {
-        self.execute_sets(sql, sets)
+    ) -> Result<Vec<Result<u32, HostError>>, HostError> {
+        let results = self.execute_sets(sql, sets)?;
+        Ok(results.into_iter().map(|result| result.map(count)).collect())
     }
 
     fn begin_savepoint(&self) -> Result<Box<dyn HostSavepoint + '_>, HostError> {
@@ -37,11 +39,11 @@ impl Host for Run {
         self.is_checkpoint_due()
     }
 
-    fn audit_log(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
+    fn audit_append(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
         self.log_events(events)
     }
 
-    fn audit_log_safe(&self, events: &[AuditEvent]) -> u32 {
+    fn audit_append_safe(&self, events: &[AuditEvent]) -> u32 {
         self.log_events_safely(events)
     }
 
@@ -57,8 +59,8 @@ impl Host for Run {
         self.task.info.clone()
     }
 
-    fn progress(&self, done: u64, total: u64) {
-        self.progress.set(Some((done, total)));
+    fn progress(&self, done: u32, total: u32) {
+        self.progress.set(Some((done.into(), total.into())));
     }
 
     fn is_cancelled(&self) -> bool {
@@ -77,6 +79,27 @@ impl Host for Run {
     fn call(&self, capability: &str, request: &str) -> Result<String, HostError> {
         self.call_capability(capability, request)
     }
+
+    fn query_all(&self, sql: &str, params: &[Value]) -> Result<Found, HostError> {
+        self.read_all(sql, params)
+    }
+
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, HostError> {
+        self.enqueue_jobs(jobs)
+    }
+
+    fn state(&self, key: &str) -> Result<Value, HostError> {
+        self.get_state(key)
+    }
+
+    fn set_state(&self, key: &str, value: &Value) -> Result<(), HostError> {
+        Run::set_state(self, key, value)
+    }
+}
+
+/// Rows, as the interface counts them.
+fn count(rows: u64) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
 }
 
 struct Cursor<'a> {

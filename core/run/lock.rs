@@ -97,6 +97,7 @@ impl Run {
 
     /// Gives the snapshot up and begins anew with the lock. What was read is read again.
     fn begin_anew(&self) -> Result<(), HostError> {
+        let state = self.reads.borrow_mut().take_state();
         let read = self.reads.borrow_mut().take();
         // Statements that are being stepped would keep the old snapshot.
         self.cursors.borrow_mut().suspend();
@@ -105,7 +106,7 @@ impl Run {
         for savepoint in self.savepoints.borrow().ids() {
             self.engine_step(&format!("SAVEPOINT verger_{}", savepoint.0))?;
         }
-        let mut is_same = read.is_some();
+        let mut is_same = read.is_some() && self.is_state_as_read(&state)?;
         for query in read.into_iter().flatten() {
             is_same &= self.read_again(&query)?;
         }

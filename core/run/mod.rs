@@ -9,6 +9,7 @@ mod audit;
 mod call;
 mod cursor;
 mod ended;
+mod enqueue;
 mod error;
 mod host;
 mod interrupt;
@@ -17,6 +18,7 @@ mod log;
 mod message;
 mod reads;
 mod sets;
+mod state;
 mod statement;
 mod transaction;
 mod written;
@@ -26,6 +28,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde_json::Value as Json;
 use verger_worker::{JobInfo, Scope, Verb};
 
 use crate::audit::{Log, Stamp};
@@ -39,6 +42,7 @@ use crate::store::{StopSignal, WorkConnection};
 #[cfg(feature = "wasm")]
 pub(crate) use cursor::CursorId;
 pub(crate) use ended::Ended;
+pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
 pub use error::AttemptError;
 pub(crate) use interrupt::{Interrupt, Interrupted};
 pub(crate) use transaction::LEASE_MARGIN;
@@ -60,6 +64,8 @@ pub(crate) struct RunServices {
     pub(crate) lease: std::time::Duration,
     /// Rows of the audit log are kept at least this long, whatever a worker asks.
     pub(crate) keep_audit: std::time::Duration,
+    /// What a worker's jobs go to.
+    pub(crate) workers: WorkersLink,
 }
 
 /// What a run is about.
@@ -67,6 +73,8 @@ pub(crate) struct Task {
     pub(crate) worker: String,
     pub(crate) stamp: Stamp,
     pub(crate) scope: Option<Scope>,
+    /// The args that make the scope, as they stand in the job: jobs it enqueues get them.
+    pub(crate) scope_args: Vec<(String, Json)>,
     pub(crate) grant: Arc<Effective>,
     pub(crate) claim: Option<Claim>,
     pub(crate) info: JobInfo,
@@ -104,6 +112,7 @@ pub(crate) struct Run {
     /// The worker's name, for messages.
     worker_name: Arc<str>,
     audited: Cell<audit::AuditTally>,
+    enqueued: Cell<enqueue::EnqueueTally>,
     logged: log::Logged,
     written: Cell<written::Written>,
     statements_run: Cell<u64>,
@@ -148,6 +157,7 @@ impl Run {
             messages: RefCell::default(),
             worker_name: task.worker.as_str().into(),
             audited: Cell::default(),
+            enqueued: Cell::default(),
             logged: log::Logged::default(),
             written: Cell::new(written),
             statements_run: Cell::new(0),

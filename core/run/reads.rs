@@ -4,6 +4,7 @@
 //! everything is as if it had begun now. Its queries are repeated for that, as far as their rows
 //! were asked for, and compared by a hash.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use verger_worker::Value;
@@ -21,6 +22,8 @@ const BYTES_MAX: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct Reads {
     queries: Vec<Query>,
+    /// What was read of the worker's own state.
+    state: BTreeMap<String, Value>,
     rows: usize,
     bytes: usize,
     /// More was read than is kept.
@@ -99,6 +102,20 @@ impl Reads {
             }
             query.read.ended |= ended;
         }
+    }
+
+    /// A value of the state was read.
+    pub(super) fn add_state(&mut self, key: &str, value: &Value) {
+        self.bytes += key.len() + size(value);
+        self.overflowed |= self.bytes > BYTES_MAX;
+        if !self.overflowed {
+            self.state.insert(key.to_string(), value.clone());
+        }
+    }
+
+    /// All that was read of the state.
+    pub(super) fn take_state(&mut self) -> BTreeMap<String, Value> {
+        std::mem::take(&mut self.state)
     }
 
     pub(super) fn clear(&mut self) {

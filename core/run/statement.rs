@@ -12,7 +12,7 @@ use self_cell::self_cell;
 use verger_worker::{HostError, Value, Verb, code};
 
 use super::Run;
-use super::error::from_statement;
+use super::error::{Phase, from_statement};
 use super::reads::size;
 use crate::store::{Overdrawn, StatementCost, Tokens, WorkConnection};
 use crate::text::reason;
@@ -224,7 +224,7 @@ impl Run {
             return error;
         }
         let too_big = error.sqlite_error_code() == Some(rusqlite::ErrorCode::TooBig);
-        let mut error = self.explain(error);
+        let mut error = self.explain(error, Phase::Step);
         if let Some(why) = statement.program.why_not_longer().filter(|_| too_big) {
             error.message = format!("{}: {why}", error.message);
         }
@@ -235,7 +235,7 @@ impl Run {
     /// Why a statement was not prepared.
     fn not_prepared(&self, error: &rusqlite::Error) -> HostError {
         if error.sqlite_error_code() != Some(rusqlite::ErrorCode::OperationInterrupted) {
-            return self.explain(error);
+            return self.explain(error, Phase::Prepare);
         }
         match self.connection.take_overdrawn() {
             Some(overdrawn) => self.overdrawn(overdrawn),
@@ -243,8 +243,8 @@ impl Run {
         }
     }
 
-    fn explain(&self, error: &rusqlite::Error) -> HostError {
-        let mut error = from_statement(error, self.connection.take_denied());
+    fn explain(&self, error: &rusqlite::Error, phase: Phase) -> HostError {
+        let mut error = from_statement(error, self.connection.take_denied(), phase);
         error.message = reason(self.connection.redact(error.message));
         if error.code == code::DENIED {
             return self.denied(error.message);
@@ -272,7 +272,7 @@ pub(super) fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<()
         });
         statement
             .raw_bind_parameter(place + 1, value)
-            .map_err(|error| from_statement(&error, None))?;
+            .map_err(|error| from_statement(&error, None, Phase::Prepare))?;
     }
     Ok(())
 }

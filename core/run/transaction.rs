@@ -172,6 +172,7 @@ impl Run {
         if !self.dry {
             self.services.bus.deliver(messages);
         }
+        self.tell_of_jobs();
     }
 
     fn keep_tally(&self) {

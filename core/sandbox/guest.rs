@@ -8,6 +8,10 @@ use super::limiter::Limiter;
 use super::wasi::Wasi;
 use crate::run::{CursorId, Run, SavepointId};
 use crate::store::StopSignal;
+use crate::text::beginning;
+
+/// The longest line that a trap is explained by, in bytes.
+const WORDS_MAX_BYTES: usize = 4 << 10;
 
 #[allow(
     missing_docs,
@@ -45,15 +49,36 @@ pub(super) struct Guest {
     pub(super) limiter: Limiter,
     pub(super) stop_signal: StopSignal,
     pub(super) wasi: Wasi,
+    pub(super) last_words: LastWords,
+}
+
+/// What a trap is explained by: a guest without words of its own says little.
+#[derive(Default)]
+pub(super) struct LastWords {
+    /// The last call that the host refused.
+    pub(super) refused: Option<HostError>,
+    /// The last line it logged as an error.
+    pub(super) error: Option<String>,
 }
 
 impl Guest {
-    fn run(&self) -> Result<&Run, wit::types::Error> {
-        self.run.as_ref().ok_or_else(|| wit::types::Error {
-            code: code::DENIED.to_string(),
-            message: "a worker has no database, audit log, events or app while it describes itself"
-                .to_string(),
+    fn run(&self) -> Result<&Run, HostError> {
+        self.run.as_ref().ok_or_else(|| {
+            HostError::new(
+                code::DENIED,
+                "a worker has no database, audit log, events, queue, state or app while it describes itself",
+            )
         })
+    }
+
+    /// Calls the host. What it refuses is remembered: the guest may trap over it.
+    fn answer<T>(&mut self, call: impl FnOnce(&Run) -> Result<T, HostError>) -> Answer<T> {
+        let answer = self.run().and_then(call);
+        Ok(answer.map_err(|error| {
+            let words = error.clone();
+            self.last_words.refused = Some(words);
+            error.into()
+        }))
     }
 }
 
@@ -91,30 +116,32 @@ impl From<HostError> for wit::types::Error {
     }
 }
 
+fn to_value(value: wit::types::Value) -> Value {
+    match value {
+        wit::types::Value::Null => Value::Null,
+        wit::types::Value::Integer(number) => Value::Integer(number),
+        wit::types::Value::Real(number) => Value::Real(number),
+        wit::types::Value::Text(text) => Value::Text(text),
+        wit::types::Value::Blob(bytes) => Value::Blob(bytes),
+    }
+}
+
+fn from_value(value: Value) -> wit::types::Value {
+    match value {
+        Value::Null => wit::types::Value::Null,
+        Value::Integer(number) => wit::types::Value::Integer(number),
+        Value::Real(number) => wit::types::Value::Real(number),
+        Value::Text(text) => wit::types::Value::Text(text),
+        Value::Blob(bytes) => wit::types::Value::Blob(bytes),
+    }
+}
+
 fn to_values(values: Vec<wit::types::Value>) -> Vec<Value> {
-    values
-        .into_iter()
-        .map(|value| match value {
-            wit::types::Value::Null => Value::Null,
-            wit::types::Value::Integer(number) => Value::Integer(number),
-            wit::types::Value::Real(number) => Value::Real(number),
-            wit::types::Value::Text(text) => Value::Text(text),
-            wit::types::Value::Blob(bytes) => Value::Blob(bytes),
-        })
-        .collect()
+    values.into_iter().map(to_value).collect()
 }
 
 fn from_values(values: Vec<Value>) -> Vec<wit::types::Value> {
-    values
-        .into_iter()
-        .map(|value| match value {
-            Value::Null => wit::types::Value::Null,
-            Value::Integer(number) => wit::types::Value::Integer(number),
-            Value::Real(number) => wit::types::Value::Real(number),
-            Value::Text(text) => wit::types::Value::Text(text),
-            Value::Blob(bytes) => wit::types::Value::Blob(bytes),
-        })
-        .collect()
+    values.into_iter().map(from_value).collect()
 }
 
 /// A host function: traps never, answers the guest with a result.
@@ -128,36 +155,46 @@ impl wit::store::Host for Guest {
         sql: String,
         params: Vec<wit::types::Value>,
     ) -> Answer<Resource<CursorHandle>> {
-        let opened = self.run().and_then(|run| Ok(run.open_cursor(&sql, &to_values(params))?));
-        Ok(opened.map(|id| Resource::new_own(id.0)))
+        self.answer(|run| Ok(Resource::new_own(run.open_cursor(&sql, &to_values(params))?.0)))
     }
 
-    fn execute(&mut self, sql: String, params: Vec<wit::types::Value>) -> Answer<u64> {
-        Ok(self.run().and_then(|run| Ok(run.execute(&sql, &to_values(params))?)))
+    fn execute(&mut self, sql: String, params: Vec<wit::types::Value>) -> Answer<u32> {
+        self.answer(|run| run.execute(&sql, &to_values(params)))
     }
 
     fn execute_many(
         &mut self,
         sql: String,
         params: Vec<Vec<wit::types::Value>>,
-    ) -> Answer<Vec<Result<u64, wit::types::Error>>> {
+    ) -> Answer<Vec<Result<u32, wit::types::Error>>> {
         let sets: Vec<_> = params.into_iter().map(to_values).collect();
-        let results = self.run().and_then(|run| Ok(run.execute_many(&sql, &sets)?));
-        Ok(results
-            .map(|results| results.into_iter().map(|result| result.map_err(Into::into)).collect()))
+        self.answer(|run| {
+            let results = run.execute_many(&sql, &sets)?;
+            Ok(results.into_iter().map(|result| result.map_err(Into::into)).collect())
+        })
     }
 
     fn begin_savepoint(&mut self) -> Answer<Resource<SavepointHandle>> {
-        let opened = self.run().and_then(|run| Ok(run.open_savepoint()?));
-        Ok(opened.map(|id| Resource::new_own(id.0)))
+        self.answer(|run| Ok(Resource::new_own(run.open_savepoint()?.0)))
     }
 
     fn checkpoint(&mut self) -> Answer<()> {
-        Ok(self.run().and_then(|run| Ok(run.checkpoint_now()?)))
+        self.answer(Run::checkpoint_now)
     }
 
     fn checkpoint_due(&mut self) -> wasmtime::Result<bool> {
         Ok(self.run().is_ok_and(Run::is_checkpoint_due))
+    }
+
+    fn query_all(
+        &mut self,
+        sql: String,
+        params: Vec<wit::types::Value>,
+    ) -> Answer<wit::store::Table> {
+        self.answer(|run| {
+            let (columns, rows) = run.read_all(&sql, &to_values(params))?;
+            Ok(wit::store::Table { columns, rows: rows.into_iter().map(from_values).collect() })
+        })
     }
 }
 
@@ -171,9 +208,10 @@ impl wit::store::HostCursor for Guest {
         cursor: Resource<CursorHandle>,
         max_rows: u32,
     ) -> Answer<Vec<Vec<wit::types::Value>>> {
-        let rows =
-            self.run().and_then(|run| Ok(run.cursor_next(CursorId(cursor.rep()), max_rows)?));
-        Ok(rows.map(|rows| rows.into_iter().map(from_values).collect()))
+        self.answer(|run| {
+            let rows = run.cursor_next(CursorId(cursor.rep()), max_rows)?;
+            Ok(rows.into_iter().map(from_values).collect())
+        })
     }
 
     fn drop(&mut self, cursor: Resource<CursorHandle>) -> wasmtime::Result<()> {
@@ -186,11 +224,11 @@ impl wit::store::HostCursor for Guest {
 
 impl wit::store::HostSavepoint for Guest {
     fn release(&mut self, savepoint: Resource<SavepointHandle>) -> Answer<()> {
-        Ok(self.run().and_then(|run| Ok(run.release_savepoint(SavepointId(savepoint.rep()))?)))
+        self.answer(|run| run.release_savepoint(SavepointId(savepoint.rep())))
     }
 
     fn rollback(&mut self, savepoint: Resource<SavepointHandle>) -> Answer<()> {
-        Ok(self.run().and_then(|run| Ok(run.rollback_savepoint(SavepointId(savepoint.rep()))?)))
+        self.answer(|run| run.rollback_savepoint(SavepointId(savepoint.rep())))
     }
 
     fn drop(&mut self, _: Resource<SavepointHandle>) -> wasmtime::Result<()> {
@@ -199,12 +237,12 @@ impl wit::store::HostSavepoint for Guest {
 }
 
 impl wit::audit::Host for Guest {
-    fn log(&mut self, events: Vec<wit::audit::Event>) -> Answer<Vec<u64>> {
+    fn append(&mut self, events: Vec<wit::audit::Event>) -> Answer<Vec<u64>> {
         let events: Vec<_> = events.into_iter().map(to_event).collect();
-        Ok(self.run().and_then(|run| Ok(run.log_events(&events)?)))
+        self.answer(|run| run.log_events(&events))
     }
 
-    fn log_safe(&mut self, events: Vec<wit::audit::Event>) -> wasmtime::Result<u32> {
+    fn append_safe(&mut self, events: Vec<wit::audit::Event>) -> wasmtime::Result<u32> {
         let events: Vec<_> = events.into_iter().map(to_event).collect();
         Ok(self.run().map_or(0, |run| run.log_events_safely(&events)))
     }
@@ -235,7 +273,7 @@ impl wit::clock::Host for Guest {
 
 impl wit::events::Host for Guest {
     fn publish(&mut self, topic: String, payload: String) -> Answer<()> {
-        Ok(self.run().and_then(|run| Ok(run.publish_event(&topic, &payload)?)))
+        self.answer(|run| run.publish_event(&topic, &payload))
     }
 }
 
@@ -262,10 +300,12 @@ impl wit::job::Host for Guest {
             schedule: slot.schedule,
             at: slot.at,
             missed: slot.missed,
+            after: slot.after,
+            zone: slot.zone,
         }))
     }
 
-    fn progress(&mut self, done: u64, total: u64) -> wasmtime::Result<()> {
+    fn progress(&mut self, done: u32, total: u32) -> wasmtime::Result<()> {
         if let Ok(run) = self.run() {
             Host::progress(run, done, total);
         }
@@ -289,12 +329,37 @@ impl wit::log::Host for Guest {
         if let Ok(run) = self.run() {
             run.log_line(level, &message);
         }
+        if level == LogLevel::Error {
+            self.last_words.error = Some(beginning(&message, WORDS_MAX_BYTES).to_string());
+        }
         Ok(())
     }
 }
 
 impl wit::host::Host for Guest {
     fn call(&mut self, capability: String, request: String) -> Answer<String> {
-        Ok(self.run().and_then(|run| Ok(run.call_capability(&capability, &request)?)))
+        self.answer(|run| run.call_capability(&capability, &request))
+    }
+}
+
+impl wit::queue::Host for Guest {
+    fn enqueue(&mut self, jobs: Vec<wit::queue::NewJob>) -> Answer<Vec<wit::queue::Enqueued>> {
+        let jobs = jobs.into_iter().map(|job| (job.worker, job.args, job.options)).collect();
+        self.answer(|run| {
+            let enqueued = run.enqueue_texts(jobs)?.into_iter();
+            Ok(enqueued
+                .map(|job| wit::queue::Enqueued { id: job.id, existing: job.existing })
+                .collect())
+        })
+    }
+}
+
+impl wit::state::Host for Guest {
+    fn get(&mut self, key: String) -> Answer<wit::types::Value> {
+        self.answer(|run| run.get_state(&key)).map(|answer| answer.map(from_value))
+    }
+
+    fn set(&mut self, key: String, value: wit::types::Value) -> Answer<()> {
+        self.answer(|run| run.set_state(&key, &to_value(value)))
     }
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use verger_worker::{Args, code};
+use verger_worker::{Args, HostError, code};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 use super::engine::{Floor, Sandbox};
-use super::guest::{Guest, bindings};
+use super::guest::{Guest, LastWords, bindings};
 use super::limiter::Limiter;
 use super::wasi::{self, Wasi};
 use crate::json;
@@ -126,6 +126,7 @@ impl Linked {
             limiter: Limiter::new(DESCRIBE_MEMORY_BYTES),
             stop_signal,
             wasi: Wasi::new(0),
+            last_words: LastWords::default(),
         };
         let (guest, called) =
             self.call(guest, MANIFEST_MAX_BYTES, |worker, store| worker.call_describe(&mut *store));
@@ -136,7 +137,7 @@ impl Linked {
             Called::Failed(error) if error.downcast_ref() == Some(&Trap::Interrupt) => {
                 Err(format!("it did not end within {} s", DESCRIBE_TIME.as_secs()))
             }
-            Called::Failed(error) => Err(with_last_words(trap_message(&error), &guest.wasi)),
+            Called::Failed(error) => Err(with_last_words(trap_message(&error), &guest)),
             Called::Panicked => Err(HOST_PANICKED.to_string()),
             Called::Full => Err(no_room("")),
             Called::NoRoom(why) => Err(no_room(&why)),
@@ -163,21 +164,21 @@ impl Linked {
             stop_signal: run.task().stop_signal.clone(),
             run: Some(run),
             wasi,
+            last_words: LastWords::default(),
         };
         let (mut guest, called) = self.call(guest, sent, |worker, store| {
             worker.call_perform(&mut *store, scope.as_ref(), &args)
         });
         guest.finish_lines();
-        let Guest { run, limiter, wasi, .. } = guest;
-        tracing::debug!(target: "verger::sandbox", memory_bytes = limiter.taken(), "performed");
+        tracing::debug!(target: "verger::sandbox", memory_bytes = guest.limiter.taken(), "performed");
         let ended = match called {
             Called::Returned(outcome) => read_outcome(outcome),
-            Called::Failed(error) => Err(explain(&error, &limiter, &wasi, run.as_ref())),
+            Called::Failed(error) => Err(explain(&error, &guest)),
             Called::Panicked => Err(AttemptError::new("panic", HOST_PANICKED)),
             Called::Full => Err(AttemptError::new(code::BUSY, no_room(""))),
             Called::NoRoom(why) => Err(AttemptError::new(code::BUSY, no_room(&why))),
         };
-        (run, ended)
+        (guest.run, ended)
     }
 }
 
@@ -234,26 +235,24 @@ fn read_outcome(outcome: bindings::Outcome) -> Result<Ended, AttemptError> {
             }
             Err(error) => Err(invalid(format!("the result is no valid JSON: {error}"))),
         },
-        bindings::Outcome::Failed(why) => Err(AttemptError::new("failed", reason(why))),
+        bindings::Outcome::Failed(error) => Err(AttemptError::of_worker(to_error(error))),
+        bindings::Outcome::Discard(error) => {
+            Ok(Ended::Discard(AttemptError::of_worker(to_error(error))))
+        }
         bindings::Outcome::Snooze(seconds) => Ended::snooze(seconds),
         bindings::Outcome::Cancel(why) => Ok(Ended::Cancel(reason(why))),
     }
 }
 
 /// What stopped a component, in words.
-fn explain(
-    error: &wasmtime::Error,
-    limiter: &Limiter,
-    wasi: &Wasi,
-    run: Option<&Run>,
-) -> AttemptError {
+fn explain(error: &wasmtime::Error, guest: &Guest) -> AttemptError {
     let trap = error.downcast_ref::<Trap>();
     if trap == Some(&Trap::Interrupt)
-        && let Some(run) = run
+        && let Some(run) = &guest.run
     {
         return run.out_of_time();
     }
-    if let Some(most) = limiter.refused() {
+    if let Some(most) = guest.limiter.refused() {
         return AttemptError::new(
             "memory",
             format!(
@@ -264,15 +263,26 @@ fn explain(
     }
     let message = trap_message(error);
     let code = if message.contains("hostcalls has been exhausted") { code::LIMIT } else { "trap" };
-    AttemptError::new(code, with_last_words(message, wasi))
+    AttemptError::new(code, with_last_words(message, guest))
 }
 
-/// A trap says little; what was written just before says why.
-fn with_last_words(message: String, wasi: &Wasi) -> String {
-    match wasi.console.last_words() {
-        Some(words) => format!("{message}; it last wrote: {words}"),
-        None => message,
+/// A trap says little; what was refused, logged and written just before says why.
+fn with_last_words(mut message: String, guest: &Guest) -> String {
+    let LastWords { refused, error } = &guest.last_words;
+    if let Some(refused) = refused {
+        message.push_str(&format!("; the last call that was refused: {refused}"));
     }
+    if let Some(line) = error {
+        message.push_str(&format!("; it last logged as an error: {line}"));
+    }
+    if let Some(words) = guest.wasi.console.last_words() {
+        message.push_str(&format!("; it last wrote: {words}"));
+    }
+    reason(message)
+}
+
+fn to_error(error: bindings::verger::worker::types::Error) -> HostError {
+    HostError { code: error.code, message: error.message }
 }
 
 fn trap_message(error: &wasmtime::Error) -> String {

@@ -58,12 +58,14 @@ pub(super) fn load(
     let json = linked
         .describe()
         .map_err(|reason| PluginError::Describe { what: what.to_string(), reason })?;
+    tracing::trace!(target: "verger::sandbox", manifest = json.as_str(), "manifest");
     let manifest = Manifest::parse(&json)
         .map_err(|source| PluginError::Manifest { what: what.to_string(), source })?;
     Ok(Loaded { linked, manifest, digest })
 }
 
-const INTERFACES: [&str; 8] = ["types", "store", "audit", "clock", "events", "job", "log", "host"];
+const INTERFACES: [&str; 10] =
+    ["types", "store", "audit", "clock", "events", "job", "log", "host", "queue", "state"];
 
 /// Refuses what is no component before the compiler sees it.
 fn check_form(what: &str, bytes: &[u8]) -> Result<(), PluginError> {

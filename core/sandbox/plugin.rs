@@ -74,7 +74,14 @@ impl Plugin {
                         what: what.clone(),
                         reason: error.to_string(),
                     };
-                    let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
+                    let found = std::fs::metadata(path).map_err(unreadable)?;
+                    if !found.is_file() {
+                        // A pipe would keep whoever reads it waiting.
+                        let kind = if found.is_dir() { "a folder" } else { "a pipe or a device" };
+                        let reason = format!("it is {kind}, not a file");
+                        return Err(PluginError::Unreadable { what, reason });
+                    }
+                    let bytes = found.len();
                     if bytes > PLUGIN_MAX_BYTES {
                         return Err(PluginError::TooLarge { what, bytes, most: PLUGIN_MAX_BYTES });
                     }

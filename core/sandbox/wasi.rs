@@ -102,7 +102,8 @@ fn define(
             let now = u64::try_from(context.data().now_millis()).unwrap_or_default().saturating_mul(1_000_000);
             // The host's clock may be set back.
             let latest = &mut context.data_mut().wasi.latest_nanos;
-            *latest = now.max(*latest);
+            // Some runtimes take 0 for a clock that does not run, and give up.
+            *latest = now.max(*latest).max(1);
             Ok((*latest,))
         }),
         ("wasi:clocks/monotonic-clock", "resolution") => at.func_wrap(function, |_: Context<'_>, ()| Ok((1_000_000_u64,))),

@@ -9,7 +9,7 @@ use super::definition::Overlap;
 use super::ledger::{Line, Reason, SlotOutcome, free_instant, is_decided};
 use super::rows::{self, Due, ScheduleRow, advance};
 use super::slots::{Chosen, Rule};
-use crate::queue::{self, Enqueued, JobId, NewJob, Ready};
+use crate::queue::{self, Enqueued, JobId, NewJob, Ready, SlotOf};
 use crate::store::{StoreContext, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
 
@@ -98,9 +98,11 @@ fn fire_slots(
         // The slots of one replay do not stand in each other's way; an older job does.
         let busy = row.overlap == Overlap::Forbid && under_way(connection, &row.name)?.is_some();
         let mut last = first;
+        let mut before = row.last_slot;
         for chosen in rule.choose(row.missed, first, now) {
             let (Chosen::Decide(slot, missed) | Chosen::Missed(slot, missed)) = chosen;
             last = slot;
+            let after = before.replace(slot).filter(|after| *after < slot);
             // After the clock was set back, a new or changed schedule may come by slots that were
             // decided before.
             if is_decided(connection, &row.name, slot)? {
@@ -108,7 +110,7 @@ fn fire_slots(
             }
             let line = Line { slot, missed, now };
             fired.push(match chosen {
-                Chosen::Decide(..) => decide(&line, connection, &row, prepared, busy)?,
+                Chosen::Decide(..) => decide(&line, connection, &row, prepared, (busy, after))?,
                 Chosen::Missed(..) => skip(&line, connection, &row, Reason::Missed)?,
             });
         }
@@ -133,7 +135,7 @@ pub(crate) fn fire_at_start(
             false => {
                 let busy =
                     row.overlap == Overlap::Forbid && under_way(connection, &row.name)?.is_some();
-                decide(&line, connection, row, prepared, busy)?
+                decide(&line, connection, row, prepared, (busy, row.last_slot))?
             }
         };
         advance(connection, &row.name, line.slot, None, now)?;
@@ -160,7 +162,7 @@ pub(crate) fn run_now(
     let slot = free_instant(connection, &row.name, now, |at| {
         rule.as_ref().is_some_and(|rule| rule.is_slot(at))
     })?;
-    ready.of_slot(&row.name, slot, 0, now);
+    ready.of_slot(slot_of(row, slot, 0, row.last_slot), now);
     let enqueued = queue::insert(connection, &ready, now).map_err(StoreError::into_sqlite)?;
     Line { slot, missed: 0, now }.write(
         connection,
@@ -177,7 +179,7 @@ fn decide(
     connection: &Connection,
     row: &ScheduleRow,
     prepared: &Prepared,
-    busy: bool,
+    (busy, after): (bool, Option<Timestamp>),
 ) -> rusqlite::Result<Fired> {
     let late = line.now.since(line.slot);
     if row
@@ -193,7 +195,7 @@ fn decide(
         Ok(ready) => ready.clone(),
         Err(reason) => return skip(line, connection, row, Reason::Worker(reason.clone())),
     };
-    ready.of_slot(&row.name, line.slot, line.missed, line.slot + jitter(row));
+    ready.of_slot(slot_of(row, line.slot, line.missed, after), line.slot + jitter(row));
     let job = match queue::insert(connection, &ready, line.now) {
         Ok(enqueued) => enqueued.id,
         Err(error) if error.kind() == StoreErrorKind::Constraint => {
@@ -225,6 +227,11 @@ fn skip(
 ) -> rusqlite::Result<Fired> {
     line.skip(connection, &row.name, &reason)?;
     Ok(Fired { schedule: row.name.clone(), slot: line.slot, outcome: FireOutcome::Skipped(reason) })
+}
+
+fn slot_of(row: &ScheduleRow, slot: Timestamp, missed: u32, after: Option<Timestamp>) -> SlotOf {
+    let (schedule, zone) = (row.name.clone(), row.timezone.clone());
+    SlotOf { schedule, slot, missed, after: after.filter(|after| *after < slot), zone }
 }
 
 /// An unfinished job of the schedule.

@@ -63,6 +63,10 @@ impl Verger {
                 Ended::Done(Some(result)) => Outcome::DoneWith(result),
                 Ended::Snooze(seconds) => Outcome::Snooze(seconds),
                 Ended::Cancel(reason) => Outcome::Cancel(reason),
+                Ended::Discard(error) => {
+                    let worker = worker.to_string();
+                    return Err(PerformError::Failed { worker, source: error });
+                }
             },
             rows_changed: performed.tally.rows_changed,
             audited: performed.tally.audited,
@@ -76,7 +80,7 @@ impl Verger {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Performance {
-    /// What it returned; never [`Outcome::Failed`].
+    /// What it returned; never [`Outcome::Failed`] or [`Outcome::Discard`].
     pub outcome: Outcome,
     /// Rows of the app's tables it changed.
     pub rows_changed: u64,

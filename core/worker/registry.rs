@@ -131,12 +131,12 @@ fn perform_native(
     let ended = match outcome {
         Ok(Ok(Outcome::Done)) => Ok(Ended::Done(None)),
         Ok(Ok(Outcome::DoneWith(result))) => Ok(Ended::Done(Some(result))),
-        Ok(Ok(Outcome::Failed(reason))) => {
-            Err(AttemptError::new("failed", crate::text::reason(reason)))
-        }
+        Ok(Ok(Outcome::Failed(error))) => Err(AttemptError::of_native(error)),
+        Ok(Ok(Outcome::Discard(error))) => Ok(Ended::Discard(AttemptError::of_native(error))),
         Ok(Ok(Outcome::Snooze(seconds))) => Ended::snooze(seconds),
         Ok(Ok(Outcome::Cancel(reason))) => Ok(Ended::Cancel(reason)),
-        Ok(Err(error)) => Err(AttemptError::new("failed", crate::text::reason(error.to_string()))),
+        Ok(Err(error)) if error.is_final() => Ok(Ended::Discard(AttemptError::of_native(error))),
+        Ok(Err(error)) => Err(AttemptError::of_native(error)),
         Err(panic) => Err(AttemptError::new(
             "panic",
             format!("the worker panicked: {}", panic_message(&*panic)),

@@ -38,6 +38,8 @@ CREATE TABLE verger_jobs (
     schedule TEXT,                                  -- the schedule that made it
     slot INTEGER,                                   -- the instant of that schedule it was made for
     missed INTEGER NOT NULL DEFAULT 0 CHECK (missed BETWEEN 0 AND 4294967295), -- earlier slots it stands for
+    slot_after INTEGER,                             -- the slot before those it stands for
+    zone TEXT,                                      -- the time zone of that schedule
     progress_done INTEGER,
     progress_total INTEGER,
     unique_key BLOB,                                -- while this job is unfinished, no other unfinished one can have it
@@ -71,6 +73,17 @@ CREATE TABLE verger_plugins (
     first_seen_at INTEGER NOT NULL,
     bound_at INTEGER NOT NULL                       -- when it got this digest or path
 ) STRICT, WITHOUT ROWID;
+
+-- What workers keep between their jobs: a few small values each, those of each organization apart. They commit with the job that sets them.
+CREATE TABLE verger_state (
+    worker TEXT NOT NULL,
+    organization_id TEXT,                           -- NULL: of jobs that run for none
+    key TEXT NOT NULL,
+    value ANY,                                      -- as the worker gave it: INTEGER, REAL, TEXT or BLOB
+    updated_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX verger_state_key ON verger_state (worker, organization_id, key);
+CREATE UNIQUE INDEX verger_state_of_none ON verger_state (worker, key) WHERE organization_id IS NULL;
 
 -- What is said of a queue. A queue needs no row.
 CREATE TABLE verger_queues (

@@ -1,6 +1,7 @@
 //! The `verger` command as a person and a program meet it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod authors;
 mod demo;
 #[path = "../handmade/mod.rs"]
 mod handmade;

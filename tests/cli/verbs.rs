@@ -141,7 +141,7 @@ fn a_failed_performance_has_exit_status_1_and_a_refused_one_2() {
     );
 }
 
-const JOB_COLUMNS: [&str; 22] = [
+const JOB_COLUMNS: [&str; 24] = [
     "args",
     "attempt",
     "attempted_at",
@@ -160,10 +160,12 @@ const JOB_COLUMNS: [&str; 22] = [
     "result",
     "schedule",
     "slot",
+    "slot_after",
     "snoozes",
     "state",
     "token",
     "worker",
+    "zone",
 ];
 
 #[test]

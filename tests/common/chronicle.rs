@@ -76,8 +76,8 @@ impl Worker for Chronicler {
         }
         job.audit(AuditEvent::success("thing.written").subject("thing", tag.as_str()))?;
         Ok(match kind.as_str() {
-            "flaky" if job.job().attempt == 1 => Outcome::Failed("not yet".into()),
-            "doomed" => Outcome::Failed("never".into()),
+            "flaky" if job.job().attempt == 1 => Outcome::Failed(WorkerError::new("not yet")),
+            "doomed" => Outcome::Failed(WorkerError::new("never")),
             "cancels" => Outcome::Cancel("it says so itself".into()),
             _ => Outcome::Done,
         })

@@ -16,6 +16,9 @@ impl Worker for Marionette {
             .capability("echo")
             .capability("broken")
             .capability("absent")
+            .enqueues("noop")
+            .enqueues("other-worker")
+            .enqueues("withheld-worker")
     }
 
     fn perform(
@@ -55,19 +58,19 @@ impl Strings<'_> {
         match step[0].as_str().unwrap_or_default() {
             "done" => Err(Outcome::Done),
             "done-with" => Err(Outcome::DoneWith(serde_json::from_str(&text(&step[1])).unwrap())),
-            "failed" => Err(Outcome::Failed(text(&step[1]))),
-            "snooze" => Err(Outcome::Snooze(number(1))),
+            "failed" => Err(Outcome::Failed(own(step))),
+            "discard" => Err(Outcome::Discard(own(step))),
+            "snooze" => Err(Outcome::Snooze(number(1) as u32)),
             "cancel" => Err(Outcome::Cancel(text(&step[1]))),
             "trap" => panic!("the native puppet panics, as the test wants"),
             "must" => {
                 let answer = self.pull(&step[1])?;
                 match answer["err"].is_null() {
                     true => Ok(answer),
-                    false => Err(Outcome::Failed(format!(
-                        "{}: {}",
-                        text(&answer["err"]),
-                        text(&answer["message"])
-                    ))),
+                    false => {
+                        let error = HostError::new(&text(&answer["err"]), text(&answer["message"]));
+                        Err(Outcome::Failed(error.into()))
+                    }
                 }
             }
             "repeat" => (0..number(1)).try_fold(Json::Null, |_, _| self.pull(&step[2])),
@@ -154,11 +157,22 @@ impl Strings<'_> {
                 job.progress(number(1), number(2));
                 Json::Null
             }
+            "query-all" => {
+                let found = job.query_all(&sql, params(&step[2]))?;
+                let columns = found.first().map(|row| row.columns().to_vec()).unwrap_or_default();
+                json!({ "columns": columns, "rows": rows(found) })
+            }
+            "enqueue" => {
+                let enqueued = job.enqueue_all(&jobs(&step[1])?)?;
+                enqueued.iter().map(|job| json!([job.id, job.existing])).collect()
+            }
+            "state" => to_json(&job.state(&sql)?),
+            "set-state" => job.set_state(&sql, value(&step[2])).map(Json::from)?,
             "is-cancelled" => job.is_cancelled().into(),
             "job" => {
                 let job = job.job();
                 let slot = job.scheduled.map(
-                    |slot| json!({"schedule": slot.schedule, "at": slot.at, "missed": slot.missed}),
+                    |slot| json!({"schedule": slot.schedule, "at": slot.at, "missed": slot.missed, "after": slot.after, "zone": slot.zone}),
                 );
                 json!({"id": job.id, "attempt": job.attempt, "max_attempts": job.max_attempts, "deadline": job.deadline, "scheduled": slot})
             }
@@ -171,6 +185,31 @@ impl Strings<'_> {
             }),
             other => panic!("no step {other:?}"),
         })
+    }
+}
+
+/// A failure of its own code, when it has one.
+fn own(step: &Json) -> WorkerError {
+    WorkerError::new(text(&step[1])).with_code(step[2].as_str().unwrap_or("failed"))
+}
+
+/// `[worker, args, options]` each, or so many times the same.
+fn jobs(json: &Json) -> Result<Vec<NewJob>, HostError> {
+    let job = |json: &Json| {
+        let part = |place: usize| match &json[place] {
+            Json::Null => Ok(json!({})),
+            Json::String(text) => serde_json::from_str(text)
+                .map_err(|error| HostError::new("invalid", format!("are no JSON: {error}"))),
+            part => Ok(part.clone()),
+        };
+        let options = part(2)?.as_object().cloned();
+        let options =
+            options.ok_or_else(|| HostError::new("invalid", "the options are no JSON object"))?;
+        Ok(NewJob::with_options(text(&json[0]), part(1)?, options))
+    };
+    match json["times"].as_u64() {
+        Some(times) => Ok(vec![job(&json["job"])?; times as usize]),
+        None => json.as_array().unwrap().iter().map(job).collect(),
     }
 }
 

@@ -28,7 +28,15 @@ const TABLES: &str = "
     INSERT INTO other VALUES (1, 'a', 's1'), (2, 'b', 's2');
     INSERT INTO withheld VALUES (1, 'hidden');";
 
-const DUMPED: [&str; 5] = ["things", "other", "withheld", "log", "verger_audit"];
+const DUMPED: [&str; 7] = [
+    "things",
+    "other",
+    "withheld",
+    "log",
+    "verger_audit",
+    "verger_state",
+    "(SELECT worker, queue, priority, args, due_at, max_attempts, id AS rowid FROM verger_jobs WHERE id > 1)",
+];
 
 fn value() -> impl Strategy<Value = Json> {
     prop_oneof![
@@ -85,6 +93,10 @@ fn step() -> BoxedStrategy<Json> {
         1 => (words(&["trace", "debug", "info", "warn", "error"]), text()).prop_map(|(level, line)| json!(["log", level, line])),
         2 => (number(), number()).prop_map(|(done, total)| json!(["progress", done, total])),
         1 => words(&["now", "is-cancelled", "job", "scope"]).prop_map(|what| json!([what])),
+        2 => (sql(), params()).prop_map(|(sql, params)| json!(["query-all", sql, params])),
+        3 => (state_key(), prop_oneof![Just(Json::Null), value()]).prop_map(|(key, value)| json!(["set-state", key, value])),
+        2 => state_key().prop_map(|key| json!(["state", key])),
+        3 => prop::collection::vec(new_job(), 0..3).prop_map(|jobs| json!(["enqueue", jobs])),
     ];
     let step = step.boxed();
     prop_oneof![
@@ -93,6 +105,28 @@ fn step() -> BoxedStrategy<Json> {
         1 => (0..40_u32, step).prop_map(|(times, step)| json!(["repeat", times, step])),
     ]
     .boxed()
+}
+
+fn state_key() -> impl Strategy<Value = String> {
+    prop_oneof![3 => select(vec!["a", "b", "seen"]).prop_map(String::from), 1 => text()]
+}
+
+/// A job for a day later, when nobody looks any more; or one that is refused.
+fn new_job() -> impl Strategy<Value = Json> {
+    let worker =
+        prop_oneof![4 => Just("puppet".to_string()), 1 => Just("noop".to_string()), 1 => text()];
+    let args = prop_oneof![
+        4 => json().prop_map(|arg| json!({"do": [], "arg": arg}).to_string()),
+        1 => Just(json!({"organization_id": "b"}).to_string()),
+        1 => text(),
+    ];
+    let options = prop_oneof![
+        4 => Just(json!({"after_ms": 86_400_000}).to_string()),
+        2 => (0..12_u8).prop_map(|priority| json!({"after_ms": 86_400_000, "priority": priority, "unique": true}).to_string()),
+        1 => json().prop_map(|value| json!({"after_ms": 86_400_000, "queue": value}).to_string()),
+        1 => text().prop_filter("due at once", |text| !text.trim().is_empty() && !text.contains('{')),
+    ];
+    (worker, args, options).prop_map(|(worker, args, options)| json!([worker, args, options]))
 }
 
 /// Makes places those of a cursor or savepoint that was opened before, for the puppet traps at

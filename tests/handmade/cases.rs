@@ -461,8 +461,8 @@ fn sent() -> Vec<Case> {
 fn returned() -> Vec<Case> {
     let outcome = |tag: u32, pointer: i32, length: i32| {
         worker().perform(format!(
-            "(i32.store8 (i32.const {OUTCOME}) (i32.const {tag})) (i32.store offset=8 (i32.const {OUTCOME}) (i32.const {pointer}))
-            (i32.store offset=12 (i32.const {OUTCOME}) (i32.const {length})) (return (i32.const {OUTCOME}))"
+            "(i32.store8 (i32.const {OUTCOME}) (i32.const {tag})) (i32.store offset=4 (i32.const {OUTCOME}) (i32.const {pointer}))
+            (i32.store offset=8 (i32.const {OUTCOME}) (i32.const {length})) (return (i32.const {OUTCOME}))"
         ))
     };
     vec![

@@ -204,7 +204,7 @@ const INTERFACES: &str = r#"
         (export "value" (type (eq $value)))
         (type $scope (record (field "organization-id" (option string)) (field "actor-id" (option string)) (field "impersonating-from" (option string))))
         (export "scope" (type (eq $scope)))
-        (type $outcome (variant (case "done") (case "done-with" string) (case "failed" string) (case "snooze" u64) (case "cancel" string)))
+        (type $outcome (variant (case "done") (case "done-with" string) (case "failed" $error) (case "discard" $error) (case "snooze" u32) (case "cancel" string)))
         (export "outcome" (type (eq $outcome)))))
     (alias export $types "error" (type $error))
     (alias export $types "value" (type $value))
@@ -215,7 +215,7 @@ const INTERFACES: &str = r#"
         (alias outer 1 $value (type $value))
         (export "cursor" (type $cursor (sub resource)))
         (export "savepoint" (type $savepoint (sub resource)))
-        (type $changed (result u64 (error $error)))
+        (type $changed (result u32 (error $error)))
         (export "query" (func (param "sql" string) (param "params" (list $value)) (result (result (own $cursor) (error $error)))))
         (export "execute-many" (func (param "sql" string) (param "params" (list (list $value))) (result (result (list $changed) (error $error)))))
         (export "[method]cursor.next" (func (param "self" (borrow $cursor)) (param "max-rows" u32) (result (result (list (list $value)) (error $error)))))
@@ -230,7 +230,7 @@ const INTERFACES: &str = r#"
             (field "subject-type" (option string)) (field "subject-id" (option string)) (field "before" (option string))
             (field "after" (option string)) (field "metadata" (option string))))
         (export "event" (type $event' (eq $event)))
-        (export "log-safe" (func (param "events" (list $event')) (result u32)))))
+        (export "append-safe" (func (param "events" (list $event')) (result u32)))))
     (import "verger:worker/log@0.1.0" (instance $log
         (type $level (enum "trace" "debug" "info" "warn" "error"))
         (export "level" (type $level' (eq $level)))
@@ -245,7 +245,7 @@ const LOWERED: &str = r#"
     (core func $drop (canon resource.drop $cursor))
     (core func $savepoint (canon lower (func $store "begin-savepoint") (memory $libc "memory") (realloc (func $libc "realloc"))))
     (core func $release (canon lower (func $store "[method]savepoint.release") (memory $libc "memory") (realloc (func $libc "realloc"))))
-    (core func $audit (canon lower (func $audit "log-safe") (memory $libc "memory")))
+    (core func $audit (canon lower (func $audit "append-safe") (memory $libc "memory")))
     (core func $log (canon lower (func $log "write") (memory $libc "memory")))
     (core func $now (canon lower (func $clock "now")))"#;
 

@@ -8,7 +8,7 @@ use verger::verger_worker::{TableName, Verb};
 use verger::{Manifest, Withheld};
 
 use crate::escape::shown;
-use crate::grants::{Given, Grants};
+use crate::grants::{Given, Grants, others};
 use crate::options::Options;
 use crate::table::{Side, Table};
 
@@ -57,6 +57,8 @@ impl<'a> Granted<'a> {
 pub(super) struct Asks {
     pub(super) tables: Vec<TableAsked>,
     pub(super) capabilities: Vec<CapabilityAsked>,
+    /// The other workers it asks to enqueue jobs for.
+    pub(super) enqueues: Vec<CapabilityAsked>,
     /// What is granted and not asked for. It stays closed.
     pub(super) unasked: Vec<String>,
 }
@@ -74,7 +76,7 @@ pub(super) struct TableAsked {
     columns: Option<BTreeSet<String>>,
 }
 
-/// A function of the app.
+/// A function of the app, or a worker.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct CapabilityAsked {
     name: String,
@@ -130,16 +132,28 @@ impl Asks {
             .iter()
             .filter(|name| !manifest.capabilities.contains(name))
             .map(|name| format!("the function {name}"));
-        Self { tables, capabilities, unasked: unasked.chain(functions).collect() }
+        let missing =
+            |name: &String| withheld.is_some_and(|withheld| withheld.enqueues.contains(name));
+        let enqueues = others(manifest).map(|name| CapabilityAsked {
+            name: name.clone(),
+            granted: as_declared || !missing(name),
+        });
+        let workers = granted.given().map(Given::enqueue).unwrap_or_default();
+        let workers = workers
+            .iter()
+            .filter(|name| !manifest.enqueues.contains(name))
+            .map(|name| format!("jobs for {name}"));
+        let unasked = unasked.chain(functions).chain(workers).collect();
+        Self { tables, capabilities, enqueues: enqueues.collect(), unasked }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.capabilities.is_empty()
+        self.tables.is_empty() && self.capabilities.is_empty() && self.enqueues.is_empty()
     }
 
     pub(super) fn are_all_granted(&self) -> bool {
         self.tables.iter().all(|asked| asked.granted)
-            && self.capabilities.iter().all(|asked| asked.granted)
+            && self.capabilities.iter().chain(&self.enqueues).all(|asked| asked.granted)
     }
 
     /// One line for each, with what it is granted.
@@ -170,6 +184,13 @@ impl Asks {
             table.row([
                 format!("function {} of {whose}", shown(&asked.name)),
                 "call".to_string(),
+                word(asked.granted),
+            ]);
+        }
+        for asked in &self.enqueues {
+            table.row([
+                format!("jobs for the worker {}", shown(&asked.name)),
+                "enqueue".to_string(),
                 word(asked.granted),
             ]);
         }

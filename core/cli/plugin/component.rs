@@ -11,7 +11,7 @@ use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 use crate::escape::shown;
 
 /// What the interfaces of `verger:worker` let a worker do. It reaches nothing beside.
-const INTERFACES: [(&str, &str); 8] = [
+const INTERFACES: [(&str, &str); 10] = [
     ("store", "reads and writes the database through the host, as far as it is granted"),
     ("audit", "adds rows to the audit log, marked with its job"),
     ("clock", "reads the clock the app gave Verger"),
@@ -19,6 +19,8 @@ const INTERFACES: [(&str, &str); 8] = [
     ("job", "learns of its own job: id, attempt, deadline, slot"),
     ("log", "writes lines to the app's log, marked with its name"),
     ("host", "calls functions of the app by name, as far as they are granted"),
+    ("queue", "enqueues jobs for itself, and for the workers it is granted"),
+    ("state", "keeps a few small values between its jobs"),
     ("types", "the types that these share"),
 ];
 

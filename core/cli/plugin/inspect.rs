@@ -80,9 +80,11 @@ impl<'a> Report<'a> {
             "limits": self.granted.limits().into_iter().collect::<BTreeMap<_, _>>(),
             "tables": self.asks.tables,
             "capabilities": self.asks.capabilities,
+            "enqueues": self.asks.enqueues,
             "withheld": {
                 "tables": withheld.map(|withheld| withheld.tables.iter().cloned().collect::<BTreeMap<_, _>>()).unwrap_or_default(),
                 "capabilities": withheld.map(|withheld| withheld.capabilities.as_slice()).unwrap_or_default(),
+                "enqueues": withheld.map(|withheld| withheld.enqueues.as_slice()).unwrap_or_default(),
                 "unconfined": withheld.is_some_and(|withheld| withheld.unconfined),
                 "scope_defaults": self.manifest.map(|manifest| manifest.ignored_defaults().collect::<Vec<_>>()).unwrap_or_default(),
             },

@@ -3,7 +3,9 @@
 mod asks;
 mod check;
 mod component;
+mod diff;
 mod inspect;
+mod new;
 mod pack;
 
 use std::path::PathBuf;
@@ -12,18 +14,31 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
-use verger::verger_worker::Suggested;
+use verger::verger_worker::{Suggested, WIT};
 use verger::{Expression, ExpressionError};
 
 use crate::options::Options;
+use crate::output::print;
 use check::Check;
+use new::New;
 
 /// The args that make a job's scope: a tenant-aware worker's jobs must name them.
 const TENANT_KEYS: [&str; 2] = ["organization_id", "actor_id"];
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Wrap a core module, as cargo builds it for wasm32-unknown-unknown, into a component
+    /// Begin a worker: a folder with code that works, its test, and how to build it
+    ///
+    /// Needs no checkout: the interface, the words of the SDK and what is slow to generate are in this
+    /// command. The README it writes has the four steps: build, test, check, try.
+    New(New),
+    /// Print the interface between Verger and its workers, as WIT
+    Wit,
+    /// Wrap a core module, as compilers make it, into a component
+    ///
+    /// Of Rust for wasm32-unknown-unknown, of C, C++ and Zig for wasm32-wasi (as a reactor), of Go
+    /// (-buildmode=c-shared), of AssemblyScript. Where the module has no copy of the interface it was
+    /// built against, it gets this one; one that speaks WASI preview 1 is adapted.
     Pack {
         /// The core module: target/wasm32-unknown-unknown/release/NAME.wasm
         module: PathBuf,
@@ -49,6 +64,13 @@ pub(crate) enum Command {
     /// can give rows too. Functions of the app answer null. Exit status 0 when nothing must be
     /// fixed, 1 otherwise, 2 for bad input.
     Check(Check),
+    /// What a new version asks for more than the old one, and what it changed
+    Diff {
+        /// The component that runs now
+        old: PathBuf,
+        /// The one that is to take its place
+        new: PathBuf,
+    },
 }
 
 impl Command {
@@ -57,6 +79,9 @@ impl Command {
             Self::Pack { module, output } => pack::pack(module, output, options)?,
             Self::Inspect { file } => inspect::inspect(file, options)?,
             Self::Check(check) => return check.run(options),
+            Self::Diff { old, new } => diff::diff(old, new, options)?,
+            Self::New(new) => new.run(options)?,
+            Self::Wit => print(WIT.lines()),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,10 +1,20 @@
-//! `verger plugin pack`: a core module becomes a component.
+//! `verger plugin pack`: a core module becomes a component, whatever made it.
+//!
+//! Rust's bindings put a copy of the interface into the module, other languages' need not: where there
+//! is none, the one this Verger has is put in. A module that speaks WASI preview 1 (Go, C++ with its
+//! library) is adapted to 0.2, of which a worker gets next to nothing.
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use wit_component::ComponentEncoder;
+use verger::verger_worker::WIT;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wasmparser::{Parser, Payload};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 use crate::options::Options;
 use crate::output::{print, print_json};
@@ -19,7 +29,7 @@ pub(super) fn pack(module: &Path, output: &Path, options: &Options) -> Result<()
     );
     let component = encode(&bytes).with_context(|| {
         format!(
-            "cannot make a component of {}: is it a cdylib for wasm32-unknown-unknown that calls verger_worker::export!?",
+            "cannot make a component of {}: a worker exports `describe` and `perform` of the world verger:worker/worker@0.1.0 (`verger plugin wit`); in Rust it is a cdylib that calls verger_worker::export!",
             module.display()
         )
     })?;
@@ -42,5 +52,55 @@ pub(super) fn pack(module: &Path, output: &Path, options: &Options) -> Result<()
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>> {
-    ComponentEncoder::default().module(module)?.validate(true).encode()
+    let Needs { interface, adapter } = needs(module)?;
+    let mut module = module.to_vec();
+    if interface {
+        let mut resolve = Resolve::default();
+        let package = resolve.push_source("worker.wit", WIT)?;
+        let world = resolve.select_world(&[package], Some("worker"))?;
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
+    }
+    let mut encoder = ComponentEncoder::default().module(&module)?.validate(true);
+    if adapter {
+        let name = WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
+        encoder = encoder.adapter(name, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
+    }
+    encoder.encode()
+}
+
+/// What a module lacks that a component of it has.
+struct Needs {
+    /// It has no copy of the interface it was built against.
+    interface: bool,
+    /// It imports WASI preview 1.
+    adapter: bool,
+}
+
+fn needs(module: &[u8]) -> Result<Needs> {
+    let mut needs = Needs { interface: true, adapter: false };
+    let mut exports = Vec::new();
+    for payload in Parser::new(0).parse_all(module) {
+        match payload.context("it is no whole WebAssembly module")? {
+            Payload::CustomSection(section) if section.name().starts_with("component-type") => {
+                needs.interface = false;
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    needs.adapter |= import?.module == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    exports.push(export?.name.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    if exports.iter().any(|name| name == "_start") {
+        bail!(
+            "it is a program, with a `main`, and a worker is a library: build it as a reactor (clang and zig: -mexec-model=reactor; Go: -buildmode=c-shared)"
+        );
+    }
+    Ok(needs)
 }

@@ -106,9 +106,7 @@ fn compile_within(
 fn check_and_compile(what: &str, bytes: &[u8], engine: &Engine) -> Result<Component, PluginError> {
     let what = what.to_string();
     match complexity::check(bytes) {
-        Err(Refusal::Invalid(error)) => {
-            Err(PluginError::NotAComponent { what, reason: error.to_string() })
-        }
+        Err(Refusal::Invalid(error)) => Err(PluginError::invalid(&what, error.to_string())),
         Err(Refusal::TooMuch(reason)) => Err(PluginError::TooComplex { what, reason }),
         Ok(()) => from_binary(&what, bytes, engine),
     }

@@ -7,6 +7,8 @@ mod cache;
 mod complexity;
 
 use std::time::Duration;
+#[cfg(feature = "compile")]
+use std::time::Instant;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -51,15 +53,25 @@ impl Compiler {
         is_part_of_the_app: bool,
         engine: &Engine,
     ) -> Result<Component, PluginError> {
-        if let Some(component) = self.cache.load(engine, digest) {
-            return Ok(component);
-        }
-        let component = if is_part_of_the_app {
-            from_binary(what, bytes, engine)
-        } else {
-            self.budget.compile(what, bytes, engine)
-        }?;
-        self.cache.store(engine, digest, &component);
+        let begun = Instant::now();
+        let cached = self.cache.load(engine, digest);
+        let was_cached = cached.is_some();
+        let component = match cached {
+            Some(component) => component,
+            None => {
+                let component = if is_part_of_the_app {
+                    from_binary(what, bytes, engine)
+                } else {
+                    self.budget.compile(what, bytes, engine)
+                }?;
+                self.cache.store(engine, digest, &component);
+                component
+            }
+        };
+        let elapsed_us = begun.elapsed().as_micros() as u64;
+        let image = component.image_range();
+        let bytes = (image.end as usize).saturating_sub(image.start as usize);
+        tracing::debug!(target: "verger::sandbox", elapsed_us, bytes, was_cached, "compiled");
         Ok(component)
     }
 
@@ -81,8 +93,6 @@ impl Compiler {
 
 #[cfg(feature = "compile")]
 fn from_binary(what: &str, bytes: &[u8], engine: &Engine) -> Result<Component, PluginError> {
-    Component::from_binary(engine, bytes).map_err(|error| PluginError::NotAComponent {
-        what: what.to_string(),
-        reason: format!("{error:#}"),
-    })
+    Component::from_binary(engine, bytes)
+        .map_err(|error| PluginError::invalid(what, format!("{error:#}")))
 }

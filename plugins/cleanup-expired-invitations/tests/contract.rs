@@ -49,10 +49,11 @@ fn all(more: Json) -> Json {
 }
 
 fn run(host: &MemoryHost, args: Json) -> Result<Json, String> {
-    host.perform(&CleanupExpiredInvitations, args).map(|outcome| match outcome {
+    let ended = host.perform(&CleanupExpiredInvitations, args).map(|outcome| match outcome {
         Outcome::DoneWith(result) => result,
         other => panic!("{other:?}"),
-    })
+    });
+    ended.map_err(|error| error.to_string())
 }
 
 fn left(host: &MemoryHost) -> String {

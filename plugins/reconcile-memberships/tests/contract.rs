@@ -43,10 +43,11 @@ fn all(more: Json) -> Json {
 }
 
 fn run(host: &MemoryHost, args: Json) -> Result<Json, String> {
-    host.perform(&ReconcileMemberships, args).map(|outcome| match outcome {
+    let ended = host.perform(&ReconcileMemberships, args).map(|outcome| match outcome {
         Outcome::DoneWith(result) => result,
         other => panic!("{other:?}"),
-    })
+    });
+    ended.map_err(|error| error.to_string())
 }
 
 fn result(scanned: u64, updated: u64, errors: u64) -> Result<Json, String> {

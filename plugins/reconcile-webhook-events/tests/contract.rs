@@ -72,10 +72,11 @@ fn all(more: Json) -> Json {
 }
 
 fn run(host: &MemoryHost, args: Json) -> Result<Json, String> {
-    host.perform(&ReconcileWebhookEvents, args).map(|outcome| match outcome {
+    let ended = host.perform(&ReconcileWebhookEvents, args).map(|outcome| match outcome {
         Outcome::DoneWith(result) => result,
         other => panic!("{other:?}"),
-    })
+    });
+    ended.map_err(|error| error.to_string())
 }
 
 fn result(scanned: u64, linked: u64) -> Result<Json, String> {

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use crate::audit::AuditEvent;
 use crate::error::{HostError, code};
 use crate::host::{Host, HostCursor, HostSavepoint, JobInfo, LogLevel};
+use crate::new_job::{Enqueued, NewJob};
 use crate::value::{Row, Value, json_text};
 
 /// The running job. Everything done through it belongs to one transaction, which commits with the
@@ -33,6 +34,17 @@ impl<'a> Context<'a> {
         Ok(Cursor { cursor, columns })
     }
 
+    /// All rows of a query in one call of the host, as long as they fit into one chunk (16 MiB where
+    /// the grant does not say).
+    ///
+    /// # Errors
+    /// As [`query`](Self::query); code `limit` for more, and what the statement wrote is undone then.
+    pub fn query_all(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, HostError> {
+        let (columns, rows) = self.host.query_all(sql, &params)?;
+        let columns: Rc<[String]> = columns.into();
+        Ok(rows.into_iter().map(|values| Row::new(Rc::clone(&columns), values)).collect())
+    }
+
     /// The first row of a query, if there is one.
     ///
     /// # Errors
@@ -46,7 +58,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When the statement is denied, wrong, refused by a constraint, or over a limit.
     pub fn execute(&self, sql: &str, params: Vec<Value>) -> Result<u64, HostError> {
-        self.host.execute(sql, &params)
+        self.host.execute(sql, &params).map(u64::from)
     }
 
     /// Runs one statement once for each set of parameters: a result for each, one bad row does not
@@ -61,7 +73,8 @@ impl<'a> Context<'a> {
         sql: &str,
         sets: &[Vec<Value>],
     ) -> Result<Vec<Result<u64, HostError>>, HostError> {
-        self.host.execute_many(sql, sets)
+        let results = self.host.execute_many(sql, sets)?;
+        Ok(results.into_iter().map(|result| result.map(u64::from)).collect())
     }
 
     /// Opens a savepoint. Dropped without [`Savepoint::release`], it rolls back.
@@ -102,7 +115,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When the event breaks a rule of [`AuditEvent::check`].
     pub fn audit(&self, event: AuditEvent) -> Result<u64, HostError> {
-        let ids = self.host.audit_log(&[event])?;
+        let ids = self.host.audit_append(&[event])?;
         ids.first()
             .copied()
             .ok_or_else(|| HostError::new(code::STORE, "the host gave no audit id back"))
@@ -113,7 +126,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When one of them breaks a rule of [`AuditEvent::check`].
     pub fn audit_all(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
-        self.host.audit_log(events)
+        self.host.audit_append(events)
     }
 
     /// Writes many events in one call. If some break a rule, the host reports and drops those and
@@ -126,9 +139,9 @@ impl<'a> Context<'a> {
         if events.is_empty() {
             return Ok(());
         }
-        match self.host.audit_log(events) {
+        match self.host.audit_append(events) {
             Err(error) if error.code == code::INVALID => {
-                self.host.audit_log_safe(events);
+                self.host.audit_append_safe(events);
                 Ok(())
             }
             written => written.map(drop),
@@ -138,7 +151,7 @@ impl<'a> Context<'a> {
     /// Writes the good events and drops the bad ones, which the host reports by field name; how
     /// many were written.
     pub fn audit_safe(&self, events: &[AuditEvent]) -> u32 {
-        self.host.audit_log_safe(events)
+        self.host.audit_append_safe(events)
     }
 
     /// Now, in unix milliseconds, by the host's clock.
@@ -163,7 +176,8 @@ impl<'a> Context<'a> {
 
     /// Tells the operator how far the work is; total 0 means unknown.
     pub fn progress(&self, done: u64, total: u64) {
-        self.host.progress(done, total);
+        let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        self.host.progress(count(done), count(total));
     }
 
     /// Whether someone asked for the job to stop.
@@ -194,6 +208,47 @@ impl<'a> Context<'a> {
                 format!("capability `{capability}` answered with no JSON: {error}"),
             )
         })
+    }
+
+    /// Puts a job into the queue, in this job's transaction: it is there when that commits. It runs
+    /// for this job's scope. For this worker itself, or for one that the manifest
+    /// [asks for](crate::Manifest::enqueues) and the app grants.
+    ///
+    /// # Errors
+    /// Code `denied` for a worker that is not granted, or a scope that is not this job's; `invalid` for
+    /// a worker that is not there, args it cannot use, or a setting out of bounds; `limit`.
+    pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, HostError> {
+        let enqueued = self.host.enqueue(&[job])?;
+        enqueued
+            .first()
+            .copied()
+            .ok_or_else(|| HostError::new(code::STORE, "the host gave no job back"))
+    }
+
+    /// Puts many jobs into the queue in one call, all or none.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub fn enqueue_all(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, HostError> {
+        self.host.enqueue(jobs)
+    }
+
+    /// What this worker kept under a key in an earlier job, for the same organization: how far it
+    /// got, say. NULL when nothing.
+    ///
+    /// # Errors
+    /// Code `invalid` for a key that has not 1 to 128 bytes.
+    pub fn state(&self, key: &str) -> Result<Value, HostError> {
+        self.host.state(key)
+    }
+
+    /// Keeps a small value for later jobs of this worker and the same organization; it commits and
+    /// rolls back with what this job writes. NULL forgets the key.
+    ///
+    /// # Errors
+    /// Code `limit` for more keys or bytes than the grant allows: put more into a table.
+    pub fn set_state(&self, key: &str, value: impl Into<Value>) -> Result<(), HostError> {
+        self.host.set_state(key, &value.into())
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::args::Args;
 use crate::audit::{AuditEvent, EventOutcome};
 use crate::context::Context;
-use crate::error::HostError;
-use crate::host::{Host, HostCursor, HostSavepoint, JobInfo, LogLevel, Slot};
+use crate::error::{HostError, WorkerError};
+use crate::host::{Found, Host, HostCursor, HostSavepoint, JobInfo, LogLevel, Slot};
+use crate::new_job::{Enqueued, NewJob};
 use crate::outcome::Outcome;
 use crate::scope::Scope;
 use crate::value::{Value, json_text};
@@ -39,16 +40,32 @@ pub fn perform(
     });
     let args = match Args::parse(args) {
         Ok(args) => args,
-        Err(error) => return bindings::Outcome::Failed(error.to_string()),
+        Err(error) => return failure(WorkerError::from(error)),
     };
     match worker.perform(&Context::new(&Imports), scope.as_ref(), &args) {
         Ok(Outcome::Done) => bindings::Outcome::Done,
         Ok(Outcome::DoneWith(result)) => bindings::Outcome::DoneWith(json_text(&result)),
-        Ok(Outcome::Failed(reason)) => bindings::Outcome::Failed(reason),
+        Ok(Outcome::Failed(error)) => bindings::Outcome::Failed(error.into_error().into()),
+        Ok(Outcome::Discard(error)) => bindings::Outcome::Discard(error.into_error().into()),
         Ok(Outcome::Snooze(seconds)) => bindings::Outcome::Snooze(seconds),
         Ok(Outcome::Cancel(reason)) => bindings::Outcome::Cancel(reason),
-        Err(error) => bindings::Outcome::Failed(error.to_string()),
+        Err(error) => failure(error),
     }
+}
+
+fn failure(error: WorkerError) -> bindings::Outcome {
+    let how = match error.is_final() {
+        true => bindings::Outcome::Discard,
+        false => bindings::Outcome::Failed,
+    };
+    how(error.into_error().into())
+}
+
+/// Has a panic say what it said before it traps: without it the trap has no words. Once an instance.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        wit::log::write(wit::log::Level::Error, &panic.to_string());
+    }));
 }
 
 struct Imports;
@@ -59,12 +76,18 @@ impl From<wit::types::Error> for HostError {
     }
 }
 
+impl From<HostError> for wit::types::Error {
+    fn from(error: HostError) -> Self {
+        Self { code: error.code, message: error.message }
+    }
+}
+
 impl Host for Imports {
     fn query(&self, sql: &str, params: &[Value]) -> Result<Box<dyn HostCursor + '_>, HostError> {
         Ok(Box::new(wit::store::query(sql, params)?))
     }
 
-    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u32, HostError> {
         Ok(wit::store::execute(sql, params)?)
     }
 
@@ -72,7 +95,7 @@ impl Host for Imports {
         &self,
         sql: &str,
         sets: &[Vec<Value>],
-    ) -> Result<Vec<Result<u64, HostError>>, HostError> {
+    ) -> Result<Vec<Result<u32, HostError>>, HostError> {
         let results = wit::store::execute_many(sql, sets)?;
         Ok(results.into_iter().map(|result| result.map_err(HostError::from)).collect())
     }
@@ -89,12 +112,12 @@ impl Host for Imports {
         wit::store::checkpoint_due()
     }
 
-    fn audit_log(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
-        Ok(wit::audit::log(&events.iter().map(to_wit).collect::<Vec<_>>())?)
+    fn audit_append(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
+        Ok(wit::audit::append(&events.iter().map(to_wit).collect::<Vec<_>>())?)
     }
 
-    fn audit_log_safe(&self, events: &[AuditEvent]) -> u32 {
-        wit::audit::log_safe(&events.iter().map(to_wit).collect::<Vec<_>>())
+    fn audit_append_safe(&self, events: &[AuditEvent]) -> u32 {
+        wit::audit::append_safe(&events.iter().map(to_wit).collect::<Vec<_>>())
     }
 
     fn now(&self) -> i64 {
@@ -115,11 +138,13 @@ impl Host for Imports {
                 schedule: slot.schedule,
                 at: slot.at,
                 missed: slot.missed,
+                after: slot.after,
+                zone: slot.zone,
             }),
         }
     }
 
-    fn progress(&self, done: u64, total: u64) {
+    fn progress(&self, done: u32, total: u32) {
         wit::job::progress(done, total);
     }
 
@@ -141,6 +166,34 @@ impl Host for Imports {
 
     fn call(&self, capability: &str, request: &str) -> Result<String, HostError> {
         Ok(wit::host::call(capability, request)?)
+    }
+
+    fn query_all(&self, sql: &str, params: &[Value]) -> Result<Found, HostError> {
+        let table = wit::store::query_all(sql, params)?;
+        Ok((table.columns, table.rows))
+    }
+
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, HostError> {
+        let jobs: Vec<wit::queue::NewJob> = jobs
+            .iter()
+            .map(|job| {
+                let (args, options) = job.texts();
+                wit::queue::NewJob { worker: job.worker().to_string(), args, options }
+            })
+            .collect();
+        let enqueued = wit::queue::enqueue(&jobs)?;
+        Ok(enqueued
+            .into_iter()
+            .map(|enqueued| Enqueued { id: enqueued.id, existing: enqueued.existing })
+            .collect())
+    }
+
+    fn state(&self, key: &str) -> Result<Value, HostError> {
+        Ok(wit::state::get(key)?)
+    }
+
+    fn set_state(&self, key: &str, value: &Value) -> Result<(), HostError> {
+        Ok(wit::state::set(key, value)?)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::audit::AuditEvent;
 use crate::error::HostError;
+use crate::new_job::{Enqueued, NewJob};
 use crate::value::Value;
 
 /// A host: Verger itself, the test kit, or the imports of a component.
@@ -20,7 +21,7 @@ pub trait Host {
     ///
     /// # Errors
     /// When the statement is denied, wrong, refused by a constraint, or over a limit.
-    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError>;
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u32, HostError>;
 
     /// `store.execute-many`.
     ///
@@ -30,7 +31,7 @@ pub trait Host {
         &self,
         sql: &str,
         sets: &[Vec<Value>],
-    ) -> Result<Vec<Result<u64, HostError>>, HostError>;
+    ) -> Result<Vec<Result<u32, HostError>>, HostError>;
 
     /// `store.begin-savepoint`.
     ///
@@ -47,14 +48,14 @@ pub trait Host {
     /// `store.checkpoint-due`.
     fn checkpoint_due(&self) -> bool;
 
-    /// `audit.log`.
+    /// `audit.append`.
     ///
     /// # Errors
     /// When an event breaks a rule; nothing is written then.
-    fn audit_log(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError>;
+    fn audit_append(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError>;
 
-    /// `audit.log-safe`: how many were written.
-    fn audit_log_safe(&self, events: &[AuditEvent]) -> u32;
+    /// `audit.append-safe`: how many were written.
+    fn audit_append_safe(&self, events: &[AuditEvent]) -> u32;
 
     /// `clock.now`, in unix milliseconds.
     fn now(&self) -> i64;
@@ -69,7 +70,7 @@ pub trait Host {
     fn job(&self) -> JobInfo;
 
     /// `job.progress`.
-    fn progress(&self, done: u64, total: u64);
+    fn progress(&self, done: u32, total: u32);
 
     /// `job.is-cancelled`.
     fn is_cancelled(&self) -> bool;
@@ -82,7 +83,34 @@ pub trait Host {
     /// # Errors
     /// When the capability is not granted or fails.
     fn call(&self, capability: &str, request: &str) -> Result<String, HostError>;
+
+    /// `store.query-all`: the columns and the rows.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query); code `limit` for more than one chunk.
+    fn query_all(&self, sql: &str, params: &[Value]) -> Result<Found, HostError>;
+
+    /// `queue.enqueue`.
+    ///
+    /// # Errors
+    /// When a job is denied, unusable, or over a limit; none is enqueued then.
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, HostError>;
+
+    /// `state.get`: NULL for a key that has no value.
+    ///
+    /// # Errors
+    /// When the key is not usable or the database cannot be read.
+    fn state(&self, key: &str) -> Result<Value, HostError>;
+
+    /// `state.set`.
+    ///
+    /// # Errors
+    /// When the key is not usable or the value is over a limit.
+    fn set_state(&self, key: &str, value: &Value) -> Result<(), HostError>;
 }
+
+/// What a query found: its columns, and its rows.
+pub type Found = (Vec<String>, Vec<Vec<Value>>);
 
 /// A cursor of a host.
 pub trait HostCursor {
@@ -135,6 +163,11 @@ pub struct Slot {
     pub at: i64,
     /// How many earlier slots this job stands for.
     pub missed: u32,
+    /// The slot before those this job stands for, in unix milliseconds; `None` for the first of a
+    /// schedule.
+    pub after: Option<i64>,
+    /// The schedule's time zone, an IANA name.
+    pub zone: String,
 }
 
 /// How much a log line matters.

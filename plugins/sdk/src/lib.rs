@@ -38,6 +38,7 @@ pub mod guest;
 mod host;
 mod ident;
 mod manifest;
+mod new_job;
 mod outcome;
 mod scope;
 mod sweep;
@@ -51,9 +52,10 @@ pub use args::{ArgError, Args, MissingArg, fetch_arg};
 pub use audit::{AuditEvent, AuditFault, EventOutcome, METADATA_MAX_BYTES};
 pub use context::{Context, Cursor, Rows, Savepoint};
 pub use error::{HostError, WorkerError, code};
-pub use host::{Host, HostCursor, HostSavepoint, JobInfo, LogLevel, Slot};
+pub use host::{Found, Host, HostCursor, HostSavepoint, JobInfo, LogLevel, Slot};
 pub use ident::{Ident, IdentError};
 pub use manifest::{ArgSpec, Manifest, ManifestError, Suggested, TableAsk, TableName, Verb};
+pub use new_job::{Enqueued, NewJob};
 pub use outcome::Outcome;
 pub use scope::Scope;
 pub use serde_json;
@@ -62,12 +64,16 @@ pub use timestamps::{TimeFormat, TimeFormatError};
 pub use value::{FromValue, Row, Value};
 pub use worker::Worker;
 
+/// The interface between Verger and its workers, as WIT: the package `verger:worker@0.1.0`.
+#[cfg(not(target_family = "wasm"))]
+pub const WIT: &str = include_str!("../wit/0.1.0/worker.wit");
+
 /// Everything a worker needs, in one import.
 pub mod prelude {
     pub use crate::{
         ArgError, ArgSpec, Args, AuditEvent, Context, EventOutcome, HostError, Ident, LogLevel,
-        Manifest, MissingArg, Outcome, Row, Scope, Suggested, Sweeper, TableAsk, TimeFormat, Value,
-        Walk, Worker, WorkerError, fetch_arg, params,
+        Manifest, MissingArg, NewJob, Outcome, Row, Scope, Suggested, Sweeper, TableAsk,
+        TimeFormat, Value, Walk, Worker, WorkerError, fetch_arg, params,
     };
     pub use serde_json::json;
 }

@@ -41,6 +41,9 @@ pub struct Manifest {
     /// The host capabilities it asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
+    /// The other workers it asks to enqueue jobs for; for itself it needs not ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enqueues: Vec<String>,
     /// When it suggests to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Suggested>,
@@ -58,6 +61,7 @@ impl Manifest {
             args: BTreeMap::new(),
             tables: Vec::new(),
             capabilities: Vec::new(),
+            enqueues: Vec::new(),
             schedule: None,
         }
     }
@@ -94,6 +98,13 @@ impl Manifest {
     #[must_use]
     pub fn capability(mut self, name: impl Into<String>) -> Self {
         self.capabilities.push(name.into());
+        self
+    }
+
+    /// It asks to enqueue jobs for this worker.
+    #[must_use]
+    pub fn enqueues(mut self, worker: impl Into<String>) -> Self {
+        self.enqueues.push(worker.into());
         self
     }
 
@@ -461,6 +472,14 @@ pub enum ManifestError {
         /// What its value is.
         found: String,
     },
+}
+
+impl ManifestError {
+    /// Whether it is a job's args that are wrong, not the manifest.
+    #[must_use]
+    pub fn is_of_args(&self) -> bool {
+        matches!(self, Self::MissingKeys { .. } | Self::WrongKey { .. })
+    }
 }
 
 impl fmt::Display for ManifestError {

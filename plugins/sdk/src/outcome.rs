@@ -2,6 +2,8 @@
 
 use serde_json::Value as Json;
 
+use crate::error::WorkerError;
+
 /// What `perform` returns.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -9,13 +11,16 @@ pub enum Outcome {
     Done,
     /// The job is completed, and this is its result.
     DoneWith(Json),
-    /// The attempt failed for this reason; what it wrote since its last checkpoint is rolled back.
-    /// The job is tried again with backoff, and discarded when its attempts are used up. An `Err`
-    /// from `perform` is the same.
-    Failed(String),
+    /// The attempt failed; what it wrote since its last checkpoint is rolled back. The job is tried
+    /// again with backoff, and discarded when its attempts are used up. An `Err` from `perform` is
+    /// the same.
+    Failed(WorkerError),
+    /// As `Failed`, and the job is discarded at once: nothing will change by itself. An `Err` that
+    /// [is final](WorkerError::is_final) is the same.
+    Discard(WorkerError),
     /// Run the job again after so many seconds, at least 1, without using up an attempt. What was
     /// written stays.
-    Snooze(u64),
+    Snooze(u32),
     /// End the job as cancelled, for this reason. What was written stays.
     Cancel(String),
 }

@@ -21,7 +21,7 @@
 //! worker may do is tested with the harness of the crate `verger`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -30,8 +30,9 @@ use serde_json::Value as Json;
 use crate::args::Args;
 use crate::audit::AuditEvent;
 use crate::context::Context;
-use crate::error::{HostError, code};
-use crate::host::{Host, HostCursor, HostSavepoint, JobInfo, LogLevel};
+use crate::error::{HostError, WorkerError, code};
+use crate::host::{Found, Host, HostCursor, HostSavepoint, JobInfo, LogLevel};
+use crate::new_job::{Enqueued, NewJob};
 use crate::outcome::Outcome;
 use crate::scope::Scope;
 use crate::value::Value;
@@ -50,10 +51,12 @@ pub struct MemoryHost {
     pending: RefCell<Kept>,
     kept: RefCell<Kept>,
     logs: RefCell<Vec<(LogLevel, String)>>,
-    progress: Cell<(u64, u64)>,
+    progress: Cell<(u32, u32)>,
     cancelled: Cell<bool>,
     cancel_after: Cell<u32>,
     capabilities: HashMap<String, Capability>,
+    /// For which organization the job runs.
+    organization: RefCell<Option<String>>,
 }
 
 /// What commits with the transaction.
@@ -61,7 +64,12 @@ pub struct MemoryHost {
 struct Kept {
     audit: Vec<AuditEvent>,
     events: Vec<(String, Json)>,
+    jobs: Vec<NewJob>,
+    /// By organization and key; of what is not committed, what was set since.
+    state: BTreeMap<StateKey, Value>,
 }
+
+type StateKey = (Option<String>, String);
 
 impl MemoryHost {
     /// A host whose database was made by this SQL, at 2026-01-01T00:00:00Z.
@@ -91,6 +99,7 @@ impl MemoryHost {
             cancelled: Cell::new(false),
             cancel_after: Cell::new(u32::MAX),
             capabilities: HashMap::new(),
+            organization: RefCell::default(),
         }
     }
 
@@ -124,24 +133,27 @@ impl MemoryHost {
     /// rolled back by the outcome.
     ///
     /// # Errors
-    /// The words of the failure, when the attempt failed.
-    pub fn perform(&self, worker: &dyn Worker, args: Json) -> Result<Outcome, String> {
+    /// Why the attempt failed: its code, its words, and whether the job is discarded at once.
+    pub fn perform(&self, worker: &dyn Worker, args: Json) -> Result<Outcome, WorkerError> {
         let manifest = worker.manifest();
-        manifest.check().map_err(|error| error.to_string())?;
-        let args = Args::from_json(args).map_err(|error| error.to_string())?;
+        manifest.check()?;
+        let args = Args::from_json(args)?;
         let scope = Scope::of(&args);
-        let args = manifest.complete(&args).map_err(|error| error.to_string())?;
-        self.batch("BEGIN IMMEDIATE").map_err(|error| error.to_string())?;
+        let args = manifest.complete(&args)?;
+        let organization = scope.as_ref().and_then(Scope::organization_id);
+        self.organization.replace(organization.map(str::to_string));
+        self.batch("BEGIN IMMEDIATE")?;
         let ended = match worker.perform(&Context::new(self), scope.as_ref(), &args) {
-            Ok(Outcome::Failed(reason)) => Err(reason),
-            Ok(Outcome::Snooze(0)) => Err("a snooze must be at least 1 second".to_string()),
-            Ok(outcome) => self.commit().map(|()| outcome).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(Outcome::Failed(error)) => Err(error),
+            Ok(Outcome::Discard(error)) => Err(error.discard()),
+            Ok(Outcome::Snooze(0)) => Err(WorkerError::new("a snooze must be at least 1 second")),
+            Ok(outcome) => self.commit().map(|()| outcome).map_err(WorkerError::from),
+            Err(error) => Err(error),
         };
         if ended.is_err() {
             *self.pending.borrow_mut() = Kept::default();
             if !self.connection.is_autocommit() {
-                self.batch("ROLLBACK").map_err(|error| error.to_string())?;
+                self.batch("ROLLBACK")?;
             }
         }
         self.savepoints.borrow_mut().clear();
@@ -202,6 +214,20 @@ impl MemoryHost {
         self.kept.borrow().events.clone()
     }
 
+    /// The jobs whose enqueueing was committed.
+    #[must_use]
+    pub fn enqueued(&self) -> Vec<NewJob> {
+        self.kept.borrow().jobs.clone()
+    }
+
+    /// What the worker keeps under a key for this organization, or for jobs without any, once that was
+    /// committed; NULL when nothing.
+    #[must_use]
+    pub fn kept_state(&self, organization: Option<&str>, key: &str) -> Value {
+        let key = (organization.map(str::to_string), key.to_string());
+        self.kept.borrow().state.get(&key).cloned().unwrap_or(Value::Null)
+    }
+
     /// The log lines.
     #[must_use]
     pub fn logged(&self) -> Vec<(LogLevel, String)> {
@@ -221,7 +247,7 @@ impl MemoryHost {
 
     /// The last progress reported: done, total.
     #[must_use]
-    pub fn last_progress(&self) -> (u64, u64) {
+    pub fn last_progress(&self) -> (u32, u32) {
         self.progress.get()
     }
 
@@ -235,7 +261,33 @@ impl MemoryHost {
         let mut kept = self.kept.borrow_mut();
         kept.audit.append(&mut pending.audit);
         kept.events.append(&mut pending.events);
+        kept.jobs.append(&mut pending.jobs);
+        kept.state.append(&mut pending.state);
         Ok(())
+    }
+
+    fn state_key(&self, key: &str) -> Result<StateKey, HostError> {
+        if key.is_empty() || key.len() > 128 {
+            return Err(HostError::new(
+                code::INVALID,
+                "a key of the state must have 1 to 128 bytes",
+            ));
+        }
+        Ok((self.organization.borrow().clone(), key.to_string()))
+    }
+
+    fn changed(&self, sql: &str, params: &[Value]) -> Result<u32, HostError> {
+        let before = self.connection.total_changes();
+        let mut statement = self.connection.prepare(sql).map_err(|error| not_prepared(&error))?;
+        let changed = statement
+            .execute(rusqlite::params_from_iter(params))
+            .map_err(|error| from_sqlite(&error))?;
+        // A write through INSTEAD OF triggers counts only there.
+        let changed = match changed {
+            0 => self.connection.total_changes() - before,
+            changed => changed as u64,
+        };
+        Ok(u32::try_from(changed).unwrap_or(u32::MAX))
     }
 
     fn end_savepoint(&self, id: u32, sql: &[&str]) -> Result<(), HostError> {
@@ -253,7 +305,7 @@ impl MemoryHost {
 
 impl Host for MemoryHost {
     fn query(&self, sql: &str, params: &[Value]) -> Result<Box<dyn HostCursor + '_>, HostError> {
-        let mut statement = self.connection.prepare(sql).map_err(|error| from_sqlite(&error))?;
+        let mut statement = self.connection.prepare(sql).map_err(|error| not_prepared(&error))?;
         let columns: Vec<String> = (0..statement.column_count())
             .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
             .collect();
@@ -275,23 +327,17 @@ impl Host for MemoryHost {
         }))
     }
 
-    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
-        let before = self.connection.total_changes();
-        let mut statement = self.connection.prepare(sql).map_err(|error| from_sqlite(&error))?;
-        let changed = statement
-            .execute(rusqlite::params_from_iter(params))
-            .map_err(|error| from_sqlite(&error))?;
-        // A write through INSTEAD OF triggers counts only there.
-        Ok(if changed == 0 { self.connection.total_changes() - before } else { changed as u64 })
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u32, HostError> {
+        self.changed(sql, params)
     }
 
     fn execute_many(
         &self,
         sql: &str,
         sets: &[Vec<Value>],
-    ) -> Result<Vec<Result<u64, HostError>>, HostError> {
-        drop(self.connection.prepare(sql).map_err(|error| from_sqlite(&error))?);
-        Ok(sets.iter().map(|set| self.execute(sql, set)).collect())
+    ) -> Result<Vec<Result<u32, HostError>>, HostError> {
+        drop(self.connection.prepare(sql).map_err(|error| not_prepared(&error))?);
+        Ok(sets.iter().map(|set| self.changed(sql, set)).collect())
     }
 
     fn begin_savepoint(&self) -> Result<Box<dyn HostSavepoint + '_>, HostError> {
@@ -305,6 +351,8 @@ impl Host for MemoryHost {
             id,
             audit: pending.audit.len(),
             events: pending.events.len(),
+            jobs: pending.jobs.len(),
+            state: pending.state.clone(),
         }))
     }
 
@@ -322,7 +370,7 @@ impl Host for MemoryHost {
         self.batch("BEGIN IMMEDIATE")
     }
 
-    fn audit_log(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
+    fn audit_append(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
         for event in events {
             event.check().map_err(|fault| HostError::new(code::INVALID, fault.to_string()))?;
         }
@@ -332,7 +380,7 @@ impl Host for MemoryHost {
         Ok((first..first + events.len()).map(|id| id as u64).collect())
     }
 
-    fn audit_log_safe(&self, events: &[AuditEvent]) -> u32 {
+    fn audit_append_safe(&self, events: &[AuditEvent]) -> u32 {
         let good = events.iter().filter(|event| event.check().is_ok()).cloned();
         let mut pending = self.pending.borrow_mut();
         let before = pending.audit.len();
@@ -361,7 +409,7 @@ impl Host for MemoryHost {
         }
     }
 
-    fn progress(&self, done: u64, total: u64) {
+    fn progress(&self, done: u32, total: u32) {
         self.progress.set((done, total));
     }
 
@@ -385,6 +433,39 @@ impl Host for MemoryHost {
         function(&request)
             .map(|reply| reply.to_string())
             .map_err(|error| HostError::new(code::CAPABILITY, error))
+    }
+
+    fn query_all(&self, sql: &str, params: &[Value]) -> Result<Found, HostError> {
+        let cursor = self.query(sql, params)?;
+        Ok((cursor.columns(), cursor.next(u32::MAX)?))
+    }
+
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, HostError> {
+        if let Some(job) = jobs.iter().find(|job| !job.args().is_object()) {
+            return Err(HostError::new(
+                code::INVALID,
+                format!("the args of a job for `{}` are no JSON object", job.worker()),
+            ));
+        }
+        let mut pending = self.pending.borrow_mut();
+        // This job is number 1.
+        let first = self.kept.borrow().jobs.len() + pending.jobs.len() + 2;
+        pending.jobs.extend_from_slice(jobs);
+        let ids = (first..).zip(jobs);
+        Ok(ids.map(|(id, _)| Enqueued { id: id as u64, existing: false }).collect())
+    }
+
+    fn state(&self, key: &str) -> Result<Value, HostError> {
+        let key = self.state_key(key)?;
+        let (pending, kept) = (self.pending.borrow(), self.kept.borrow());
+        let value = pending.state.get(&key).or_else(|| kept.state.get(&key));
+        Ok(value.cloned().unwrap_or(Value::Null))
+    }
+
+    fn set_state(&self, key: &str, value: &Value) -> Result<(), HostError> {
+        let key = self.state_key(key)?;
+        self.pending.borrow_mut().state.insert(key, value.clone());
+        Ok(())
     }
 }
 
@@ -416,6 +497,8 @@ struct MemorySavepoint<'a> {
     id: u32,
     audit: usize,
     events: usize,
+    jobs: usize,
+    state: BTreeMap<StateKey, Value>,
 }
 
 impl HostSavepoint for MemorySavepoint<'_> {
@@ -428,6 +511,8 @@ impl HostSavepoint for MemorySavepoint<'_> {
         let mut pending = self.host.pending.borrow_mut();
         pending.audit.truncate(self.audit);
         pending.events.truncate(self.events);
+        pending.jobs.truncate(self.jobs);
+        pending.state.clone_from(&self.state);
         Ok(())
     }
 }
@@ -454,10 +539,17 @@ fn from_ref(value: ValueRef<'_>) -> Value {
     }
 }
 
+fn not_prepared(error: &rusqlite::Error) -> HostError {
+    HostError::new(code::SQL, error.to_string())
+}
+
+/// A statement that was prepared failed on its values.
 fn from_sqlite(error: &rusqlite::Error) -> HostError {
     let code = match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => code::CONSTRAINT,
+        Some(rusqlite::ErrorCode::TypeMismatch) => code::TYPE,
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => code::BUSY,
+        Some(rusqlite::ErrorCode::Unknown) => code::ROW,
         _ => code::SQL,
     };
     HostError::new(code, error.to_string())
@@ -479,6 +571,48 @@ mod tests {
         let actions: Vec<String> =
             host.pending.borrow().audit.iter().map(|event| event.action.clone()).collect();
         assert_eq!(actions, ["a.b", "c.d"]);
+    }
+
+    #[test]
+    fn what_is_kept_and_enqueued_commits_with_the_job_and_not_without() {
+        struct Keeper;
+        impl Worker for Keeper {
+            fn manifest(&self) -> crate::Manifest {
+                crate::Manifest::new("keeper", "1")
+            }
+
+            fn perform(
+                &self,
+                job: &Context<'_>,
+                _: Option<&Scope>,
+                args: &Args,
+            ) -> Result<Outcome, WorkerError> {
+                job.set_state("seen", args.get::<i64>("seen")?)?;
+                job.enqueue(NewJob::new("other", serde_json::json!({})).priority(1))?;
+                let undone = job.savepoint()?;
+                job.set_state("seen", 0)?;
+                job.enqueue(NewJob::new("third", serde_json::json!({})))?;
+                undone.rollback()?;
+                match args.opt::<bool>("fail")? {
+                    Some(true) => Err(WorkerError::new("as told")),
+                    _ => Ok(Outcome::Done),
+                }
+            }
+        }
+        let host = MemoryHost::new("");
+        let run = |args: Json| host.perform(&Keeper, args);
+        assert_eq!(run(serde_json::json!({"seen": 3})), Ok(Outcome::Done));
+        let failed = run(serde_json::json!({"seen": 4, "fail": true}));
+        assert_eq!(failed.map_err(|error| error.is_final()), Err(false));
+        let refused = run(serde_json::json!({"seen": "three"}));
+        assert_eq!(refused.map_err(|error| error.is_final()), Err(true));
+        let acme = serde_json::json!({"seen": 5, "organization_id": "acme", "actor_id": null});
+        assert_eq!(run(acme), Ok(Outcome::Done));
+        assert_eq!(host.kept_state(None, "seen"), Value::Integer(3));
+        assert_eq!(host.kept_state(Some("acme"), "seen"), Value::Integer(5));
+        let workers: Vec<String> =
+            host.enqueued().iter().map(|job| job.worker().to_string()).collect();
+        assert_eq!(workers, ["other", "other"]);
     }
 
     #[test]

@@ -16,9 +16,10 @@ pub trait Worker {
     fn manifest(&self) -> Manifest;
 
     /// Performs one job. Everything written through `job` commits together with the outcome, or not
-    /// at all; an `Err` is the same as [`Outcome::Failed`]. A component is stopped at its deadline
-    /// wherever it is; plain Rust is stopped only at its host calls, so a loop without one has to
-    /// look at [`Context::is_cancelled`] itself.
+    /// at all; an `Err` is the same as [`Outcome::Failed`], or as [`Outcome::Discard`] for one of args
+    /// that are missing or wrong. A component is stopped at its deadline wherever it is; plain Rust is
+    /// stopped only at its host calls, so a loop without one has to look at
+    /// [`Context::is_cancelled`] itself.
     ///
     /// `scope` is there for tenant-aware workers. It serves the audit log and must not authorize
     /// anything.
@@ -53,12 +54,14 @@ macro_rules! export {
             struct Exported;
             impl $crate::guest::bindings::Guest for Exported {
                 fn describe() -> ::std::string::String {
+                    $crate::guest::log_panics();
                     $crate::guest::describe(&$worker)
                 }
                 fn perform(
                     scope: ::std::option::Option<$crate::guest::bindings::Scope>,
                     args: ::std::string::String,
                 ) -> $crate::guest::bindings::Outcome {
+                    $crate::guest::log_panics();
                     $crate::guest::perform(&$worker, scope, &args)
                 }
             }

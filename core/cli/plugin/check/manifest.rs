@@ -132,6 +132,85 @@ fn schedule(manifest: &Manifest, findings: &mut Findings) {
     }
 }
 
+/// Fields that nobody reads: each a typing error, or from a later Verger.
+pub(super) fn unknown_fields(text: &str, findings: &mut Findings) {
+    for (place, meant) in unknown(text) {
+        match meant {
+            Some(meant) => findings.must_fix(
+                "manifest",
+                format!("it has no field `{place}`, so that says nothing: write `{meant}`"),
+            ),
+            None => findings.advice(
+                "manifest",
+                format!(
+                    "nothing reads its field `{place}`: leave it out, or is it of a later Verger?"
+                ),
+            ),
+        }
+    }
+}
+
+/// The places of the fields that are not known, each with the one that may be meant.
+fn unknown(text: &str) -> Vec<(String, Option<String>)> {
+    let mut found = Vec::new();
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let _: Result<Manifest, _> = serde_ignored::deserialize(&mut reader, |path| {
+        found.push(path.to_string().replace(".?", ""));
+    });
+    let json: Json = serde_json::from_str(text).unwrap_or_default();
+    // A table is read by what it has, whatever else that is.
+    for (place, ask) in json["tables"].as_array().into_iter().flatten().enumerate() {
+        let keys = ask.as_object().into_iter().flat_map(|ask| ask.keys());
+        found.extend(
+            keys.filter(|key| !TABLE_FIELDS.contains(&key.as_str()))
+                .map(|key| format!("tables.{place}.{key}")),
+        );
+    }
+    let meant = |place: &String| {
+        let key = place.rsplit('.').next().unwrap_or_default();
+        let known = FIELDS.iter().chain(&TABLE_FIELDS);
+        known.copied().find(|known| is_alike(known, key)).map(str::to_string)
+    };
+    found.into_iter().map(|place| (place.clone(), meant(&place))).collect()
+}
+
+const FIELDS: [&str; 13] = [
+    "name",
+    "version",
+    "description",
+    "tenant_aware",
+    "args",
+    "tables",
+    "capabilities",
+    "enqueues",
+    "schedule",
+    "default",
+    "required",
+    "cron",
+    "every_ms",
+];
+
+const TABLE_FIELDS: [&str; 5] = ["table", "arg", "default", "verbs", "reason"];
+
+/// Whether one may be meant by the other: written in another way, in the plural or not, or with one
+/// letter too many, too few or other.
+fn is_alike(known: &str, found: &str) -> bool {
+    let plain = |text: &str| -> Vec<char> {
+        let letters = text.chars().filter(|c| c.is_alphanumeric());
+        letters.flat_map(char::to_lowercase).collect()
+    };
+    let (known, found) = (plain(known), plain(found));
+    let same = known.iter().zip(&found).take_while(|(a, b)| a == b).count();
+    let ends = |a: &[char], b: &[char]| a.ends_with(b) || b.is_empty();
+    let (a, b) = (&known[same..], &found[same..]);
+    let (skip_a, skip_b) = (a.get(1..).unwrap_or_default(), b.get(1..).unwrap_or_default());
+    known.len() > 2
+        && (a == b
+            || (skip_a == b && ends(a, b))
+            || (a == skip_b && ends(b, a))
+            || skip_a == skip_b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +235,26 @@ mod tests {
             .arg("table", ArgSpec::default_value("orders").describe("The table."))
             .table(TableAsk::from_arg("table", "orders").read())
             .schedule(Suggested::Cron("0 3 * * *".to_string()))
+    }
+
+    #[test]
+    fn a_field_that_nobody_reads_is_named_with_the_one_that_may_be_meant() {
+        let text = r#"{"name": "w", "version": "1", "tenantAware": true, "table": [], "desription": "x", "wings": 2,
+            "args": {"n": {"defualt": 1, "require": true, "Default": 1}},
+            "tables": [{"table": "t", "verb": ["read"], "verbs": [], "colour": "red"}], "schedule": {"cron": "* * * * *"}}"#;
+        let named: Vec<(String, Option<String>)> = unknown(text);
+        let meant = |place: &str| {
+            named.iter().find(|(found, _)| found == place).map(|(_, meant)| meant.as_deref())
+        };
+        assert_eq!(meant("tenantAware"), Some(Some("tenant_aware")));
+        assert_eq!(meant("table"), Some(Some("tables")));
+        assert_eq!(meant("desription"), Some(Some("description")));
+        assert_eq!(meant("wings"), Some(None));
+        assert_eq!(meant("args.n.require"), Some(Some("required")));
+        assert_eq!(meant("args.n.Default"), Some(Some("default")));
+        assert_eq!(meant("tables.0.verb"), Some(Some("verbs")));
+        assert_eq!(meant("tables.0.colour"), Some(None));
+        assert_eq!(unknown(r#"{"name": "w", "version": "1", "args": {"any": {}}}"#), []);
     }
 
     #[test]

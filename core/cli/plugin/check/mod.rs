@@ -1,7 +1,9 @@
 //! `verger plugin check`: does this `.wasm` load and behave, and what should a person fix?
 
+mod confined;
 mod finding;
 mod manifest;
+mod outcomes;
 mod statements;
 mod witness;
 mod work;
@@ -71,6 +73,8 @@ struct Loading {
     compiled: Duration,
     /// Bytes of machine code and what belongs to it; `None` when it was not compiled.
     machine_code: Option<u64>,
+    /// Its machine code was in the cache.
+    was_cached: bool,
     /// How long it took to describe itself, and the bytes of memory it had then.
     described: Option<(Duration, u64)>,
 }
@@ -94,19 +98,20 @@ impl Check {
             input::file(file).with_context(|| format!("cannot read {}", file.display()))
         });
         let sql = sql.transpose()?;
-        // A cache of its own: compiling is measured, and nothing of a stranger's stays behind.
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let cache = CompileCache::Folder(folder.path().to_path_buf());
+        // What is compiled here needs not be compiled again by `verger run`, or by an app of this user.
+        let cache = CompileCache::default();
         let clock = Held::at(options.now());
         let begun = Instant::now();
         let builder = Verger::in_memory().clock(clock.clone()).compile_cache(cache.clone());
-        let (loaded, Seen { described, .. }) = witness(|| load(&self.file, builder));
+        let (loaded, Seen { described, compiled, manifest: text, .. }) =
+            witness(|| load(&self.file, builder));
         let took = begun.elapsed();
         let loaded = loaded?;
         let component = Component::read(&self.file, &loaded)?;
         let loading = Loading {
             compiled: took.saturating_sub(described.map(|(time, _)| time).unwrap_or_default()),
-            machine_code: size(folder.path()),
+            machine_code: compiled.map(|(bytes, _)| bytes),
+            was_cached: compiled.is_some_and(|(_, was_cached)| was_cached),
             described,
         };
         let mut findings = Findings::default();
@@ -122,6 +127,7 @@ impl Check {
         };
         loading.examine(&component, &mut findings);
         manifest::examine(&manifest, &self.file, &mut findings);
+        manifest::unknown_fields(text.as_deref().unwrap_or_default(), &mut findings);
         is_built_in(&manifest, &component, &mut findings)?;
         let granted = Granted::to(&manifest.name, &grants, options);
         if let Some(sha256) = granted
@@ -146,6 +152,11 @@ impl Check {
             cache,
         };
         let lived = work::examine(&world, granted.given().is_some(), &mut findings)?;
+        if lived.performed.is_ok() {
+            let column = granted.given().and_then(|given| given.tenant_column.as_deref());
+            confined::examine(&world, &lived, column, &mut findings)?;
+            outcomes::examine(&world, &lived, &mut findings)?;
+        }
         Ok(Checked { component, findings, loading, manifest: Some(manifest), lived: Some(lived) })
     }
 
@@ -206,8 +217,9 @@ impl Loading {
         let code = self.machine_code.map_or(String::new(), |bytes| {
             format!(", to {} KiB of machine code", count(bytes.div_ceil(1_024)))
         });
+        let how = if self.was_cached { "taken from the cache" } else { "compiled" };
         let says = format!(
-            "{} bytes, compiled and linked in {}{code}",
+            "{} bytes, {how} and linked in {}{code}",
             count(component.bytes as u64),
             millis(self.compiled)
         );
@@ -232,12 +244,6 @@ impl Loading {
             false => findings.ok("describe", says),
         }
     }
-}
-
-/// The bytes of the files in a folder; `None` when there are none.
-fn size(folder: &Path) -> Option<u64> {
-    let files = std::fs::read_dir(folder).ok()?.flatten().filter_map(|file| file.metadata().ok());
-    Some(files.map(|file| file.len()).sum()).filter(|bytes| *bytes > 0)
 }
 
 /// A name that one of the built-in workers has.

@@ -29,6 +29,10 @@ pub(super) struct Seen {
     pub(super) lines: Vec<Line>,
     /// How long it took to describe itself, and the bytes of memory it had then.
     pub(super) described: Option<(Duration, u64)>,
+    /// The bytes of its machine code, and whether that was in the cache.
+    pub(super) compiled: Option<(u64, bool)>,
+    /// The text of its manifest.
+    pub(super) manifest: Option<String>,
     /// The bytes of memory it had at the end of its work.
     pub(super) memory: Option<u64>,
 }
@@ -78,6 +82,11 @@ impl<S: Subscriber> Layer<S> for Witness {
                     Duration::from_micros(fields.number("elapsed_us").unwrap_or_default());
                 seen.described = Some((elapsed, fields.number("memory_bytes").unwrap_or_default()));
             }
+            ("verger::sandbox", "compiled") => {
+                let was_cached = fields.texts.get("was_cached").is_some_and(|word| word == "true");
+                seen.compiled = Some((fields.number("bytes").unwrap_or_default(), was_cached));
+            }
+            ("verger::sandbox", "manifest") => seen.manifest = fields.texts.remove("manifest"),
             ("verger::sandbox", "performed") => seen.memory = fields.number("memory_bytes"),
             ("verger::run::audit", _) => {
                 keep(&mut seen.dropped, fields.texts.remove("reason").unwrap_or(fields.message))

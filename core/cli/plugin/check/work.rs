@@ -161,7 +161,7 @@ fn performed(lived: &Lived, untried: bool, place: &str, findings: &mut Findings)
             }
         }
         Err(PerformError::Failed { source, .. })
-            if source.code == "failed" && (untried || !lived.calls.is_empty()) =>
+            if is_its_own(&source.code) && (untried || !lived.calls.is_empty()) =>
         {
             let why = if untried {
                 "a statement could not be tried"
@@ -173,6 +173,26 @@ fn performed(lived: &Lived, untried: bool, place: &str, findings: &mut Findings)
         }
         Err(error) => findings.must_fix("perform", format!("{place} it fails: {}", told(error))),
     }
+}
+
+/// Whether a failure is the worker's own, or an error of a call that it handed on; not the end of it by
+/// a trap or a limit.
+fn is_its_own(code: &str) -> bool {
+    let others = [
+        "trap",
+        "memory",
+        "deadline",
+        "lock-held",
+        "limit",
+        "panic",
+        "invalid-result",
+        "plugin",
+        "args",
+        "denied",
+        "store",
+        "busy",
+    ];
+    !others.contains(&code)
 }
 
 fn in_words(outcome: &Outcome) -> String {

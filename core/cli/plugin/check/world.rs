@@ -54,7 +54,7 @@ pub(super) struct Call {
 
 /// A world in which a worker was performed.
 pub(super) struct Lived {
-    verger: Verger,
+    pub(super) verger: Verger,
     pub(super) tables: BTreeMap<String, Origin>,
     /// The columns that were learned, by table.
     pub(super) columns: BTreeMap<String, BTreeSet<String>>,
@@ -81,7 +81,8 @@ impl World<'_> {
         self.live_with(&columns)
     }
 
-    fn live_with(&self, columns: &BTreeMap<String, BTreeSet<String>>) -> Result<Lived> {
+    /// Performs the worker in a world whose tables have these columns, where nobody said their columns.
+    pub(super) fn live_with(&self, columns: &BTreeMap<String, BTreeSet<String>>) -> Result<Lived> {
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let name = &self.manifest.name;
         let mut builder = Verger::in_memory()

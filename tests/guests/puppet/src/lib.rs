@@ -30,6 +30,7 @@ const MANIFEST: &str = r#"{
         {"table": "other", "verbs": ["read"]},
         {"table": "withheld", "verbs": ["read"]}
     ],
+    "enqueues": ["noop", "other-worker", "withheld-worker"],
     "capabilities": ["echo", "broken", "absent"]
 }"#;
 
@@ -41,7 +42,7 @@ impl Guest for Puppet {
     fn perform(scope: Option<Scope>, args: String) -> Outcome {
         let args: Json = match serde_json::from_str(&args) {
             Ok(args) => args,
-            Err(error) => return Outcome::Failed(error.to_string()),
+            Err(error) => return steps::failed("args", error.to_string()),
         };
         let Some(todo) = args["do"].as_array().filter(|todo| !todo.is_empty()) else {
             return Outcome::Done;

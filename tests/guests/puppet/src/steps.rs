@@ -3,11 +3,13 @@
 use serde_json::{Value as Json, json};
 
 use crate::misdeeds;
-use crate::values::{answer, events, params, rows, text};
+use crate::values::{answer, events, jobs, params, rows, text, to_json, value};
 use crate::verger::worker::log::Level;
 use crate::verger::worker::store::{Cursor, Savepoint};
 use crate::verger::worker::types::Error;
-use crate::verger::worker::{audit, clock, events as messages, host, job, log, store};
+use crate::verger::worker::{
+    audit, clock, events as messages, host, job, log, queue, state, store,
+};
 use crate::{Outcome, Scope};
 
 /// What it holds: cursors and savepoints go by their place, from 0.
@@ -28,8 +30,13 @@ impl Hands {
         match step[0].as_str().unwrap_or_default() {
             "done" => Err(Outcome::Done),
             "done-with" => Err(Outcome::DoneWith(text(&step[1]))),
-            "failed" => Err(Outcome::Failed(text(&step[1]))),
-            "snooze" => Err(Outcome::Snooze(number(1))),
+            // Of its own code, when it has one.
+            "failed" => Err(failed(step[2].as_str().unwrap_or("failed"), text(&step[1]))),
+            "discard" => Err(Outcome::Discard(Error {
+                code: step[2].as_str().unwrap_or("failed").to_string(),
+                message: text(&step[1]),
+            })),
+            "snooze" => Err(Outcome::Snooze(number(1) as u32)),
             "cancel" => Err(Outcome::Cancel(text(&step[1]))),
             "trap" => core::arch::wasm32::unreachable(),
             "spin" => misdeeds::spin(),
@@ -43,11 +50,7 @@ impl Hands {
                 if answer["err"].is_null() {
                     Ok(answer)
                 } else {
-                    Err(Outcome::Failed(format!(
-                        "{}: {}",
-                        text(&answer["err"]),
-                        text(&answer["message"])
-                    )))
+                    Err(failed(&text(&answer["err"]), text(&answer["message"])))
                 }
             }
             // The step inside so many times: the last answer.
@@ -105,8 +108,8 @@ impl Hands {
             "rollback" => self.savepoints[place()].rollback().map(Json::from),
             "checkpoint" => store::checkpoint().map(Json::from),
             "checkpoint-due" => Ok(store::checkpoint_due().into()),
-            "audit" => audit::log(&events(&step[1])).map(Json::from),
-            "audit-safe" => Ok(audit::log_safe(&events(&step[1])).into()),
+            "audit" => audit::append(&events(&step[1])).map(Json::from),
+            "audit-safe" => Ok(audit::append_safe(&events(&step[1])).into()),
             "now" => Ok(clock::now().into()),
             "publish" => messages::publish(&sql(), &text(&step[2])).map(Json::from),
             "call" => host::call(&sql(), &text(&step[2])).map(Json::from),
@@ -115,16 +118,28 @@ impl Hands {
                 Ok(Json::Null)
             }
             "progress" => {
-                job::progress(number(1), number(2));
+                job::progress(number(1) as u32, number(2) as u32);
                 Ok(Json::Null)
             }
+            "query-all" => {
+                let table = store::query_all(&sql(), &params(&step[2]))?;
+                Ok(json!({ "columns": table.columns, "rows": rows(table.rows) }))
+            }
+            "enqueue" => {
+                let enqueued = queue::enqueue(&jobs(&step[1]))?;
+                Ok(enqueued.into_iter().map(|job| json!([job.id, job.existing])).collect())
+            }
+            "state" => state::get(&sql()).map(to_json),
+            "set-state" => state::set(&sql(), &value(&step[2])).map(Json::from),
             "is-cancelled" => Ok(job::is_cancelled().into()),
             "job" => Ok(json!({
                 "id": job::id(),
                 "attempt": job::attempt(),
                 "max_attempts": job::max_attempts(),
                 "deadline": job::deadline(),
-                "scheduled": job::scheduled().map(|slot| json!({"schedule": slot.schedule, "at": slot.at, "missed": slot.missed})),
+                "scheduled": job::scheduled().map(|slot| json!({
+                    "schedule": slot.schedule, "at": slot.at, "missed": slot.missed, "after": slot.after, "zone": slot.zone
+                })),
             })),
             "scope" => Ok(self.scope.as_ref().map_or(Json::Null, |scope| {
                 json!({
@@ -145,6 +160,11 @@ impl Hands {
             None => core::arch::wasm32::unreachable(),
         }
     }
+}
+
+/// A failure with this code.
+pub fn failed(code: &str, message: String) -> Outcome {
+    Outcome::Failed(Error { code: code.to_string(), message })
 }
 
 fn level(json: &Json) -> Level {

@@ -4,6 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::verger::worker::audit::{Event, EventOutcome};
+use crate::verger::worker::queue::NewJob;
 use crate::verger::worker::types::{Error, Value};
 
 /// A text, spelled out or as so many `x`.
@@ -18,7 +19,7 @@ pub fn params(json: &Json) -> Vec<Value> {
     json.as_array().map(|items| items.iter().map(value).collect()).unwrap_or_default()
 }
 
-fn value(json: &Json) -> Value {
+pub fn value(json: &Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(yes) => Value::Integer((*yes).into()),
@@ -49,7 +50,7 @@ pub fn rows(rows: Vec<Vec<Value>>) -> Json {
     rows.into_iter().map(|row| row.into_iter().map(to_json).collect::<Json>()).collect()
 }
 
-fn to_json(value: Value) -> Json {
+pub fn to_json(value: Value) -> Json {
     match value {
         Value::Null => Json::Null,
         Value::Integer(number) => number.into(),
@@ -64,6 +65,23 @@ pub fn answer(result: Result<Json, Error>) -> Json {
         Ok(value) => json!({ "ok": value }),
         Err(error) => json!({ "err": error.code, "message": error.message }),
     }
+}
+
+/// `[worker, args, options]` each, or so many times the same: `{"times": 3, "job": […]}`. What is a text
+/// is passed on as it is, also where JSON belongs.
+pub fn jobs(json: &Json) -> Vec<NewJob> {
+    if let Some(times) = json["times"].as_u64() {
+        return vec![job(&json["job"]); times as usize];
+    }
+    json.as_array().map(|items| items.iter().map(job).collect()).unwrap_or_default()
+}
+
+fn job(json: &Json) -> NewJob {
+    let part = |place: usize, absent: &str| match &json[place] {
+        Json::Null => absent.to_string(),
+        part => text(part),
+    };
+    NewJob { worker: part(0, ""), args: part(1, "{}"), options: part(2, "") }
 }
 
 pub fn events(json: &Json) -> Vec<Event> {
