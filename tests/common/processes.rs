@@ -16,7 +16,7 @@ impl Process {
     pub(crate) fn start(test: &str, variables: &[(&str, String)]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         // What an abort says is of no interest.
