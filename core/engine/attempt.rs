@@ -163,12 +163,7 @@ impl Prepared {
             (Some(tenant), Some(_)) => executor.take_confined(&self.grant, tenant),
             _ => executor.take(),
         };
-        connection.map_err(|error| {
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(" ({cause})"))
-                .unwrap_or_default();
-            AttemptError::new(code::STORE, format!("{error}{cause}"))
-        })
+        connection.map_err(|error| AttemptError::new(code::STORE, error.to_string()))
     }
 
     fn task(&self, claimed: &Claimed, claim: Claim, now: Timestamp, interrupt: &Interrupt) -> Task {

@@ -131,7 +131,7 @@ impl QueueThreads {
                         .any(|attempt| !matches!(attempt.outcome, AttemptOutcome::Completed(_)));
                 }
                 Err(error) => {
-                    tracing::error!(queue, error = %error, cause = ?std::error::Error::source(&error), "the queue could not go on; it tries again");
+                    tracing::error!(queue, error = %error, "the queue could not go on; it tries again");
                     return (TurnEnd::Blocked(AFTER_ERROR), true);
                 }
             }

@@ -160,7 +160,7 @@ fn run(inner: &Engine, queue_threads: &Arc<QueueThreads>, stopping: &AtomicBool)
                 pass.next_at.map(|next| next.max(inner.clock.now() + AFTER_NOTHING))
             }
             Err(error) => {
-                tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "a tick could not be made; the next one follows");
+                tracing::error!(error = %error, "a tick could not be made; the next one follows");
                 // What it wrote before it failed is no reason for the next one.
                 commit_watcher.remember();
                 Some(inner.clock.now() + AFTER_ERROR)

@@ -183,7 +183,7 @@ fn alone<T>(name: &str, fired: Result<T, StoreError>) -> Result<Result<T, StoreE
         Err(error)
             if matches!(error.kind(), StoreErrorKind::Constraint | StoreErrorKind::Other) =>
         {
-            tracing::error!(schedule = name, error = %error, cause = ?std::error::Error::source(&error), "a schedule could not fire");
+            tracing::error!(schedule = name, error = %error, "a schedule could not fire");
             Ok(Err(error))
         }
         fired => fired.map(Ok),
