@@ -21,6 +21,12 @@ pub mod sandbox {}
 #[doc = include_str!("guide/operating.md")]
 pub mod operating {}
 
+#[doc = include_str!("guide/page.md")]
+pub mod page {}
+
+#[doc = include_str!("guide/config.md")]
+pub mod config {}
+
 #[doc = include_str!("guide/testing.md")]
 pub mod testing {}
 

@@ -17,6 +17,9 @@ mod builder;
 mod builtins;
 mod capability;
 mod clock;
+#[cfg(feature = "config")]
+mod config;
+mod doctor;
 mod engine;
 mod error;
 mod event;
@@ -50,6 +53,9 @@ pub use builder::Builder;
 pub use builtins::{MembershipsReconciled, WebhookEventsReconciled};
 pub use capability::CapabilityCall;
 pub use clock::{Clock, SystemClock};
+#[cfg(feature = "config")]
+pub use config::{Change, ChangeKind, Config, ConfigError, Position, Problem};
+pub use doctor::{CacheFacts, Diagnosis, Doctor, Facts, Finding, Fix, Fixed, Severity, TableFacts};
 pub use engine::{AttemptOutcome, AttemptReport, LoopError, TableChange, TickLoop, TickReport};
 pub use error::{AuditError, Error, OpenError, PerformError};
 pub use event::{Event, Subscription};
@@ -59,8 +65,8 @@ pub use limits::Limits;
 pub use membership::normalized_membership_state;
 pub use plugin_error::PluginError;
 pub use queue::{
-    ArgsTextError, Attempted, Backoff, EnqueueError, Enqueued, InexactNumber, Job, JobFilter,
-    JobState, NewJob, Queue, QueueError, QueueRow, Retention, parse_args,
+    ArgsTextError, Attempted, Backoff, EnqueueError, Enqueued, HistorySpan, InexactNumber, Job,
+    JobFilter, JobState, NewJob, Queue, QueueError, QueueRow, Retention, parse_args,
 };
 pub use run::AttemptError;
 #[cfg(feature = "wasm")]
@@ -72,7 +78,7 @@ pub use schedule::{
 };
 pub use store::{Durability, MigrationError, StoreError, StoreErrorKind, Unreadable};
 pub use time::Timestamp;
-pub use verger::{Performance, Verger};
+pub use verger::{DueReport, Performance, Verger};
 
 /// The connection library the app shares with Verger: its `Transaction` is what `enqueue_in` takes.
 pub use rusqlite;

@@ -36,6 +36,17 @@ pub(crate) struct Noted {
     set_back_at: Option<Timestamp>,
 }
 
+/// What the database remembers of a clock that leapt.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Jumps {
+    /// The last reading that was noted.
+    pub(crate) read_at: Option<Timestamp>,
+    /// A leap forward in doubt: the reading before it, and the first one after it.
+    pub(crate) leap: Option<(Timestamp, Timestamp)>,
+    /// A leap backward in doubt: the first reading after it.
+    pub(crate) set_back_at: Option<Timestamp>,
+}
+
 /// What a reading says of those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
@@ -151,6 +162,16 @@ fn noted(connection: &Connection) -> rusqlite::Result<Option<Noted>> {
         })
         .optional()
         .map(Option::flatten)
+}
+
+/// What is remembered of leaps, for a person to see.
+pub(crate) fn jumps(connection: &Connection) -> rusqlite::Result<Jumps> {
+    let jumps = |noted: Noted| Jumps {
+        read_at: Some(noted.read_at),
+        leap: noted.leap,
+        set_back_at: noted.set_back_at,
+    };
+    Ok(noted(connection)?.map(jumps).unwrap_or_default())
 }
 
 /// How far after this instant a time must lie to have come from a wrong clock.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 27] = [
+const ORDER: [&[&str]; 29] = [
     &["time"],
     &["ids"],
     &["json"],
@@ -31,8 +31,10 @@ const ORDER: [&[&str]; 27] = [
     &["schedule"],
     &["engine"],
     &["error"],
+    &["doctor"],
     // The façade is one room: a Builder makes a Verger, and has the names of the built-in workers.
     &["builder", "builtins", "verger"],
+    &["config"],
     &["testing"],
     &["guide"],
     &["lib"],

@@ -13,6 +13,7 @@ use crate::options::{Database, Options};
 use crate::output::{
     brief, counted, is_read, plain, print, print_json, print_json_lines, row, tell,
 };
+use crate::progress::with_spinner;
 use crate::table::{Side, Table};
 
 #[derive(Subcommand)]
@@ -89,7 +90,8 @@ fn verify(database: &Database, options: &Options) -> Result<ExitCode> {
             "missing": missing,
         }))
     };
-    let error = match options.open_to_read(database)?.verify_audit() {
+    let verger = options.open_to_read(database)?;
+    let error = match with_spinner("reading the log", || verger.verify_audit()) {
         Ok(verified) => {
             match options.json {
                 true => told(Some(verified), None, None)?,

@@ -112,9 +112,14 @@ impl Command {
 }
 
 fn find(verger: &Verger, id: i64, database: &Database) -> Result<Job> {
-    let file = database.db.display();
-    verger.job(JobId::from_number(id))?.with_context(|| {
-        format!("there is no job {id} in {file}; `verger jobs list --db {file}` names the newest")
+    verger.job(JobId::from_number(id))?.with_context(|| match &database.db {
+        Some(file) => {
+            let file = file.display();
+            format!(
+                "there is no job {id} in {file}; `verger jobs list --db {file}` names the newest"
+            )
+        }
+        None => format!("there is no job {id}; `verger jobs list` names the newest"),
     })
 }
 

@@ -5,7 +5,10 @@
 
 mod audit;
 mod clock;
+mod completions;
+mod config;
 mod demo;
+mod doctor;
 mod enqueue;
 mod escape;
 mod failure;
@@ -16,14 +19,17 @@ mod migrate;
 mod options;
 mod output;
 mod plugin;
+mod progress;
 mod queue;
 #[cfg(test)]
 mod reference;
 mod run;
 mod schedule;
+mod service;
 mod start;
 mod table;
 mod tick;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -80,6 +86,26 @@ enum Command {
     Audit(audit::Command),
     /// Bring the tables of a file up to date; the file is made when it is not there
     Migrate(migrate::Migrate),
+    /// What is wrong with a file, and the command that mends it
+    ///
+    /// It works on any file: one that is damaged, another program's, or none. Nothing is changed
+    /// unless --fix says so. Exit status 1 when something is wrong; notes are not.
+    Doctor(doctor::Doctor),
+    /// Show a page with what runs, what failed and why, and what comes next
+    ///
+    /// On a port of this machine, for whoever has the address that it prints. It only shows unless
+    /// --allow-changes lets it retry, cancel, pause and resume.
+    Ui(ui::Ui),
+    /// Check a verger.toml, and what it would change
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Have what is due done while the app is closed, by the system's timer
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Print what completes the command in a shell: `verger completions bash > FILE`
+    Completions(completions::Completions),
+    /// Print the manual page, or write a page for each verb
+    Man(completions::Man),
     /// Make and look at workers
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -98,6 +124,12 @@ impl Command {
             Self::Schedule(command) => command.run(options),
             Self::Audit(command) => command.run(options),
             Self::Migrate(migrate) => migrate.run(options),
+            Self::Doctor(doctor) => doctor.run(options),
+            Self::Ui(ui) => ui.run(options),
+            Self::Config(command) => command.run(options),
+            Self::Service(command) => command.run(options),
+            Self::Completions(completions) => completions.run(),
+            Self::Man(man) => man.run(),
             Self::Plugin(command) => command.run(options),
         }
     }

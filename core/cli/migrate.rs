@@ -21,7 +21,7 @@ pub(crate) struct Migrate {
 
 impl Migrate {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
-        let file = &self.database.db;
+        let file = &options.target(&self.database)?.file;
         ensure!(!file.is_dir(), "{} is a folder, not a database", file.display());
         let verger = Verger::builder(file).clock(options.clock()).without_built_ins().open()?;
         if self.reference {

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use verger::{Builder, Clock, Grant, Timestamp, Verger};
+use verger::{Builder, Clock, Config, Doctor, Grant, Timestamp, Verger};
 
 use crate::clock::{CommandClock, Held};
 use crate::grants::{self, Grants};
@@ -21,6 +21,13 @@ pub(crate) struct Options {
     /// Take this for the present time instead of the system's clock
     #[arg(long, global = true, value_name = "TIME", value_parser = input::time)]
     pub(crate) now: Option<Timestamp>,
+
+    /// The settings: a verger.toml; without it, the nearest one in the working directory or above
+    ///
+    /// It names the database, the plugins and what they are granted, so that --db, --plugins and
+    /// --grant need not be typed. With --db, one that was found is used when it names that file.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Take every .wasm in this folder as a worker, beside the built-in ones; may be given several
     /// times
@@ -58,9 +65,15 @@ pub(crate) struct Options {
 /// The database a verb works on.
 #[derive(Args)]
 pub(crate) struct Database {
-    /// The SQLite file
+    /// The SQLite file; without it, the one that verger.toml names
     #[arg(long, value_name = "FILE")]
-    pub(crate) db: PathBuf,
+    pub(crate) db: Option<PathBuf>,
+}
+
+/// The database a verb works on, and the settings that go with it.
+pub(crate) struct Target {
+    pub(crate) file: PathBuf,
+    pub(crate) config: Option<Config>,
 }
 
 impl Options {
@@ -75,12 +88,71 @@ impl Options {
         self.clock().now()
     }
 
-    /// Opens the file to work on it.
+    /// Which database a verb works on, by --db or by verger.toml.
+    pub(crate) fn target(&self, database: &Database) -> Result<Target> {
+        let config = match (&self.config, &database.db) {
+            (Some(_), _) | (None, None) => Some(self.config()?),
+            (None, Some(file)) => beside(file).map(|config| self.with_more_plugins(config)),
+        };
+        let named = || config.as_ref().and_then(Config::file).map(Path::to_path_buf);
+        let Some(file) = database.db.clone().or_else(named) else {
+            bail!(
+                "no database: name it with --db FILE, or in {} by file = \"app.db\"",
+                config.as_ref().map_or(Path::new("verger.toml"), Config::path).display()
+            )
+        };
+        Ok(Target { file, config })
+    }
+
+    /// The settings: those of --config, or the nearest ones.
+    pub(crate) fn config(&self) -> Result<Config> {
+        Ok(self.with_more_plugins(Config::read(self.config_path()?)?))
+    }
+
+    /// The settings, with the folders of --plugins.
+    fn with_more_plugins(&self, config: Config) -> Config {
+        self.plugins.iter().fold(config, |config, folder| config.with_plugins(folder))
+    }
+
+    /// The file of settings.
+    pub(crate) fn config_path(&self) -> Result<PathBuf> {
+        let here = std::env::current_dir()?;
+        self.config.clone().or_else(|| Config::find(&here)).with_context(|| {
+            format!(
+                "there is no verger.toml in {} or above: name the database with --db FILE, or the settings with --config FILE",
+                here.display()
+            )
+        })
+    }
+
+    /// Opens the file to work on it: to change a job, to run one.
     pub(crate) fn open(&self, database: &Database) -> Result<Verger> {
-        check_is_there(&database.db)?;
-        // Nothing is known here of the schedules the app's code registers.
-        let builder = Verger::builder(&database.db).clock(self.clock()).keep_schedules();
-        let verger = self.with_plugins(builder)?.open()?;
+        let target = self.target(database)?;
+        self.open_for_work(&target, |config, file| config.without_schedules(file))
+    }
+
+    /// Opens the file to fire its schedules, those of verger.toml among them. None is retired:
+    /// nothing is known here of those that the app's code registers.
+    pub(crate) fn open_to_tick(&self, target: &Target) -> Result<Verger> {
+        let workers = match &target.config {
+            Some(config) => config.apply_to(Verger::in_memory()).open()?.workers(),
+            None => Vec::new(),
+        };
+        let has_worker = |worker: &str| workers.iter().any(|known| known == worker);
+        self.open_for_work(target, |config, file| config.builder_for(file, has_worker))
+    }
+
+    fn open_for_work(
+        &self,
+        target: &Target,
+        configured: impl Fn(&Config, &Path) -> Builder,
+    ) -> Result<Verger> {
+        check_is_there(&target.file)?;
+        let builder = match &target.config {
+            Some(config) => configured(config, &target.file),
+            None => Verger::builder(&target.file),
+        };
+        let verger = self.with_plugins(builder.clock(self.clock()).keep_schedules())?.open()?;
         for refusal in verger.refused_plugins() {
             tell(format!("verger: a plugin was refused: {refusal}"));
         }
@@ -96,11 +168,31 @@ impl Options {
 
     /// Opens the file to look at it: nothing in it changes.
     pub(crate) fn open_to_read(&self, database: &Database) -> Result<Verger> {
-        check_is_there(&database.db)?;
+        let target = self.target(database)?;
+        check_is_there(&target.file)?;
+        let builder = match &target.config {
+            Some(config) => config.without_schedules(&target.file),
+            None => Verger::builder(&target.file),
+        };
         // With its workers: the jobs of others are shown as parked.
-        self.with_plugins(Verger::builder(&database.db).clock(self.clock()).read_only())?
-            .open()
-            .map_err(Into::into)
+        self.with_plugins(builder.clock(self.clock()).read_only())?.open().map_err(Into::into)
+    }
+
+    /// A doctor for the file, whatever it is; it knows the workers of the plugins that are named.
+    pub(crate) fn doctor(&self, database: &Database) -> Result<Doctor> {
+        let Target { file, config } = self.target(database)?;
+        if self.plugins.is_empty() && config.is_none() {
+            return Ok(Doctor::new(&file).clock(self.clock()));
+        }
+        let mut builder = Verger::in_memory().clock(self.clock());
+        if let Some(config) = &config {
+            builder = config.apply_to(builder);
+        }
+        let mut doctor = self.with_plugins(builder)?.open()?.doctor_of(&file);
+        if let Some(config) = config {
+            doctor = doctor.compile_cache(config.compile_cache());
+        }
+        Ok(doctor)
     }
 
     fn with_plugins(&self, mut builder: Builder) -> Result<Builder> {
@@ -110,7 +202,7 @@ impl Options {
         if self.trust {
             ensure!(
                 !self.plugins.is_empty(),
-                "--trust is for the workers of --plugins: name their folder too"
+                "--trust is for the workers of --plugins: name their folder too; in verger.toml a grant has as_declared = true"
             );
             // A grant goes by the name of the worker, which only its component tells.
             let mut looking = Verger::in_memory().without_built_ins();
@@ -131,6 +223,26 @@ impl Options {
     pub(crate) fn grants(&self) -> Result<Grants> {
         Grants::merged(&self.grant)
     }
+}
+
+/// The settings that were found, when they are those of this file. Others are another app's.
+fn beside(file: &Path) -> Option<Config> {
+    let path = Config::find(std::env::current_dir().ok()?)?;
+    let config = match Config::read(&path) {
+        Ok(config) => config,
+        Err(_) => {
+            tell(format!(
+                "verger: {} is left aside, for it cannot be used: see `verger config check`",
+                path.display()
+            ));
+            return None;
+        }
+    };
+    let same = |other: &Path| match (other.canonicalize(), file.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => other == file,
+    };
+    config.file().is_some_and(same).then_some(config)
 }
 
 /// A mistyped name must not leave a new database behind.

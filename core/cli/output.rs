@@ -44,6 +44,11 @@ pub(crate) fn print(lines: impl IntoIterator<Item = impl Display>) {
     write(&lines.into_iter().map(|line| format!("{}\n", Escaped(line))).collect::<String>());
 }
 
+/// Prints a text of the command's own as it is, lines and all.
+pub(crate) fn print_text(text: &str) {
+    write(text);
+}
+
 /// Prints a value as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     write(&format!("{}\n", serde_json::to_string(value)?));

@@ -25,13 +25,14 @@ impl Start {
             options.now.is_none(),
             "start goes by the system's clock: leave --now out, or use `verger tick --now`"
         );
-        let verger = options.open(&self.database)?;
+        let target = options.target(&self.database)?;
+        let verger = options.open_to_tick(&target)?;
         let (signal, signalled) = channel();
         // A second signal finds the channel gone, and the loop stopping already.
         ctrlc::set_handler(move || signal.send(()).unwrap_or_default())
             .context("cannot listen for signals")?;
         let ticking = verger.start()?;
-        tell(format!("verger: ticking {}; stop it with Ctrl-C", self.database.db.display()));
+        tell(format!("verger: ticking {}; stop it with Ctrl-C", target.file.display()));
         while let Err(RecvTimeoutError::Timeout) = signalled.recv_timeout(Duration::from_secs(1)) {
             if !ticking.is_running() {
                 bail!("the loop has ended by itself");

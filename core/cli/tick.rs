@@ -1,6 +1,7 @@
 //! `verger tick`: one pass.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -11,16 +12,29 @@ use crate::failure::WORK_FAILED;
 use crate::options::{Database, Options};
 use crate::output::{brief, print, print_json};
 
+/// How long --until-idle goes on.
+const UNTIL_IDLE: Duration = Duration::from_secs(600);
+
 #[derive(Args)]
 pub(crate) struct Tick {
     #[command(flatten)]
     database: Database,
+    /// Make one pass after the other until nothing is due, for ten minutes at most
+    #[arg(long)]
+    until_idle: bool,
 }
 
 impl Tick {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
-        let verger = options.open(&self.database)?;
-        let report = verger.tick(options.now())?;
+        let verger = options.open_to_tick(&options.target(&self.database)?)?;
+        let mut report = verger.tick(options.now())?;
+        if self.until_idle && report.next_wake_at.is_some_and(|next| next <= verger.now()) {
+            let rest = verger.run_due_and_exit(UNTIL_IDLE)?;
+            report.fired.extend(rest.fired);
+            report.attempts.extend(rest.attempts);
+            report.rescued += rest.rescued;
+            report.next_wake_at = rest.next_wake_at;
+        }
         if options.json {
             print_json(&json!({
                 "now": report.now.to_string(),

@@ -5,6 +5,7 @@ mod canonical;
 mod claim;
 mod correction;
 mod exact;
+mod history;
 mod insert;
 mod job;
 mod new_job;
@@ -26,6 +27,8 @@ pub(crate) use claim::{
 pub(crate) use correction::{bring_back, misled};
 pub(crate) use exact::check_numbers;
 pub use exact::{ArgsTextError, InexactNumber, parse_args};
+pub use history::HistorySpan;
+pub(crate) use history::{history, latest};
 pub(crate) use insert::{Inserting, Ready, SlotOf, insert};
 pub use job::{Attempted, Job, JobFilter, JobState};
 pub use new_job::{EnqueueError, Enqueued, NewJob};

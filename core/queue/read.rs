@@ -70,7 +70,12 @@ pub(crate) fn list(
     rows.collect::<Result<_, _>>().doing(reading)
 }
 
-fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
+/// A query for jobs, with this condition.
+pub(super) fn select(condition: &str) -> String {
+    format!("SELECT {} FROM verger_jobs WHERE {condition}", COLUMNS.join(", "))
+}
+
+pub(super) fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
     let mut cells = Cells::of(row, COLUMNS);
     // A state nobody knows is none that Verger moves a job from.
     let state: JobState = cells.word("state", JobState::Discarded);

@@ -24,6 +24,16 @@ impl MigrationSet {
         name: "reference",
         steps: &[("init", include_str!("../../migrations/reference/0001_init.sql"))],
     };
+
+    /// The version that this build makes.
+    pub(crate) fn version(&self) -> i64 {
+        i64::try_from(self.steps.len()).unwrap_or(i64::MAX)
+    }
+
+    /// The version that a database has; 0 when it has none of these tables.
+    pub(crate) fn applied_to(&self, connection: &Connection) -> Result<i64, StoreError> {
+        applied(connection, self)
+    }
 }
 
 /// The schema of the file is not one this build can use.
@@ -75,7 +85,7 @@ pub(crate) fn migrate(
     set: &MigrationSet,
     now: Timestamp,
 ) -> Result<usize, MigrationError> {
-    let known = i64::try_from(set.steps.len()).unwrap_or(i64::MAX);
+    let known = set.version();
     if applied(connection, set)? == known {
         return Ok(0);
     }
@@ -106,7 +116,7 @@ pub(crate) fn migrate(
 
 /// Checks that the tables of a set are what this build knows, and writes nothing.
 pub(crate) fn check(connection: &Connection, set: &MigrationSet) -> Result<(), MigrationError> {
-    let known = i64::try_from(set.steps.len()).unwrap_or(i64::MAX);
+    let known = set.version();
     match applied(connection, set)? {
         found if found < known => Err(MigrationError::Older { set: set.name, found, known }),
         found if found > known => Err(MigrationError::Newer { set: set.name, found, known }),

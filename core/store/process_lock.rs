@@ -119,7 +119,7 @@ pub(super) fn beside(database: &Path) -> PathBuf {
 }
 
 /// Whether a process has the database open by this name. Makes no file.
-pub(super) fn is_held(database: &Path) -> bool {
+pub(crate) fn is_held(database: &Path) -> bool {
     File::open(beside(database))
         .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }

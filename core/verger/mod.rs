@@ -1,12 +1,15 @@
 //! The façade: one Verger on one database.
 
 mod audit;
+mod doctor;
 mod enqueue;
+mod history;
 mod jobs;
 mod perform;
 mod plugins;
 mod queues;
 mod register_schedules;
+mod run_due;
 mod schedules;
 
 use std::fmt;
@@ -23,6 +26,7 @@ use crate::store::{self, Location, MigrationSet, StoreContext};
 use crate::time::Timestamp;
 
 pub use perform::Performance;
+pub use run_due::DueReport;
 
 /// A durable job queue with schedules, workers and an audit log, in one SQLite database.
 ///

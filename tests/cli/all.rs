@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod authors;
+mod config;
 mod demo;
 #[path = "../handmade/mod.rs"]
 mod handmade;
@@ -9,4 +10,5 @@ mod harness;
 mod plugin;
 mod printing;
 mod queue;
+mod service;
 mod verbs;

@@ -34,7 +34,12 @@ pub enum CompileCache {
 const DIGEST_BYTES: usize = 32;
 
 impl CompileCache {
-    fn folder(&self) -> Option<PathBuf> {
+    /// Whether the folder may be used: nobody but its owner can write it.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.folder().is_some_and(|folder| is_private(&folder))
+    }
+
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
         match self {
             Self::User => dirs::cache_dir().map(|folder| folder.join("verger")),
             Self::Folder(folder) => Some(folder.clone()),

@@ -1,0 +1,15 @@
+//! `verger.toml`: what a Verger is to be, as a file that the app and the command both read.
+
+mod difference;
+mod error;
+mod keys;
+mod node;
+mod schema;
+mod settings;
+mod units;
+mod verger_toml;
+mod walk;
+
+pub use difference::{Change, ChangeKind};
+pub use error::{ConfigError, Position, Problem};
+pub use verger_toml::Config;

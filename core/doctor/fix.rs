@@ -1,0 +1,104 @@
+//! Mending what can be mended without a person.
+
+use serde::Serialize;
+
+use super::diagnosis::Doctor;
+use super::finding::{Finding, Fix};
+use super::schema;
+use crate::error::Error;
+use crate::queue::{self, Backoff, Lost};
+use crate::store::{self, Durability, Location, MigrationSet, StoreContext, WriteTransaction};
+
+/// What became of a finding that was to be mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Fixed {
+    /// The code of the finding.
+    pub code: &'static str,
+    /// What was done, in a sentence.
+    pub done: String,
+}
+
+impl Doctor {
+    /// Mends what can be mended: with no code all findings whose fix is [`Fix::Safe`], with one the
+    /// findings of that code, [`Fix::Asked`] too. What was done; nothing when there was nothing to
+    /// do.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the file cannot be written; what was mended until then stays so.
+    pub fn fix(&self, code: Option<&str>) -> Result<Vec<Fixed>, Error> {
+        let diagnosis = self.examine();
+        let wanted = |finding: &&Finding| match (code, finding.fix) {
+            (_, None) => false,
+            (None, Some(fix)) => fix == Fix::Safe,
+            (Some(code), Some(_)) => finding.code == code,
+        };
+        let mut codes: Vec<&'static str> =
+            diagnosis.findings.iter().filter(wanted).map(|finding| finding.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        codes.into_iter().map(|code| Ok(Fixed { code, done: self.mend(code)? })).collect()
+    }
+
+    fn mend(&self, code: &str) -> Result<String, Error> {
+        let location = Location::File(self.path.clone())
+            .resolve()
+            .unwrap_or_else(|_| Location::File(self.path.clone()));
+        let doing = "mend the file";
+        let mut connection = location.connect(Durability::Full).doing(doing)?;
+        Ok(match code {
+            "long-log" => {
+                let left: i64 = connection
+                    .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+                    .doing(doing)?;
+                match left {
+                    0 => "the log was folded back into the file".to_string(),
+                    _ => "the log could not be folded back whole: a program still reads or writes"
+                        .to_string(),
+                }
+            }
+            "journal-mode" => {
+                let mode: String = connection
+                    .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+                    .doing(doing)?;
+                format!("the journal mode is {mode}")
+            }
+            "schema-older" => {
+                let steps = store::migrate(&mut connection, &MigrationSet::ENGINE, self.now())?;
+                format!("{steps} steps of the migration were made")
+            }
+            "schema-missing" => {
+                let expected = schema::expected();
+                let transaction = WriteTransaction::begin(&connection).doing(doing)?;
+                let mut made = Vec::new();
+                for (name, (kind, sql)) in expected.iter().filter(|(_, (kind, _))| kind != "table")
+                {
+                    let there: bool = connection
+                        .query_row(
+                            "SELECT count(*) FROM sqlite_schema WHERE name = ?1",
+                            [name],
+                            |row| row.get(0),
+                        )
+                        .doing(doing)?;
+                    if !there {
+                        connection.execute_batch(sql).doing(doing)?;
+                        made.push(format!("{kind} {name}"));
+                    }
+                }
+                transaction.commit().doing(doing)?;
+                format!("made again: {}", made.join(", "))
+            }
+            "stuck-jobs" => {
+                let transaction = WriteTransaction::begin(&connection).doing(doing)?;
+                let backoff = |_: &str| Backoff::default();
+                let rescued =
+                    queue::rescue(&connection, Lost::Expired, self.now(), &backoff).doing(doing)?;
+                transaction.commit().doing(doing)?;
+                format!(
+                    "{rescued} jobs were taken back: each is tried again, or discarded where its attempts are used up"
+                )
+            }
+            _ => "nothing was done".to_string(),
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! What a form changes.
+
+use http::StatusCode;
+use verger::{Error, JobId, Verger};
+
+use crate::answer::Answer;
+use crate::query::{Query, encoded};
+use crate::ui::Ui;
+
+/// Jobs that one form changes.
+const MANY: usize = 200;
+
+/// Does what a form asks for, and goes back to the view it was on.
+pub(crate) fn perform(ui: &Ui, verger: &Verger, path: &str, form: &Query) -> Answer {
+    let name = form.get("name").unwrap_or_default();
+    let done = match path {
+        "/jobs/retry" => many(form, |id| verger.retry(id), "due now"),
+        "/jobs/cancel" => many(form, |id| verger.cancel(id), "cancelled"),
+        "/jobs/many" => match form.get("do") {
+            Some("retry") => many(form, |id| verger.retry(id), "due now"),
+            Some("cancel") => many(form, |id| verger.cancel(id), "cancelled"),
+            _ => return Answer::text(StatusCode::BAD_REQUEST, "it is retry or cancel"),
+        },
+        "/queue/pause" => verger.pause_queue(name).map(|()| "The queue is paused.".to_string()),
+        "/queue/resume" => verger.resume_queue(name).map(|()| "The queue is resumed.".to_string()),
+        "/schedule/pause" => verger.pause_schedule(name).map(|found| known(found, "paused")),
+        "/schedule/resume" => verger.resume_schedule(name).map(|found| known(found, "resumed")),
+        "/schedule/run" => verger.run_schedule_now(name).map(|made| match made {
+            Some(made) if made.existing => format!("Job {} of it is unfinished.", made.id),
+            Some(made) => format!("Job {} is made.", made.id),
+            None => known(false, ""),
+        }),
+        _ => return Answer::text(StatusCode::NOT_FOUND, "nothing is changed here"),
+    };
+    match done {
+        Ok(said) => Answer::See(ui.link(&back(form, &said))),
+        Err(error) => Answer::failed(&error),
+    }
+}
+
+fn known(found: bool, what: &str) -> String {
+    match found {
+        true => format!("The schedule is {what}."),
+        false => "There is no such schedule.".to_string(),
+    }
+}
+
+fn many(
+    form: &Query,
+    change: impl Fn(JobId) -> Result<bool, Error>,
+    what: &str,
+) -> Result<String, Error> {
+    let (mut changed, mut others, mut reasons) = (0, 0, Vec::new());
+    let ids = form.all("id").filter_map(|id| id.parse().ok()).map(JobId::from_number);
+    for id in ids.take(MANY) {
+        match change(id) {
+            Ok(true) => changed += 1,
+            Ok(false) => others += 1,
+            // One that is refused keeps no other from its turn.
+            Err(error @ Error::NotUnique { .. }) => reasons.push(error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    let mut said = match changed {
+        1 => format!("1 job is {what}."),
+        changed => format!("{changed} jobs are {what}."),
+    };
+    if others > 0 {
+        said.push_str(&format!(" {others} could not be: their states do not allow it."));
+    }
+    reasons.iter().take(3).for_each(|reason| said.push_str(&format!(" {reason}.")));
+    Ok(said)
+}
+
+/// Where a form was: a view of this page and nothing else.
+fn back(form: &Query, said: &str) -> String {
+    let place = form.get("back").unwrap_or("/");
+    let is_view = place.starts_with('/')
+        && !place.starts_with("//")
+        && !place.contains(['\\', '\r', '\n'])
+        && place.is_ascii();
+    let place = if is_view { place } else { "/" };
+    let sign = if place.contains('?') { '&' } else { '?' };
+    format!("{place}{sign}done={}", encoded(said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_leads_nowhere_but_to_this_page() {
+        for (place, expected) in [
+            ("/jobs?state=discarded", "/jobs?state=discarded&done=ok"),
+            ("//evil.example/", "/?done=ok"),
+            ("https://evil.example/", "/?done=ok"),
+            ("/\\evil.example", "/?done=ok"),
+            ("javascript:alert(1)", "/?done=ok"),
+        ] {
+            let form = format!("back={}", encoded(place));
+            assert_eq!(back(&Query::parse(form.as_bytes()), "ok"), expected);
+        }
+    }
+}

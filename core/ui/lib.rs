@@ -1,0 +1,21 @@
+#![doc = include_str!("README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")
+)]
+
+mod action;
+mod answer;
+mod layout;
+mod query;
+#[cfg(feature = "server")]
+mod server;
+mod stranger;
+mod svg;
+mod ui;
+mod views;
+mod words;
+
+#[cfg(feature = "server")]
+pub use server::{ServeError, Server, Stopper};
+pub use ui::{Ui, respond};

@@ -1,0 +1,44 @@
+//! What became of jobs over time.
+
+use std::time::Duration;
+
+use super::Verger;
+use crate::error::Error;
+use crate::queue::{self, HistorySpan, Job, JobState};
+use crate::time::Timestamp;
+
+impl Verger {
+    /// How many jobs came to which end, how long they waited and took, in each of `count` spans of
+    /// time from this instant on, the oldest first: for a chart. At most 1,000 spans, of a
+    /// millisecond at least.
+    ///
+    /// ```
+    /// # let verger = verger::Verger::in_memory().open()?;
+    /// let hour = std::time::Duration::from_secs(3_600);
+    /// let today = verger.history(verger.now() - hour * 24, hour, 24)?;
+    /// assert_eq!(today.len(), 24);
+    /// # Ok::<(), verger::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn history(
+        &self,
+        from: impl Into<Timestamp>,
+        span: Duration,
+        count: u32,
+    ) -> Result<Vec<HistorySpan>, Error> {
+        let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX).max(1);
+        Ok(queue::history(&self.inner.front(), from.into(), span, count.min(1_000))?)
+    }
+
+    /// The newest jobs of a state, at most `limit`: those at their end by when they ended, the
+    /// others by their ids. It costs some milliseconds however many jobs there are: where more than
+    /// 2,000 wait, those that wait are looked for among the newest 100,000 of all.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn latest_jobs(&self, state: JobState, limit: u32) -> Result<Vec<Job>, Error> {
+        Ok(queue::latest(&self.inner.front(), state, limit, &self.inner.has_worker())?)
+    }
+}

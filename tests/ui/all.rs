@@ -1,0 +1,8 @@
+//! The page, asked as a browser asks it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod browser;
+mod hostile;
+mod server;
+mod site;
+mod views;
