@@ -117,6 +117,10 @@ impl Grant {
     /// is null is not confined. A confined table takes no UPSERT and no REPLACE, and rows of a
     /// confined view are read and inserted only.
     ///
+    /// The tenant is compared as text, by the rules of its column: an `organization_id` of 7 is the
+    /// tenant of the rows with 7 in a column of numbers and with `'7'` in one of text. A row with
+    /// NULL in it, or with bytes, is nobody's, and so is a number in a column without a type.
+    ///
     /// It holds whatever the worker says of itself: one whose manifest is not `tenant_aware` is
     /// confined all the same. So every job of such a worker must carry the keys `organization_id`
     /// and `actor_id`, null where it is for all tenants, and is refused without them.

@@ -208,6 +208,77 @@ fn memory_is_bounded_whatever_a_worker_sends() {
     }
 }
 
+/// Lists as long as a component may send in one call, none of them anything but zeros: the body of
+/// its `perform`, and the MiB the process may have had at most, of which opening takes some 60 and the
+/// component's own memory 40.
+fn lists() -> Vec<(&'static str, String, usize)> {
+    let (select, answer) = (handmade::SELECT, handmade::ANSWER);
+    let many = |count| {
+        format!(
+            "(call $many (i32.const {select}) (i32.const 8) (i32.const 65536) (i32.const {count}) (i32.const {answer}))"
+        )
+    };
+    vec![
+        ("a million sets", many(1_000_000), 300),
+        ("more sets than one call may send", many(2_700_000), 300),
+        (
+            "a million parameters",
+            format!(
+                "(call $query (i32.const {select}) (i32.const 8) (i32.const 65536) (i32.const 1000000) (i32.const {answer}))"
+            ),
+            300,
+        ),
+        (
+            "300,000 audit events",
+            "(drop (call $audit (i32.const 65536) (i32.const 300000)))".to_string(),
+            350,
+        ),
+        (
+            "a line of 30 MB",
+            "(call $log (i32.const 2) (i32.const 65536) (i32.const 30000000))".to_string(),
+            300,
+        ),
+    ]
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_bounded_however_long_the_lists_of_a_component_are() {
+    const CASE: &str = "VERGER_LISTS_CASE";
+    if let Ok(case) = std::env::var(CASE) {
+        let (_, body, _) = lists().into_iter().find(|(name, ..)| *name == case).unwrap();
+        let memory = r#"(memory (export "memory") 620)"#;
+        let component = Handmade::new("long").memory(memory).perform(body).bytes();
+        let test = TestVerger::with(|builder| {
+            builder.without_built_ins().component("long.wasm", component.clone())
+        });
+        // Compiled before it is measured.
+        test.manifest("long").unwrap();
+        let before = resident("VmHWM");
+        let began = Instant::now();
+        let ended = test.perform_job("long", json!({}));
+        let took = began.elapsed();
+        println!("PEAK {} BEFORE {before} in {took:?} ENDED {ended:.200?}", resident("VmHWM"));
+        return;
+    }
+    for (case, _, most) in lists() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "memory_is_bounded_however_long_the_lists_of_a_component_are",
+                "--exact",
+                "--nocapture",
+            ])
+            .env(CASE, case)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout).into_owned();
+        let at = said.find("PEAK ").unwrap_or_else(|| panic!("{case}: {said}"));
+        let peak: usize = said[at + 5..].split_whitespace().next().unwrap().parse().unwrap();
+        println!("{case}: {}", said[at..].lines().next().unwrap());
+        assert!(peak <= most, "{case} took {peak} MiB: {said}");
+    }
+}
+
 /// MiB, by the kernel's word.
 #[cfg(target_os = "linux")]
 fn resident(what: &str) -> usize {

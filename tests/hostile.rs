@@ -420,11 +420,11 @@ fn sql_cases() -> Vec<Case> {
             "too big",
         ),
         query(
-            "a sort of everything",
-            "SQL memory",
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT hex(zeroblob(500000)) AS b FROM n ORDER BY b",
-            "limit",
-            "MiB of memory",
+            "a path of 100,000 steps",
+            "depth of JSON",
+            "SELECT json_set('{}', '$' || replace(hex(zeroblob(100000)), '00', '.a'), 1)",
+            "sql",
+            "",
         ),
         query("deeply nested expressions", LIMIT, &deep, "sql", "depth"),
         query("a compound of 80 SELECTs", LIMIT, &compound, "sql", "too many terms"),
@@ -977,6 +977,37 @@ fn open() -> TestVerger {
     test
 }
 
+/// By itself, for on a busy machine 250 ms are too short to take so much.
+#[test]
+fn a_sort_of_everything_is_ended_by_its_memory() {
+    let limits = Limits::new().time(Duration::from_secs(60)).sql_memory_bytes(64 << 20);
+    let limits = limits.write_lock(Duration::from_secs(60));
+    let test = Kind::Component.open_with(Grant::new().limits(limits));
+    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT hex(zeroblob(500000)) AS b FROM n ORDER BY b";
+    let (code, message) = ended(&test, "a sort of everything", &json!([["query", sql, []]]));
+    assert_eq!(code, "limit", "{message}");
+    assert!(message.contains("MiB of memory"), "{message}");
+}
+
+/// The code and the message of a case's last step, or of the attempt.
+fn ended(test: &TestVerger, tried: &str, steps: &Json) -> (String, String) {
+    match test.perform_job("puppet", json!({ "do": spelled(steps) })) {
+        Ok(performed) => {
+            let answers = performed.result().cloned().unwrap_or_default();
+            let last =
+                answers.as_array().and_then(|answers| answers.last().cloned()).unwrap_or_default();
+            match last["err"].as_str() {
+                Some(code) => {
+                    (code.to_string(), last["message"].as_str().unwrap_or_default().to_string())
+                }
+                None => ("ok".to_string(), last["ok"].to_string()),
+            }
+        }
+        Err(PerformError::Failed { source, .. }) => (source.code, source.message),
+        Err(other) => panic!("{tried}: {other}"),
+    }
+}
+
 #[test]
 fn each_misdeed_is_stopped_by_its_wall_and_named() {
     let test = open();
@@ -985,23 +1016,14 @@ fn each_misdeed_is_stopped_by_its_wall_and_named() {
     let before = test.rows("SELECT * FROM secrets");
     let mut table = Table::new();
     for Case { tried, wall, steps, code, names } in &cases {
-        let (got, message) = match test.perform_job("puppet", json!({ "do": spelled(steps) })) {
-            Ok(performed) => {
-                let answers = performed.result().cloned().unwrap_or_default();
-                let last = answers
-                    .as_array()
-                    .and_then(|answers| answers.last().cloned())
-                    .unwrap_or_default();
-                match last["err"].as_str() {
-                    Some(code) => {
-                        (code.to_string(), last["message"].as_str().unwrap_or_default().to_string())
-                    }
-                    None => ("ok".to_string(), last["ok"].to_string()),
-                }
+        let (mut got, mut message) = ended(&test, tried, steps);
+        // On a busy machine another wall may be too far for the time.
+        for _ in 0..4 {
+            if got != DEADLINE || *code == DEADLINE {
+                break;
             }
-            Err(PerformError::Failed { source, .. }) => (source.code, source.message),
-            Err(other) => panic!("{tried}: {other}"),
-        };
+            (got, message) = ended(&test, tried, steps);
+        }
         table.row(tried, wall, (code, names), &got, &message);
         assert!(!message.contains("hidden"), "{tried}: {message}");
         assert_eq!(test.rows("SELECT * FROM secrets"), before, "{tried}");

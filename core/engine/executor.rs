@@ -52,7 +52,7 @@ impl Executor {
         grant: &Effective,
         tenant: &str,
     ) -> Result<WorkConnection, StoreError> {
-        let mut connection =
+        let connection =
             self.confined.take().map_or_else(|| self.connector.for_confined_workers(), Ok)?;
         connection.confine(grant, tenant).doing("confine a worker to its tenant")?;
         Ok(connection)

@@ -34,7 +34,7 @@ impl Run {
             return self.begin_write();
         }
         self.connection.look_for_others();
-        self.engine_step("BEGIN")?;
+        self.begin_as("BEGIN")?;
         self.transaction.set(State::Reading);
         self.reads.borrow_mut().clear();
         self.learn()
@@ -59,9 +59,15 @@ impl Run {
 
     fn begin_write(&self) -> Result<(), HostError> {
         self.connection.look_for_others();
-        self.engine_step("BEGIN IMMEDIATE")?;
+        self.begin_as("BEGIN IMMEDIATE")?;
         self.hold()?;
         self.learn()
+    }
+
+    fn begin_as(&self, sql: &str) -> Result<(), HostError> {
+        self.connection.begin(sql).map_err(|error| {
+            if self.task.stop_signal.is_over() { self.stop_now() } else { from_store(&error) }
+        })
     }
 
     fn hold(&self) -> Result<(), HostError> {

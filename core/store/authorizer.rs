@@ -129,6 +129,9 @@ impl Access<'_> {
             Verb::Read if grant.is_narrowed(verb, table) => denied(
                 "a search compares columns that SQLite does not tell of: grant all of them, or none",
             ),
+            _ if module == "fts5" && !around.has_bounded_full_text => {
+                denied("the searches of the FTS5 of this SQLite have no bound")
+            }
             Verb::Read if module.starts_with("fts3") || module.starts_with("fts4") => {
                 denied("the searches of FTS3 and FTS4 have no bound: use FTS5")
             }

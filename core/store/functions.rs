@@ -84,13 +84,28 @@ const DENIED: [(&str, &str); 4] = [
     ),
 ];
 
+/// Those that make what a path names, each step of it inside the one before. Older versions of SQLite
+/// call themselves once for each step, however many there are: a path of some thousands of steps ends
+/// the process.
+const NESTING: &str = "json_set jsonb_set json_insert jsonb_insert";
+
+/// The version from which on they count the steps.
+const NESTING_IS_BOUNDED: i32 = 3_053_000;
+
 /// Whether a function, in lower case, is on the list.
 pub(super) fn is_allowed(name: &str) -> bool {
-    ALLOWED.iter().any(|(_, names)| has(names, name))
+    ALLOWED.iter().any(|(_, names)| has(names, name)) && !nests_without_end(name)
+}
+
+fn nests_without_end(name: &str) -> bool {
+    rusqlite::version_number() < NESTING_IS_BOUNDED && has(NESTING, name)
 }
 
 /// Why one that is not on the list is not.
 pub(super) fn why_denied(name: &str) -> &'static str {
+    if nests_without_end(name) {
+        return "in this version of SQLite a long path overflows the stack: link 3.53 or later";
+    }
     DENIED
         .iter()
         .find(|(names, _)| has(names, name))

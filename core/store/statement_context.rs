@@ -26,6 +26,8 @@ pub(super) struct StatementContext {
     pub(super) open_functions: BTreeSet<String>,
     /// The functions that the app added and did not mark as innocuous, in lower case.
     pub(super) closed_functions: BTreeSet<String>,
+    /// All searches of FTS5 are bounded.
+    pub(super) has_bounded_full_text: bool,
     /// The view that closes indirect ways to this statement, once that was asked.
     pub(super) closed: OnceCell<Option<String>>,
     /// The connection confines its workers to one tenant.

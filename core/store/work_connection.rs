@@ -57,6 +57,9 @@ const STEPS_BETWEEN_LOOKS_AT_PREPARE: i32 = 16;
 pub(super) const FOLD_EVERY: u32 = 4_000;
 const FOLD_BESIDE_WRITERS: u32 = 600;
 
+/// How often a transaction is begun anew when the schema changes just before it.
+const SCHEMA_TRIES: u32 = 8;
+
 /// Ticks every few milliseconds while a component runs.
 static TICKS: AtomicU64 = AtomicU64::new(0);
 
@@ -369,12 +372,14 @@ impl WorkConnection {
             words: Words::default(),
             inner: Arc::default(),
         });
-        full_text::install(&connection, &guard.words)?;
         let shared = Arc::clone(&guard);
+        let is_over = Arc::new(move || shared.is_over()) as _;
+        guard.state().around.has_bounded_full_text =
+            full_text::install(&connection, &guard.words, &is_over)?;
         bounded_functions::install(
             &connection,
             usize::try_from(VALUE_MAX_BYTES).unwrap_or_default(),
-            &(Arc::new(move || shared.is_over()) as _),
+            &is_over,
         )?;
         let shared = Arc::clone(&guard);
         connection
@@ -593,12 +598,41 @@ impl WorkConnection {
 
     /// From now on, until the next call, workers see the rows of this tenant and no others in the
     /// tables of this grant.
-    pub(crate) fn confine(&mut self, grant: &Effective, tenant: &str) -> rusqlite::Result<()> {
-        let Some(mut confinement) = self.confinement.take() else { return Ok(()) };
+    pub(crate) fn confine(&self, grant: &Effective, tenant: &str) -> rusqlite::Result<()> {
+        let Some(confinement) = &self.confinement else { return Ok(()) };
         let confined = confinement.confine(self, grant, tenant);
         self.guard.state().around.confined = Some(confinement.shadows());
-        self.confinement = Some(confinement);
         confined
+    }
+
+    /// Begins a transaction in a run, the tenant's walls as the schema is in it: an app may change
+    /// that while a worker runs.
+    pub(crate) fn begin(&self, sql: &str) -> rusqlite::Result<()> {
+        let Some(confinement) = &self.confinement else {
+            return self.engine(|connection| step(connection, sql));
+        };
+        for _ in 0..SCHEMA_TRIES {
+            let followed = confinement.follow_schema(self);
+            self.guard.state().around.confined = Some(confinement.shadows());
+            followed?;
+            self.engine(|connection| step(connection, sql))?;
+            let version = self.schema_version()?;
+            if confinement.is_for(version) {
+                return Ok(());
+            }
+            // It changed in between. Nothing was done in the transaction.
+            self.engine(|connection| step(connection, "ROLLBACK"))?;
+        }
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),
+            Some("the app changes the schema again and again".to_string()),
+        ))
+    }
+
+    fn schema_version(&self) -> rusqlite::Result<i64> {
+        self.engine(|connection| {
+            connection.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))
+        })
     }
 
     /// To be asked [later](Self::changed_since) what was changed from here on.

@@ -37,7 +37,10 @@ impl Shared {
 
     /// Says to the authorizer that the engine's own statement runs, until it is dropped.
     fn enter(&self) -> Inside<'_> {
-        Inside(&self.inner, self.inner.swap(true, Ordering::Relaxed))
+        // One thread uses a connection: no need to exchange in one step.
+        let before = self.inner.load(Ordering::Relaxed);
+        self.inner.store(true, Ordering::Relaxed);
+        Inside(&self.inner, before)
     }
 }
 

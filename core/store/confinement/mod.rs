@@ -28,6 +28,11 @@
 //!   no text.
 //! - A text column that is compared by `<` with a numeric column that holds text is compared as
 //!   text.
+//! - A generated column counts in an INSERT that names no columns: it takes NULL there.
+//!
+//! The tenant is compared as text, by the rules of its column: in a column of numbers `7` is the
+//! tenant 7, and in one without a type only text is. A row whose tenant is NULL, or bytes, is
+//! nobody's.
 
 mod inner;
 mod key;
@@ -38,7 +43,7 @@ mod table;
 mod wall;
 mod write;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,9 +63,9 @@ pub(super) struct Confinement {
     token: String,
     walls: Arc<Walls>,
     /// The tables that were looked for, in lower case: by which column, and whether they have it.
-    known: BTreeMap<String, Known>,
-    schema_version: i64,
-    next: u64,
+    known: RefCell<BTreeMap<String, Known>>,
+    schema_version: Cell<i64>,
+    next: Cell<u64>,
     /// Views stand before the virtual tables, or may.
     has_views: Cell<bool>,
 }
@@ -103,9 +108,9 @@ impl Confinement {
             Ok(Self {
                 token,
                 walls,
-                known: BTreeMap::new(),
-                schema_version: -1,
-                next: 0,
+                known: RefCell::default(),
+                schema_version: Cell::new(-1),
+                next: Cell::new(0),
                 has_views: Cell::new(false),
             })
         })
@@ -116,7 +121,8 @@ impl Confinement {
     }
 
     pub(super) fn shadows(&self) -> Shadows {
-        let there = self.known.iter().filter(|(_, known)| known.table.is_some());
+        let known = self.known.borrow();
+        let there = known.iter().filter(|(_, known)| known.table.is_some());
         Shadows { token: self.token.clone(), tables: there.map(|(name, _)| name.clone()).collect() }
     }
 
@@ -142,7 +148,7 @@ impl Confinement {
     /// Whether a write of one row may have to be undone.
     pub(super) fn computes_tenants(&self) -> bool {
         let computed = |known: &Known| known.table.as_ref().is_some_and(|t| t.tenant_is_computed());
-        self.known.values().any(computed)
+        self.known.borrow().values().any(computed)
     }
 
     pub(super) fn take_denied(&self) -> Option<String> {
@@ -151,7 +157,7 @@ impl Confinement {
 
     /// Makes the walls this grant needs, where they are not there yet, and sets the tenant.
     pub(super) fn confine(
-        &mut self,
+        &self,
         connection: &WorkConnection,
         grant: &Effective,
         tenant: &str,
@@ -160,17 +166,18 @@ impl Confinement {
         *shared.tenant() = tenant.into();
         shared.run.fetch_add(1, Ordering::Relaxed);
         connection.engine(|connection| {
-            let version = connection
-                .prepare_cached("PRAGMA main.schema_version")?
-                .query_row([], |row| row.get(0))?;
-            if version != self.schema_version || self.has_views.get() {
+            let version = schema_version(connection)?;
+            if version != self.schema_version.get() || self.has_views.get() {
                 self.forget(connection)?;
-                self.schema_version = version;
+                self.schema_version.set(version);
             }
             for table in grant.tables() {
                 let column = grant.tenant_column().filter(|_| !grant.is_shared(table));
-                let known = self.known.get(table).map(|known| known.column.as_str());
-                if known != column {
+                let is_as_known = match self.known.borrow().get(table) {
+                    Some(known) => Some(known.column.as_str()) == column,
+                    None => column.is_none(),
+                };
+                if !is_as_known {
                     self.take_down(connection, table)?;
                     if let Some(column) = column {
                         self.put_up(connection, table, column)?;
@@ -181,8 +188,36 @@ impl Confinement {
         })
     }
 
+    /// Whether the walls were made for this version of the schema.
+    pub(super) fn is_for(&self, version: i64) -> bool {
+        self.schema_version.get() == version
+    }
+
+    /// Outside a transaction: makes the walls anew where the app changed the schema since they were
+    /// made. Whether it had.
+    pub(super) fn follow_schema(&self, connection: &WorkConnection) -> rusqlite::Result<bool> {
+        connection.engine(|connection| {
+            let version = schema_version(connection)?;
+            if self.is_for(version) {
+                return Ok(false);
+            }
+            let tables: Vec<(String, String)> = self
+                .known
+                .borrow()
+                .iter()
+                .map(|(table, known)| (table.clone(), known.column.clone()))
+                .collect();
+            self.forget(connection)?;
+            for (table, column) in &tables {
+                self.put_up(connection, table, column)?;
+            }
+            self.schema_version.set(version);
+            Ok(true)
+        })
+    }
+
     /// The schema changed: what was made for the old one goes.
-    fn forget(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    fn forget(&self, connection: &Connection) -> rusqlite::Result<()> {
         // Views first: they stand on the tables. Their triggers go with them.
         let names: Vec<(String, String)> = connection
             .prepare(
@@ -194,42 +229,44 @@ impl Confinement {
         for (kind, name) in names {
             connection.execute_batch(&format!("DROP {kind} temp.{}", quoted(&name)))?;
         }
-        self.known.clear();
+        self.known.borrow_mut().clear();
         self.has_views.set(false);
         self.walls.tables.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
     }
 
-    fn take_down(&mut self, connection: &Connection, table: &str) -> rusqlite::Result<()> {
-        if let Some(Known { table: Some(_), .. }) = self.known.remove(table) {
+    fn take_down(&self, connection: &Connection, table: &str) -> rusqlite::Result<()> {
+        let known = self.known.borrow_mut().remove(table);
+        if let Some(Known { table: Some(_), .. }) = known {
             connection.execute_batch(&format!("DROP TABLE temp.{}", quoted(table)))?;
         }
         Ok(())
     }
 
-    fn put_up(
-        &mut self,
-        connection: &Connection,
-        table: &str,
-        column: &str,
-    ) -> rusqlite::Result<()> {
+    fn put_up(&self, connection: &Connection, table: &str, column: &str) -> rusqlite::Result<()> {
         let found = Table::read(connection, table, column)?.map(Arc::new);
         if let Some(found) = &found {
-            self.next += 1;
+            let number = self.next.get() + 1;
+            self.next.set(number);
             let mut tables = self.walls.tables.lock().unwrap_or_else(PoisonError::into_inner);
-            tables.insert(self.next, Arc::clone(found));
+            tables.insert(number, Arc::clone(found));
             drop(tables);
             connection.execute_batch(&format!(
                 "CREATE VIRTUAL TABLE temp.{} USING {}rows({})",
                 quoted(table),
                 self.token,
-                self.next
+                number
             ))?;
         }
         let known = Known { column: column.to_string(), table: found };
-        self.known.insert(table.to_string(), known);
+        self.known.borrow_mut().insert(table.to_string(), known);
         Ok(())
     }
+}
+
+/// The version of the app's schema, as of now or as of the transaction.
+fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))
 }
 
 #[cfg(test)]
@@ -258,7 +295,7 @@ mod tests {
             &grant,
             &Args::default(),
         ));
-        let mut connection = WorkConnection::open(&location, Durability::Normal, None)
+        let connection = WorkConnection::open(&location, Durability::Normal, None)
             .unwrap()
             .confinable()
             .unwrap();

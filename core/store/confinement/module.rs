@@ -335,28 +335,27 @@ unsafe extern "C" fn column(
     context: *mut ffi::sqlite3_context,
     column: c_int,
 ) -> c_int {
-    shielded(|| {
-        // SAFETY: as in `with`. Where an UPDATE does not set the column, its value is not asked
-        // for.
-        unsafe {
-            if ffi::sqlite3_vtab_nochange(context) == 0 {
-                let column = usize::try_from(column).unwrap_or(usize::MAX);
-                (*cursor.cast::<Cursor>()).answer(context, column);
-            }
+    // SAFETY: SQLite's own arguments. Where an UPDATE does not set the column, its value is not
+    // asked for.
+    unsafe {
+        if ffi::sqlite3_vtab_nochange(context) != 0 {
+            return ffi::SQLITE_OK;
         }
-        ffi::SQLITE_OK
-    })
+        with(cursor, |cursor| cursor.answer(context, usize::try_from(column).unwrap_or(usize::MAX)))
+    }
 }
 
 unsafe extern "C" fn rowid(
     cursor: *mut ffi::sqlite3_vtab_cursor,
     rowid: *mut ffi::sqlite3_int64,
 ) -> c_int {
-    shielded(|| {
-        // SAFETY: as in `with`.
-        unsafe { *rowid = (*cursor.cast::<Cursor>()).rowid() };
-        ffi::SQLITE_OK
-    })
+    // SAFETY: SQLite's own arguments.
+    unsafe {
+        with(cursor, |cursor| {
+            *rowid = cursor.rowid()?;
+            Ok(())
+        })
+    }
 }
 
 unsafe extern "C" fn update(

@@ -64,7 +64,8 @@ pub(super) struct Query {
     kinds: String,
 }
 
-/// Between the parts. A table with it in a name is not confined at all, see `Table`.
+/// Between the parts. With it in the name of a column or an index the statement cannot be read: the
+/// read fails.
 const BETWEEN: char = '\u{1}';
 
 impl Query {
@@ -73,11 +74,24 @@ impl Query {
     pub(super) fn sql(&self, is_text: impl Fn(usize) -> bool) -> String {
         let answers =
             self.kinds.chars().enumerate().all(|(place, kind)| kind == '.' || is_text(place));
+        let (columns, rows) = self.parts(answers);
+        format!("SELECT {columns} {rows}{}", self.order)
+    }
+
+    /// The statement that counts the same rows, up to as many as its last parameter says.
+    pub(super) fn count(&self, answers: bool) -> String {
+        let most = if answers { self.kinds.len() } else { 0 } + 2;
+        format!("SELECT count(*) FROM (SELECT 1 {} LIMIT ?{most})", self.parts(answers).1)
+    }
+
+    /// The columns it selects, and from which rows.
+    fn parts(&self, answers: bool) -> (&str, String) {
         let (hint, terms) =
             if answers { (self.hint.as_str(), self.terms.as_str()) } else { ("", "") };
-        let Self { select, order, .. } = self;
-        let (select, whose) = select.split_once(BETWEEN).unwrap_or((select, ""));
-        format!("{select}{hint} WHERE {whose}{terms}{order}")
+        let mut parts = self.select.splitn(3, BETWEEN);
+        let mut next = || parts.next().unwrap_or_default();
+        let (columns, base, whose) = (next(), next(), next());
+        (columns, format!("FROM {base}{hint} WHERE {whose}{terms}"))
     }
 
     pub(super) fn write(&self) -> String {
@@ -217,7 +231,7 @@ fn written(
         selected.push("NULL".to_string());
     }
     let select = format!(
-        "SELECT {} FROM {}{BETWEEN}{}",
+        "{}{BETWEEN}{}{BETWEEN}{}",
         selected.join(", "),
         table.base(),
         table.is_the_tenants()

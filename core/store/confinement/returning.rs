@@ -5,8 +5,6 @@
 //! it, and the rest of the run goes by those. Reads are as before: the view is nothing but the
 //! virtual table's rows.
 
-use std::sync::Arc;
-
 use rusqlite::Connection;
 
 use super::Confinement;
@@ -26,8 +24,9 @@ impl Confinement {
     pub(in crate::store) fn put_views(&self, connection: &WorkConnection) -> rusqlite::Result<()> {
         self.has_views.set(true);
         connection.engine(|connection| {
-            let tables = self.known.values().filter_map(|known| known.table.as_ref());
-            tables.map(Arc::as_ref).try_for_each(|table| put_view(connection, &self.token, table))
+            let known = self.known.borrow();
+            let tables = known.values().filter_map(|known| known.table.as_deref());
+            tables.into_iter().try_for_each(|table| put_view(connection, &self.token, table))
         })
     }
 }

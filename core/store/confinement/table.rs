@@ -3,6 +3,8 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::store::tokens::Tokens;
+
 /// An app's table or view that has the tenant column.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -14,6 +16,8 @@ pub(super) struct Table {
     /// In the order of the schema; the rowid is none of them.
     pub(super) indexes: Vec<Index>,
     pub(super) is_view: bool,
+    /// A constraint of its own may say ON CONFLICT.
+    pub(super) settles_conflicts: bool,
 }
 
 #[derive(Debug)]
@@ -155,7 +159,15 @@ impl Table {
         } else {
             Vec::new()
         };
-        Ok(Some(Self { name: name.to_string(), columns, tenant, key, indexes, is_view }))
+        let sql: Option<String> = connection
+            .prepare_cached(
+                "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?1)",
+            )?
+            .query_row([name], |row| row.get(0))
+            .optional()?;
+        let settles_conflicts = sql.is_some_and(|sql| Tokens::of(&sql).mentions("conflict"));
+        let name = name.to_string();
+        Ok(Some(Self { name, columns, tenant, key, indexes, is_view, settles_conflicts }))
     }
 
     /// What the virtual table in front of it is declared as. The last column, which is hidden,

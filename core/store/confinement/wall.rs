@@ -1,7 +1,7 @@
 //! The virtual table that stands before an app's table: what SQLite sees of it are the rows of one
 //! tenant.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
 use std::sync::atomic::Ordering;
@@ -17,6 +17,13 @@ use super::write::Shape;
 
 /// Idle statements kept for the next read or write of a table.
 const IDLE_MAX: usize = 32;
+
+/// Rows that a read goes through before it counts the rest: whoever asks whether there is any wants
+/// one.
+const ROWS_BEFORE_COUNT: i64 = 64;
+
+/// Rows that are counted at first; then all that are left.
+const COUNTED_FIRST: i64 = 4_096;
 
 /// What the virtual tables of one connection have in common.
 pub(super) struct Walls {
@@ -38,18 +45,64 @@ pub(super) struct Wall {
     pub(super) table: Arc<Table>,
     idle: RefCell<HashMap<Box<[u8]>, Vec<Read>>>,
     pub(super) writes: RefCell<Vec<(Shape, Inner)>>,
+    /// A list for the columns of the row that is written.
+    pub(super) columns: Cell<Vec<usize>>,
     /// Compares a value with the tenant by the column's own rule.
     pub(super) compare: RefCell<Option<Inner>>,
 }
 
 /// A read's statement.
 struct Read {
-    /// The plan it was prepared for; last whether the index answers its terms.
+    /// The plan it was prepared for; last what is made of it, see [`Form`].
     plan: Box<[u8]>,
     inner: Inner,
     /// For each column of the table, which one of the statement it is.
     places: Vec<Option<usize>>,
     width: usize,
+    /// No column of its rows is read, as far as SQLite said: the row's key may be.
+    reads_nothing: bool,
+}
+
+/// What is made of a plan, as the last byte of a statement's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Form {
+    /// All rows of the tenant: no index answers the terms, for values of these kinds.
+    All,
+    /// The rows for which the index answers the terms.
+    Answered,
+    /// How many rows there are of either kind.
+    CountedAll,
+    CountedAnswered,
+}
+
+impl Form {
+    fn of(byte: u8) -> Self {
+        match byte {
+            0 => Self::All,
+            1 => Self::Answered,
+            2 => Self::CountedAll,
+            _ => Self::CountedAnswered,
+        }
+    }
+
+    fn answers(self) -> bool {
+        matches!(self, Self::Answered | Self::CountedAnswered)
+    }
+
+    fn counted(self) -> Self {
+        if self.answers() { Self::CountedAnswered } else { Self::CountedAll }
+    }
+}
+
+/// Rows that were counted because nobody asks what is in them.
+#[derive(Clone, Copy)]
+struct Counted {
+    rows: i64,
+    /// There may be more.
+    goes_on: bool,
+    /// The row that the read itself stands on.
+    stands_on: i64,
 }
 
 /// Values that SQLite copied.
@@ -74,6 +127,9 @@ pub(super) struct Cursor {
     kept: Option<VecDeque<Vec<Kept>>>,
     number: i64,
     turn: u64,
+    /// What its plan was given, where its rows may be counted: no column of them is read.
+    values: Option<Vec<Kept>>,
+    counted: Option<Counted>,
 }
 
 impl Wall {
@@ -87,6 +143,7 @@ impl Wall {
             table,
             idle: RefCell::default(),
             writes: RefCell::default(),
+            columns: Cell::default(),
             compare: RefCell::default(),
         }
     }
@@ -121,9 +178,13 @@ impl Wall {
             return Ok(read);
         }
         let lost = || Failure::new(ffi::SQLITE_INTERNAL, "the plan of a read is lost");
-        let (answers, text) = plan.split_last().ok_or_else(lost)?;
+        let (form, text) = plan.split_last().ok_or_else(lost)?;
+        let form = Form::of(*form);
         let query = std::str::from_utf8(text).ok().and_then(Query::read).ok_or_else(lost)?;
-        let inner = self.prepare(&query.sql(|_| *answers == 1))?;
+        let inner = self.prepare(&match form {
+            Form::All | Form::Answered => query.sql(|_| form.answers()),
+            Form::CountedAll | Form::CountedAnswered => query.count(form.answers()),
+        })?;
         let first = match &self.table.key {
             Key::Rowid { .. } => 1,
             Key::Columns(parts) => parts.len(),
@@ -135,7 +196,7 @@ impl Wall {
             places[column] = Some(width);
             width += 1;
         }
-        Ok(Read { plan: plan.into(), inner, places, width })
+        Ok(Read { plan: plan.into(), inner, places, width, reads_nothing: query.used == 0 })
     }
 
     fn put_away(&self, mut read: Read) {
@@ -161,6 +222,8 @@ impl Cursor {
             kept: None,
             number: 0,
             turn: 0,
+            values: None,
+            counted: None,
         }
     }
 
@@ -177,7 +240,7 @@ impl Cursor {
         plan: &[u8],
         values: &[*mut ffi::sqlite3_value],
     ) -> Result<(), Failure> {
-        self.kept = None;
+        (self.kept, self.counted, self.values) = (None, None, None);
         let answers = Query::kinds(plan).iter().zip(values).all(|(kind, value)| {
             // SAFETY: SQLite has given the values for this call.
             let number = unsafe {
@@ -189,11 +252,11 @@ impl Cursor {
             .read
             .as_ref()
             .and_then(|read| read.plan.split_last())
-            .is_some_and(|(last, text)| text == plan && (*last == 1) == answers);
+            .is_some_and(|(last, text)| text == plan && Form::of(*last).answers() == answers);
         if !is_same {
             let mut key = Vec::with_capacity(plan.len() + 1);
             key.extend(plan);
-            key.push(answers.into());
+            key.push(if answers { Form::Answered } else { Form::All } as u8);
             let read = self.wall().take(&key)?;
             if let Some(old) = self.read.replace(read) {
                 self.wall().put_away(old);
@@ -212,6 +275,16 @@ impl Cursor {
                 unsafe { read.inner.bind(place + 2, *value) };
             }
         }
+        if read.reads_nothing {
+            let copy = |value: &*mut ffi::sqlite3_value| {
+                // SAFETY: as above; the copy is our own.
+                Kept(unsafe { ffi::sqlite3_value_dup(*value) })
+            };
+            self.values = Some(match answers {
+                true => values.iter().map(copy).collect(),
+                false => Vec::new(),
+            });
+        }
         self.turn = wall.walls.shared.turn.load(Ordering::Relaxed);
         self.number = 0;
         self.is_over = !read.inner.step(&wall.walls.shared)?;
@@ -225,7 +298,57 @@ impl Cursor {
             self.is_over = kept.is_empty();
             return Ok(());
         }
+        if let Some(counted) = self.counted
+            && (self.number < counted.rows || !counted.goes_on)
+        {
+            self.is_over = self.number >= counted.rows;
+            return Ok(());
+        }
+        if self.values.is_some() && self.number >= ROWS_BEFORE_COUNT {
+            return self.count();
+        }
         self.step()
+    }
+
+    /// Counts the rows, instead of going through them: nobody has asked what is in one so far.
+    #[allow(unsafe_code, reason = "the values are SQLite's own")]
+    fn count(&mut self) -> Result<(), Failure> {
+        // SAFETY: as in `wall`.
+        let wall = unsafe { &*self.wall };
+        let (Some(read), Some(values)) = (&self.read, &self.values) else { return Ok(()) };
+        // The rows before this one were gone through.
+        let stands_on = self.counted.map_or(self.number - 1, |counted| counted.stands_on);
+        let most = if self.counted.is_none() { COUNTED_FIRST } else { i64::MAX };
+        let mut plan = read.plan.clone();
+        if let Some(form) = plan.last_mut() {
+            *form = Form::of(*form).counted() as u8;
+        }
+        let mut counting = wall.take(&plan)?;
+        counting.inner.bind_tenant(&wall.walls.shared);
+        for (place, value) in values.iter().enumerate() {
+            // SAFETY: a value that was kept lives as long as this read.
+            unsafe { counting.inner.bind(place + 2, value.0) };
+        }
+        counting.inner.bind_integer(values.len() + 2, most);
+        let rows = counting.inner.step(&wall.walls.shared).map(|_| counting.inner.integer(0));
+        wall.put_away(counting);
+        let rows = rows?;
+        self.counted = Some(Counted { rows, goes_on: rows >= most, stands_on });
+        self.is_over = self.number >= rows;
+        Ok(())
+    }
+
+    /// Somebody asks what is in a row after all: the read goes to where it is.
+    fn go_on_reading(&mut self) -> Result<(), Failure> {
+        self.values = None;
+        if let Some(counted) = self.counted.take()
+            && !self.is_over
+        {
+            for _ in counted.stands_on..self.number {
+                self.step()?;
+            }
+        }
+        Ok(())
     }
 
     #[allow(unsafe_code, reason = "SQLite holds the table")]
@@ -244,6 +367,7 @@ impl Cursor {
         if self.kept.is_some() {
             return Ok(());
         }
+        self.go_on_reading()?;
         let mut kept = VecDeque::new();
         while !self.is_over {
             if let Some(read) = &self.read {
@@ -270,15 +394,18 @@ impl Cursor {
     }
 
     #[allow(unsafe_code, reason = "the values are SQLite's own")]
-    pub(super) fn rowid(&self) -> i64 {
-        match (&self.wall().table.key, &self.kept, &self.read) {
+    pub(super) fn rowid(&mut self) -> Result<i64, Failure> {
+        if self.values.is_some() {
+            self.go_on_reading()?;
+        }
+        Ok(match (&self.wall().table.key, &self.kept, &self.read) {
             (Key::Rowid { .. }, None, Some(read)) => read.inner.integer(0),
             // SAFETY: a value that was kept lives as long as its row.
             (Key::Rowid { .. }, Some(_), _) => {
                 self.value(0).map_or(0, |value| unsafe { ffi::sqlite3_value_int64(value) })
             }
             _ => self.number,
-        }
+        })
     }
 
     /// Answers SQLite with a column of the row.
@@ -286,7 +413,14 @@ impl Cursor {
     /// # Safety
     /// The context is the one SQLite called with.
     #[allow(unsafe_code, reason = "the values are SQLite's own")]
-    pub(super) unsafe fn answer(&self, context: *mut ffi::sqlite3_context, column: usize) {
+    pub(super) unsafe fn answer(
+        &mut self,
+        context: *mut ffi::sqlite3_context,
+        column: usize,
+    ) -> Result<(), Failure> {
+        if self.values.is_some() {
+            self.go_on_reading()?;
+        }
         // SAFETY: as said; the values live until the next step, and SQLite copies them.
         unsafe {
             let table = &self.wall().table;
@@ -295,11 +429,11 @@ impl Cursor {
                 if let Some(value) = place.and_then(|place| self.value(place)) {
                     ffi::sqlite3_result_value(context, value);
                 }
-                return;
+                return Ok(());
             }
             let Key::Columns(parts) = &table.key else {
                 ffi::sqlite3_result_int64(context, self.number);
-                return;
+                return Ok(());
             };
             let mut key = Vec::new();
             for place in 0..parts.len() {
@@ -311,6 +445,7 @@ impl Cursor {
             let start = key.as_ptr().cast();
             ffi::sqlite3_result_blob(context, start, length, ffi::SQLITE_TRANSIENT());
         }
+        Ok(())
     }
 }
 

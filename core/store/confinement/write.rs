@@ -3,7 +3,7 @@
 
 use std::ffi::c_int;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::ffi;
 
@@ -25,6 +25,11 @@ const KEPT_MAX: usize = 16;
 
 type Value = *mut ffi::sqlite3_value;
 
+/// One thread uses a connection: no need to add in one step.
+fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}
+
 fn is_null(value: Value) -> bool {
     // SAFETY: SQLite has given the value for the call at hand.
     unsafe { ffi::sqlite3_value_type(value) == ffi::SQLITE_NULL }
@@ -40,7 +45,7 @@ impl Wall {
     /// documentation. Answers with the rowid of a new row.
     pub(super) fn write(&self, values: &[Value]) -> Result<i64, Failure> {
         let shared = &self.walls.shared;
-        shared.writes.fetch_add(1, Ordering::Relaxed);
+        add(&shared.writes, 1);
         // SAFETY: SQLite is inside a write of this connection.
         if unsafe { ffi::sqlite3_vtab_on_conflict(self.db) } == ffi::SQLITE_REPLACE {
             let reason = format!(
@@ -73,7 +78,8 @@ impl Wall {
 
     fn insert(&self, values: &[Value]) -> Result<i64, Failure> {
         let Some((rowid, values)) = values.split_first() else { return Ok(0) };
-        let mut columns = Vec::with_capacity(values.len());
+        let mut columns = self.columns.take();
+        columns.clear();
         for (place, column) in self.table.columns.iter().enumerate() {
             let Some(value) = values.get(place) else { break };
             if column.generated {
@@ -103,7 +109,7 @@ impl Wall {
             columns.retain(|column| *column != alias);
         }
         let shape = Shape::Insert { columns, rowid: has_rowid };
-        self.run(&shape, |inner| {
+        let done = self.run(&shape, |inner| {
             let mut place = 2;
             if has_rowid {
                 // SAFETY: SQLite has given the values for this call.
@@ -116,13 +122,16 @@ impl Wall {
                 unsafe { inner.bind(place + number, values[*column]) };
             }
             Ok(())
-        })?;
+        });
+        self.keep(shape);
+        done?;
         // SAFETY: the connection is open.
         Ok(unsafe { ffi::sqlite3_last_insert_rowid(self.db) })
     }
 
     fn update(&self, old: Value, rowid: Value, values: &[Value]) -> Result<(), Failure> {
-        let mut columns = Vec::with_capacity(4);
+        let mut columns = self.columns.take();
+        columns.clear();
         for (place, column) in self.table.columns.iter().enumerate() {
             let Some(value) = values.get(place).filter(|value| !is_unchanged(**value)) else {
                 continue;
@@ -147,7 +156,7 @@ impl Wall {
             Key::Columns(_) | Key::None => false,
         };
         let shape = Shape::Update { columns, rowid: is_moved };
-        self.run(&shape, |inner| {
+        let done = self.run(&shape, |inner| {
             self.bind_key(inner, old)?;
             let mut place = 2 + self.key_width();
             if is_moved {
@@ -162,7 +171,16 @@ impl Wall {
                 place += 1;
             }
             Ok(())
-        })
+        });
+        self.keep(shape);
+        done
+    }
+
+    /// Keeps the list of a shape for the next row.
+    fn keep(&self, shape: Shape) {
+        if let Shape::Insert { columns, .. } | Shape::Update { columns, .. } = shape {
+            self.columns.set(columns);
+        }
     }
 
     fn is_generated(&self, verb: &str, column: usize) -> Failure {
@@ -265,12 +283,13 @@ impl Wall {
                 false => ffi::sqlite3_changes64(self.db),
             }
         };
-        shared.changed.fetch_add(changed.unsigned_abs(), Ordering::Relaxed);
+        add(&shared.changed, changed.unsigned_abs());
         Ok(())
     }
 
-    /// The statement of a write. ABORT, for a constraint of the table that says ON CONFLICT REPLACE
-    /// could delete another tenant's row.
+    /// The statement of a write. ABORT where a constraint of the table's own says ON CONFLICT:
+    /// REPLACE could delete another tenant's row. Elsewhere it would only take the place of what the
+    /// app's triggers say.
     fn sql(&self, shape: &Shape) -> String {
         let table = &self.table;
         let name = |place: &usize| quoted(&table.columns[*place].name);
@@ -288,6 +307,7 @@ impl Wall {
             whose.push_str(&format!(" AND {key} = ?{}", place + 2));
         }
         let computed = table.tenant_is_computed();
+        let or = if table.settles_conflicts { "OR ABORT " } else { "" };
         match shape {
             Shape::Delete => format!("DELETE FROM {base} AS t WHERE {whose}"),
             Shape::Insert { columns, rowid: has_rowid } => {
@@ -303,9 +323,9 @@ impl Wall {
                     values.push("?1".to_string());
                 }
                 let mut sql = match names.is_empty() {
-                    true => format!("INSERT OR ABORT INTO {base} DEFAULT VALUES"),
+                    true => format!("INSERT {or}INTO {base} DEFAULT VALUES"),
                     false => format!(
-                        "INSERT OR ABORT INTO {base} ({}) VALUES ({})",
+                        "INSERT {or}INTO {base} ({}) VALUES ({})",
                         names.join(", "),
                         values.join(", ")
                     ),
@@ -336,10 +356,7 @@ impl Wall {
                     true => format!(" RETURNING t.{tenant} IS ?1"),
                     false => String::new(),
                 };
-                format!(
-                    "UPDATE OR ABORT {base} AS t SET {} WHERE {whose}{returning}",
-                    set.join(", ")
-                )
+                format!("UPDATE {or}{base} AS t SET {} WHERE {whose}{returning}", set.join(", "))
             }
         }
     }
