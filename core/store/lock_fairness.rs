@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::location::{BUSY_TIMEOUT, Location};
-use super::process_lock::beside;
+use super::process_lock::{beside, existing, has_other_names};
 
 /// How often a waiting connection looks whether the lock is free.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -100,7 +100,8 @@ impl Waiting {
             && let Some(door) = &self.door
         {
             // Where it cannot be opened there is nobody to hear.
-            self.open = OpenOptions::new().write(true).open(door).ok();
+            self.open = existing(door, OpenOptions::new().write(true))
+                .filter(|file| !has_other_names(file));
         }
         if let Some(file) = &self.open {
             self.knocks = self.knocks.wrapping_add(1);
@@ -259,14 +260,39 @@ impl Holding {
         let last = self
             .door
             .as_ref()
-            .and_then(|door| std::fs::metadata(door).and_then(|file| file.modified()).ok());
+            .and_then(|door| std::fs::symlink_metadata(door).and_then(|file| file.modified()).ok());
         last.is_some() && self.heard.replace(last).is_some_and(|before| Some(before) != last)
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_knock_touches_no_file_that_another_name_leads_to() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let knock = |database: &str| {
+            let door = Some(beside(&path(database)));
+            Waiting { door, open: None, since: Instant::now(), knocks: 7 }.knock();
+        };
+        let modified = |name: &str| std::fs::metadata(path(name)).unwrap().modified().unwrap();
+        std::fs::write(path("precious"), "").unwrap();
+        let before = modified("precious");
+        symlink(path("precious"), path("linked.db-verger")).unwrap();
+        std::fs::hard_link(path("precious"), path("hard.db-verger")).unwrap();
+        knock("linked.db");
+        knock("hard.db");
+        assert_eq!(modified("precious"), before);
+        std::fs::write(path("own.db-verger"), "").unwrap();
+        let before = modified("own.db-verger");
+        knock("own.db");
+        assert_ne!(modified("own.db-verger"), before);
+    }
 
     #[test]
     fn a_pause_is_long_enough_for_whoever_waited_that_long_to_look() {

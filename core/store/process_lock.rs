@@ -120,8 +120,18 @@ pub(super) fn beside(database: &Path) -> PathBuf {
 
 /// Whether a process has the database open by this name. Makes no file.
 pub(crate) fn is_held(database: &Path) -> bool {
-    File::open(beside(database))
-        .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    existing(&beside(database), OpenOptions::new().read(true))
+        .is_some_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// The file with this name, where it is a file of its own: never one that a link points to, which
+/// may be anybody's.
+pub(super) fn existing(path: &Path, how: &OpenOptions) -> Option<File> {
+    // Before it is opened, too: a pipe would wait for whoever reads from it.
+    std::fs::symlink_metadata(path).ok().filter(Metadata::is_file)?;
+    let file = how.open(path).ok()?;
+    let is_it = Identity::of_file(&file).ok()? == Identity::of_name(path).ok()?;
+    is_it.then_some(file)
 }
 
 fn share(file: &File) -> io::Result<()> {
@@ -232,7 +242,7 @@ fn name(file: &mut File, alone: bool) -> io::Result<Option<String>> {
     Ok(name.filter(|name| name.len() == 16).map(str::to_string))
 }
 
-fn has_other_names(file: &File) -> bool {
+pub(super) fn has_other_names(file: &File) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
