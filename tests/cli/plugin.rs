@@ -5,7 +5,9 @@ use serde_json::{Value as Json, json};
 use verger::rusqlite::Connection;
 
 use super::handmade::Handmade;
-use super::harness::{Folder, command, keys, object, prebuilt, puppet, refusal, repository, said};
+use super::harness::{
+    Folder, Site, command, keys, object, prebuilt, puppet, refusal, repository, said, text,
+};
 
 fn memberships() -> String {
     prebuilt("reconcile-memberships")
@@ -647,4 +649,23 @@ fn a_name_that_is_taken_is_told() {
         "{checked}"
     );
     assert!(has(&checked, "advice", "name", "a built-in worker has its name"), "{checked}");
+}
+
+// --- forget
+// ----------------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_name_is_free_once_it_is_forgotten() {
+    let site = Site::new();
+    let folder = site.folder.path("plugins");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(puppet(), folder.join("p.wasm")).unwrap();
+    text(&["tick", "--db", site.db(), "--plugins", folder.to_str().unwrap()]);
+    let forget = ["plugin", "forget", "puppet", "--db", site.db()];
+    let named = "SELECT count(*) FROM verger_plugins";
+    let count = || site.open().query_row(named, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(), 1);
+    assert_eq!(object(0, &forget), json!({"forgotten": "puppet"}));
+    assert_eq!(count(), 0);
+    assert!(refusal(&forget).contains("no dropped-in worker had the name `puppet`"));
 }

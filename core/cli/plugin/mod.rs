@@ -4,6 +4,7 @@ mod asks;
 mod check;
 mod component;
 mod diff;
+mod forget;
 mod inspect;
 mod new;
 mod pack;
@@ -17,7 +18,7 @@ use clap::Subcommand;
 use verger::verger_worker::{Suggested, WIT};
 use verger::{Expression, ExpressionError};
 
-use crate::options::Options;
+use crate::options::{Database, Options};
 use crate::output::print;
 use check::Check;
 use new::New;
@@ -71,6 +72,17 @@ pub(crate) enum Command {
         /// The one that is to take its place
         new: PathBuf,
     },
+    /// Free the name of a dropped-in worker that was removed or replaced for good
+    ///
+    /// A name belongs to the file that first had it: another one is refused under it. From now on
+    /// the file that has the name when the database is opened next may have it. Look at that one
+    /// first: it gets the grant that goes with the name, unless that is for one SHA-256.
+    Forget {
+        /// The name
+        name: String,
+        #[command(flatten)]
+        database: Database,
+    },
 }
 
 impl Command {
@@ -82,6 +94,7 @@ impl Command {
             Self::Diff { old, new } => diff::diff(old, new, options)?,
             Self::New(new) => new.run(options)?,
             Self::Wit => print(WIT.lines()),
+            Self::Forget { name, database } => forget::forget(name, database, options)?,
         }
         Ok(ExitCode::SUCCESS)
     }
