@@ -56,6 +56,27 @@ pub enum Error {
     /// A worker that was called directly failed.
     #[error(transparent)]
     Perform(#[from] PerformError),
+    /// A plugin was not taken in.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// A plugin was not rolled back.
+    #[error(
+        "`{name}` is not rolled back: {reason}; put the file of an earlier version in its place"
+    )]
+    NotRolledBack {
+        /// The worker.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing was decided about a plugin.
+    #[error("nothing is decided about `{worker}`: {reason}")]
+    Consent {
+        /// The worker.
+        worker: String,
+        /// Why.
+        reason: String,
+    },
     /// An event was not written to the audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),

@@ -15,6 +15,10 @@ pub mod interface {}
 #[doc = include_str!("guide/schedules.md")]
 pub mod schedules {}
 
+#[cfg(feature = "wasm")]
+#[doc = include_str!("guide/plugins.md")]
+pub mod plugins {}
+
 #[doc = include_str!("guide/sandbox.md")]
 pub mod sandbox {}
 

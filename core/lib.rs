@@ -79,6 +79,8 @@ pub use schedule::{
 pub use store::{Durability, MigrationError, StoreError, StoreErrorKind, Unreadable};
 pub use time::Timestamp;
 pub use verger::{DueReport, Performance, Verger};
+#[cfg(feature = "wasm")]
+pub use worker::{Ask, Consent, ConsentState, GrantDecision, GrantRow, PluginInfo};
 
 /// The connection library the app shares with Verger: its `Transaction` is what `enqueue_in` takes.
 pub use rusqlite;

@@ -16,6 +16,75 @@ pub enum PluginError {
         /// The operating system's words.
         reason: String,
     },
+    /// There is no file by that name, but something else: a folder, a pipe, a device.
+    #[error("{what} is {found}, not a file: put the .wasm itself in its place, or take it away")]
+    NotAFile {
+        /// Which plugin.
+        what: String,
+        /// What is there.
+        found: &'static str,
+    },
+    /// It was replaced since it was looked at. The next look takes the new one.
+    #[error("{what} was replaced since it was looked at: the next look takes the new file")]
+    Changed {
+        /// Which plugin.
+        what: String,
+    },
+    /// This version was rolled back. The version before runs.
+    #[error(
+        "{what} is version {version} of `{name}` (SHA-256 {digest}), which was rolled back: drop in a newer one, or let it run again with `verger plugin approve {name}`"
+    )]
+    RolledBack {
+        /// Which plugin.
+        what: String,
+        /// The worker.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Its digest.
+        digest: String,
+    },
+    /// It asks for what nobody granted it yet. The version before runs; without one, its jobs wait.
+    #[error(
+        "{what} is version {version} of `{name}` (SHA-256 {digest}), and waits for someone to decide: it asks for {asks}; `verger plugin grants {name}` says why, `verger plugin approve {name}` or `verger plugin deny {name}` decides"
+    )]
+    Waits {
+        /// Which plugin.
+        what: String,
+        /// The worker.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Its digest.
+        digest: String,
+        /// What it asks for and does not have.
+        asks: String,
+    },
+    /// It asks for what it was denied, or what was taken back from it. The version before runs;
+    /// without one, its jobs wait.
+    #[error(
+        "{what} is version {version} of `{name}` (SHA-256 {digest}), and asks for what it is denied: {asks}; take it away, or let it have that with `verger plugin approve {name}`"
+    )]
+    Denied {
+        /// Which plugin.
+        what: String,
+        /// The worker.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Its digest.
+        digest: String,
+        /// What it asks for and does not have, each with who decided.
+        asks: String,
+    },
+    /// The app took it out while it ran.
+    #[error(
+        "{what} was taken out by the app: `Verger::add_plugin` takes it in again, and so does the next start"
+    )]
+    TakenOut {
+        /// Which plugin.
+        what: String,
+    },
     /// The bytes are no valid component: truncated, damaged, or something else altogether.
     #[error(
         "{what} is no valid WebAssembly component: {reason}; build it again, and check that the file is complete"

@@ -282,7 +282,7 @@ fn what_takes_longer_than_there_is_time_is_left_behind() {
     let verger = open(folder.path(), LIMIT);
     let refused: Vec<String> = verger.refused_plugins().iter().map(ToString::to_string).collect();
     // In the order of their names; they had their turns in the order of their sizes.
-    let [larger, slow] = verger.refused_plugins() else { panic!("{refused:#?}") };
+    let [larger, slow] = &verger.refused_plugins()[..] else { panic!("{refused:#?}") };
     assert!(matches!(slow, PluginError::TooSlow { limit: LIMIT, .. }), "{slow:?}");
     assert!(
         matches!(larger, PluginError::NoTimeLeft { by, limit: LIMIT, .. } if by.contains("slow.wasm")),
@@ -334,7 +334,7 @@ fn without_any_time_only_what_was_compiled_before_is_there() {
     std::fs::write(folder.path().join("noop.wasm"), NOOP).unwrap();
     let verger = open(folder.path(), Duration::ZERO);
     assert!(
-        matches!(verger.refused_plugins(), [PluginError::TooSlow { .. }]),
+        matches!(verger.refused_plugins()[..], [PluginError::TooSlow { .. }]),
         "{:?}",
         verger.refused_plugins()
     );

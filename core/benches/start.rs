@@ -21,6 +21,7 @@ use verger::{CompileCache, NewJob, Schedule, Verger};
 
 const COLD_ROUNDS: usize = 5;
 const WARM_ROUNDS: usize = 21;
+const PLUGINS: usize = 20;
 const KILLS: usize = 7;
 const LATENCIES: usize = 400;
 const IDLE: Duration = Duration::from_secs(10);
@@ -29,6 +30,7 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("open") => open_once(Path::new(&args[2])),
+        Some("open-plugins") => open_plugins_once(Path::new(&args[2])),
         Some("hold") => hold_a_job(Path::new(&args[2])),
         _ => measure(),
     }
@@ -44,6 +46,8 @@ fn measure() -> Result<()> {
     let (cold, warm) = opening(folder.path())?;
     row("first open: compiles three components", "ms", median(&cold), Goal::AtMost(400.0));
     row("open with three cached components", "ms", median(&warm), Goal::AtMost(5.0));
+    let plugins = opening_plugins(&folder.path().join("twenty"))?;
+    row("open with twenty cached plugins", "ms", median(&plugins), Goal::AtMost(20.0));
     let latencies = enqueue_to_start(folder.path())?;
     row("enqueue to start, p50", "ms", median(&latencies), Goal::AtMost(1.0));
     row("enqueue to start, p99", "ms", percentile(&latencies, 0.99), Goal::None);
@@ -109,15 +113,48 @@ fn open_once(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// In a process of its own: opens with the plugins of this folder.
+fn open_plugins_once(folder: &Path) -> Result<()> {
+    let builder = Verger::builder(folder.join("app.db"))
+        .compile_cache(CompileCache::Folder(folder.join("cache")))
+        .plugins(folder.join("plugins"));
+    let begun = Instant::now();
+    let verger = builder.open()?;
+    let took = begun.elapsed().as_secs_f64() * 1000.0;
+    anyhow::ensure!(verger.plugins().len() == PLUGINS, "{:?}", verger.refused_plugins());
+    println!("{took}");
+    Ok(())
+}
+
+/// How long a process takes to open what was opened before, with so many dropped-in workers.
+fn opening_plugins(folder: &Path) -> Result<Vec<f64>> {
+    const NAME: &[u8] = b"\"name\": \"puppet\"";
+    std::fs::create_dir_all(folder.join("plugins"))?;
+    let puppet = include_bytes!("../../tests/guests/puppet.wasm");
+    let at = puppet.windows(NAME.len()).position(|window| window == NAME);
+    let at = at.ok_or_else(|| anyhow::anyhow!("the component has no manifest"))?;
+    for number in 0..PLUGINS {
+        let mut bytes = puppet.to_vec();
+        let name = format!("\"name\": \"pup-{number:02}\"");
+        bytes.splice(at..at + NAME.len(), name.into_bytes());
+        std::fs::write(folder.join(format!("plugins/{number:02}.wasm")), bytes)?;
+    }
+    in_a_process("open-plugins", folder)?;
+    (0..WARM_ROUNDS).map(|_| in_a_process("open-plugins", folder)).collect()
+}
+
+/// What another process of this program says it took, in milliseconds.
+fn in_a_process(what: &str, folder: &Path) -> Result<f64> {
+    let output = Command::new(std::env::current_exe()?)
+        .arg(what)
+        .arg(folder)
+        .stderr(Stdio::inherit())
+        .output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
 fn opening(folder: &Path) -> Result<(Vec<f64>, Vec<f64>)> {
-    let open = |folder: &Path| -> Result<f64> {
-        let output = Command::new(std::env::current_exe()?)
-            .arg("open")
-            .arg(folder)
-            .stderr(Stdio::inherit())
-            .output()?;
-        Ok(String::from_utf8(output.stdout)?.trim().parse()?)
-    };
+    let open = |folder: &Path| in_a_process("open", folder);
     let (mut cold, mut warm) = (Vec::new(), Vec::new());
     for round in 0..COLD_ROUNDS {
         let folder = folder.join(format!("open-{round}"));

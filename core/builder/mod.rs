@@ -57,6 +57,8 @@ pub struct Builder {
     components: Vec<(String, Vec<u8>)>,
     built_ins: bool,
     grants: HashMap<String, Grant>,
+    plugin_grant: Option<Grant>,
+    approved_grant: Grant,
     capabilities: Capabilities,
     schedules: Vec<Schedule>,
     schedule_set: String,
@@ -85,6 +87,8 @@ impl Builder {
             components: Vec::new(),
             built_ins: true,
             grants: HashMap::new(),
+            plugin_grant: None,
+            approved_grant: Grant::new(),
             capabilities: Capabilities::default(),
             schedules: Vec::new(),
             schedule_set: String::new(),
@@ -170,8 +174,10 @@ impl Builder {
         self
     }
 
-    /// Grants a worker what it may touch. A dropped-in worker has nothing without it; for the
-    /// built-in workers and the app's own it takes the place of [`Grant::as_declared`].
+    /// Grants a worker what it may touch; for the built-in workers and the app's own it takes the
+    /// place of [`Grant::as_declared`]. For a dropped-in worker that is not named here, somebody
+    /// decides while the app runs (see [`Verger::consent`](crate::Verger::consent)): until then it
+    /// has nothing, and its jobs wait. What is said here holds, whatever was decided there.
     ///
     /// A grant for a worker that is not there is refused at [`open`](Self::open), unless a plugin
     /// may still bring it.
@@ -187,6 +193,21 @@ impl Builder {
     /// ```
     pub fn grant(mut self, worker: impl Into<String>, grant: Grant) -> Self {
         self.grants.insert(worker.into(), grant);
+        self
+    }
+
+    /// Grants this to every dropped-in worker that [`grant`](Self::grant) does not name, those that
+    /// are dropped in while the app runs included.
+    pub fn grant_plugins(mut self, grant: Grant) -> Self {
+        self.plugin_grant = Some(grant);
+        self
+    }
+
+    /// What a dropped-in worker has besides what it asks for, once somebody
+    /// [approved](crate::Verger::approve) it: the limits, the tenant column and the shared tables of
+    /// this grant.
+    pub fn approved_plugins(mut self, base: Grant) -> Self {
+        self.approved_grant = base;
         self
     }
 

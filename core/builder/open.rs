@@ -11,7 +11,6 @@ use crate::engine::{Connector, Engine, Notifier, Pending, Reopen, take_back};
 use crate::error::OpenError;
 use crate::event::Bus;
 use crate::grant::Grant;
-use crate::plugin_error::PluginError;
 use crate::run::{RunServices, WorkersLink};
 use crate::schedule::ScheduleError;
 use crate::store::{
@@ -102,14 +101,13 @@ impl Builder {
             }
         }
         let file_identity = FileIdentity::of(&self.location);
-        let (registry, refused) =
-            self.register(&mut front, looking, now).map_err(|error| match error {
-                RegisterError::Open(error) => error,
-                RegisterError::Store(source) => database(source),
-            })?;
-        for refusal in &refused {
-            tracing::warn!(reason = %refusal, "a plugin was refused");
-        }
+        let registry = Registry::default();
+        let registered = self.register(&registry, &mut front, looking, now);
+        #[cfg_attr(not(feature = "wasm"), allow(unused_variables, reason = "there are none"))]
+        let plugins = registered.map_err(|error| match error {
+            RegisterError::Open(error) => error,
+            RegisterError::Store(source) => database(source),
+        })?;
         if !may_have_plugins {
             self.check_workers(&registry)?;
         }
@@ -124,7 +122,8 @@ impl Builder {
                 front: Mutex::new(front),
                 idle: Mutex::new(Vec::new()),
                 registry,
-                refused,
+                #[cfg(feature = "wasm")]
+                plugins,
                 services: Arc::new(RunServices {
                     capabilities: self.capabilities,
                     bus: Bus::default(),
@@ -175,11 +174,11 @@ impl Builder {
 
     fn register(
         &mut self,
+        registry: &Registry,
         front: &mut Connection,
         looking: bool,
         now: Timestamp,
-    ) -> Result<(Registry, Vec<PluginError>), RegisterError> {
-        let mut registry = Registry::default();
+    ) -> Result<Taken, RegisterError> {
         for worker in std::mem::take(&mut self.native) {
             let mut registered = Registered::native(worker, Grant::as_declared())?;
             let name = registered.manifest()?.name.clone();
@@ -188,10 +187,15 @@ impl Builder {
             }
             registry.add(&name, "a native worker", registered)?;
         }
-        let refused = self.register_components(&mut registry, front, looking, now)?;
-        Ok((registry, refused))
+        self.register_components(registry, front, looking, now)
     }
 }
+
+/// The dropped-in workers.
+#[cfg(feature = "wasm")]
+type Taken = Arc<crate::worker::Plugins>;
+#[cfg(not(feature = "wasm"))]
+type Taken = ();
 
 /// Why the workers could not be registered.
 pub(super) enum RegisterError {

@@ -204,14 +204,7 @@ impl Options {
                 !self.plugins.is_empty(),
                 "--trust is for the workers of --plugins: name their folder too; in verger.toml a grant has as_declared = true"
             );
-            // A grant goes by the name of the worker, which only its component tells.
-            let mut looking = Verger::in_memory().without_built_ins();
-            for folder in &self.plugins {
-                looking = looking.plugins(folder);
-            }
-            for worker in looking.open()?.workers() {
-                builder = builder.grant(worker, Grant::as_declared());
-            }
+            builder = builder.grant_plugins(Grant::as_declared());
         }
         for (worker, given) in self.grants()?.iter() {
             builder = builder.grant(worker, given.to_grant());

@@ -14,7 +14,8 @@ use crate::audit::{Stamp, Who};
 use crate::clock::Clock;
 use crate::failpoint::Failpoint;
 use crate::grant::Effective;
-use crate::queue::{self, Claimed, Moved, ON_REQUEST, Transition};
+use crate::plugin_error::PluginError;
+use crate::queue::{self, Claimed, Moved, ON_REQUEST, PerformedBy, Transition};
 use crate::run::{
     AttemptError, Claim, Ended, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task, scope_args,
 };
@@ -37,14 +38,22 @@ pub(super) fn attempt(
     let begun = Instant::now();
     let claim = Claim { id: claimed.id, token: claimed.token, attempt: claimed.attempt };
     let interrupt = Interrupt::default();
-    let (tally, ended) = match prepare(inner, &claimed) {
+    let worker = inner.registry.get(&claimed.worker).filter(|worker| !worker.waits());
+    let Some(worker) = worker else {
+        // It was taken out since the claim: the job waits for it, its attempt unused.
+        let (gone, now) = (gone(&claimed), clock.now());
+        let released = (gone.into(), Some(Interrupted::Shutdown));
+        let outcome = record(inner, executor, now, &claimed, released, None);
+        return Ok(report(claimed, begun, Tally::default(), outcome));
+    };
+    let (tally, ended) = match prepare(&worker, &claimed) {
         Ok(prepared) => {
             let time = prepared.grant.limits.time;
             let connection = match prepared.connection(executor) {
                 Ok(connection) => connection,
                 Err(error) => {
-                    let outcome =
-                        record(inner, executor, clock.now(), &claimed, error.into(), None);
+                    let (now, ended) = (clock.now(), (error.into(), None));
+                    let outcome = record(inner, executor, now, &claimed, ended, None);
                     return Ok(report(claimed, begun, Tally::default(), outcome));
                 }
             };
@@ -65,10 +74,20 @@ pub(super) fn attempt(
         }
         Err(failure) => (Tally::default(), Err(failure)),
     };
+    // What stopped it from outside says nothing of its code, and neither do args that are wrong.
+    let is_of_args = matches!(&ended, Err(Failure { error, .. }) if error.code == code::ARGS);
+    if interrupt.raised().is_none() && !is_of_args {
+        worker.note(ended.is_ok());
+    }
     let outcome = match ended {
         Ok(outcome) => outcome,
         Err(Failure { error, .. }) if error.code == code::LEASE_LOST => AttemptOutcome::Lost(error),
-        Err(failure) => record(inner, executor, clock.now(), &claimed, failure, interrupt.raised()),
+        Err(failure) => {
+            let (now, ended) = (clock.now(), (failure, interrupt.raised()));
+            // A component that cannot be loaded has performed nothing.
+            let by = worker.performed_by().ok().cloned();
+            record(inner, executor, now, &claimed, ended, by)
+        }
     };
     Ok(report(claimed, begun, tally, outcome))
 }
@@ -88,6 +107,10 @@ fn report(
         rows_changed: tally.rows_changed,
         audited: tally.audited,
     }
+}
+
+fn gone(claimed: &Claimed) -> AttemptError {
+    AttemptError::new("unknown-worker", format!("no worker is named `{}` any more", claimed.worker))
 }
 
 fn stale() -> AttemptError {
@@ -117,27 +140,21 @@ struct Prepared {
     scope_args: Vec<(String, Json)>,
     grant: Arc<Effective>,
     name: String,
-    version: String,
+    performed_by: Arc<PerformedBy>,
 }
 
 /// Checks again, just before the attempt: a row inserted by hand passed no other check.
-fn prepare(inner: &Engine, claimed: &Claimed) -> Result<Prepared, Failure> {
-    let Some(worker) = inner.registry.get(&claimed.worker) else {
-        let message = format!(
-            "no worker is named `{}`: known are {}",
-            claimed.worker,
-            inner.registry.known()
-        );
-        return Err(AttemptError::new("unknown-worker", message).into());
-    };
+fn prepare(worker: &Arc<Registered>, claimed: &Claimed) -> Result<Prepared, Failure> {
     let args = worker::parse_args(&claimed.args).map_err(|error| Failure::of_args(&error))?;
     queue::check_numbers(&claimed.args).map_err(|error| Failure::of_args(&error))?;
     prepare_with(worker, &args)
 }
 
 fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, Failure> {
-    let manifest: &Manifest =
-        worker.manifest().map_err(|error| AttemptError::new("plugin", error.to_string()))?;
+    // What it says itself holds, not what was known of it.
+    let unusable = |error: PluginError| AttemptError::new("plugin", error.to_string());
+    worker.prepare().map_err(unusable)?;
+    let manifest: &Manifest = worker.manifest().map_err(unusable)?;
     worker.check_args(manifest, args).map_err(|error| Failure::of_args(&error))?;
     // For whom it runs the app said when it enqueued the job; the manifest has no say in it.
     let scope = Scope::of(args);
@@ -150,7 +167,7 @@ fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, Failu
         grant: Arc::new(Effective::of(manifest, &worker.grant, &args)),
         args,
         name: manifest.name.clone(),
-        version: manifest.version.clone(),
+        performed_by: Arc::clone(worker.performed_by().map_err(unusable)?),
     })
 }
 
@@ -187,7 +204,7 @@ impl Prepared {
         let stamp = Stamp {
             who: self.scope.as_ref().map(Who::of).unwrap_or_default(),
             worker: Some(self.name.clone()),
-            worker_version: Some(self.version.clone()),
+            worker_version: Some(self.performed_by.version.clone()),
             job: claim.map(|claim| claim.id.number()),
             attempt: claim.map(|claim| claim.attempt),
         };
@@ -198,6 +215,7 @@ impl Prepared {
             scope_args: self.scope_args.clone(),
             grant: Arc::clone(&self.grant),
             claim,
+            performed_by: Arc::clone(&self.performed_by),
             info,
             stop_signal: StopSignal::new(instant_after(self.grant.limits.time), interrupt.flag()),
             interrupt: interrupt.clone(),
@@ -307,8 +325,8 @@ fn record(
     executor: &mut Executor,
     now: Timestamp,
     claimed: &Claimed,
-    Failure { error, is_final }: Failure,
-    interrupted: Option<Interrupted>,
+    (Failure { error, is_final }, interrupted): (Failure, Option<Interrupted>),
+    by: Option<Arc<PerformedBy>>,
 ) -> AttemptOutcome {
     let (to, outcome) = match interrupted {
         Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
@@ -324,8 +342,13 @@ fn record(
             (Transition::Fail(error.code.clone(), error.message.clone(), retry_at), outcome)
         }
     };
-    let ending =
-        PendingTransition { id: claimed.id, token: claimed.token, attempt: claimed.attempt, to };
+    let ending = PendingTransition {
+        id: claimed.id,
+        token: claimed.token,
+        attempt: claimed.attempt,
+        to,
+        by,
+    };
     match inner.pending.write(executor, now, ending) {
         Ok(Moved::Stale) => AttemptOutcome::Lost(error),
         Ok(moved) => reported(moved, outcome),

@@ -9,6 +9,8 @@ mod executor;
 mod notifier;
 mod pending;
 mod performing;
+#[cfg(feature = "wasm")]
+mod plugin_watch;
 mod queue_threads;
 mod recovery;
 mod report;
@@ -22,6 +24,8 @@ pub(crate) use attempt::perform_directly;
 pub(crate) use connector::Connector;
 pub(crate) use notifier::Notifier;
 pub(crate) use pending::Pending;
+#[cfg(feature = "wasm")]
+pub(crate) use plugin_watch::take_in_plugins;
 pub(crate) use recovery::{Reopen, take_back};
 pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};
 pub(crate) use settings::{Queues, Settings};

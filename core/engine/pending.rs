@@ -2,12 +2,12 @@
 //! They are written before anything else is done, as soon as that is possible; without them a job
 //! would wait for its lease to run out.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
 use super::executor::Executor;
-use crate::queue::{self, JobId, Moved, Transition};
+use crate::queue::{self, JobId, Moved, PerformedBy, Transition};
 use crate::store::{StoreContext, StoreError, is_of_the_row};
 use crate::time::Timestamp;
 
@@ -18,11 +18,14 @@ pub(super) struct PendingTransition {
     pub(super) token: i64,
     pub(super) attempt: u32,
     pub(super) to: Transition,
+    /// `None` when nothing of it was performed.
+    pub(super) by: Option<Arc<PerformedBy>>,
 }
 
 impl PendingTransition {
     fn write(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<Moved> {
-        queue::transition(connection, (self.id, self.token, self.attempt), now, &self.to)
+        let attempt = (self.id, self.token, self.attempt);
+        queue::transition(connection, attempt, now, &self.to, self.by.as_deref())
     }
 }
 

@@ -75,6 +75,7 @@ fn perform(
         token: job.token,
         attempt: job.attempt,
         to: Transition::Release,
+        by: None,
     };
     match attempt(inner, executor, clock, job, lease.until) {
         Ok(attempted) => {

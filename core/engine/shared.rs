@@ -16,12 +16,13 @@ use super::notifier::Notifier;
 use super::pending::Pending;
 use super::settings::Settings;
 use crate::clock::Clock;
-use crate::plugin_error::PluginError;
 use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, RunServices, Workers};
 use crate::store::{FileIdentity, ProcessLock, StoreContext, StoreError, release_memory};
 use crate::time::Timestamp;
 use crate::wall_clock;
+#[cfg(feature = "wasm")]
+use crate::worker::Plugins;
 use crate::worker::{Registered, Registry};
 
 /// Executors kept while they have nothing to do.
@@ -35,7 +36,8 @@ pub(crate) struct Engine {
     /// Executors that wait for work.
     pub(crate) idle: Mutex<Vec<Executor>>,
     pub(crate) registry: Registry,
-    pub(crate) refused: Vec<PluginError>,
+    #[cfg(feature = "wasm")]
+    pub(crate) plugins: Arc<Plugins>,
     pub(crate) services: Arc<RunServices>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
@@ -96,8 +98,9 @@ impl Engine {
     }
 
     /// Tells which jobs can be performed here; those of other workers are parked.
-    pub(crate) fn has_worker(&self) -> impl Fn(&str) -> bool {
-        |name| self.registry.get(name).is_some()
+    pub(crate) fn has_worker(&self) -> impl Fn(&str) -> bool + use<> {
+        let workers = self.registry.snapshot();
+        move |name| workers.get(name).is_some_and(|worker| !worker.waits())
     }
 
     /// Notes a reading of the clock by which something is going to be written, when it is far from
@@ -181,7 +184,7 @@ impl Engine {
         &self,
         worker: &str,
         args: Json,
-    ) -> Result<(Args, &Registered), EnqueueError> {
+    ) -> Result<(Args, Arc<Registered>), EnqueueError> {
         let registered = self.registered(worker)?;
         let manifest = registered.manifest()?;
         let args = Args::from_json(args)
@@ -190,11 +193,11 @@ impl Engine {
         Ok((args, registered))
     }
 
-    pub(crate) fn manifest(&self, worker: &str) -> Result<&Manifest, EnqueueError> {
-        Ok(self.registered(worker)?.manifest()?)
+    pub(crate) fn manifest(&self, worker: &str) -> Result<Manifest, EnqueueError> {
+        Ok(self.registered(worker)?.manifest()?.clone())
     }
 
-    pub(crate) fn registered(&self, worker: &str) -> Result<&Arc<Registered>, EnqueueError> {
+    pub(crate) fn registered(&self, worker: &str) -> Result<Arc<Registered>, EnqueueError> {
         self.registry.get(worker).ok_or_else(|| EnqueueError::UnknownWorker {
             name: worker.to_string(),
             known: self.registry.known(),

@@ -20,7 +20,9 @@ const JOBS_MAX: usize = 1_000;
 const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Makes one pass at this instant, on the thread that asks for it.
-pub(crate) fn tick(inner: &Engine, now: Timestamp) -> Result<TickReport, StoreError> {
+pub(crate) fn tick(inner: &Arc<Engine>, now: Timestamp) -> Result<TickReport, StoreError> {
+    #[cfg(feature = "wasm")]
+    super::plugin_watch::take_in_changed(inner)?;
     let clock = Shifted::reading(&inner.clock, now);
     let mut executor = inner.executor();
     let done = pass(inner, &mut executor, &clock, now);

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::commit_watcher::CommitWatcher;
 use super::executor::Executor;
+#[cfg(feature = "wasm")]
+use super::plugin_watch::PluginWatch;
 use super::queue_threads::QueueThreads;
 use super::report::TickReport;
 use super::shared::Engine;
@@ -142,8 +144,10 @@ fn end_within(is_running: impl Fn() -> bool, bound: Duration, meanwhile: impl Fn
     true
 }
 
-fn run(inner: &Engine, queue_threads: &Arc<QueueThreads>, stopping: &AtomicBool) {
+fn run(inner: &Arc<Engine>, queue_threads: &Arc<QueueThreads>, stopping: &Arc<AtomicBool>) {
     let mut commit_watcher = CommitWatcher::of(&inner.connector);
+    #[cfg(feature = "wasm")]
+    let mut plugins = PluginWatch::of(inner);
     let mut executor = inner.executor();
     // How long until the next look at others' commits. It grows from one to the next, and is short
     // after an enqueue inside the app's transaction: that may commit now, or a while later.
@@ -167,7 +171,16 @@ fn run(inner: &Engine, queue_threads: &Arc<QueueThreads>, stopping: &AtomicBool)
             }
         };
         let retry = queue_threads.next_retry();
-        sleep_until(inner, (next, retry), since, stopping, &mut commit_watcher, &mut look);
+        // Whatever ended the last sleep, it may have been someone's commit.
+        #[cfg(feature = "wasm")]
+        plugins.note_commits();
+        let mut look_at_plugins = || {
+            #[cfg(feature = "wasm")]
+            plugins.look(inner, stopping);
+        };
+        let wake_at = (next, retry);
+        let watched = (&mut commit_watcher, &mut look_at_plugins as &mut dyn FnMut());
+        sleep_until(inner, wake_at, since, stopping, watched, &mut look);
     }
     inner.put_back(executor);
 }
@@ -226,10 +239,11 @@ fn sleep_until(
     (next, retry): (Option<Timestamp>, Option<Instant>),
     (begun, wall): (Instant, Timestamp),
     stopping: &AtomicBool,
-    commit_watcher: &mut CommitWatcher,
+    (commit_watcher, look_at_plugins): (&mut CommitWatcher, &mut dyn FnMut()),
     look: &mut Duration,
 ) {
     while !stopping.load(Ordering::Relaxed) {
+        look_at_plugins();
         if inner.notifier.take_expectation() {
             *look = Duration::from_millis(1);
         }

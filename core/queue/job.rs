@@ -128,6 +128,11 @@ pub struct Job {
     pub result: Option<Json>,
     /// How its last attempts went wrong, at most 20.
     pub errors: Vec<Attempted>,
+    /// The version of the worker that performed the last attempt that ended.
+    pub worker_version: Option<String>,
+    /// The SHA-256 of that worker's component, in hexadecimal digits; `None` for a worker that is
+    /// part of the app.
+    pub worker_digest: Option<String>,
     /// The schedule that made it.
     pub schedule: Option<String>,
     /// The slot of that schedule.

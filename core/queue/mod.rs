@@ -41,4 +41,4 @@ pub(crate) use read::{get, list};
 pub(crate) use rescue::{Lost, next_expiry, rescue};
 pub(crate) use set_aside::{set_kind_aside, unreadable};
 pub use settings::{Queue, QueueError};
-pub(crate) use transition::{Lease, Moved, ON_REQUEST, Transition, renew, transition};
+pub(crate) use transition::{Lease, Moved, ON_REQUEST, PerformedBy, Transition, renew, transition};

@@ -84,6 +84,7 @@ pub(crate) fn rescue(
             Timestamp::from_millis(i64::MIN),
             now,
             &to,
+            None,
         );
         match moved {
             Ok(_) => rescued += 1,

@@ -18,6 +18,15 @@ pub(crate) struct Lease {
 /// An attempt: the job, the fencing token of its claim, and its number.
 pub(crate) type Attempt = (JobId, i64, u32);
 
+/// What code performed an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PerformedBy {
+    /// The version of the worker.
+    pub(crate) version: String,
+    /// The SHA-256 of its component, if it is one.
+    pub(crate) digest: Option<String>,
+}
+
 /// Where a job goes when its attempt ends.
 #[derive(Debug, Clone)]
 pub(crate) enum Transition {
@@ -51,6 +60,7 @@ pub(crate) const ON_REQUEST: &str = "cancelled by an operator";
 /// Leaves `lease_until` to [`TIDY`], so that no index is written: a commit of one page instead of
 /// three.
 const COMPLETE: &str = "UPDATE verger_jobs SET state = 'completed', finished_at = ?3, result = ?5, \
+     worker_version = coalesce(?6, worker_version), worker_digest = CASE WHEN ?6 IS NULL THEN worker_digest ELSE ?7 END, \
      unique_until = CASE WHEN unique_until > ?3 THEN unique_until END \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4";
 
@@ -67,7 +77,8 @@ const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested T
      errors = CASE WHEN ?10 IS NULL AND NOT cancel_requested THEN errors ELSE json_insert( \
          CASE WHEN json_valid(errors) AND json_type(errors) = 'array' THEN \
          CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE errors END ELSE '[]' END, \
-         '$[#]', json(CASE WHEN cancel_requested THEN ?11 ELSE ?10 END)) END \
+         '$[#]', json(CASE WHEN cancel_requested THEN ?11 ELSE ?10 END)) END, \
+     worker_version = coalesce(?12, worker_version), worker_digest = CASE WHEN ?12 IS NULL THEN worker_digest ELSE ?13 END \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4 RETURNING cancel_requested";
 
 /// Records where the job goes. Giving it back asks for no live lease.
@@ -76,10 +87,11 @@ pub(crate) fn transition(
     attempt: Attempt,
     now: Timestamp,
     to: &Transition,
+    by: Option<&PerformedBy>,
 ) -> rusqlite::Result<Moved> {
     let held_until =
         if matches!(to, Transition::Release) { Timestamp::from_millis(i64::MIN) } else { now };
-    transition_held(connection, attempt, held_until, now, to)
+    transition_held(connection, attempt, held_until, now, to, by)
 }
 
 /// As [`transition`], of an attempt whose lease holds until this instant at least.
@@ -89,12 +101,16 @@ pub(super) fn transition_held(
     held_until: Timestamp,
     now: Timestamp,
     to: &Transition,
+    by: Option<&PerformedBy>,
 ) -> rusqlite::Result<Moved> {
+    let version = by.map(|by| &by.version);
+    let digest = by.and_then(|by| by.digest.as_ref());
     let error = |code: &str, message: &str| error_json(attempt, now, code, message);
     let cancelled = |reason: &str| error("cancelled", reason);
     let (state, due_at, attempts_back, snoozes, error, error_if_cancelled) = match to {
         Transition::Complete(result) => {
-            let params = (id.0, token, now.as_millis(), held_until.as_millis(), result);
+            let held_until = held_until.as_millis();
+            let params = (id.0, token, now.as_millis(), held_until, result, version, digest);
             let changed = connection.prepare_cached(COMPLETE)?.execute(params)?;
             return Ok(if changed == 1 { Moved::There } else { Moved::Stale });
         }
@@ -124,6 +140,8 @@ pub(super) fn transition_held(
         snoozes,
         error,
         error_if_cancelled,
+        version,
+        digest,
     ];
     Ok(match returned(connection, LEAVE, params)? {
         None => Moved::Stale,

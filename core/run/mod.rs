@@ -36,7 +36,7 @@ use crate::capability::Capabilities;
 use crate::clock::Clock;
 use crate::event::Bus;
 use crate::grant::Effective;
-use crate::queue::JobId;
+use crate::queue::{JobId, PerformedBy};
 use crate::store::{StopSignal, WorkConnection};
 
 #[cfg(feature = "wasm")]
@@ -77,6 +77,7 @@ pub(crate) struct Task {
     pub(crate) scope_args: Vec<(String, Json)>,
     pub(crate) grant: Arc<Effective>,
     pub(crate) claim: Option<Claim>,
+    pub(crate) performed_by: Arc<PerformedBy>,
     pub(crate) info: JobInfo,
     pub(crate) stop_signal: StopSignal,
     pub(crate) interrupt: Interrupt,

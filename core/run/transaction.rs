@@ -311,7 +311,8 @@ impl Run {
         let moved = self
             .connection
             .engine(|connection| {
-                queue::transition(connection, (claim.id, claim.token, claim.attempt), now, to)
+                let attempt = (claim.id, claim.token, claim.attempt);
+                queue::transition(connection, attempt, now, to, Some(&self.task.performed_by))
             })
             .map_err(|error| AttemptError::from(from_store(&error)))?;
         if moved != Moved::Stale {

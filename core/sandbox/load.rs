@@ -20,6 +20,8 @@ const PACKAGE: &str = "verger:worker/";
 pub(super) struct Loaded {
     pub(super) linked: Linked,
     pub(super) manifest: Manifest,
+    /// The manifest as the component gave it.
+    pub(super) described: String,
     pub(super) digest: [u8; 32],
 }
 
@@ -61,7 +63,7 @@ pub(super) fn load(
     tracing::trace!(target: "verger::sandbox", manifest = json.as_str(), "manifest");
     let manifest = Manifest::parse(&json)
         .map_err(|source| PluginError::Manifest { what: what.to_string(), source })?;
-    Ok(Loaded { linked, manifest, digest })
+    Ok(Loaded { linked, manifest, described: json, digest })
 }
 
 const INTERFACES: [&str; 10] =

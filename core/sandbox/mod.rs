@@ -14,4 +14,4 @@ mod watchdog;
 
 pub use compile::CompileCache;
 pub(crate) use compile::Compiler;
-pub(crate) use plugin::{Plugin, Source};
+pub(crate) use plugin::{Plugin, Source, digest_of, forget_compiled, no_file, read};

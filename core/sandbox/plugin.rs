@@ -1,6 +1,7 @@
-//! A worker that is a component: loaded at its first use.
+//! A worker that is a component: loaded at its first use, or before.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
@@ -18,7 +19,7 @@ pub(crate) enum Source {
     Embedded { name: &'static str, bytes: &'static [u8] },
     /// Bytes the app has.
     Bytes { name: String, bytes: Vec<u8> },
-    /// A file. It is read once: replacing it changes nothing until the next open.
+    /// A file. It is read once: what becomes of it later is another plugin.
     File(PathBuf),
 }
 
@@ -26,12 +27,44 @@ pub(crate) enum Source {
 pub(crate) struct Plugin {
     source: Source,
     compiler: Arc<Compiler>,
+    /// Of a file that is as it was when it was loaded before: what it said of itself then.
+    known: Option<Known>,
     loaded: OnceLock<Result<Loaded, PluginError>>,
+}
+
+/// What is known of a file without loading it.
+struct Known {
+    /// SHA-256, in hexadecimal digits.
+    digest: String,
+    manifest: Manifest,
 }
 
 impl Plugin {
     pub(crate) fn new(source: Source, compiler: Arc<Compiler>) -> Self {
-        Self { source, compiler, loaded: OnceLock::new() }
+        Self { source, compiler, known: None, loaded: OnceLock::new() }
+    }
+
+    /// The component of a file that was read.
+    pub(crate) fn of_file(path: &Path, bytes: &[u8], compiler: Arc<Compiler>) -> Self {
+        let plugin = Self::new(Source::File(path.to_path_buf()), compiler);
+        let _ = plugin.loaded.set(load(&plugin.what(), bytes, false, &plugin.compiler));
+        plugin
+    }
+
+    /// The component of a file that is known: it is loaded at its first use. `None` when that would
+    /// have to compile it.
+    pub(crate) fn known(
+        path: &Path,
+        digest: &str,
+        described: &str,
+        compiler: Arc<Compiler>,
+    ) -> Option<Self> {
+        let manifest = Manifest::parse(described).ok()?;
+        if !is_cached(&compiler, digest) {
+            return None;
+        }
+        let known = Some(Known { digest: digest.to_string(), manifest });
+        Some(Self { known, ..Self::new(Source::File(path.to_path_buf()), compiler) })
     }
 
     /// What it is called in errors.
@@ -43,24 +76,8 @@ impl Plugin {
         }
     }
 
-    /// The file it comes from.
-    pub(crate) fn path(&self) -> Option<&std::path::Path> {
-        match &self.source {
-            Source::File(path) => Some(path),
-            _ => None,
-        }
-    }
-
     pub(crate) fn is_built_in(&self) -> bool {
         matches!(self.source, Source::Embedded { .. })
-    }
-
-    /// In bytes; 0 when it cannot be told, or is no file.
-    pub(crate) fn file_size(&self) -> u64 {
-        match &self.source {
-            Source::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
-            _ => 0,
-        }
     }
 
     fn loaded(&self) -> Result<&Loaded, PluginError> {
@@ -70,41 +87,49 @@ impl Plugin {
                 Source::Embedded { bytes, .. } => load(&what, bytes, true, &self.compiler),
                 Source::Bytes { bytes, .. } => load(&what, bytes, false, &self.compiler),
                 Source::File(path) => {
-                    let unreadable = |error: std::io::Error| PluginError::Unreadable {
-                        what: what.clone(),
-                        reason: error.to_string(),
-                    };
-                    let found = std::fs::metadata(path).map_err(unreadable)?;
-                    if !found.is_file() {
-                        // A pipe would keep whoever reads it waiting.
-                        let kind = if found.is_dir() { "a folder" } else { "a pipe or a device" };
-                        let reason = format!("it is {kind}, not a file");
-                        return Err(PluginError::Unreadable { what, reason });
+                    let bytes = read(path)?;
+                    let loaded = load(&what, &bytes, false, &self.compiler)?;
+                    match &self.known {
+                        Some(known) if known.digest != hex(&loaded.digest) => {
+                            Err(PluginError::Changed { what })
+                        }
+                        _ => Ok(loaded),
                     }
-                    let bytes = found.len();
-                    if bytes > PLUGIN_MAX_BYTES {
-                        return Err(PluginError::TooLarge { what, bytes, most: PLUGIN_MAX_BYTES });
-                    }
-                    let bytes = std::fs::read(path).map_err(unreadable)?;
-                    load(&what, &bytes, false, &self.compiler)
                 }
             }
         });
         loaded.as_ref().map_err(Clone::clone)
     }
 
+    /// Loads it, unless it is.
+    pub(crate) fn prepare(&self) -> Result<(), PluginError> {
+        self.loaded().map(drop)
+    }
+
     /// The SHA-256 of the bytes, in hexadecimal digits.
     pub(crate) fn digest(&self) -> Result<String, PluginError> {
-        let digest = match &self.source {
+        if let Some(known) = &self.known {
+            return Ok(known.digest.clone());
+        }
+        Ok(match &self.source {
             // Needs not be loaded for it.
-            Source::Embedded { bytes, .. } => <[u8; 32]>::from(Sha256::digest(bytes)),
-            _ => self.loaded()?.digest,
-        };
-        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+            Source::Embedded { bytes, .. } => digest_of(bytes),
+            _ => hex(&self.loaded()?.digest),
+        })
     }
 
     pub(crate) fn manifest(&self) -> Result<&Manifest, PluginError> {
-        self.loaded().map(|loaded| &loaded.manifest)
+        match (&self.known, self.loaded.get()) {
+            // What it says itself, once it was asked.
+            (_, Some(Ok(loaded))) => Ok(&loaded.manifest),
+            (Some(known), _) => Ok(&known.manifest),
+            (None, _) => self.loaded().map(|loaded| &loaded.manifest),
+        }
+    }
+
+    /// Its description of itself as JSON, once it was loaded.
+    pub(crate) fn described(&self) -> Option<&str> {
+        self.loaded.get()?.as_ref().ok().map(|loaded| loaded.described.as_str())
     }
 
     pub(crate) fn perform(
@@ -117,4 +142,78 @@ impl Plugin {
             Err(error) => (Some(run), Err(AttemptError::new("plugin", error.to_string()))),
         }
     }
+}
+
+/// Reads a file that may be a plugin: no more of it than a plugin may have, and nothing that would
+/// never end, as a pipe.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PluginError> {
+    let what = path.display().to_string();
+    let unreadable = |error: std::io::Error| PluginError::Unreadable {
+        what: what.clone(),
+        reason: error.to_string(),
+    };
+    let found = std::fs::metadata(path).map_err(unreadable)?;
+    if let Some(found) = no_file(&found) {
+        return Err(PluginError::NotAFile { what, found });
+    }
+    let too_large =
+        |bytes: u64| PluginError::TooLarge { what: what.clone(), bytes, most: PLUGIN_MAX_BYTES };
+    if found.len() > PLUGIN_MAX_BYTES {
+        return Err(too_large(found.len()));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(PLUGIN_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    match bytes.len() as u64 {
+        size if size > PLUGIN_MAX_BYTES => Err(too_large(size)),
+        _ => Ok(bytes),
+    }
+}
+
+/// What something is that is no file, in words.
+pub(crate) fn no_file(found: &std::fs::Metadata) -> Option<&'static str> {
+    if found.is_file() {
+        return None;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = found.file_type();
+        if kind.is_fifo() {
+            return Some("a pipe");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return Some("a device");
+        }
+    }
+    Some(if found.is_dir() { "a folder" } else { "something else" })
+}
+
+fn is_cached(compiler: &Compiler, digest: &str) -> bool {
+    from_hex(digest).is_some_and(|digest| compiler.has(&digest))
+}
+
+/// Removes the machine code of a component that is needed no more.
+pub(crate) fn forget_compiled(compiler: &Compiler, digest: &str) {
+    if let Some(digest) = from_hex(digest) {
+        compiler.forget(&digest);
+    }
+}
+
+fn from_hex(digest: &str) -> Option<[u8; 32]> {
+    let byte = |at: usize| u8::from_str_radix(digest.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..digest.len()).step_by(2).map(byte).collect();
+    bytes?.try_into().ok()
+}
+
+/// The SHA-256 of bytes, in hexadecimal digits.
+pub(crate) fn digest_of(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes).as_slice())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,8 @@
 //! The façade: one Verger on one database.
 
 mod audit;
+#[cfg(feature = "wasm")]
+mod consent;
 mod doctor;
 mod enqueue;
 mod history;

@@ -48,12 +48,11 @@ impl Verger {
 
     fn perform(&self, worker: &str, args: Json, dry: bool) -> Result<Performance, PerformError> {
         let inner = &*self.inner;
-        let (args, _) = inner.check_args(worker, args)?;
-        let registered = inner.registered(worker)?;
+        let (args, registered) = inner.check_args(worker, args)?;
         let begun = Instant::now();
         let mut executor = inner.executor();
         let performed =
-            engine::perform_directly(inner, &mut executor, &inner.clock, registered, &args, dry);
+            engine::perform_directly(inner, &mut executor, &inner.clock, &registered, &args, dry);
         inner.put_back(executor);
         let performed = performed?
             .map_err(|source| PerformError::Failed { worker: worker.to_string(), source })?;

@@ -1,20 +1,35 @@
 //! Which workers there are, what was refused, whose names are bound.
 
+#[cfg(feature = "wasm")]
+use std::path::Path;
+
+#[cfg(feature = "wasm")]
 use rusqlite::Connection;
+#[cfg(feature = "wasm")]
+use serde_json::json;
+#[cfg(feature = "wasm")]
+use verger_worker::AuditEvent;
 use verger_worker::Manifest;
 
 use super::Verger;
+#[cfg(feature = "wasm")]
+use crate::audit::{Log, Stamp};
+#[cfg(feature = "wasm")]
+use crate::engine;
+#[cfg(feature = "wasm")]
 use crate::error::Error;
 use crate::grant::Withheld;
 use crate::plugin_error::PluginError;
 use crate::queue::EnqueueError;
+#[cfg(feature = "wasm")]
+use crate::worker::PluginInfo;
 use crate::worker::Registered;
 
 impl Verger {
     /// The names of the workers.
     #[must_use]
     pub fn workers(&self) -> Vec<String> {
-        self.inner.registry.names().map(str::to_string).collect()
+        self.inner.registry.snapshot().keys().cloned().collect()
     }
 
     /// What a worker says of itself.
@@ -23,7 +38,7 @@ impl Verger {
     /// [`EnqueueError::UnknownWorker`], or [`EnqueueError::Plugin`] when its component cannot be
     /// loaded.
     pub fn manifest(&self, worker: &str) -> Result<Manifest, EnqueueError> {
-        self.inner.manifest(worker).cloned()
+        self.inner.manifest(worker)
     }
 
     /// The SHA-256 of a worker's component, in hexadecimal digits: what
@@ -52,23 +67,109 @@ impl Verger {
         // The built-in workers are not loaded for it: they have what they declare.
         let withheld =
             |registered: &Registered| registered.grant.withholds(registered.manifest().ok()?);
-        self.inner
-            .registry
-            .all()
+        let workers = self.inner.registry.snapshot();
+        workers
+            .values()
             .filter(|registered| !registered.has_all_it_declares())
-            .filter_map(withheld)
+            .filter_map(|registered| withheld(registered))
             .collect()
     }
 
-    /// The plugins that were found and refused when Verger was opened, each with the reason. The
-    /// others work.
+    /// The plugins that were found and refused, each with the reason, as it is now. The others
+    /// work; where a worker's new file is refused, the version before goes on.
     #[must_use]
-    pub fn refused_plugins(&self) -> &[PluginError] {
-        &self.inner.refused
+    pub fn refused_plugins(&self) -> Vec<PluginError> {
+        #[cfg(feature = "wasm")]
+        return self.inner.plugins.refused();
+        #[cfg(not(feature = "wasm"))]
+        Vec::new()
     }
 
-    /// Frees the name of a dropped-in worker: at the next open, the file that has the name then may
-    /// have it. For a plugin that was removed or replaced for good. False when nobody had it.
+    /// The dropped-in workers, each with the version that runs now.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn plugins(&self) -> Vec<PluginInfo> {
+        self.inner.plugins.running()
+    }
+
+    /// Looks at the plugins folders and files, and takes in what was added, replaced or taken away
+    /// since, on this thread. The loop and [`tick`](Self::tick) do so by themselves; this is for an
+    /// app that has neither. A file is taken as it is: one that is still being copied is refused
+    /// until the next look.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read or written.
+    #[cfg(feature = "wasm")]
+    pub fn refresh_plugins(&self) -> Result<(), Error> {
+        Ok(engine::take_in_plugins(&self.inner)?)
+    }
+
+    /// Takes this `.wasm` as a worker, now and whenever it changes, until this Verger is closed: as
+    /// [`Builder::plugin`](crate::Builder::plugin) does, while the app runs. When it is a new version
+    /// of a worker that is there, running jobs end on the old one.
+    ///
+    /// # Errors
+    /// [`Error::Plugin`] when it is refused: what ran before goes on. [`Error::Store`] when the
+    /// database cannot be read or written.
+    #[cfg(feature = "wasm")]
+    pub fn add_plugin(&self, file: impl AsRef<Path>) -> Result<PluginInfo, Error> {
+        let (file, plugins) = (file.as_ref(), &self.inner.plugins);
+        plugins.add(file);
+        let taken = engine::take_in_plugins(&self.inner).map_err(Error::from);
+        let outcome = taken.and_then(|()| plugins.outcome_of(file).map_err(Error::Plugin));
+        if outcome.is_err() {
+            plugins.drop_extra(file);
+        }
+        outcome
+    }
+
+    /// Takes a dropped-in worker out; a running job ends, those that wait are parked, with no
+    /// attempt used, until it is back. Its file stays where it is, and is not taken in again before
+    /// it changes, [`add_plugin`](Self::add_plugin) names it, or the app starts anew. False when
+    /// there is no dropped-in worker of this name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    #[cfg(feature = "wasm")]
+    pub fn remove_plugin(&self, name: &str) -> Result<bool, Error> {
+        let was_there = self.inner.plugins.take_out(name);
+        engine::take_in_plugins(&self.inner)?;
+        Ok(was_there)
+    }
+
+    /// Goes back to the version of a dropped-in worker that ran before: from the database, where its
+    /// bytes are kept. The version that is rolled back is not taken in again by itself, at a later
+    /// start neither; the next one that is dropped in is. Rolling back once more takes it back. Other
+    /// processes with the file follow within a second.
+    ///
+    /// # Errors
+    /// [`Error::NotRolledBack`] when there is no version before, or it is not kept: nothing changes
+    /// then. [`Error::Store`] when the database cannot be written.
+    #[cfg(feature = "wasm")]
+    pub fn rollback_plugin(&self, name: &str) -> Result<PluginInfo, Error> {
+        let (plugins, now) = (&self.inner.plugins, self.inner.clock.now());
+        let roll_back = |connection: &Connection| {
+            let rolled = plugins.roll_back(connection, name, now)?;
+            if let Ok(info) = &rolled {
+                let event = AuditEvent::success("plugin.rolled_back")
+                    .subject("plugin", name)
+                    .after(json!({"version": info.version, "digest": info.digest}));
+                let mut log = Log::default();
+                log.append(connection, now, &Stamp::default(), &event)?;
+                log.seal(connection)?;
+            }
+            Ok(rolled)
+        };
+        let rolled = self.inner.write("roll a plugin back", roll_back)?;
+        let info =
+            rolled.map_err(|reason| Error::NotRolledBack { name: name.to_string(), reason })?;
+        engine::take_in_plugins(&self.inner)?;
+        Ok(info)
+    }
+
+    /// Frees the name of a dropped-in worker: the file that has the name at the next look may have
+    /// it. For a plugin that was removed or replaced for good. The kept bytes of its versions go
+    /// too. False when nobody had it.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.

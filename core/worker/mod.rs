@@ -4,18 +4,26 @@ mod args;
 #[cfg(feature = "wasm")]
 mod bound_names;
 #[cfg(feature = "wasm")]
-mod name_store;
+mod consent;
+#[cfg(feature = "wasm")]
+mod grant_rows;
 #[cfg(feature = "wasm")]
 mod names;
+#[cfg(feature = "wasm")]
+mod plugins;
 mod registry;
 
 pub(crate) use args::parse as parse_args;
 #[cfg(feature = "wasm")]
-pub(crate) use bound_names::free_name;
+pub(crate) use bound_names::{free_name, known_versions};
 #[cfg(feature = "wasm")]
-use bound_names::{bind_name, bound_names};
+pub use consent::{Ask, Consent, ConsentState, GrantDecision, GrantRow};
 #[cfg(feature = "wasm")]
-pub(crate) use name_store::NameStore;
+pub(crate) use grant_rows::grants;
 #[cfg(feature = "wasm")]
-pub(crate) use names::{Bound, Decision, decide, refusal};
+use names::{Bound, Decision, decide, refusal};
+#[cfg(feature = "wasm")]
+pub use plugins::PluginInfo;
+#[cfg(feature = "wasm")]
+pub(crate) use plugins::{Front, Patience, Plugins, Policy};
 pub(crate) use registry::{Registered, Registry};

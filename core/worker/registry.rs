@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+#[cfg(feature = "wasm")]
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use verger_worker::{Args, Context, Manifest, ManifestError, Outcome, Scope, Worker};
 
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
+use crate::queue::PerformedBy;
 use crate::run::{AttemptError, Ended, Run};
 #[cfg(feature = "wasm")]
 use crate::sandbox::Plugin;
@@ -15,10 +19,19 @@ use crate::sandbox::Plugin;
 /// A worker that is part of the app.
 type Native = Box<dyn Worker + Send + Sync>;
 
-/// A worker and its grant.
+/// First attempts of a new version that fail in a row before that is said.
+#[cfg(feature = "wasm")]
+const FIRST_FAILURES: u32 = 3;
+
+/// A worker and its grant. Neither changes: what is new takes its place in the registry, and an
+/// attempt that has begun keeps what it began with.
 pub(crate) struct Registered {
     pub(crate) grant: Grant,
     code: Code,
+    /// It waits for someone's consent: nothing of it is claimed.
+    waits: bool,
+    trial: Option<Trial>,
+    performed_by: OnceLock<Arc<PerformedBy>>,
 }
 
 enum Code {
@@ -27,7 +40,16 @@ enum Code {
         manifest: Box<Manifest>,
     },
     #[cfg(feature = "wasm")]
-    Component(Box<Plugin>),
+    Component(Arc<Plugin>),
+}
+
+/// How a new version does at its first attempts.
+#[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are replaced"))]
+struct Trial {
+    /// The version it took the place of.
+    before: String,
+    /// Attempts that failed since, all from the first; `u32::MAX` once one went well.
+    failures: AtomicU32,
 }
 
 impl Registered {
@@ -42,12 +64,74 @@ impl Registered {
             what: format!("the native worker `{}`", manifest.name),
             source,
         })?;
-        Ok(Self { grant, code: Code::Native { worker, manifest: Box::new(manifest) } })
+        let code = Code::Native { worker, manifest: Box::new(manifest) };
+        Ok(Self { grant, code, waits: false, trial: None, performed_by: OnceLock::new() })
     }
 
     #[cfg(feature = "wasm")]
-    pub(crate) fn component(plugin: Plugin, grant: Grant) -> Self {
-        Self { grant, code: Code::Component(Box::new(plugin)) }
+    pub(crate) fn component(plugin: Arc<Plugin>, grant: Grant) -> Self {
+        let code = Code::Component(plugin);
+        Self { grant, code, waits: false, trial: None, performed_by: OnceLock::new() }
+    }
+
+    /// It waits for someone's consent, or does not.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn waiting(mut self, waits: bool) -> Self {
+        self.waits = waits;
+        self
+    }
+
+    /// Whether it waits for someone's consent. Called directly, it has what it is granted so far.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// It is new in the place of this version.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn after(mut self, version: String) -> Self {
+        self.trial = Some(Trial { before: version, failures: AtomicU32::new(0) });
+        self
+    }
+
+    /// Prepares a component that is only known by name so far: compiled, or loaded from the cache.
+    pub(crate) fn prepare(&self) -> Result<(), PluginError> {
+        match &self.code {
+            Code::Native { .. } => Ok(()),
+            #[cfg(feature = "wasm")]
+            Code::Component(plugin) => plugin.prepare(),
+        }
+    }
+
+    /// What a job's row says of the code that performed it.
+    pub(crate) fn performed_by(&self) -> Result<&Arc<PerformedBy>, PluginError> {
+        if let Some(known) = self.performed_by.get() {
+            return Ok(known);
+        }
+        let by = PerformedBy { version: self.manifest()?.version.clone(), digest: self.digest()? };
+        Ok(self.performed_by.get_or_init(|| Arc::new(by)))
+    }
+
+    /// Notes how an attempt ended. When all the first attempts of a new version fail, that is said.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn note(&self, went_well: bool) {
+        let Some(trial) = &self.trial else { return };
+        if went_well {
+            trial.failures.store(u32::MAX, Ordering::Relaxed);
+            return;
+        }
+        let more = |failures: u32| failures.checked_add(1);
+        let counted = trial.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        if counted == Ok(FIRST_FAILURES - 1)
+            && let Ok(manifest) = self.manifest()
+        {
+            tracing::warn!(worker = %manifest.name, version = %manifest.version, before = %trial.before,
+                "the first attempts of this version have all failed: `verger plugin rollback {}` takes the version before back", manifest.name);
+        }
+    }
+
+    #[cfg(not(feature = "wasm"))]
+    pub(crate) fn note(&self, _: bool) {
+        let _ = &self.trial;
     }
 
     /// What the worker says of itself. The first call prepares a component: compiled, or loaded
@@ -150,45 +234,66 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// All workers, by name.
+/// Workers by name.
+pub(crate) type Workers = BTreeMap<String, Arc<Registered>>;
+
+/// The workers there are now. They can change at any time: whoever needs more than one answer asks
+/// one [`snapshot`](Self::snapshot).
 #[derive(Default)]
 pub(crate) struct Registry {
-    workers: BTreeMap<String, Arc<Registered>>,
+    workers: RwLock<Arc<Workers>>,
 }
 
 impl Registry {
-    /// Adds a worker under the name it was given or gave itself.
+    /// Adds a worker that is part of the app, under the name it was given or gave itself.
     pub(crate) fn add(
-        &mut self,
+        &self,
         name: &str,
         what: &str,
         worker: Registered,
     ) -> Result<(), PluginError> {
-        if self.workers.contains_key(name) {
+        if self.get(name).is_some() {
             return Err(PluginError::Duplicate { what: what.to_string(), name: name.to_string() });
         }
         worker.check_digest(name, what)?;
-        self.workers.insert(name.to_string(), Arc::new(worker));
+        self.put(name, worker);
         Ok(())
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Registered>> {
-        self.workers.get(name)
+    /// Puts a worker in the place of the one that had the name, if any had.
+    pub(crate) fn put(&self, name: &str, worker: Registered) {
+        self.change(|workers| workers.insert(name.to_string(), Arc::new(worker)));
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Registered> {
-        self.workers.values().map(Arc::as_ref)
+    /// Takes a worker out. Its jobs wait from now on.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn remove(&self, name: &str) {
+        self.change(|workers| workers.remove(name));
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.workers.keys().map(String::as_str)
+    fn change<T>(&self, change: impl FnOnce(&mut Workers) -> T) {
+        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        // What it took out is dropped behind the lock: a component's memory takes a while to give
+        // back.
+        let _out = change(Arc::make_mut(&mut workers));
+        drop(workers);
+    }
+
+    /// The workers there are at this moment.
+    pub(crate) fn snapshot(&self) -> Arc<Workers> {
+        Arc::clone(&self.workers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Registered>> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// The names, for an error message.
     pub(crate) fn known(&self) -> String {
-        match self.workers.is_empty() {
+        let workers = self.snapshot();
+        match workers.is_empty() {
             true => "none".to_string(),
-            false => self.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+            false => workers.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
         }
     }
 }

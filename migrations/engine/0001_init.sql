@@ -35,6 +35,8 @@ CREATE TABLE verger_jobs (
     finished_at INTEGER,                            -- when it reached a final state
     result TEXT,                                    -- JSON, from done-with
     errors TEXT,                                    -- JSON array of {attempt, at, code, message}, the last 20
+    worker_version TEXT,                            -- the version of the worker that performed the last attempt that ended
+    worker_digest TEXT,                             -- and the SHA-256 of its component; NULL for one that is part of the app
     schedule TEXT,                                  -- the schedule that made it
     slot INTEGER,                                   -- the instant of that schedule it was made for
     missed INTEGER NOT NULL DEFAULT 0 CHECK (missed BETWEEN 0 AND 4294967295), -- earlier slots it stands for
@@ -65,13 +67,48 @@ CREATE INDEX verger_jobs_of_schedule ON verger_jobs (schedule) WHERE schedule IS
 CREATE UNIQUE INDEX verger_jobs_unique ON verger_jobs (unique_key)
     WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL);
 
--- To which component the name of a dropped-in worker is bound, from its first open on. Another file of that name is refused.
+-- Which component is the dropped-in worker of a name, from its first open on. Another file of that name is refused.
 CREATE TABLE verger_plugins (
     name TEXT PRIMARY KEY,
-    digest TEXT NOT NULL,                           -- SHA-256, in hexadecimal digits
+    digest TEXT NOT NULL,                           -- SHA-256, in hexadecimal digits, of the version that runs
     source TEXT NOT NULL,                           -- the path of its file: one with new bytes is a new version
     first_seen_at INTEGER NOT NULL,
-    bound_at INTEGER NOT NULL                       -- when it got this digest or path
+    bound_at INTEGER NOT NULL,                      -- when it got this digest or path
+    previous TEXT,                                  -- SHA-256 of the version before: what a rollback takes back
+    withdrawn TEXT                                  -- SHA-256 of a version that was rolled back: it does not run until it is approved
+) STRICT, WITHOUT ROWID;
+
+-- What each version says of itself: a file that is as it was is not loaded to learn its name.
+CREATE TABLE verger_plugin_versions (
+    digest TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    manifest TEXT NOT NULL,                         -- JSON
+    source TEXT NOT NULL,                           -- the path of the file it was read from
+    stamp TEXT NOT NULL,                            -- how that file looked: size, times, number
+    seen_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX verger_plugin_versions_of ON verger_plugin_versions (name);
+
+-- The bytes of the version that runs and of the one before, in parts: a broken or refused file does not stop the worker, at a start
+-- neither, and a rollback needs no file.
+CREATE TABLE verger_plugin_code (
+    digest TEXT NOT NULL,
+    part INTEGER NOT NULL,                          -- from the last one, written first, to 0
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (digest, part)
+) STRICT;
+
+-- What dropped-in workers were granted, one row a thing, where the app's code grants them nothing itself. No worker can write here.
+CREATE TABLE verger_grants (
+    worker TEXT NOT NULL,
+    what TEXT NOT NULL,                             -- read, insert, update or delete and a table; capability and a name; enqueue and a worker
+    digest TEXT NOT NULL,                           -- SHA-256 of the component that was looked at
+    decision TEXT NOT NULL CHECK (decision = 'granted' OR decision = 'denied' OR decision = 'revoked'),
+    decided_by TEXT NOT NULL,
+    decided_at INTEGER NOT NULL,
+    PRIMARY KEY (worker, what)
 ) STRICT, WITHOUT ROWID;
 
 -- What workers keep between their jobs: a few small values each, those of each organization apart. They commit with the job that sets them.

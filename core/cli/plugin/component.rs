@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use verger::{Builder, Manifest, PluginError, Verger};
+use verger::{Builder, Grant, Manifest, PluginError, Verger};
 use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 
 use crate::escape::shown;
@@ -158,10 +158,13 @@ pub(super) struct Loaded {
 /// # Errors
 /// For a file that cannot be read or is no component at all.
 pub(super) fn load(file: &Path, builder: Builder) -> Result<Result<Loaded, PluginError>> {
-    let verger = builder.without_built_ins().plugin(file).open()?;
+    // Here it is looked at, and nobody is asked what it may do.
+    let builder = builder.without_built_ins().grant_plugins(Grant::new());
+    let verger = builder.plugin(file).open()?;
     match verger.refused_plugins().first() {
         Some(
             refusal @ (PluginError::Unreadable { .. }
+            | PluginError::NotAFile { .. }
             | PluginError::NotAComponent { .. }
             | PluginError::CoreModule { .. }
             | PluginError::Precompiled { .. }

@@ -3,6 +3,7 @@
 mod asks;
 mod check;
 mod component;
+mod consent;
 mod diff;
 mod forget;
 mod inspect;
@@ -83,6 +84,23 @@ pub(crate) enum Command {
         #[command(flatten)]
         database: Database,
     },
+    /// Give a dropped-in worker all it asks for: its jobs run from then on
+    ///
+    /// The app that has the file follows within a second. A version that was rolled back is taken in
+    /// again. `plugin grants NAME` says before what it asks for.
+    Approve(consent::Decide),
+    /// Refuse a dropped-in worker what it asks for: the version before goes on, without one its jobs
+    /// wait
+    Deny(consent::Decide),
+    /// Take back all that a dropped-in worker was granted: its jobs wait from then on
+    Revoke(consent::Decide),
+    /// What was decided about dropped-in workers; of one, what it asks for and why
+    Grants(consent::Grants),
+    /// Go back to the version of a dropped-in worker that ran before
+    ///
+    /// Its bytes are in the file. The version that is rolled back is not taken in again until it is
+    /// approved; a newer one that is dropped in is. Rolling back once more takes it back.
+    Rollback(consent::Rollback),
 }
 
 impl Command {
@@ -95,6 +113,11 @@ impl Command {
             Self::New(new) => new.run(options)?,
             Self::Wit => print(WIT.lines()),
             Self::Forget { name, database } => forget::forget(name, database, options)?,
+            Self::Approve(decide) => decide.approve(options)?,
+            Self::Deny(decide) => decide.deny(options)?,
+            Self::Revoke(decide) => decide.revoke(options)?,
+            Self::Grants(grants) => grants.run(options)?,
+            Self::Rollback(rollback) => rollback.run(options)?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -53,6 +53,22 @@ impl CompileCache {
         entries(&folder, engine, digest).iter().find_map(|entry| read(entry, engine, digest))
     }
 
+    /// Whether there is an entry for a component. It may still turn out to be damaged.
+    pub(super) fn has(&self, engine: &Engine, digest: &[u8; 32]) -> bool {
+        let Some(folder) = self.folder().filter(|folder| is_private(folder)) else { return false };
+        entries(&folder, engine, digest).iter().any(|entry| entry.is_file())
+    }
+
+    /// Removes the entry of a component.
+    #[cfg(feature = "compile")]
+    pub(super) fn forget(&self, engine: &Engine, digest: &[u8; 32]) {
+        let Some(folder) = self.folder().filter(|folder| is_private(folder)) else { return };
+        for entry in entries(&folder, engine, digest) {
+            // Another process may have been faster, or it was never there.
+            let _ = fs::remove_file(entry);
+        }
+    }
+
     /// Keeps the compiled form. A cache that cannot be written is only slower.
     #[cfg(feature = "compile")]
     pub(super) fn store(&self, engine: &Engine, digest: &[u8; 32], component: &Component) {

@@ -16,6 +16,7 @@ use wasmtime::component::Component;
 #[cfg(feature = "compile")]
 use self::budget::Budget;
 pub use self::cache::CompileCache;
+use super::engine::sandbox;
 use crate::plugin_error::PluginError;
 
 /// Where the components of one open get their machine code.
@@ -40,6 +41,25 @@ impl Compiler {
             #[cfg(feature = "compile")]
             budget: Budget::new(limit),
         }
+    }
+
+    /// Whether the machine code of a component is at hand, so that nothing would have to be compiled.
+    pub(in crate::sandbox) fn has(&self, digest: &[u8; 32]) -> bool {
+        sandbox().is_ok_and(|sandbox| self.cache.has(&sandbox.pooled.engine, digest))
+    }
+
+    /// Removes the machine code of a component that is needed no more. Where there is no compiler,
+    /// it stays: it could not be made again.
+    #[cfg(feature = "compile")]
+    pub(in crate::sandbox) fn forget(&self, digest: &[u8; 32]) {
+        if let Ok(sandbox) = sandbox() {
+            self.cache.forget(&sandbox.pooled.engine, digest);
+        }
+    }
+
+    #[cfg(not(feature = "compile"))]
+    pub(in crate::sandbox) fn forget(&self, _: &[u8; 32]) {
+        let _ = &self.cache;
     }
 
     /// What is part of the app is compiled however long it takes. `what` names the component in

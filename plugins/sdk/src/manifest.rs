@@ -44,6 +44,10 @@ pub struct Manifest {
     /// The other workers it asks to enqueue jobs for; for itself it needs not ask.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enqueues: Vec<String>,
+    /// Why it asks for a capability, by its name: a sentence for the person who decides. Of a table,
+    /// its ask says so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<String, String>,
     /// When it suggests to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Suggested>,
@@ -62,6 +66,7 @@ impl Manifest {
             tables: Vec::new(),
             capabilities: Vec::new(),
             enqueues: Vec::new(),
+            reasons: BTreeMap::new(),
             schedule: None,
         }
     }
@@ -105,6 +110,14 @@ impl Manifest {
     #[must_use]
     pub fn enqueues(mut self, worker: impl Into<String>) -> Self {
         self.enqueues.push(worker.into());
+        self
+    }
+
+    /// It asks for what has this name (a capability, or a worker) for this reason: a sentence for the
+    /// person who decides.
+    #[must_use]
+    pub fn reason(mut self, name: impl Into<String>, why: impl Into<String>) -> Self {
+        self.reasons.insert(name.into(), why.into());
         self
     }
 
@@ -361,6 +374,9 @@ pub struct TableAsk {
     pub table: TableName,
     /// To do what.
     pub verbs: Vec<Verb>,
+    /// Why: a sentence for the person who decides.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// How a manifest names a table.
@@ -385,7 +401,11 @@ impl TableAsk {
     /// Asks for this table; add the verbs.
     #[must_use]
     pub fn named(table: impl Into<String>) -> Self {
-        Self { table: TableName::Named { table: table.into() }, verbs: Vec::new() }
+        Self {
+            table: TableName::Named { table: table.into() },
+            verbs: Vec::new(),
+            reason: String::new(),
+        }
     }
 
     /// Asks for the table that a job's arg names; add the verbs.
@@ -394,7 +414,15 @@ impl TableAsk {
         Self {
             table: TableName::FromArg { arg: arg.into(), default: default.into() },
             verbs: Vec::new(),
+            reason: String::new(),
         }
+    }
+
+    /// For this reason: a sentence for the person who decides.
+    #[must_use]
+    pub fn reason(mut self, why: impl Into<String>) -> Self {
+        self.reason = why.into();
+        self
     }
 
     /// To read it.

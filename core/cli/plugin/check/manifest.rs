@@ -174,7 +174,7 @@ fn unknown(text: &str) -> Vec<(String, Option<String>)> {
     found.into_iter().map(|place| (place.clone(), meant(&place))).collect()
 }
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "name",
     "version",
     "description",
@@ -183,6 +183,7 @@ const FIELDS: [&str; 13] = [
     "tables",
     "capabilities",
     "enqueues",
+    "reasons",
     "schedule",
     "default",
     "required",

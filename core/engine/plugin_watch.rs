@@ -1,0 +1,145 @@
+//! Taking in dropped-in workers while the app runs.
+//!
+//! The loop looks at the folders once a second: a few calls to the file system, no file is opened.
+//! What it finds changed is loaded by a thread of its own, which ends when nothing is left to load:
+//! compiling a large component holds up no queue.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::shared::Engine;
+use crate::store::{StoreContext, StoreError};
+use crate::worker::{Front, Patience, Plugins, known_versions};
+
+/// How often the loop looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a file is looked at that has just changed.
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
+
+/// When the loop looked last, and whether a thread is loading what it found.
+pub(super) struct PluginWatch {
+    is_watching: bool,
+    looked_at: Option<Instant>,
+    is_loading: Arc<AtomicBool>,
+    /// Someone committed since: it may be another process that decided about a name.
+    has_commits: bool,
+}
+
+/// A thread loads as long as this lives.
+struct Loading(Arc<AtomicBool>);
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl PluginWatch {
+    pub(super) fn of(inner: &Engine) -> Self {
+        Self {
+            is_watching: inner.plugins.is_watching(),
+            looked_at: None,
+            is_loading: Arc::default(),
+            has_commits: false,
+        }
+    }
+
+    /// Someone has committed something.
+    pub(super) fn note_commits(&mut self) {
+        self.has_commits = true;
+    }
+
+    /// Looks, when it is time to.
+    pub(super) fn look(&mut self, inner: &Arc<Engine>, stopping: &Arc<AtomicBool>) {
+        let is_time = self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= LOOK_EVERY);
+        if !is_time || self.is_loading.load(Ordering::Acquire) {
+            return;
+        }
+        self.looked_at = Some(Instant::now());
+        // A file may be added by the app at any time.
+        self.is_watching = self.is_watching || inner.plugins.is_watching();
+        if !self.is_watching {
+            return;
+        }
+        let has_commits = std::mem::take(&mut self.has_commits);
+        // What the database cannot tell now it tells at the next commit.
+        let is_decided_elsewhere =
+            has_commits && has_other_names(inner).is_ok_and(|is_other| is_other);
+        if !is_decided_elsewhere && !inner.plugins.has_changed() {
+            return;
+        }
+        self.is_loading.store(true, Ordering::Release);
+        let loading = Loading(Arc::clone(&self.is_loading));
+        let (plugins, engine) = (Arc::clone(&inner.plugins), Arc::downgrade(inner));
+        let stopping = Arc::clone(stopping);
+        let thread = std::thread::Builder::new().name("verger-plugins".to_string());
+        let started = thread.spawn(move || {
+            let _loading = loading;
+            load_until_settled(&plugins, &engine, &stopping);
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "the operating system gave no thread to load plugins; the next look tries again");
+        }
+    }
+}
+
+fn load_until_settled(plugins: &Plugins, engine: &Weak<Engine>, stopping: &AtomicBool) {
+    loop {
+        // The engine is held only for moments: it can close while something is compiled.
+        let loaded = refresh(plugins, || engine.upgrade(), Patience::UntilSettled);
+        if let Err(error) = loaded {
+            tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "plugins could not be taken in; the next look tries again");
+            return;
+        }
+        if stopping.load(Ordering::Relaxed) || !plugins.is_unsettled() {
+            return;
+        }
+        std::thread::sleep(SETTLE_EVERY);
+    }
+}
+
+/// Takes in what changed, on the caller's thread.
+pub(crate) fn take_in_plugins(inner: &Arc<Engine>) -> Result<(), StoreError> {
+    refresh(&inner.plugins, || Some(Arc::clone(inner)), Patience::None)
+}
+
+/// As [`take_in_plugins`], when a look shows that something changed.
+pub(super) fn take_in_changed(inner: &Arc<Engine>) -> Result<(), StoreError> {
+    if inner.plugins.is_watching() && (inner.plugins.has_changed() || has_other_names(inner)?) {
+        take_in_plugins(inner)?;
+    }
+    Ok(())
+}
+
+fn has_other_names(inner: &Engine) -> Result<bool, StoreError> {
+    inner.plugins.has_other_names(&mut Front::Shared(&inner.front))
+}
+
+fn refresh(
+    plugins: &Plugins,
+    engine: impl Fn() -> Option<Arc<Engine>>,
+    patience: Patience,
+) -> Result<(), StoreError> {
+    // One at a time, so that none overtakes another with what it read before.
+    let _alone = plugins.one_at_a_time();
+    let (gathered, _) = plugins.gather(patience);
+    if !gathered.is_empty() {
+        let Some(inner) = engine() else { return Ok(()) };
+        let known = known_versions(&inner.front()).doing("read the names of the plugins")?;
+        drop(inner);
+        plugins.load(gathered, &known);
+    }
+    let Some(inner) = engine() else { return Ok(()) };
+    inner.file_identity.check()?;
+    let before = plugins.refused();
+    let mut front = Front::Shared(&inner.front);
+    let changed = plugins.take_in(&inner.registry, &mut front, inner.clock.now())?;
+    plugins.tell_refused(&before);
+    if changed {
+        // Jobs that waited for a worker can begin.
+        inner.notifier.ring();
+    }
+    Ok(())
+}
