@@ -3,6 +3,7 @@
 
 mod authors;
 mod config;
+mod consent;
 mod demo;
 #[path = "../handmade/mod.rs"]
 mod handmade;
