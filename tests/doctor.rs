@@ -28,7 +28,7 @@ impl Worker for Fails {
         _: Option<&Scope>,
         _: &Args,
     ) -> Result<Outcome, WorkerError> {
-        Ok(Outcome::Failed("the mail server is away".to_string()))
+        Ok(Outcome::Failed(WorkerError::new("the mail server is away")))
     }
 }
 

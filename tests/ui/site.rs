@@ -24,7 +24,7 @@ impl Worker for Works {
         args: &Args,
     ) -> Result<Outcome, WorkerError> {
         match args.as_map().get("fail").and_then(|fail| fail.as_str()) {
-            Some(reason) => Ok(Outcome::Failed(reason.to_string())),
+            Some(reason) => Ok(Outcome::Failed(WorkerError::new(reason))),
             None => {
                 job.audit(AuditEvent::success("thing.done").subject("thing", "t1"))?;
                 Ok(Outcome::DoneWith(json!({"sent": 3})))
