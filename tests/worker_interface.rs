@@ -123,7 +123,6 @@ fn the_options_of_a_job_are_those_of_the_apps_own_and_a_bad_one_is_named() {
             (json!({"at": "tomorrow"}), "`at` must be"),
             (json!({"at": i64::MAX}), "9999"),
             (json!({"after_ms": -1}), "`after_ms` must be"),
-            (json!({"after_ms": u64::MAX}), "9999"),
             (json!({"at": 1, "after_ms": 1}), "exclude each other"),
             (json!({"unique": "do"}), "`unique` must be"),
             (json!({"unique": []}), "`unique` must be"),

@@ -96,8 +96,13 @@ pub(super) fn from_statement(
         Some(ErrorCode::ConstraintViolation) => HostError::new(code::CONSTRAINT, text),
         Some(ErrorCode::TooBig | ErrorCode::OutOfMemory) => HostError::new(code::LIMIT, text),
         Some(ErrorCode::TypeMismatch) => HostError::new(code::TYPE, text),
-        // Behind a tenant's walls, what a trigger of the app lacks is found only when it is run.
-        Some(ErrorCode::Unknown) if phase == Phase::Step && !text.starts_with("no such ") => {
+        // Behind a tenant's walls, what a trigger of the app lacks is found only when it is run; and some
+        // statements are refused there whatever the row.
+        Some(ErrorCode::Unknown)
+            if phase == Phase::Step
+                && !text.starts_with("no such ")
+                && !text.starts_with("cannot ") =>
+        {
             HostError::new(code::ROW, text)
         }
         _ => from_engine(error, text),

@@ -199,12 +199,12 @@ pub(crate) const EXPORTS: &str = r#"
 const INTERFACES: &str = r#"
     (import "verger:worker/types@0.1.0" (instance $types
         (type $error (record (field "code" string) (field "message" string)))
-        (export "error" (type (eq $error)))
+        (export "error" (type $error' (eq $error)))
         (type $value (variant (case "null") (case "integer" s64) (case "real" f64) (case "text" string) (case "blob" (list u8))))
         (export "value" (type (eq $value)))
         (type $scope (record (field "organization-id" (option string)) (field "actor-id" (option string)) (field "impersonating-from" (option string))))
         (export "scope" (type (eq $scope)))
-        (type $outcome (variant (case "done") (case "done-with" string) (case "failed" $error) (case "discard" $error) (case "snooze" u32) (case "cancel" string)))
+        (type $outcome (variant (case "done") (case "done-with" string) (case "failed" $error') (case "discard" $error') (case "snooze" u32) (case "cancel" string)))
         (export "outcome" (type (eq $outcome)))))
     (alias export $types "error" (type $error))
     (alias export $types "value" (type $value))
