@@ -47,6 +47,20 @@ pub enum Error {
         /// The one that is there.
         other: JobId,
     },
+    /// A job was not edited. Nothing was changed.
+    #[error("job {job} is not edited: {reason}")]
+    NotEdited {
+        /// The job.
+        job: JobId,
+        /// Why not.
+        reason: String,
+    },
+    /// A value that many jobs were to have is out of bounds. Nothing was changed.
+    #[error("the jobs are left as they are: {reason}")]
+    Invalid {
+        /// What is wrong.
+        reason: String,
+    },
     /// A schedule was refused.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),

@@ -31,6 +31,9 @@ pub mod page {}
 #[doc = include_str!("guide/config.md")]
 pub mod config {}
 
+#[doc = include_str!("guide/events.md")]
+pub mod events {}
+
 #[doc = include_str!("guide/testing.md")]
 pub mod testing {}
 

@@ -30,6 +30,7 @@ mod ids;
 mod json;
 mod limits;
 mod membership;
+mod metrics;
 mod plugin_error;
 mod queue;
 mod run;
@@ -58,17 +59,22 @@ pub use config::{Change, ChangeKind, Config, ConfigError, Position, Problem};
 pub use doctor::{CacheFacts, Diagnosis, Doctor, Facts, Finding, Fix, Fixed, Severity, TableFacts};
 pub use engine::{AttemptOutcome, AttemptReport, LoopError, TableChange, TickLoop, TickReport};
 pub use error::{AuditError, Error, OpenError, PerformError};
-pub use event::{Event, Subscription};
+pub use event::{
+    Event, EventFailure, EventItem, EventJob, EventKind, EventPosition, Events, LifecycleEvent,
+    Subscription,
+};
 pub use grant::{Grant, Withheld};
 pub use ids::{JobId, Token};
 pub use limits::Limits;
 pub use membership::normalized_membership_state;
+pub use metrics::{Histogram, Metrics, WorkerMetrics};
 pub use plugin_error::PluginError;
 pub use queue::{
-    ArgsTextError, Attempted, Backoff, EnqueueError, Enqueued, HistorySpan, InexactNumber, Job,
-    JobFilter, JobState, NewJob, Queue, QueueError, QueueRow, Retention, parse_args,
+    ArgsTextError, Attempted, Backoff, BulkMode, BulkReport, EnqueueError, Enqueued, FilterError,
+    HistorySpan, InexactNumber, Job, JobEdit, JobFilter, JobLog, JobState, JobTime, LoggedLine,
+    NewJob, Queue, QueueError, QueueRow, Retention, Skipped, parse_args,
 };
-pub use run::AttemptError;
+pub use run::{AttemptError, RowChange};
 #[cfg(feature = "wasm")]
 pub use sandbox::CompileCache;
 pub use schedule::{

@@ -280,4 +280,30 @@ impl PluginError {
             false => Self::NotAComponent { what, reason },
         }
     }
+
+    /// What was refused: its file, or its name.
+    #[must_use]
+    pub fn plugin(&self) -> &str {
+        match self {
+            Self::Unreadable { what, .. }
+            | Self::NotAComponent { what, .. }
+            | Self::Async { what, .. }
+            | Self::CoreModule { what, .. }
+            | Self::Precompiled { what, .. }
+            | Self::TooLarge { what, .. }
+            | Self::TooComplex { what, .. }
+            | Self::TooSlow { what, .. }
+            | Self::NoTimeLeft { what, .. }
+            | Self::UnknownImport { what, .. }
+            | Self::Mismatch { what, .. }
+            | Self::Describe { what, .. }
+            | Self::Manifest { what, .. }
+            | Self::OtherDigest { what, .. }
+            | Self::NameTaken { what, .. }
+            | Self::NameContested { what, .. }
+            | Self::Copy { what, .. }
+            | Self::Duplicate { what, .. }
+            | Self::Engine { what, .. } => what,
+        }
+    }
 }

@@ -5,13 +5,13 @@ use std::ops::{Add, Sub};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted. Every time in
 /// Verger's tables is one.
 ///
-/// It serializes as [text](Self#impl-Display-for-Timestamp), RFC 3339 in UTC, and is read from the
-/// number of milliseconds, as the tables hold it.
+/// It serializes as [text](Self#impl-Display-for-Timestamp), RFC 3339 in UTC, and is read from that
+/// and from the number of milliseconds, as the tables hold it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,8 +20,7 @@ use serde::{Deserialize, Serialize, Serializer};
 /// let noon = Timestamp::from_millis(1_767_268_800_000);
 /// assert_eq!((noon + Duration::from_secs(90)).to_string(), "2026-01-01T12:01:30Z");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Serialize for Timestamp {
@@ -107,9 +106,42 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// From text as it is shown, or unix milliseconds.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Millis(i64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Millis(millis) => Ok(Self(millis)),
+            Written::Text(text) => {
+                let beyond = || text.strip_suffix(" ms")?.parse().ok().map(Self);
+                DateTime::parse_from_rfc3339(&text)
+                    .map(|at| Self(at.timestamp_millis()))
+                    .or_else(|error| beyond().ok_or(error))
+                    .map_err(serde::de::Error::custom)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_read_as_it_was_written() {
+        for millis in [0, -1, 1_767_225_600_000, 1_767_225_600_123, LAST_MILLIS, i64::MAX] {
+            let written = serde_json::to_string(&Timestamp(millis)).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&written).unwrap(), Timestamp(millis));
+        }
+        assert_eq!(serde_json::to_string(&Timestamp(0)).unwrap(), "\"1970-01-01T00:00:00Z\"");
+        assert_eq!(serde_json::from_str::<Timestamp>("5").unwrap(), Timestamp(5));
+        assert!(serde_json::from_str::<Timestamp>("\"soon\"").is_err());
+    }
 
     #[test]
     fn a_time_that_is_computed_can_be_written_as_rfc_3339() {

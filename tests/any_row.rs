@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use verger::testing::TestVerger;
 use verger::verger_worker::prelude::*;
-use verger::{AuditFilter, ChainError, JobFilter, JobState, NewJob, Schedule};
+use verger::{AuditFilter, ChainError, EventPosition, JobFilter, JobState, NewJob, Schedule};
 
 struct Does;
 
@@ -26,6 +26,7 @@ impl Worker for Does {
         _: &Args,
     ) -> Result<Outcome, WorkerError> {
         job.audit(AuditEvent::success("thing.done"))?;
+        job.log(LogLevel::Info, "done");
         Ok(Outcome::Done)
     }
 }
@@ -94,6 +95,11 @@ fn goes_on(test: &TestVerger, what: &str) {
     assert!(test.fires("good", 1_000).unwrap().len() > before, "{what}");
     for id in 1..9 {
         test.job(verger::JobId::from_number(id)).unwrap();
+        test.job_log(verger::JobId::from_number(id)).unwrap();
+    }
+    assert!(!test.events_since(EventPosition::START, 1_000).unwrap().is_empty(), "{what}");
+    for filter in ["tag=a", "organization=a", "args.a.b=1", "error~x", "state=discarded"] {
+        test.jobs(&filter.parse().unwrap(), 10).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
     assert!(test.jobs(&JobFilter::new(), 1_000).unwrap().len() > 2, "{what}");
     assert_eq!(test.schedules().unwrap().len(), 2, "{what}");

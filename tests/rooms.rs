@@ -7,12 +7,13 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 29] = [
+const ORDER: [&[&str]; 30] = [
     &["time"],
     &["ids"],
     &["json"],
     &["text"],
     &["failpoint"],
+    &["metrics"],
     &["statement_steps"],
     &["plugin_error"],
     &["limits"],
@@ -22,9 +23,9 @@ const ORDER: [&[&str]; 29] = [
     &["store"],
     &["wall_clock"],
     &["audit"],
+    &["event"],
     &["queue"],
     &["capability"],
-    &["event"],
     &["run"],
     &["sandbox"],
     &["worker"],

@@ -32,7 +32,8 @@ impl Builder {
     /// What compiles the components of one open.
     #[cfg(feature = "wasm")]
     pub(crate) fn compiler(&self) -> Arc<Compiler> {
-        Arc::new(Compiler::new(self.cache.clone(), self.compile_limit))
+        let counters = Arc::clone(&self.counters);
+        Arc::new(Compiler::new(counters, self.cache.clone(), self.compile_limit))
     }
 
     #[cfg(feature = "wasm")]

@@ -15,7 +15,9 @@ use verger_worker::Worker;
 use crate::capability::{Capabilities, CapabilityCall};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Queues, Settings};
+use crate::event::{Callback, LifecycleEvent};
 use crate::grant::Grant;
+use crate::metrics::Counters;
 use crate::queue::{Backoff, Queue, Retention};
 #[cfg(feature = "wasm")]
 use crate::sandbox::CompileCache;
@@ -68,6 +70,8 @@ pub struct Builder {
     queues: Vec<Queue>,
     lease: Duration,
     keep_audit: Duration,
+    callbacks: Vec<Callback>,
+    counters: Arc<Counters>,
     #[cfg(feature = "wasm")]
     cache: CompileCache,
     #[cfg(feature = "wasm")]
@@ -105,6 +109,8 @@ impl Builder {
             queues: Vec::new(),
             lease: LEASE,
             keep_audit: KEEP_AUDIT,
+            callbacks: Vec::new(),
+            counters: Arc::default(),
             #[cfg(feature = "wasm")]
             cache: CompileCache::default(),
             #[cfg(feature = "wasm")]
@@ -144,6 +150,43 @@ impl Builder {
     /// opening: it is the app's own.
     pub fn component(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.components.push((what.into(), bytes.into()));
+        self
+    }
+
+    /// Calls this whenever an attempt fails in this process: to be tried again, or for good. A job
+    /// that a crash of another process took down counts where it is taken back.
+    ///
+    /// It is called after the commit, on the thread that performed the job: the next one of its
+    /// queue waits until it returns, so what takes long belongs on a thread of the app's, behind
+    /// [`Verger::events`]. It may use Verger. Its panic is caught and logged.
+    ///
+    /// ```
+    /// use verger::{EventKind, Verger};
+    /// let verger = Verger::in_memory()
+    ///     .on_failure(|event| {
+    ///         if let EventKind::Discarded { job, error } = &event.kind {
+    ///             eprintln!("job {} of {} failed: {}", job.id, job.worker, error.message);
+    ///         }
+    ///     })
+    ///     .open()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_failure(self, call: impl Fn(&LifecycleEvent) + Send + Sync + 'static) -> Self {
+        self.calls_back(true, call)
+    }
+
+    /// Calls this for every event, as [`on_failure`](Self::on_failure) does for failures, and for
+    /// those that other processes write too.
+    pub fn on_event(self, call: impl Fn(&LifecycleEvent) + Send + Sync + 'static) -> Self {
+        self.calls_back(false, call)
+    }
+
+    fn calls_back(
+        mut self,
+        failures_only: bool,
+        call: impl Fn(&LifecycleEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.callbacks.push(Callback { failures_only, call: Box::new(call) });
         self
     }
 

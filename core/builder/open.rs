@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::Builder;
 use crate::engine::{Connector, Engine, Notifier, Pending, Reopen, take_back};
 use crate::error::OpenError;
-use crate::event::Bus;
+use crate::event::{Bus, Hub};
 use crate::grant::Grant;
 use crate::run::{RunServices, WorkersLink};
 use crate::schedule::ScheduleError;
@@ -70,10 +70,12 @@ impl Builder {
         let mut front =
             self.location.first_connection(self.durability).doing(doing).map_err(database)?;
         let now = self.clock.now();
+        let hub = Hub::new(std::mem::take(&mut self.callbacks));
         let mut process_lock = None;
         if looking {
             store::check(&front, &MigrationSet::ENGINE)
                 .map_err(|source| OpenError::Migration { path: path.clone(), source })?;
+            hub.begin(&front).doing("read the events").map_err(database)?;
         } else {
             self.location = self.location.without_links();
             self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
@@ -90,6 +92,7 @@ impl Builder {
             if let Some(file) = self.location.file() {
                 process_lock = ProcessLock::announce(file).map_err(lock)?;
             }
+            hub.begin(&front).doing("read the events").map_err(database)?;
             let reopen = Reopen { location: &self.location, durability: self.durability };
             front = take_back(front, process_lock.as_ref(), &reopen, now, &self.settings)
                 .map_err(database)?;
@@ -127,6 +130,8 @@ impl Builder {
                 services: Arc::new(RunServices {
                     capabilities: self.capabilities,
                     bus: Bus::default(),
+                    hub,
+                    counters: self.counters,
                     lease: self.lease,
                     keep_audit: self.keep_audit,
                     workers: WorkersLink::default(),
@@ -139,6 +144,7 @@ impl Builder {
                 pending: Pending::default(),
                 pruned_at: AtomicI64::new(i64::MIN),
                 has_ticked: AtomicBool::new(false),
+                parked: Mutex::default(),
                 noted_at: AtomicI64::new(now.as_millis()),
                 process_lock,
             }),
@@ -151,6 +157,8 @@ impl Builder {
                 ScheduleError::Store(source) => database(source),
                 refused => refused.into(),
             })?;
+            // Of the jobs that were taken back, those who are called back hear too.
+            verger.inner.deliver_front();
         }
         Ok(verger)
     }

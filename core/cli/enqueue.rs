@@ -35,6 +35,12 @@ pub(crate) struct Enqueue {
     /// Not while an unfinished job of the same worker and queue has the same args
     #[arg(long)]
     unique: bool,
+    /// A word to find it by; may be given several times
+    #[arg(long, value_name = "WORD")]
+    tag: Vec<String>,
+    /// The W3C trace context it is enqueued in
+    #[arg(long, value_name = "TRACEPARENT")]
+    traceparent: Option<String>,
 }
 
 impl Enqueue {
@@ -55,6 +61,12 @@ impl Enqueue {
         }
         if self.unique {
             job = job.unique();
+        }
+        for tag in &self.tag {
+            job = job.tag(tag);
+        }
+        if let Some(traceparent) = &self.traceparent {
+            job = job.traceparent(traceparent);
         }
         let enqueued = verger.enqueue(job)?;
         if options.json {

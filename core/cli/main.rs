@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod enqueue;
 mod escape;
+mod events;
 mod failure;
 mod grants;
 mod input;
@@ -72,9 +73,11 @@ enum Command {
     Start(start::Start),
     /// Put a job into the queue
     Enqueue(enqueue::Enqueue),
-    /// Look at jobs, retry or cancel one
+    /// Look at jobs; retry, cancel, edit or delete one, or many
     #[command(subcommand)]
     Jobs(jobs::Command),
+    /// What happened: ends and failures of jobs, slots that made none, paused queues
+    Events(events::Events),
     /// Look at queues, pause or resume one
     #[command(subcommand)]
     Queue(queue::Command),
@@ -120,6 +123,7 @@ impl Command {
             Self::Start(start) => start.run(options),
             Self::Enqueue(enqueue) => enqueue.run(options),
             Self::Jobs(command) => command.run(options),
+            Self::Events(events) => events.run(options),
             Self::Queue(command) => command.run(options),
             Self::Schedule(command) => command.run(options),
             Self::Audit(command) => command.run(options),

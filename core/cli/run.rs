@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value as Json, json};
-use verger::{Outcome, PerformError, TableChange};
+use verger::{Outcome, PerformError, RowChange, TableChange};
 
 use crate::failure::{self, WORK_FAILED};
 use crate::input;
@@ -25,6 +25,9 @@ pub(crate) struct Run {
     /// Roll everything back in the end, and print what would have changed, table by table
     #[arg(long)]
     dry_run: bool,
+    /// Of a dry run, print the rows too: as they are, and as they would be
+    #[arg(long, requires = "dry_run")]
+    rows: bool,
 }
 
 impl Run {
@@ -64,6 +67,9 @@ impl Run {
             let mut answer = json!({"outcome": outcome, "result": result, "error": error});
             if self.dry_run {
                 answer["changes"] = serde_json::to_value(&performed.changes)?;
+                if self.rows {
+                    answer["rows"] = serde_json::to_value(&performed.rows)?;
+                }
             }
             print_json(&answer)?;
         } else {
@@ -79,6 +85,21 @@ impl Run {
             print([format!("{said} ({took:.1} ms)")]);
             if self.dry_run {
                 print(would_have_changed(&performed.changes, performed.audited).lines());
+                if self.rows {
+                    print(performed.rows.iter().map(in_words));
+                    let changed: u64 = performed
+                        .changes
+                        .iter()
+                        .map(|table| table.inserted + table.updated + table.deleted)
+                        .sum();
+                    let hidden = changed.saturating_sub(performed.rows.len() as u64);
+                    if hidden > 0 {
+                        print([format!(
+                            "and {} that are not shown",
+                            counted(hidden, "more change")
+                        )]);
+                    }
+                }
             } else {
                 print([format!(
                     "{} changed, {} written",
@@ -88,6 +109,25 @@ impl Run {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A row that would have been changed, on one line: of an update, the columns that differ.
+fn in_words(row: &RowChange) -> String {
+    let RowChange { table, rowid, .. } = row;
+    let text = |value: Option<&Json>| value.unwrap_or(&Json::Null).to_string();
+    match (&row.before, &row.after) {
+        (None, Some(after)) => format!("+ {table} {rowid}: {after}"),
+        (Some(before), None) => format!("- {table} {rowid}: {before}"),
+        (Some(before), Some(after)) => {
+            let columns = after.as_object().into_iter().flatten();
+            let changed =
+                columns.filter(|(name, value)| before.get(name.as_str()) != Some(*value)).map(
+                    |(name, value)| format!("{name} {} → {value}", text(before.get(name.as_str()))),
+                );
+            format!("~ {table} {rowid}: {}", changed.collect::<Vec<_>>().join(", "))
+        }
+        (None, None) => format!("  {table} {rowid}"),
     }
 }
 

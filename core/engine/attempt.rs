@@ -15,9 +15,10 @@ use crate::clock::Clock;
 use crate::failpoint::Failpoint;
 use crate::grant::Effective;
 use crate::plugin_error::PluginError;
-use crate::queue::{self, Claimed, Moved, ON_REQUEST, PerformedBy, Transition};
+use crate::queue::{self, AttemptLog, Claimed, Moved, ON_REQUEST, PerformedBy, Transition};
 use crate::run::{
-    AttemptError, Claim, Ended, Interrupt, Interrupted, LEASE_MARGIN, Run, Tally, Task, scope_args,
+    AttemptError, Claim, Ended, Interrupt, Interrupted, LEASE_MARGIN, RowChange, Run, Tally, Task,
+    scope_args,
 };
 use crate::store::{StopSignal, StoreContext, StoreError, WorkConnection};
 use crate::time::{Timestamp, instant_after};
@@ -43,9 +44,10 @@ pub(super) fn attempt(
         // It was taken out since the claim: the job waits for it, its attempt unused.
         let (gone, now) = (gone(&claimed), clock.now());
         let released = (gone.into(), Some(Interrupted::Shutdown));
-        let outcome = record(inner, executor, now, &claimed, released, None);
+        let outcome = record(inner, executor, now, &claimed, released, (None, None));
         return Ok(report(claimed, begun, Tally::default(), outcome));
     };
+    let mut log = None;
     let (tally, ended) = match prepare(&worker, &claimed) {
         Ok(prepared) => {
             let time = prepared.grant.limits.time;
@@ -53,7 +55,7 @@ pub(super) fn attempt(
                 Ok(connection) => connection,
                 Err(error) => {
                     let (now, ended) = (clock.now(), (error.into(), None));
-                    let outcome = record(inner, executor, now, &claimed, ended, None);
+                    let outcome = record(inner, executor, now, &claimed, ended, (None, None));
                     return Ok(report(claimed, begun, Tally::default(), outcome));
                 }
             };
@@ -69,6 +71,9 @@ pub(super) fn attempt(
                 perform(inner, executor, clock, &prepared, (connection, task), false);
             let (tally, ended) =
                 commit_or_roll_back(run.as_ref(), ended, |ended| transition(ended, clock.now()));
+            if ended.is_err() {
+                log = run.as_ref().and_then(Run::kept_lines);
+            }
             executor.give_back(run.and_then(Run::into_connection));
             (tally, ended)
         }
@@ -86,7 +91,7 @@ pub(super) fn attempt(
             let (now, ended) = (clock.now(), (failure, interrupt.raised()));
             // A component that cannot be loaded has performed nothing.
             let by = worker.performed_by().ok().cloned();
-            record(inner, executor, now, &claimed, ended, by)
+            record(inner, executor, now, &claimed, ended, (by, log))
         }
     };
     Ok(report(claimed, begun, tally, outcome))
@@ -101,7 +106,10 @@ fn report(
     AttemptReport {
         job: claimed.id,
         worker: claimed.worker,
+        queue: claimed.queue,
         attempt: claimed.attempt,
+        schedule: claimed.schedule,
+        wait: claimed.wait,
         outcome,
         elapsed: begun.elapsed(),
         rows_changed: tally.rows_changed,
@@ -197,7 +205,9 @@ impl Prepared {
                 zone: claimed.zone.clone().unwrap_or_else(|| "UTC".to_string()),
             }),
         };
-        self.task_of(Some(claim), info, interrupt)
+        let mut task = self.task_of(Some(claim), info, interrupt);
+        task.queue.clone_from(&claimed.queue);
+        task
     }
 
     fn task_of(&self, claim: Option<Claim>, info: JobInfo, interrupt: &Interrupt) -> Task {
@@ -216,6 +226,7 @@ impl Prepared {
             grant: Arc::clone(&self.grant),
             claim,
             performed_by: Arc::clone(&self.performed_by),
+            queue: String::new(),
             info,
             stop_signal: StopSignal::new(instant_after(self.grant.limits.time), interrupt.flag()),
             interrupt: interrupt.clone(),
@@ -326,7 +337,7 @@ fn record(
     now: Timestamp,
     claimed: &Claimed,
     (Failure { error, is_final }, interrupted): (Failure, Option<Interrupted>),
-    by: Option<Arc<PerformedBy>>,
+    (by, log): (Option<Arc<PerformedBy>>, Option<AttemptLog>),
 ) -> AttemptOutcome {
     let (to, outcome) = match interrupted {
         Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
@@ -342,13 +353,8 @@ fn record(
             (Transition::Fail(error.code.clone(), error.message.clone(), retry_at), outcome)
         }
     };
-    let ending = PendingTransition {
-        id: claimed.id,
-        token: claimed.token,
-        attempt: claimed.attempt,
-        to,
-        by,
-    };
+    let (id, token, attempt) = (claimed.id, claimed.token, claimed.attempt);
+    let ending = PendingTransition { id, token, attempt, to, by, log };
     match inner.pending.write(executor, now, ending) {
         Ok(Moved::Stale) => AttemptOutcome::Lost(error),
         Ok(moved) => reported(moved, outcome),
@@ -366,6 +372,7 @@ pub(crate) struct Performed {
     pub(crate) ended: Ended,
     pub(crate) tally: Tally,
     pub(crate) changes: Vec<(String, [u64; 3])>,
+    pub(crate) rows: Vec<RowChange>,
 }
 
 /// Performs a worker with no job: same sandbox, same rules for its transaction. With `dry`,
@@ -401,7 +408,7 @@ pub(crate) fn perform_directly(
             ended => run.finish(None).map(|_| ended),
         })
         .map_err(|error| run.stopped().unwrap_or(error));
-    let (tally, changes) = (run.tally(), run.take_changes());
+    let (tally, changes, rows) = (run.tally(), run.take_changes(), run.take_rows());
     executor.give_back(run.into_connection());
-    Ok(ended.map(|ended| Performed { ended, tally, changes }))
+    Ok(ended.map(|ended| Performed { ended, tally, changes, rows }))
 }

@@ -7,6 +7,7 @@ mod connector;
 mod dispatch;
 mod executor;
 mod notifier;
+mod observe;
 mod pending;
 mod performing;
 #[cfg(feature = "wasm")]

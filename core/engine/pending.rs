@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 
 use super::executor::Executor;
-use crate::queue::{self, JobId, Moved, PerformedBy, Transition};
+use crate::queue::{self, AttemptLog, JobId, Moved, PerformedBy, Transition};
 use crate::store::{StoreContext, StoreError, is_of_the_row};
 use crate::time::Timestamp;
 
@@ -20,12 +20,18 @@ pub(super) struct PendingTransition {
     pub(super) to: Transition,
     /// `None` when nothing of it was performed.
     pub(super) by: Option<Arc<PerformedBy>>,
+    /// What the worker logged: the attempt's rollback must not lose it.
+    pub(super) log: Option<AttemptLog>,
 }
 
 impl PendingTransition {
     fn write(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<Moved> {
         let attempt = (self.id, self.token, self.attempt);
-        queue::transition(connection, attempt, now, &self.to, self.by.as_deref())
+        let moved = queue::transition(connection, attempt, now, &self.to, self.by.as_deref())?;
+        if let Some(log) = self.log.as_ref().filter(|_| moved != Moved::Stale) {
+            queue::keep_log(connection, (self.id, self.attempt), now, log)?;
+        }
+        Ok(moved)
     }
 }
 
@@ -41,7 +47,8 @@ impl Pending {
         now: Timestamp,
         ending: PendingTransition,
     ) -> Result<Moved, StoreError> {
-        let written = executor.engine(|connection| {
+        // In a transaction: the end, and what is told of it.
+        let written = executor.transaction(|connection| {
             ending.write(connection, now).doing("record the end of an attempt")
         });
         if written.is_err() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::attempt::attempt;
 use super::executor::Executor;
+use super::observe;
 use super::pending::PendingTransition;
 use super::report::AttemptReport;
 use super::shared::Engine;
@@ -76,9 +77,17 @@ fn perform(
         attempt: job.attempt,
         to: Transition::Release,
         by: None,
+        log: None,
     };
-    match attempt(inner, executor, clock, job, lease.until) {
+    observe::started(inner, clock.now(), &job);
+    let span = observe::span(&job);
+    let attempted = span.in_scope(|| {
+        attempt(inner, executor, clock, job, lease.until)
+            .inspect(|attempted| observe::ended(inner, clock.now(), attempted))
+    });
+    match attempted {
         Ok(attempted) => {
+            inner.deliver(executor);
             // An end that could not be written: the next job's would fare no better.
             inner.pending.write_waiting(executor, clock.now())?;
             Ok(attempted)

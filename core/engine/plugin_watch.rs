@@ -9,8 +9,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::shared::Engine;
+use crate::event::EventKind;
+use crate::plugin_error::PluginError;
 use crate::store::{StoreContext, StoreError};
-use crate::worker::{Front, Patience, Plugins, known_versions};
+use crate::worker::{Front, Patience, PluginInfo, Plugins, known_versions};
 
 /// How often the loop looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -113,6 +115,30 @@ pub(super) fn take_in_changed(inner: &Arc<Engine>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Tells whoever listens what was taken in and what was refused since then.
+fn tell(inner: &Engine, refused: &[PluginError], running: &[PluginInfo]) {
+    let (plugins, now) = (&inner.plugins, inner.clock.now());
+    let known: Vec<_> = refused.iter().map(ToString::to_string).collect();
+    for refusal in plugins.refused() {
+        let (plugin, reason) = (refusal.plugin().to_string(), refusal.to_string());
+        if !known.contains(&reason) {
+            inner.services.hub.tell(now, || EventKind::PluginRefused { plugin, reason });
+        }
+    }
+    for PluginInfo { name: worker, version, digest, waits } in plugins.running() {
+        let is_known = |known: &PluginInfo| {
+            (&known.name, &known.digest, known.waits) == (&worker, &digest, waits)
+        };
+        if running.iter().any(is_known) {
+            continue;
+        }
+        match waits {
+            true => inner.tell(now, EventKind::PluginAwaitsConsent { worker, version }),
+            false => inner.tell(now, EventKind::PluginAdded { worker, version }),
+        }
+    }
+}
+
 fn has_other_names(inner: &Engine) -> Result<bool, StoreError> {
     inner.plugins.has_other_names(&mut Front::Shared(&inner.front))
 }
@@ -133,10 +159,11 @@ fn refresh(
     }
     let Some(inner) = engine() else { return Ok(()) };
     inner.file_identity.check()?;
-    let before = plugins.refused();
+    let (before, running) = (plugins.refused(), plugins.running());
     let mut front = Front::Shared(&inner.front);
     let changed = plugins.take_in(&inner.registry, &mut front, inner.clock.now())?;
     plugins.tell_refused(&before);
+    tell(&inner, &before, &running);
     if changed {
         // Jobs that waited for a worker can begin.
         inner.notifier.ring();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::dispatch::{Dispatch, TurnEnd};
 use super::executor::Executor;
+use super::observe;
 use super::performing;
 use super::report::AttemptOutcome;
 use super::shared::Engine;
@@ -131,7 +132,7 @@ impl QueueThreads {
                         .any(|attempt| !matches!(attempt.outcome, AttemptOutcome::Completed(_)));
                 }
                 Err(error) => {
-                    tracing::error!(queue, error = %error, "the queue could not go on; it tries again");
+                    observe::failed(inner, format!("the queue `{queue}` could not go on"), &error);
                     return (TurnEnd::Blocked(AFTER_ERROR), true);
                 }
             }

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::settings::Settings;
+use crate::event;
 use crate::queue::{self, Lost};
 use crate::store::{
     Durability, Exclusive, Location, ProcessLock, StoreContext, StoreError, prove_exclusive,
@@ -59,8 +60,9 @@ fn rescue(
     let backoff = |worker: &str| settings.backoff(worker);
     let rescued = queue::rescue(&transaction, lost, now, &backoff).doing(DOING)?;
     transaction.commit().doing(DOING)?;
-    if rescued > 0 {
-        tracing::info!(rescued, "took back the jobs of a process that died");
+    rescued.events.iter().for_each(event::say);
+    if rescued.jobs > 0 {
+        tracing::info!(rescued = rescued.jobs, "took back the jobs of a process that died");
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub struct TickReport {
     pub attempts: Vec<AttemptReport>,
     /// Jobs it took back from executors that are gone.
     pub rescued: usize,
-    /// Finished jobs and ledger rows it deleted.
+    /// Finished jobs, ledger rows and events it deleted.
     pub pruned: usize,
     /// When there is something to do next: at once when this tick ended before the queue was empty,
     /// or all was pruned that is past its time; `None` when nothing is planned.
@@ -50,8 +50,14 @@ pub struct AttemptReport {
     pub job: JobId,
     /// Its worker.
     pub worker: String,
+    /// Its queue.
+    pub queue: String,
     /// Which attempt it was.
     pub attempt: u32,
+    /// The schedule that made it.
+    pub schedule: Option<String>,
+    /// How long it had been due when it was claimed.
+    pub wait: Duration,
     /// How it ended.
     pub outcome: AttemptOutcome,
     /// How long it took, from the worker's start to the end of its commit.

@@ -1,6 +1,6 @@
 //! What one Verger's threads and clones share, and what the engine asks of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +52,8 @@ pub(crate) struct Engine {
     pub(crate) pruned_at: AtomicI64,
     /// Whether a tick was made.
     pub(crate) has_ticked: AtomicBool,
+    /// The queues and workers of parked jobs, as they were told of.
+    pub(crate) parked: Mutex<BTreeSet<(String, String)>>,
     /// The reading of the clock that was noted last, in unix milliseconds.
     pub(crate) noted_at: AtomicI64,
     /// `None` in memory, where the file is only looked at, and where there can be no lock.
@@ -134,6 +136,19 @@ impl Engine {
         interrupt.inspect(|interrupt| interrupt.raise(Interrupted::Cancelled)).is_some()
     }
 
+    /// How far a job is that this process performs: what its worker said last.
+    pub(crate) fn progress_of(&self, job: JobId) -> Option<(u64, u64)> {
+        lock(&self.executing).get(&job)?.progress()
+    }
+
+    /// Of these queues and workers whose jobs are parked, those that were not told of.
+    pub(super) fn newly_parked(&self, parked: BTreeSet<(String, String)>) -> Vec<(String, String)> {
+        let mut told = lock(&self.parked);
+        let new = parked.difference(&told).cloned().collect();
+        *told = parked;
+        new
+    }
+
     pub(crate) fn interrupt_all(&self, why: Interrupted) {
         lock(&self.executing).values().for_each(|interrupt| interrupt.raise(why));
     }
@@ -176,7 +191,22 @@ impl Engine {
             front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
         let done = work(&transaction).doing(doing)?;
         transaction.commit().doing(doing)?;
+        drop(front);
+        self.deliver_front();
         Ok(done)
+    }
+
+    /// As [`deliver`](Self::deliver), for what the app's side committed.
+    pub(crate) fn deliver_front(&self) {
+        let hub = &self.services.hub;
+        if !hub.is_heard() {
+            return;
+        }
+        // Nothing is lost: what cannot be read now is read the next time.
+        if let Err(error) = hub.hand_on(&self.front()) {
+            tracing::debug!(%error, "events are told later");
+        }
+        hub.call_back();
     }
 
     /// Checks a job against its worker: its args, with nothing filled in, and the worker.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::commit_watcher::CommitWatcher;
 use super::executor::Executor;
+use super::observe;
 #[cfg(feature = "wasm")]
 use super::plugin_watch::PluginWatch;
 use super::queue_threads::QueueThreads;
@@ -164,7 +165,7 @@ fn run(inner: &Arc<Engine>, queue_threads: &Arc<QueueThreads>, stopping: &Arc<At
                 pass.next_at.map(|next| next.max(inner.clock.now() + AFTER_NOTHING))
             }
             Err(error) => {
-                tracing::error!(error = %error, "a tick could not be made; the next one follows");
+                observe::failed(inner, "a tick could not be made", &error);
                 // What it wrote before it failed is no reason for the next one.
                 commit_watcher.remember();
                 Some(inner.clock.now() + AFTER_ERROR)

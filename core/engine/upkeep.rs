@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::clock_watch;
 use super::executor::Executor;
+use super::observe;
 use super::report::TickReport;
 use super::shared::Engine;
-use crate::queue::{self, Lost};
+use crate::event::{self, EventKind};
+use crate::queue::{self, Lost, Stuck};
 use crate::schedule::{self, Prepared, ScheduleRow};
 use crate::store::{StoreContext, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
@@ -36,21 +38,31 @@ pub(super) fn before_jobs(
         executor.engine(|connection| queue::next_expiry(connection).doing("read the leases"))?;
     let believed = believed(executor, now)?;
     if expiry.is_some_and(|expiry| expiry < believed) {
-        report.rescued = executor.transaction(|connection| {
+        let rescued = executor.transaction(|connection| {
             queue::rescue(connection, Lost::Expired, now, &|worker| inner.backoff(worker))
                 .doing("take lost jobs back")
         })?;
+        rescued.events.iter().for_each(event::say);
+        report.rescued = rescued.jobs;
     }
-    let unreadable = executor
-        .engine(|connection| queue::unreadable(connection).doing("look for unreadable jobs"))?;
+    let Stuck { unreadable, parked } = executor.engine(|connection| {
+        queue::stuck(connection, &inner.has_worker()).doing("look for jobs that wait for nobody")
+    })?;
+    for (queue, worker) in inner.newly_parked(parked) {
+        inner.tell(now, EventKind::Parked { worker, queue });
+    }
     if !unreadable.is_empty() {
-        executor.transaction(|connection| {
+        let set_aside = executor.transaction(|connection| {
             unreadable
                 .iter()
-                .try_for_each(|kind| queue::set_kind_aside(connection, kind, now))
+                .map(|kind| queue::set_kind_aside(connection, kind, now))
+                .collect::<Result<Vec<_>, _>>()
                 .doing("set unreadable jobs aside")
         })?;
+        set_aside.iter().flatten().for_each(event::say);
     }
+    observe::fired(inner, now, &report.fired);
+    inner.deliver(executor);
     Ok(failed)
 }
 
@@ -147,7 +159,7 @@ fn fire_at_start(
                 schedule::fire_at_start(connection, &row, &prepared, now)
             });
             // One that fails by itself waits for the next start.
-            report.fired.extend(alone(&row.name, fired)?.ok());
+            report.fired.extend(alone(inner, &row.name, fired)?.ok());
         }
     }
     Ok(())
@@ -167,6 +179,7 @@ fn fire(
     {
         let prepared = prepare(inner, &due.row);
         match alone(
+            inner,
             &due.row.name,
             executor.transaction(|connection| schedule::fire(connection, &due, &prepared, now)),
         )? {
@@ -178,12 +191,16 @@ fn fire(
 }
 
 /// Parts the failure of one schedule from the file's own trouble, which is everyone's.
-fn alone<T>(name: &str, fired: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+fn alone<T>(
+    inner: &Engine,
+    name: &str,
+    fired: Result<T, StoreError>,
+) -> Result<Result<T, StoreError>, StoreError> {
     match fired {
         Err(error)
             if matches!(error.kind(), StoreErrorKind::Constraint | StoreErrorKind::Other) =>
         {
-            tracing::error!(schedule = name, error = %error, "a schedule could not fire");
+            observe::failed(inner, format!("the schedule `{name}` could not fire"), &error);
             Ok(Err(error))
         }
         fired => fired.map(Ok),

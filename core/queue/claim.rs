@@ -9,6 +9,8 @@
 //! takes, from each worker: a backlog of a million jobs costs nothing, and neither does one of
 //! jobs whose worker this process lacks. Those are parked: they wait for a process that has it.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, Row};
 
 use super::queues::paused_queues;
@@ -32,6 +34,10 @@ pub(crate) struct Claimed {
     pub(crate) missed: u32,
     pub(crate) slot_after: Option<i64>,
     pub(crate) zone: Option<String>,
+    pub(crate) queue: String,
+    /// How long it had been due.
+    pub(crate) wait: Duration,
+    pub(crate) traceparent: Option<String>,
 }
 
 /// What is to be claimed.
@@ -163,13 +169,13 @@ fn first(
     let mut update = connection.prepare_cached(
         "UPDATE verger_jobs SET state = 'executing', attempt = attempt + 1, token = token + 1, claimed_by = ?1, lease_until = ?2, \
          attempted_at = ?3 WHERE id = ?4 RETURNING id, worker, args, attempt, max_attempts, token, schedule, slot, missed, slot_after, \
-         zone",
+         zone, queue, max(due_at, created_at), traceparent",
     )?;
     let mut claimed = Vec::with_capacity(found.len());
     for (_, _, id) in found {
         let Lease { holder, until } = order.lease;
         let params = (holder, until.as_millis(), order.now.as_millis(), id);
-        for row in update.query_map(params, from_row)? {
+        for row in update.query_map(params, |row| from_row(row, order.now))? {
             claimed.push(row?);
         }
     }
@@ -258,7 +264,7 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     a.into_iter().chain(b).min()
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
+fn from_row(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Claimed> {
     Ok(Claimed {
         id: JobId(row.get(0)?),
         worker: text(row, 1)?,
@@ -273,6 +279,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
         missed: count(row, 8)?,
         slot_after: row.get(9)?,
         zone: row.get_ref(10)?.as_bytes_or_null()?.map(lossy),
+        queue: text(row, 11)?,
+        wait: now.since(Timestamp::from_millis(row.get(12)?)),
+        traceparent: row.get_ref(13)?.as_bytes_or_null()?.map(lossy),
     })
 }
 

@@ -13,6 +13,7 @@ use super::canonical::canonical;
 use super::exact::check_numbers;
 use super::job::JobState;
 use super::new_job::{Due, EnqueueError, Enqueued, NewJob, Uniqueness};
+use crate::event::{EventJob, EventKind};
 use crate::ids::JobId;
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
@@ -33,6 +34,11 @@ pub(crate) struct Ready {
     unique_key: Option<Vec<u8>>,
     unique_for: Option<Duration>,
     slot: Option<SlotOf>,
+    traceparent: Option<String>,
+    /// JSON.
+    tags: Option<String>,
+    /// JSON.
+    meta: Option<String>,
 }
 
 /// The slot a job is made for.
@@ -95,6 +101,13 @@ impl Ready {
         }
         check_numbers(&text)
             .map_err(|source| EnqueueError::Number { worker: job.worker.clone(), source })?;
+        let (tags, meta) = (tags_text(&job.tags), job.meta.as_ref().map(meta_text));
+        let (tags, meta) = (tags.map_err(invalid)?, meta.transpose().map_err(invalid)?);
+        if job.traceparent.as_deref().is_some_and(|text| !is_traceparent(text)) {
+            return Err(invalid(
+                "the traceparent is none: as in the W3C's Trace Context it has a version, a trace id, a parent id and flags, in hexadecimal digits",
+            ));
+        }
         let unique_key = unique_key(&job, args, manifest)?;
         Ok(Self {
             worker: job.worker,
@@ -107,13 +120,69 @@ impl Ready {
             unique_key,
             unique_for: job.unique_for,
             slot: None,
+            traceparent: job.traceparent,
+            tags,
+            meta,
         })
+    }
+
+    /// The args, as the table has them.
+    pub(crate) fn into_args(self) -> String {
+        self.args
     }
 
     /// The job of a slot, due then.
     pub(crate) fn of_slot(&mut self, slot: SlotOf, due: Timestamp) {
         self.slot = Some(slot);
         self.due = Due::At(due);
+    }
+}
+
+/// Tags as the column has them.
+pub(super) fn tags_text(tags: &[String]) -> Result<Option<String>, &'static str> {
+    if tags.len() > 16 {
+        return Err("it has more than 16 tags");
+    }
+    if tags.iter().any(|tag| tag.is_empty() || tag.len() > 128) {
+        return Err("a tag must have 1 to 128 bytes");
+    }
+    let tags: BTreeSet<_> = tags.iter().collect();
+    Ok((!tags.is_empty()).then(|| serde_json::json!(tags).to_string()))
+}
+
+fn meta_text(meta: &Json) -> Result<String, &'static str> {
+    if !meta.is_object() {
+        return Err("its meta is no JSON object");
+    }
+    if nests_deeper(meta, DEPTH_MAX) {
+        return Err("its meta nests deeper than 127 levels");
+    }
+    let text = meta.to_string();
+    if text.len() > 64 << 10 {
+        return Err("its meta has more than 64 KiB of JSON");
+    }
+    Ok(text)
+}
+
+/// `version-trace id-parent id-flags`, in lower-case hexadecimal digits; an id of zeros is none.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let is_hex = |part: &&str, digits: usize| {
+        part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_id = |part: &&str, digits| is_hex(part, digits) && part.bytes().any(|byte| byte != b'0');
+    match parts.as_slice() {
+        [version, trace, parent, flags, rest @ ..] => {
+            is_hex(version, 2)
+                && *version != "ff"
+                && is_id(trace, 32)
+                && is_id(parent, 16)
+                && is_hex(flags, 2)
+                // A later version may have more parts; what is known of it is the same.
+                && (rest.is_empty() || *version != "00")
+                && text.len() <= 256
+        }
+        _ => false,
     }
 }
 
@@ -182,13 +251,13 @@ fn no_such_key(job: &NewJob, args: &Args, key: &str) -> EnqueueError {
     }
 }
 
-/// A job that stands for no slot, and may be like others.
+/// A job that stands for no slot, may be like others, and has nothing beside its args.
 const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-const INSERT_WITH_SLOT_OR_KEY: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, \
-     created_at, schedule, slot, missed, slot_after, zone, unique_key, unique_until) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
+const INSERT_IN_FULL: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, \
+     created_at, schedule, slot, missed, slot_after, zone, unique_key, unique_until, traceparent, tags, meta) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
      ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL) DO NOTHING";
 
 const INSERTING: &str = "enqueue the job";
@@ -214,8 +283,8 @@ impl<'c> Inserting<'c> {
     }
 
     pub(crate) fn insert(&mut self, job: &Ready, now: Timestamp) -> Result<Enqueued, StoreError> {
-        if job.slot.is_some() || job.unique_key.is_some() {
-            return insert_with_slot_or_key(self.connection, job, now);
+        if !job.is_plain() {
+            return insert_in_full(self.connection, job, now);
         }
         for (place, value) in job.columns(now).iter().enumerate() {
             self.plainly.raw_bind_parameter(place + 1, value).doing(INSERTING)?;
@@ -226,13 +295,38 @@ impl<'c> Inserting<'c> {
 }
 
 impl Ready {
-    /// What every job has, in the order of the statements.
-    fn columns(&self, now: Timestamp) -> [ToSqlOutput<'_>; 9] {
-        let due_at = match self.due {
+    fn is_plain(&self) -> bool {
+        self.slot.is_none()
+            && self.unique_key.is_none()
+            && self.traceparent.is_none()
+            && self.tags.is_none()
+            && self.meta.is_none()
+    }
+
+    /// When it is due, if it is enqueued now.
+    fn due_at(&self, now: Timestamp) -> Timestamp {
+        match self.due {
             Due::Now => now,
             Due::After(delay) => now + delay,
             Due::At(when) => when,
+        }
+    }
+
+    /// What is told of it, once it is enqueued as this job and that is committed.
+    pub(crate) fn event(&self, id: JobId, now: Timestamp) -> EventKind {
+        let job = EventJob {
+            id,
+            worker: self.worker.clone(),
+            queue: self.queue.clone(),
+            attempt: 0,
+            schedule: self.slot.as_ref().map(|of| of.schedule.clone()),
         };
+        EventKind::Enqueued { job, due_at: self.due_at(now) }
+    }
+
+    /// What every job has, in the order of the statements.
+    fn columns(&self, now: Timestamp) -> [ToSqlOutput<'_>; 9] {
+        let due_at = self.due_at(now);
         let state = if due_at > now { JobState::Scheduled } else { JobState::Available };
         [
             self.worker.as_str().into(),
@@ -248,7 +342,7 @@ impl Ready {
     }
 }
 
-fn insert_with_slot_or_key(
+fn insert_in_full(
     connection: &Connection,
     job: &Ready,
     now: Timestamp,
@@ -262,8 +356,8 @@ fn insert_with_slot_or_key(
             .and_then(|mut update| update.execute((&job.unique_key, now.as_millis())))
             .doing(INSERTING)?;
     }
-    let mut insert = connection.prepare_cached(INSERT_WITH_SLOT_OR_KEY).doing(INSERTING)?;
-    let rest: [&dyn ToSql; 7] = [
+    let mut insert = connection.prepare_cached(INSERT_IN_FULL).doing(INSERTING)?;
+    let rest: [&dyn ToSql; 10] = [
         &job.slot.as_ref().map(|of| &of.schedule),
         &job.slot.as_ref().map(|of| of.slot.as_millis()),
         &job.slot.as_ref().map_or(0, |of| of.missed),
@@ -271,6 +365,9 @@ fn insert_with_slot_or_key(
         &job.slot.as_ref().map(|of| &of.zone),
         &job.unique_key,
         &job.unique_for.map(|period| (now + period).as_millis()),
+        &job.traceparent,
+        &job.tags,
+        &job.meta,
     ];
     let columns = job.columns(now);
     let all = columns.iter().map(|column| column as &dyn ToSql).chain(rest);
@@ -285,6 +382,6 @@ fn insert_with_slot_or_key(
     match existing {
         Some(id) => Ok(Enqueued { id: JobId(id), existing: true }),
         // It finished between the two statements.
-        None => insert_with_slot_or_key(connection, job, now),
+        None => insert_in_full(connection, job, now),
     }
 }

@@ -147,6 +147,15 @@ pub struct Job {
     pub progress_done: Option<i64>,
     /// Of how much; 0 when unknown.
     pub progress_total: Option<i64>,
+    /// The W3C trace context it was enqueued in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Words to find it by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What the app wants to know of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Json>,
     /// The columns that someone else wrote and that cannot be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
@@ -163,50 +172,4 @@ pub struct Attempted {
     pub code: String,
     /// A sentence for a person.
     pub message: String,
-}
-
-/// Which jobs to list: those that fit all that was said.
-///
-/// ```
-/// use verger::{JobFilter, JobState};
-/// let failed = JobFilter::new().state(JobState::Discarded).worker("send-report");
-/// ```
-#[derive(Debug, Clone, Default)]
-#[must_use = "it holds once it is used to list jobs"]
-pub struct JobFilter {
-    pub(super) state: Option<JobState>,
-    pub(super) worker: Option<String>,
-    pub(super) queue: Option<String>,
-    pub(super) before: Option<JobId>,
-}
-
-impl JobFilter {
-    /// All jobs.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Only in this state.
-    pub fn state(mut self, state: impl Into<Option<JobState>>) -> Self {
-        self.state = state.into();
-        self
-    }
-
-    /// Only of this worker.
-    pub fn worker(mut self, name: impl Into<String>) -> Self {
-        self.worker = Some(name.into());
-        self
-    }
-
-    /// Only in this queue.
-    pub fn queue(mut self, name: impl Into<String>) -> Self {
-        self.queue = Some(name.into());
-        self
-    }
-
-    /// Only before this job, to page backwards.
-    pub fn before(mut self, job: JobId) -> Self {
-        self.before = Some(job);
-        self
-    }
 }

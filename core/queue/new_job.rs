@@ -32,6 +32,9 @@ pub struct NewJob {
     pub(crate) due: Due,
     pub(crate) unique: Uniqueness,
     pub(crate) unique_for: Option<Duration>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) meta: Option<Json>,
 }
 
 /// What other unfinished jobs a job may not be like.
@@ -65,6 +68,9 @@ impl NewJob {
             due: Due::Now,
             unique: Uniqueness::No,
             unique_for: None,
+            traceparent: None,
+            tags: Vec::new(),
+            meta: None,
         }
     }
 
@@ -200,6 +206,33 @@ impl NewJob {
             self.unique = Uniqueness::Args;
         }
         self.unique_for = Some(period);
+        self
+    }
+
+    /// The W3C trace context it is enqueued in, as the header `traceparent` has it:
+    /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`. It is kept with the job and is a
+    /// field of the span of each of its attempts. What is none is refused.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// A word to find it by, of 1 to 128 bytes; at most 16 of them.
+    ///
+    /// ```
+    /// use verger::{JobFilter, NewJob};
+    /// let job = NewJob::new("send-report", serde_json::json!({})).tag("monthly");
+    /// let monthly = JobFilter::new().tag("monthly");
+    /// ```
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// What the app wants to know of it later: a JSON object of at most 64 KiB, which no worker
+    /// sees.
+    pub fn meta(mut self, meta: Json) -> Self {
+        self.meta = Some(meta);
         self
     }
 }

@@ -2,15 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::transition::{ON_REQUEST, error_json};
+use super::read::count;
+use super::transition::{ON_REQUEST, error_json, event_job, returned};
+use crate::event::{self, EventKind};
 use crate::ids::JobId;
 use crate::time::Timestamp;
 
 /// What became of a request to cancel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cancelled {
-    /// The job had not begun: it is cancelled.
-    AtOnce,
+    /// The job had not begun: it is cancelled, and this is told of it.
+    AtOnce(EventKind),
     /// It is being performed: the end of the attempt will be its end, unless that completes it.
     Asked,
     /// There is no such job, or it had come to its end.
@@ -25,15 +27,19 @@ pub(crate) fn cancel(
     now: Timestamp,
 ) -> rusqlite::Result<Cancelled> {
     let error = error_json(0, now, "cancelled", ON_REQUEST);
-    let waiting = connection
-        .prepare_cached(
-            "UPDATE verger_jobs SET state = 'cancelled', finished_at = ?2, \
-             unique_until = CASE WHEN unique_until > ?2 THEN unique_until END, errors = json_insert(CASE WHEN json_valid(errors) AND json_type(errors) = 'array' THEN errors ELSE '[]' END, '$[#]', \
-             json_set(?3, '$.attempt', attempt)) WHERE id = ?1 AND state IN ('scheduled', 'available', 'retryable')",
-        )?
-        .execute((id.number(), now.as_millis(), error))?;
-    if waiting == 1 {
-        return Ok(Cancelled::AtOnce);
+    let waiting = returned(
+        connection,
+        "UPDATE verger_jobs SET state = 'cancelled', finished_at = ?2, \
+         unique_until = CASE WHEN unique_until > ?2 THEN unique_until END, errors = json_insert(CASE WHEN json_valid(errors) AND json_type(errors) = 'array' THEN errors ELSE '[]' END, '$[#]', \
+         json_set(?3, '$.attempt', attempt)) WHERE id = ?1 AND state IN ('scheduled', 'available', 'retryable') \
+         RETURNING attempt, worker, queue, schedule",
+        (id.number(), now.as_millis(), error),
+        |row| event_job(row, 1, id, count(row, 0)?),
+    )?;
+    if let Some(job) = waiting {
+        let event = EventKind::Cancelled { job, reason: ON_REQUEST.to_string() };
+        event::record(connection, now, &event)?;
+        return Ok(Cancelled::AtOnce(event));
     }
     let asked = connection
         .prepare_cached(
@@ -44,10 +50,10 @@ pub(crate) fn cancel(
 }
 
 /// What became of a request to retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Retried {
-    /// It is due now.
-    DueNow,
+    /// It is due now, and this is told of it.
+    DueNow(EventKind),
     /// It stays as it is: this other job has its unique key.
     StandsFor(JobId),
     /// It waits already, is being performed, or is not there.
@@ -79,11 +85,16 @@ pub(crate) fn retry(
              AND finished_at IS NOT NULL AND unique_until <= ?2",
         )?
         .execute((id.number(), now.as_millis()))?;
-    let changed = connection
-        .prepare_cached(
-            "UPDATE verger_jobs SET state = 'available', due_at = ?2, finished_at = NULL, result = NULL, lease_until = NULL, cancel_requested = 0, \
-             max_attempts = max(max_attempts, attempt + 1) WHERE id = ?1 AND state IN ('retryable', 'completed', 'discarded', 'cancelled')",
-        )?
-        .execute((id.number(), now.as_millis()))?;
-    Ok(if changed == 1 { Retried::DueNow } else { Retried::Nothing })
+    let retried = returned(
+        connection,
+        "UPDATE verger_jobs SET state = 'available', due_at = ?2, finished_at = NULL, result = NULL, lease_until = NULL, cancel_requested = 0, \
+         max_attempts = max(max_attempts, attempt + 1) WHERE id = ?1 AND state IN ('retryable', 'completed', 'discarded', 'cancelled') \
+         RETURNING attempt, worker, queue, schedule",
+        (id.number(), now.as_millis()),
+        |row| event_job(row, 1, id, count(row, 0)?),
+    )?;
+    Ok(match retried {
+        Some(job) => Retried::DueNow(EventKind::Rescheduled { job, due_at: now }),
+        None => Retried::Nothing,
+    })
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::job::JobState;
+use crate::event;
 use crate::store::{RawText, WriteTransaction, is_of_the_row};
 use crate::time::Timestamp;
 
 /// Rows deleted in one transaction.
 const BATCH: usize = 1_000;
 
-/// How long finished jobs, and rows of the fire ledger, are kept. `None` keeps them for ever.
+/// How long finished jobs, rows of the fire ledger and events are kept. `None` keeps them for ever.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,12 +28,19 @@ pub struct Retention {
     cancelled: Option<Duration>,
     discarded: Option<Duration>,
     fires: Option<Duration>,
+    events: Option<Duration>,
 }
 
 impl Default for Retention {
     fn default() -> Self {
         let days = |days: u64| Some(Duration::from_secs(days * 86_400));
-        Self { completed: days(7), cancelled: days(7), discarded: days(90), fires: days(90) }
+        Self {
+            completed: days(7),
+            cancelled: days(7),
+            discarded: days(90),
+            fires: days(90),
+            events: days(7),
+        }
     }
 }
 
@@ -44,7 +52,7 @@ impl Retention {
 
     /// Everything is kept for ever; the app deletes what it does not want.
     pub fn for_ever() -> Self {
-        Self { completed: None, cancelled: None, discarded: None, fires: None }
+        Self { completed: None, cancelled: None, discarded: None, fires: None, events: None }
     }
 
     /// Jobs that completed, from their end. Default 7 days.
@@ -71,6 +79,13 @@ impl Retention {
         self.fires = keep.into();
         self
     }
+
+    /// Events, from when they happened: how long an app may be closed and miss none of them (see
+    /// [`Verger::events_since`](crate::Verger::events_since)). Default 7 days.
+    pub fn events(mut self, keep: impl Into<Option<Duration>>) -> Self {
+        self.events = keep.into();
+        self
+    }
 }
 
 /// What pruning did.
@@ -81,23 +96,33 @@ pub(crate) struct Pruned {
     pub(crate) more: bool,
 }
 
-/// A job, or a line of the ledger, that is past its time.
+/// A job, a line of the ledger, or an event that is past its time.
 enum Past {
     Job(i64),
     Fire(RawText, i64),
+    Event(i64),
 }
 
 impl Past {
     fn delete(&self, connection: &Connection) -> rusqlite::Result<usize> {
         match self {
-            Self::Job(id) => {
-                connection.prepare_cached("DELETE FROM verger_jobs WHERE id = ?1")?.execute([id])
+            Self::Job(id) => delete_job(connection, *id),
+            Self::Event(id) => {
+                connection.prepare_cached("DELETE FROM verger_events WHERE id = ?1")?.execute([id])
             }
             Self::Fire(schedule, slot) => connection
                 .prepare_cached("DELETE FROM verger_fires WHERE schedule = ?1 AND slot = ?2")?
                 .execute((schedule, slot)),
         }
     }
+}
+
+/// Deletes a job with what its worker logged.
+pub(super) fn delete_job(connection: &Connection, id: i64) -> rusqlite::Result<usize> {
+    let deleted =
+        connection.prepare_cached("DELETE FROM verger_jobs WHERE id = ?1")?.execute([id])?;
+    connection.prepare_cached("DELETE FROM verger_logs WHERE job = ?1")?.execute([id])?;
+    Ok(deleted)
 }
 
 /// Deletes one batch of what is past its time, of each kind in a transaction. Reads first: where
@@ -129,6 +154,10 @@ pub(crate) fn prune(
     }
     if let Some(keep) = retention.fires {
         delete(past_fires(connection, now - keep)?)?;
+    }
+    if let Some(keep) = retention.events {
+        let past = event::past(connection, now - keep, BATCH)?;
+        delete(past.into_iter().map(Past::Event).collect())?;
     }
     Ok(pruned)
 }
@@ -187,7 +216,7 @@ fn delete_all(connection: &Connection, past: &[Past]) -> rusqlite::Result<usize>
                 match row.delete(connection) {
                     Ok(rows) => deleted += rows,
                     Err(error) if is_of_the_row(&error) => {
-                        tracing::warn!(%error, "a finished job or an old line of the ledger cannot be deleted");
+                        tracing::warn!(%error, "a finished job, an old line of the ledger or an old event cannot be deleted");
                     }
                     Err(error) => return Err(error),
                 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::read::text;
 use super::waiting::WAITING;
+use crate::event::{self, EventKind};
 use crate::store::{Cells, StoreContext, StoreError, Unreadable};
 use crate::time::Timestamp;
 
@@ -56,20 +57,27 @@ fn from_row(row: &Row<'_>) -> QueueRow {
     }
 }
 
-/// Has nothing claimed from a queue any more, or has it claimed again. Inside a write transaction.
+/// Has nothing claimed from a queue any more, or has it claimed again, inside a write transaction:
+/// what is told of that.
 pub(crate) fn pause_queue(
     connection: &Connection,
     name: &str,
     paused: bool,
     now: Timestamp,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Option<EventKind>> {
+    let was_paused = paused_queues(connection)?.iter().any(|paused| paused == name);
     connection
         .prepare_cached(
             "INSERT INTO verger_queues (name, paused, updated_at) VALUES (?1, ?2, ?3) \
              ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, updated_at = excluded.updated_at WHERE paused <> excluded.paused",
         )?
-        .execute((name, paused, now.as_millis()))
-        .map(drop)
+        .execute((name, paused, now.as_millis()))?;
+    let event = (paused != was_paused).then(|| match paused {
+        true => EventKind::QueuePaused { queue: name.to_string() },
+        false => EventKind::QueueResumed { queue: name.to_string() },
+    });
+    event.iter().try_for_each(|event| event::record(connection, now, event))?;
+    Ok(event)
 }
 
 /// The queues that are paused, by name.

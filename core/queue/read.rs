@@ -1,8 +1,10 @@
 //! Jobs as an operator asks for them.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
-use super::job::{Job, JobFilter, JobState};
+use super::filter::JobFilter;
+use super::job::{Job, JobState};
 use super::waiting::HasWorker;
 use crate::ids::{JobId, Token};
 use crate::store::{Cells, StoreContext, StoreError};
@@ -34,6 +36,9 @@ const COLUMNS: &[&str] = &[
     "zone",
     "progress_done",
     "progress_total",
+    "traceparent",
+    "tags",
+    "meta",
 ];
 
 /// One job.
@@ -56,18 +61,15 @@ pub(crate) fn list(
     has_worker: HasWorker<'_>,
 ) -> Result<Vec<Job>, StoreError> {
     let reading = "list the jobs";
+    let (condition, mut params) = filter.condition();
+    params.push(Value::Integer(limit.into()));
     let sql = format!(
-        "SELECT {} FROM verger_jobs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR worker = ?2) AND (?3 IS NULL OR queue = ?3) \
-         AND id < coalesce(?4, 9223372036854775807) ORDER BY id DESC LIMIT ?5",
+        "SELECT {} FROM verger_jobs WHERE {condition} ORDER BY id DESC LIMIT ?",
         COLUMNS.join(", ")
     );
     let mut statement = connection.prepare_cached(&sql).doing(reading)?;
-    let state = filter.state.map(|state| state.as_str());
     let rows = statement
-        .query_map(
-            (state, &filter.worker, &filter.queue, filter.before.map(JobId::number), limit),
-            |row| Ok(from_row(row, has_worker)),
-        )
+        .query_map(params_from_iter(params), |row| Ok(from_row(row, has_worker)))
         .doing(reading)?;
     rows.collect::<Result<_, _>>().doing(reading)
 }
@@ -111,6 +113,9 @@ pub(super) fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
         zone: cells.opt_text("zone"),
         progress_done: cells.opt_integer("progress_done"),
         progress_total: cells.opt_integer("progress_total"),
+        traceparent: cells.opt_text("traceparent"),
+        tags: cells.opt_shape("tags").unwrap_or_default(),
+        meta: cells.opt_json("meta"),
         unreadable: cells.unreadable(),
     }
 }

@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::backoff::Backoff;
 use super::read::{count, opt_text, text};
-use super::transition::{Transition, transition_held};
+use super::transition::{Transition, recorded};
+use crate::event::EventKind;
 use crate::ids::JobId;
 use crate::store::is_of_the_row;
 use crate::time::Timestamp;
@@ -37,13 +38,21 @@ pub(crate) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Ti
         .optional()
 }
 
-/// Takes jobs back, inside a write transaction: how many.
+/// What was taken back.
+#[derive(Default)]
+pub(crate) struct Rescued {
+    pub(crate) jobs: usize,
+    /// What is told of them, once it is committed.
+    pub(crate) events: Vec<EventKind>,
+}
+
+/// Takes jobs back, inside a write transaction.
 pub(crate) fn rescue(
     connection: &Connection,
     lost: Lost<'_>,
     now: Timestamp,
     backoff: &dyn Fn(&str) -> Backoff,
-) -> rusqlite::Result<usize> {
+) -> rusqlite::Result<Rescued> {
     let before = match lost {
         Lost::All | Lost::Under(_) => i64::MAX,
         Lost::Expired => now.as_millis(),
@@ -61,7 +70,7 @@ pub(crate) fn rescue(
             named.is_some_and(|(_, named)| named == lock)
         });
     }
-    let (mut begun, mut rescued) = (HashSet::new(), 0);
+    let (mut begun, mut rescued) = (HashSet::new(), Rescued::default());
     for (id, holder, token, attempt, max_attempts, worker) in &held {
         let to = if begun.insert(holder) {
             // At once after a first crash: most often the app was just killed. With backoff after
@@ -78,7 +87,7 @@ pub(crate) fn rescue(
         } else {
             Transition::Release
         };
-        let moved = transition_held(
+        let moved = recorded(
             connection,
             (*id, *token, *attempt),
             Timestamp::from_millis(i64::MIN),
@@ -87,7 +96,10 @@ pub(crate) fn rescue(
             None,
         );
         match moved {
-            Ok(_) => rescued += 1,
+            Ok((_, event)) => {
+                rescued.jobs += 1;
+                rescued.events.extend(event);
+            }
             // A row that resists keeps no other from being taken back.
             Err(error) if is_of_the_row(&error) && !connection.is_autocommit() => {
                 tracing::error!(job = id.number(), %error, "a lost job cannot be taken back");

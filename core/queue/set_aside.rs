@@ -1,10 +1,15 @@
 //! Jobs that nobody can perform, because their rows cannot be read: they end as discarded, with the
 //! reason, and keep no other from its turn.
 
+use std::collections::BTreeSet;
+
 use rusqlite::Connection;
 
-use super::transition::error_json;
-use super::waiting::{Kind, Next, WAITING, each_kind};
+use super::read::count;
+use super::transition::{error_json, event_job};
+use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind};
+use crate::event::{self, EventFailure, EventKind};
+use crate::ids::JobId;
 use crate::time::Timestamp;
 
 /// The code of the error such a job has.
@@ -18,40 +23,62 @@ const BATCH: usize = 1_000;
 pub(super) const ERRORS: &str =
     "CASE WHEN json_valid(errors) AND json_type(errors) = 'array' THEN errors ELSE '[]' END";
 
-/// The kinds of waiting jobs whose queue or worker cannot be read.
-pub(crate) fn unreadable(connection: &Connection) -> rusqlite::Result<Vec<Kind>> {
-    let mut found = Vec::new();
+/// Waiting jobs that this process performs at no time.
+#[derive(Default)]
+pub(crate) struct Stuck {
+    /// The kinds whose queue or worker cannot be read.
+    pub(crate) unreadable: Vec<Kind>,
+    /// The queues and workers of those that wait for another process.
+    pub(crate) parked: BTreeSet<(String, String)>,
+}
+
+/// The kinds of waiting jobs that nobody, or nobody here, can perform.
+pub(crate) fn stuck(connection: &Connection, has_worker: HasWorker<'_>) -> rusqlite::Result<Stuck> {
+    let mut stuck = Stuck::default();
     each_kind(connection, |kind| {
-        if kind.names().is_none() {
-            found.push(kind.clone());
+        match kind.names() {
+            None => stuck.unreadable.push(kind.clone()),
+            Some((_, worker)) if has_worker(worker) => {}
+            Some((queue, worker)) => {
+                stuck.parked.insert((queue.to_string(), worker.to_string()));
+            }
         }
         Ok(Next::Kind)
     })?;
-    Ok(found)
+    Ok(stuck)
 }
 
-/// Sets waiting jobs aside whose queue or worker cannot be read, inside a write transaction.
+/// Sets waiting jobs aside whose queue or worker cannot be read, inside a write transaction: what
+/// is told of them.
 pub(crate) fn set_kind_aside(
     connection: &Connection,
     kind: &Kind,
     now: Timestamp,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<EventKind>> {
     let column = if kind.queue.as_str().is_none() { "queue" } else { "worker" };
     let message = format!(
         "the column {column} of this row is no UTF-8: something else than Verger wrote it; write it anew, and retry the job"
     );
     let sql = format!(
         "UPDATE verger_jobs SET state = 'discarded', finished_at = ?1, unique_until = NULL, errors = json_insert({ERRORS}, '$[#]', json(?2)) \
-         WHERE id IN (SELECT id FROM verger_jobs WHERE {WAITING} AND queue = +?3 AND priority = +?4 AND worker = +?5 LIMIT +?6)"
+         WHERE id IN (SELECT id FROM verger_jobs WHERE {WAITING} AND queue = +?3 AND priority = +?4 AND worker = +?5 LIMIT +?6) RETURNING id, attempt, worker, queue, schedule"
     );
-    let set_aside = connection.prepare_cached(&sql)?.execute((
+    let params = (
         now.as_millis(),
         error_json(0, now, UNREADABLE, &message),
         &kind.queue,
         kind.priority,
         &kind.worker,
         BATCH as i64,
-    ))?;
-    tracing::error!(column, set_aside, "jobs are set aside: their rows cannot be read");
-    Ok(())
+    );
+    let events: Vec<EventKind> = connection
+        .prepare_cached(&sql)?
+        .query_map(params, |row| {
+            let job = event_job(row, 2, JobId(row.get(0)?), count(row, 1)?)?;
+            let error = EventFailure { code: UNREADABLE.to_string(), message: message.clone() };
+            Ok(EventKind::Discarded { job, error })
+        })?
+        .collect::<Result<_, _>>()?;
+    events.iter().try_for_each(|event| event::record(connection, now, event))?;
+    Ok(events)
 }

@@ -1,11 +1,14 @@
 //! The end of an attempt. Every statement asks for the fencing token and a live lease: without them
 //! it changes nothing.
 
-use rusqlite::{Connection, Params};
+use rusqlite::{Connection, Params, Row};
 use serde_json::json;
 
 use super::job::JobState;
+use super::read::{opt_text, text};
+use crate::event::{self, EventFailure, EventJob, EventKind};
 use crate::ids::JobId;
+use crate::store::WriteTransaction;
 use crate::time::Timestamp;
 
 /// Who holds a claim, and until when.
@@ -79,7 +82,7 @@ const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested T
          CASE WHEN json_array_length(errors) >= 20 THEN json_remove(errors, '$[0]') ELSE errors END ELSE '[]' END, \
          '$[#]', json(CASE WHEN cancel_requested THEN ?11 ELSE ?10 END)) END, \
      worker_version = coalesce(?12, worker_version), worker_digest = CASE WHEN ?12 IS NULL THEN worker_digest ELSE ?13 END \
-     WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4 RETURNING cancel_requested";
+     WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4 RETURNING cancel_requested, worker, queue, schedule";
 
 /// Records where the job goes. Giving it back asks for no live lease.
 pub(crate) fn transition(
@@ -95,25 +98,84 @@ pub(crate) fn transition(
 }
 
 /// As [`transition`], of an attempt whose lease holds until this instant at least.
-pub(super) fn transition_held(
+fn transition_held(
+    connection: &Connection,
+    attempt: Attempt,
+    held_until: Timestamp,
+    now: Timestamp,
+    to: &Transition,
+    by: Option<&PerformedBy>,
+) -> rusqlite::Result<Moved> {
+    if !connection.is_autocommit() {
+        return recorded(connection, attempt, held_until, now, to, by).map(|(moved, _)| moved);
+    }
+    // Where the job goes and what is told of it are one.
+    let transaction = WriteTransaction::begin(connection)?;
+    let (moved, _) = recorded(&transaction, attempt, held_until, now, to, by)?;
+    transaction.commit()?;
+    Ok(moved)
+}
+
+/// Records where the job goes, and the event of that if it is one that is kept, inside a write
+/// transaction.
+pub(super) fn recorded(
+    connection: &Connection,
+    attempt: Attempt,
+    held_until: Timestamp,
+    now: Timestamp,
+    to: &Transition,
+    by: Option<&PerformedBy>,
+) -> rusqlite::Result<(Moved, Option<EventKind>)> {
+    if let Transition::Complete(result) = to {
+        let moved = complete(connection, attempt, held_until, now, (result.as_deref(), by))?;
+        if moved == Moved::There {
+            event::record_completed(connection, now, [attempt.0])?;
+        }
+        return Ok((moved, None));
+    }
+    let Some((moved, job)) = leave(connection, attempt, held_until, now, to, by)? else {
+        return Ok((Moved::Stale, None));
+    };
+    let kind = kind_of(moved, to, job);
+    if let Some(kind) = &kind {
+        event::record(connection, now, kind)?;
+    }
+    Ok((moved, kind))
+}
+
+/// Records that a job is completed, and no event of that: the caller records one for all that its
+/// transaction completes.
+pub(crate) fn complete(
+    connection: &Connection,
+    (id, token, _): Attempt,
+    held_until: Timestamp,
+    now: Timestamp,
+    (result, by): (Option<&str>, Option<&PerformedBy>),
+) -> rusqlite::Result<Moved> {
+    let version = by.map(|by| &by.version);
+    let digest = by.and_then(|by| by.digest.as_ref());
+    let held_until = held_until.as_millis();
+    let params = (id.0, token, now.as_millis(), held_until, result, version, digest);
+    let changed = connection.prepare_cached(COMPLETE)?.execute(params)?;
+    Ok(if changed == 1 { Moved::There } else { Moved::Stale })
+}
+
+/// Every end of an attempt but completion: what became of it, and the job. `None` when the claim is
+/// stale.
+fn leave(
     connection: &Connection,
     (id, token, attempt): Attempt,
     held_until: Timestamp,
     now: Timestamp,
     to: &Transition,
     by: Option<&PerformedBy>,
-) -> rusqlite::Result<Moved> {
+) -> rusqlite::Result<Option<(Moved, EventJob)>> {
     let version = by.map(|by| &by.version);
     let digest = by.and_then(|by| by.digest.as_ref());
     let error = |code: &str, message: &str| error_json(attempt, now, code, message);
     let cancelled = |reason: &str| error("cancelled", reason);
     let (state, due_at, attempts_back, snoozes, error, error_if_cancelled) = match to {
-        Transition::Complete(result) => {
-            let held_until = held_until.as_millis();
-            let params = (id.0, token, now.as_millis(), held_until, result, version, digest);
-            let changed = connection.prepare_cached(COMPLETE)?.execute(params)?;
-            return Ok(if changed == 1 { Moved::There } else { Moved::Stale });
-        }
+        Transition::Complete(_) => return Ok(None),
         Transition::Snooze(until) => {
             (JobState::Scheduled, Some(until), 1, 1, None, cancelled(ON_REQUEST))
         }
@@ -122,7 +184,7 @@ pub(super) fn transition_held(
         }
         Transition::Fail(code, message, retry_at) => {
             let state = if retry_at.is_some() { JobState::Retryable } else { JobState::Discarded };
-            let both = cancelled(&format!("{ON_REQUEST}; the attempt failed: {message} [{code}]"));
+            let both = cancelled(&too_late(code, message));
             (state, retry_at.as_ref(), 0, 0, Some(error(code, message)), both)
         }
         Transition::Release => (JobState::Available, None, 1, 0, None, cancelled(ON_REQUEST)),
@@ -143,10 +205,33 @@ pub(super) fn transition_held(
         version,
         digest,
     ];
-    Ok(match returned(connection, LEAVE, params)? {
-        None => Moved::Stale,
-        Some(false) => Moved::There,
-        Some(true) => Moved::Cancelled,
+    returned(connection, LEAVE, params, |row| {
+        let moved = if row.get(0)? { Moved::Cancelled } else { Moved::There };
+        Ok((moved, event_job(row, 1, id, attempt)?))
+    })
+}
+
+/// The reason of a job that failed while someone asked to cancel it.
+fn too_late(code: &str, message: &str) -> String {
+    format!("{ON_REQUEST}; the attempt failed: {message} [{code}]")
+}
+
+/// The event of an end, if it is one that is kept.
+fn kind_of(moved: Moved, to: &Transition, job: EventJob) -> Option<EventKind> {
+    Some(match (moved, to) {
+        (_, Transition::Cancel(reason)) => EventKind::Cancelled { job, reason: shortened(reason) },
+        (Moved::Cancelled, Transition::Fail(code, message, _)) => {
+            EventKind::Cancelled { job, reason: shortened(&too_late(code, message)) }
+        }
+        (Moved::Cancelled, _) => EventKind::Cancelled { job, reason: ON_REQUEST.to_string() },
+        (_, Transition::Fail(code, message, due_at)) => {
+            let error = EventFailure { code: code.clone(), message: shortened(message) };
+            match due_at {
+                Some(due_at) => EventKind::Retried { job, error, due_at: *due_at },
+                None => EventKind::Discarded { job, error },
+            }
+        }
+        (_, Transition::Snooze(_) | Transition::Release | Transition::Complete(_)) => return None,
     })
 }
 
@@ -175,27 +260,44 @@ pub(crate) fn renew(
         "UPDATE verger_jobs SET lease_until = max(lease_until, ?4), progress_done = coalesce(?5, progress_done), progress_total = coalesce(?6, progress_total) \
          WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?3 RETURNING cancel_requested",
         params,
+        |row| row.get(0),
     )
+}
+
+/// A job as events have it; `worker, queue, schedule` are returned from this column on.
+pub(super) fn event_job(
+    row: &Row<'_>,
+    column: usize,
+    id: JobId,
+    attempt: u32,
+) -> rusqlite::Result<EventJob> {
+    let (worker, queue) = (text(row, column)?, text(row, column + 1)?);
+    Ok(EventJob { id, worker, queue, attempt, schedule: opt_text(row, column + 2)? })
 }
 
 /// What the one row that a statement changes returns. Stepped to the statement's end: only there an
 /// error of its commit shows, when it is a transaction of its own.
-fn returned(
+pub(super) fn returned<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
-) -> rusqlite::Result<Option<bool>> {
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     let mut returned = None;
     while let Some(row) = rows.next()? {
-        returned = Some(row.get(0)?);
+        returned = Some(read(row)?);
     }
     Ok(returned)
 }
 
+/// A worker's message may be of any length; a row's need not.
+pub(super) fn shortened(message: &str) -> String {
+    message.chars().take(4_000).collect()
+}
+
 pub(super) fn error_json(attempt: u32, at: Timestamp, code: &str, message: &str) -> String {
-    // A worker's message may be of any length; a row's need not.
-    let message: String = message.chars().take(4_000).collect();
+    let message = shortened(message);
     json!({"attempt": attempt, "at": at.as_millis(), "code": code, "message": message}).to_string()
 }

@@ -9,6 +9,7 @@ use verger_worker::{Enqueued, HostError, NewJob as Asked, Scope, Verb, code};
 use super::Run;
 use super::error::from_store;
 #[cfg(feature = "wasm")]
+use crate::event;
 use crate::json;
 use crate::queue::{self, EnqueueError, NewJob, Ready};
 use crate::text::{beginning, reason};
@@ -105,9 +106,13 @@ impl Run {
         let enqueued = self.within_savepoint("verger_enqueue", || {
             let inserted = self.connection.engine(|connection| {
                 let mut enqueued = Vec::with_capacity(ready.len());
-                for job in &ready {
-                    let job = queue::insert(connection, job, now)
+                for ready in &ready {
+                    let job = queue::insert(connection, ready, now)
                         .map_err(crate::store::StoreError::into_sqlite)?;
+                    if !job.existing && self.services.hub.is_heard() {
+                        // Told with the commit, or not at all.
+                        event::record(connection, now, &ready.event(job.id, now))?;
+                    }
                     enqueued.push(job);
                 }
                 Ok(enqueued)

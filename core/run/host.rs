@@ -60,7 +60,7 @@ impl Host for Run {
     }
 
     fn progress(&self, done: u32, total: u32) {
-        self.progress.set(Some((done.into(), total.into())));
+        self.progresses(done.into(), total.into());
     }
 
     fn is_cancelled(&self) -> bool {

@@ -1,7 +1,7 @@
-//! A flag that stops a run from outside.
+//! What a run and those outside it share while it goes on: the flag that stops it, and how far it is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a run is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) struct Interrupt {
     flag: Arc<AtomicBool>,
     /// 1 for a shutdown, 2 for a cancellation: it only grows.
     why: Arc<AtomicU8>,
+    /// How far the run says it is, for whoever looks at its job meanwhile.
+    progress: Arc<Mutex<Option<(u64, u64)>>>,
 }
 
 impl Interrupt {
@@ -35,6 +37,15 @@ impl Interrupt {
         } else {
             Interrupted::Shutdown
         })
+    }
+
+    pub(crate) fn progresses(&self, done: u64, total: u64) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some((done, total));
+    }
+
+    /// How much is done, of how much.
+    pub(crate) fn progress(&self) -> Option<(u64, u64)> {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The flag itself, for what only asks whether.

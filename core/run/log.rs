@@ -1,19 +1,28 @@
-//! What a run puts into the app's log: its worker's lines, and what the host has to say of it.
+//! What a run puts into the app's log and its job's: its worker's lines, and what the host has to
+//! say of it.
 //!
 //! Both are bounded, each by itself: a worker that fills its own share does not hide what it was
 //! denied. Where a bound is reached one line says so. Every line is one line.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tracing::Level;
 use verger_worker::{HostError, LogLevel, code};
 
 use super::Run;
+use crate::queue::{AttemptLog, LoggedLine};
 use crate::text::{beginning, one_line, reason};
 
 /// The longest line of a worker that is kept whole, in bytes.
 const LINE_MAX_BYTES: usize = 8 << 10;
+
+/// Bytes of a worker's lines that its job keeps: the last ones.
+const KEPT_MAX_BYTES: usize = 64 << 10;
+
+/// What a line that is kept counts for beside its text.
+const KEPT_LINE_BYTES: usize = 64;
 
 /// Lines about one run: what it was denied, which audit events were dropped.
 const NOTES_MAX: u32 = 100;
@@ -37,6 +46,28 @@ pub(super) struct Logged {
     statement_bytes: Cell<usize>,
     /// The log says that the audit log is full for this run.
     audit_is_full: Cell<bool>,
+    /// The last of its worker's lines, for its job.
+    kept: RefCell<Kept>,
+}
+
+/// What a job keeps of its worker's lines.
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<LoggedLine>,
+    bytes: usize,
+    dropped: u32,
+}
+
+impl Kept {
+    fn push(&mut self, line: LoggedLine) {
+        self.bytes += line.text.len() + KEPT_LINE_BYTES;
+        self.lines.push_back(line);
+        while self.bytes > KEPT_MAX_BYTES {
+            let Some(first) = self.lines.pop_front() else { break };
+            self.bytes -= first.text.len() + KEPT_LINE_BYTES;
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
 }
 
 /// Whether one more is shown, and whether it is the first that is not.
@@ -58,13 +89,25 @@ macro_rules! line {
     };
 }
 
+const fn word(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    }
+}
+
 impl Run {
-    /// Writes a worker's line. False when its share is used up: nothing more is shown.
+    /// Writes a worker's line, and keeps it for the job. False when its share of the app's log is used
+    /// up: nothing more is shown there.
     pub(crate) fn log_line(&self, level: LogLevel, message: &str) -> bool {
+        let text = one_line(beginning(message, LINE_MAX_BYTES));
+        self.keep_line(word(level), &text);
         if self.logged.is_full.get() {
             return false;
         }
-        let text = one_line(beginning(message, LINE_MAX_BYTES));
         match level {
             LogLevel::Trace => line!(self, Level::TRACE, text),
             LogLevel::Debug => line!(self, Level::DEBUG, text),
@@ -73,6 +116,26 @@ impl Run {
             LogLevel::Error => line!(self, Level::ERROR, text),
         }
         !self.logged.is_full.get()
+    }
+
+    /// Keeps a line for the job. What is called directly has none.
+    fn keep_line(&self, level: &str, text: &str) {
+        if self.task.claim.is_some() && !self.dry {
+            let line = LoggedLine::new(self.clock.now(), level, text.to_string());
+            self.logged.kept.borrow_mut().push(line);
+        }
+    }
+
+    /// Whether anything was kept for the job.
+    pub(super) fn has_kept_lines(&self) -> bool {
+        !self.logged.kept.borrow().lines.is_empty()
+    }
+
+    /// What was kept for the job; `None` when that is nothing.
+    pub(crate) fn kept_lines(&self) -> Option<AttemptLog> {
+        let kept = self.logged.kept.borrow();
+        let lines = kept.lines.iter().cloned().collect();
+        self.has_kept_lines().then_some(AttemptLog { dropped: kept.dropped, lines })
     }
 
     fn may_log(&self, bytes: usize) -> bool {

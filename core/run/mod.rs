@@ -17,6 +17,7 @@ mod lock;
 mod log;
 mod message;
 mod reads;
+mod rows;
 mod sets;
 mod state;
 mod statement;
@@ -34,8 +35,9 @@ use verger_worker::{JobInfo, Scope, Verb};
 use crate::audit::{Log, Stamp};
 use crate::capability::Capabilities;
 use crate::clock::Clock;
-use crate::event::Bus;
+use crate::event::{Bus, EventJob, EventKind, Hub};
 use crate::grant::Effective;
+use crate::metrics::Counters;
 use crate::queue::{JobId, PerformedBy};
 use crate::store::{StopSignal, WorkConnection};
 
@@ -45,6 +47,7 @@ pub(crate) use ended::Ended;
 pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
 pub use error::AttemptError;
 pub(crate) use interrupt::{Interrupt, Interrupted};
+pub use rows::RowChange;
 pub(crate) use transaction::LEASE_MARGIN;
 #[cfg(feature = "wasm")]
 pub(crate) use transaction::SavepointId;
@@ -61,6 +64,8 @@ pub(crate) struct Claim {
 pub(crate) struct RunServices {
     pub(crate) capabilities: Capabilities,
     pub(crate) bus: Bus,
+    pub(crate) hub: Hub,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) lease: std::time::Duration,
     /// Rows of the audit log are kept at least this long, whatever a worker asks.
     pub(crate) keep_audit: std::time::Duration,
@@ -78,6 +83,8 @@ pub(crate) struct Task {
     pub(crate) grant: Arc<Effective>,
     pub(crate) claim: Option<Claim>,
     pub(crate) performed_by: Arc<PerformedBy>,
+    /// The queue of the job.
+    pub(crate) queue: String,
     pub(crate) info: JobInfo,
     pub(crate) stop_signal: StopSignal,
     pub(crate) interrupt: Interrupt,
@@ -127,6 +134,7 @@ pub(crate) struct Run {
     dry: bool,
     /// Of a dry run: what its statements changed.
     changes: RefCell<statement::Changes>,
+    watched: RefCell<rows::Watched>,
     /// Why the run cannot end well any more, whatever its worker returns.
     stopped: RefCell<Option<AttemptError>>,
 }
@@ -142,7 +150,7 @@ impl Run {
     ) -> Self {
         connection.run_begins(task.stop_signal.clone(), Arc::clone(&clock));
         let written = written::Written::at(connection.bytes_written());
-        Self {
+        let run = Self {
             connection: Rc::new(connection),
             services,
             clock,
@@ -170,8 +178,11 @@ impl Run {
             task,
             dry,
             changes: RefCell::default(),
+            watched: RefCell::default(),
             stopped: RefCell::default(),
-        }
+        };
+        run.watch();
+        run
     }
 
     #[cfg(feature = "wasm")]
@@ -190,6 +201,23 @@ impl Run {
 
     fn stop(&self, error: AttemptError) {
         self.stopped.borrow_mut().get_or_insert(error);
+    }
+
+    /// How far the worker is: told at once, written at the next checkpoint.
+    fn progresses(&self, done: u64, total: u64) {
+        self.progress.set(Some((done, total)));
+        let Some(claim) = self.task.claim else { return };
+        self.task.interrupt.progresses(done, total);
+        self.services.hub.tell(self.clock.now(), || {
+            let job = EventJob {
+                id: claim.id,
+                worker: self.task.worker.clone(),
+                queue: self.task.queue.clone(),
+                attempt: claim.attempt,
+                schedule: self.task.info.scheduled.as_ref().map(|slot| slot.schedule.clone()),
+            };
+            EventKind::Progress { job, done, total }
+        });
     }
 
     /// What was committed.
@@ -227,6 +255,7 @@ impl Run {
     /// As [`into_connection`](Self::into_connection), and what the run was about.
     pub(crate) fn into_parts(self) -> (Option<WorkConnection>, Task) {
         self.rollback();
+        self.unwatch();
         let Self { connection, statements, cursors, task, written, .. } = self;
         drop((statements, cursors));
         let connection = Rc::try_unwrap(connection).ok().filter(|connection| {

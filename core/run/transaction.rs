@@ -147,7 +147,15 @@ impl Run {
         }
     }
 
+    /// Counts how long the write lock was held, where it was.
+    fn count_lock(&self) {
+        if let Some(since) = self.held_since() {
+            self.services.counters.lock_held(since.elapsed());
+        }
+    }
+
     fn forget_uncommitted(&self) {
+        self.count_lock();
         self.task.stop_signal.release_lock();
         self.reads.borrow_mut().clear();
         self.close_all();
@@ -163,6 +171,7 @@ impl Run {
     }
 
     fn committed(&self) {
+        self.count_lock();
         self.task.stop_signal.release_lock();
         self.transaction.set(State::Idle);
         self.log.borrow_mut().forget();
@@ -275,11 +284,17 @@ impl Run {
         if self.dry {
             let checked = self.check_keys();
             self.keep_tally();
+            self.see_after();
             self.rollback();
+            self.see_before();
             return checked.map(|()| Moved::There).map_err(AttemptError::from);
         }
         self.close_all();
         self.end_snapshot().inspect_err(|_| self.rollback())?;
+        if to.is_some() && self.has_kept_lines() {
+            // With the job's own transition, or not at all.
+            self.begin().inspect_err(|_| self.rollback())?;
+        }
         let held = self.held_since();
         Failpoint::Performed.reached();
         let ended = self.transition(to).and_then(|moved| {
@@ -312,7 +327,12 @@ impl Run {
             .connection
             .engine(|connection| {
                 let attempt = (claim.id, claim.token, claim.attempt);
-                queue::transition(connection, attempt, now, to, Some(&self.task.performed_by))
+                let by = Some(&*self.task.performed_by);
+                let moved = queue::transition(connection, attempt, now, to, by)?;
+                if let Some(log) = self.kept_lines().filter(|_| moved != Moved::Stale) {
+                    queue::keep_log(connection, (claim.id, claim.attempt), now, &log)?;
+                }
+                Ok(moved)
             })
             .map_err(|error| AttemptError::from(from_store(&error)))?;
         if moved != Moved::Stale {

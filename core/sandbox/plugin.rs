@@ -3,12 +3,14 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use verger_worker::{Args, Manifest};
 
 use super::compile::Compiler;
 use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
+use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
 use crate::run::{AttemptError, Ended, Run};
 
@@ -21,6 +23,18 @@ pub(crate) enum Source {
     Bytes { name: String, bytes: Vec<u8> },
     /// A file. It is read once: what becomes of it later is another plugin.
     File(PathBuf),
+}
+
+/// How long a component takes to load, however that ends.
+struct Timed<'a> {
+    counters: &'a Counters,
+    begun: Instant,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.counters.loaded(self.begun.elapsed());
+    }
 }
 
 /// A component and, once it was needed, its compiled form.
@@ -83,6 +97,7 @@ impl Plugin {
     fn loaded(&self) -> Result<&Loaded, PluginError> {
         let loaded = self.loaded.get_or_init(|| {
             let what = self.what();
+            let _timed = Timed { counters: &self.compiler.counters, begun: Instant::now() };
             match &self.source {
                 Source::Embedded { bytes, .. } => load(&what, bytes, true, &self.compiler),
                 Source::Bytes { bytes, .. } => load(&what, bytes, false, &self.compiler),

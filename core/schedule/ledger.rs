@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::rows::{ScheduleRow, advance};
 use super::slots::Rule;
+use crate::event::{self, EventKind};
 use crate::queue::JobId;
 use crate::store::{Cells, StoreContext, StoreError, Unreadable};
 use crate::time::Timestamp;
@@ -231,6 +232,7 @@ pub(super) fn free_instant(
 }
 
 /// A line of the ledger to be written now: for a slot, and so many before it.
+#[derive(Clone, Copy)]
 pub(super) struct Line {
     pub(super) slot: Timestamp,
     pub(super) missed: u32,
@@ -256,7 +258,7 @@ impl Line {
         (outcome, reason): (SlotOutcome, Option<&Reason>),
         job: Option<JobId>,
     ) -> rusqlite::Result<()> {
-        connection
+        let written = connection
             .prepare_cached(
                 "INSERT INTO verger_fires (schedule, slot, fired_at, outcome, reason, missed, job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
                  ON CONFLICT (schedule, slot) DO NOTHING",
@@ -270,7 +272,31 @@ impl Line {
                 self.missed,
                 job.map(JobId::number),
             ))?;
-        Ok(())
+        match self.event(name, outcome, reason, job).filter(|_| written > 0) {
+            Some(event) => event::record(connection, self.now, &event),
+            None => Ok(()),
+        }
+    }
+
+    /// What is told of a slot that did not simply make its job.
+    fn event(
+        &self,
+        name: &str,
+        outcome: SlotOutcome,
+        reason: Option<&Reason>,
+        job: Option<JobId>,
+    ) -> Option<EventKind> {
+        let (schedule, Self { slot, missed, .. }) = (name.to_string(), *self);
+        match (outcome, job) {
+            (SlotOutcome::Coalesced, Some(job)) => {
+                Some(EventKind::Coalesced { schedule, slot, job, missed })
+            }
+            (SlotOutcome::Skipped, _) => {
+                let reason = reason.map(ToString::to_string).unwrap_or_default();
+                Some(EventKind::Skipped { schedule, slot, reason, missed })
+            }
+            _ => None,
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Verger;
+use crate::event;
 use crate::queue::{self, EnqueueError, Enqueued, Inserting, NewJob, Ready};
 use crate::store::StoreContext;
+use crate::time::Timestamp;
 
 impl Verger {
     /// Enqueues a job, in a transaction of its own, and wakes the loop.
@@ -30,7 +32,15 @@ impl Verger {
         let enqueued = queue::insert(&front, &ready, now)?;
         drop(front);
         self.inner.notifier.ring();
+        self.tell_enqueued(&ready, enqueued, now);
         Ok(enqueued)
+    }
+
+    /// Tells of a job that was committed.
+    fn tell_enqueued(&self, ready: &Ready, enqueued: Enqueued, now: Timestamp) {
+        if !enqueued.existing {
+            self.inner.services.hub.tell(now, || ready.event(enqueued.id, now));
+        }
     }
 
     /// Enqueues a job for a worker that another process has: nothing is known of that worker here,
@@ -48,6 +58,7 @@ impl Verger {
         let enqueued = queue::insert(&front, &ready, now)?;
         drop(front);
         self.inner.notifier.ring();
+        self.tell_enqueued(&ready, enqueued, now);
         Ok(enqueued)
     }
 
@@ -85,6 +96,9 @@ impl Verger {
         transaction.commit().doing("enqueue the jobs")?;
         drop(front);
         self.inner.notifier.ring();
+        for (ready, enqueued) in ready.iter().zip(&enqueued) {
+            self.tell_enqueued(ready, *enqueued, now);
+        }
         Ok(enqueued)
     }
 
@@ -146,6 +160,11 @@ impl Verger {
         let now = self.inner.clock.now();
         self.inner.note_reading(connection, now)?;
         let enqueued = queue::insert(connection, &ready, now)?;
+        if !enqueued.existing && self.inner.services.hub.is_heard() {
+            // When, and whether, it commits only the file will tell.
+            event::record(connection, now, &ready.event(enqueued.id, now))
+                .doing("write the event of the job")?;
+        }
         self.inner.notifier.expect();
         Ok(enqueued)
     }

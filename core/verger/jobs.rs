@@ -2,7 +2,8 @@
 
 use super::Verger;
 use crate::error::Error;
-use crate::queue::{self, Cancelled, Job, JobFilter, JobId, Retried};
+use crate::event;
+use crate::queue::{self, Cancelled, Job, JobFilter, JobId, JobState, Retried};
 
 impl Verger {
     /// One job.
@@ -19,7 +20,8 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
-        Ok(queue::get(&self.inner.front(), id, &self.inner.has_worker())?)
+        let job = queue::get(&self.inner.front(), id, &self.inner.has_worker())?;
+        Ok(job.map(|job| self.with_progress(job)))
     }
 
     /// The newest jobs that match, newest first, at most `limit`.
@@ -27,7 +29,19 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, Error> {
-        Ok(queue::list(&self.inner.front(), filter, limit, &self.inner.has_worker())?)
+        let jobs = queue::list(&self.inner.front(), filter, limit, &self.inner.has_worker())?;
+        Ok(jobs.into_iter().map(|job| self.with_progress(job)).collect())
+    }
+
+    /// Of a job that this process performs, how far it is now: the row has what was committed.
+    fn with_progress(&self, mut job: Job) -> Job {
+        if job.state == JobState::Executing
+            && let Some((done, total)) = self.inner.progress_of(job.id)
+        {
+            let number = |number: u64| Some(i64::try_from(number).unwrap_or(i64::MAX));
+            (job.progress_done, job.progress_total) = (number(done), number(total));
+        }
+        job
     }
 
     /// Cancels a job: at once when it waits; one that is being performed is told to stop, here at
@@ -53,8 +67,12 @@ impl Verger {
         let now = self.inner.clock.now();
         let cancelled =
             self.inner.write("cancel the job", |connection| queue::cancel(connection, job, now))?;
-        if cancelled == Cancelled::Asked {
-            self.inner.tell_to_stop(job);
+        match &cancelled {
+            Cancelled::AtOnce(event) => event::say(event),
+            Cancelled::Asked => {
+                self.inner.tell_to_stop(job);
+            }
+            Cancelled::Nothing => {}
         }
         Ok(told || cancelled != Cancelled::Nothing)
     }
@@ -79,10 +97,14 @@ impl Verger {
         let now = self.inner.clock.now();
         let retried =
             self.inner.write("retry the job", |connection| queue::retry(connection, job, now))?;
-        if let Retried::StandsFor(other) = retried {
-            return Err(Error::NotUnique { job, other });
+        match retried {
+            Retried::StandsFor(other) => Err(Error::NotUnique { job, other }),
+            Retried::DueNow(event) => {
+                self.inner.notifier.ring();
+                self.inner.tell(now, event);
+                Ok(true)
+            }
+            Retried::Nothing => Ok(false),
         }
-        self.inner.notifier.ring();
-        Ok(retried == Retried::DueNow)
     }
 }

@@ -1,10 +1,12 @@
 //! The façade: one Verger on one database.
 
 mod audit;
+mod bulk;
 #[cfg(feature = "wasm")]
 mod consent;
 mod doctor;
 mod enqueue;
+mod events;
 mod history;
 mod jobs;
 mod perform;

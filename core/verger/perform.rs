@@ -8,7 +8,7 @@ use verger_worker::Outcome;
 use super::Verger;
 use crate::engine::{self, TableChange};
 use crate::error::PerformError;
-use crate::run::Ended;
+use crate::run::{Ended, RowChange};
 use crate::store::StoreError;
 
 impl Verger {
@@ -71,6 +71,7 @@ impl Verger {
             audited: performed.tally.audited,
             elapsed: begun.elapsed(),
             changes: performed.changes.into_iter().map(TableChange::from).collect(),
+            rows: performed.rows,
         })
     }
 }
@@ -90,6 +91,11 @@ pub struct Performance {
     /// For a dry run: the rows its statements would have changed, by table. What the app's triggers
     /// would have changed is not counted.
     pub changes: Vec<TableChange>,
+    /// For a dry run: such rows as they are and as they would be, in the order of their first
+    /// change. 200 at most, with 1 KiB of each value, and 1 MiB together; none of tables WITHOUT
+    /// ROWID, and none that a `REPLACE` or a `DELETE` of all rows takes out: `changes` counts those
+    /// too. Of a worker that is confined to a tenant none but that tenant's.
+    pub rows: Vec<RowChange>,
 }
 
 impl Performance {

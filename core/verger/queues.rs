@@ -2,6 +2,7 @@
 
 use super::Verger;
 use crate::error::Error;
+use crate::event;
 use crate::queue::{self, Queue, QueueRow};
 use crate::store::StoreContext;
 
@@ -50,9 +51,11 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write("pause the queue", |connection| {
+        let event = self.inner.write("pause the queue", |connection| {
             queue::pause_queue(connection, name, true, now)
-        })?)
+        })?;
+        event.iter().for_each(event::say);
+        Ok(())
     }
 
     /// Resumes a paused queue.
@@ -61,9 +64,10 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        self.inner.write("resume the queue", |connection| {
+        let event = self.inner.write("resume the queue", |connection| {
             queue::pause_queue(connection, name, false, now)
         })?;
+        event.iter().for_each(event::say);
         self.inner.notifier.ring();
         Ok(())
     }

@@ -46,9 +46,14 @@ CREATE TABLE verger_jobs (
     progress_total INTEGER,
     unique_key BLOB,                                -- while this job is unfinished, no other unfinished one can have it
     unique_until INTEGER,                           -- until then no other can have it, even when the job is finished
+    traceparent TEXT,                               -- the W3C trace context it was enqueued in
+    tags TEXT,                                      -- a JSON array of words, to find it by
+    meta TEXT,                                      -- a JSON object of the app's, which no worker sees
     CONSTRAINT an_executing_job_must_have_a_lease CHECK (state <> 'executing' OR lease_until IS NOT NULL),
     CONSTRAINT errors_must_be_a_json_array CHECK (errors IS NULL OR json_type(errors) = 'array'),
     CONSTRAINT result_must_be_json CHECK (result IS NULL OR json_valid(result)),
+    CONSTRAINT tags_must_be_a_json_array CHECK (tags IS NULL OR json_type(tags) = 'array'),
+    CONSTRAINT meta_must_be_a_json_object CHECK (meta IS NULL OR json_type(meta) = 'object'),
     CONSTRAINT args_must_have_organization_id_and_actor_id CHECK (tenant_aware = 0
         OR (json_type(args, '$.organization_id') IS NOT NULL AND json_type(args, '$.actor_id') IS NOT NULL))
 ) STRICT;
@@ -62,6 +67,9 @@ CREATE INDEX verger_jobs_due ON verger_jobs (queue, priority, worker, due_at)
 CREATE INDEX verger_jobs_held ON verger_jobs (lease_until) WHERE lease_until IS NOT NULL;
 -- What is finished, for pruning.
 CREATE INDEX verger_jobs_finished ON verger_jobs (state, finished_at) WHERE finished_at IS NOT NULL AND lease_until IS NULL;
+-- Of the states that few jobs are in and somebody asks for first. The condition is word for word that of the statements.
+CREATE INDEX verger_jobs_rare ON verger_jobs (state)
+    WHERE state = 'discarded' OR state = 'cancelled' OR state = 'retryable';
 -- What a schedule has under way, for the overlap rule.
 CREATE INDEX verger_jobs_of_schedule ON verger_jobs (schedule) WHERE schedule IS NOT NULL AND finished_at IS NULL;
 CREATE UNIQUE INDEX verger_jobs_unique ON verger_jobs (unique_key)
@@ -180,6 +188,26 @@ CREATE TABLE verger_fires (
     missed INTEGER NOT NULL DEFAULT 0,              -- slots before it that this row stands for too
     job INTEGER,                                    -- the job it made, or that stands for it
     PRIMARY KEY (schedule, slot)
+) STRICT, WITHOUT ROWID;
+
+-- What an app that was closed is told of: ends and failures of jobs, slots that made no job or stand for others, queues paused and resumed.
+-- Written in the transaction of what it tells of, so the order of the rows is that of the commits.
+CREATE TABLE verger_events (
+    id INTEGER PRIMARY KEY,                         -- never reused: pruning keeps the newest row
+    at INTEGER NOT NULL,
+    source INTEGER NOT NULL,                        -- which process wrote it: a number of its own, by chance
+    kind TEXT NOT NULL,                             -- completed, retried, discarded, cancelled, coalesced, skipped, queue_paused, queue_resumed, enqueued
+    data TEXT NOT NULL                              -- JSON: the event; of completed, the ids of all jobs that one transaction completed
+) STRICT;
+
+-- What a worker logged, an attempt a row. It goes with its job.
+CREATE TABLE verger_logs (
+    job INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at INTEGER NOT NULL,                            -- when the attempt ended
+    dropped INTEGER NOT NULL,                       -- lines before these that were dropped: a log is bounded
+    lines TEXT NOT NULL,                            -- JSON: an array of {at, level, text}, the last ones
+    PRIMARY KEY (job, attempt)
 ) STRICT, WITHOUT ROWID;
 
 -- The audit log: append-only, each row chained to the one before.

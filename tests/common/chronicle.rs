@@ -255,6 +255,28 @@ pub(crate) struct Books {
 pub(crate) fn check(app: &Connection, told: &BTreeSet<String>) -> Books {
     let integrity: String = app.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(integrity, "ok");
+    // Each end is told of, once, and nothing is told that did not happen.
+    for (end, told) in [
+        (
+            "SELECT id FROM verger_jobs WHERE state = 'completed' ORDER BY id",
+            "SELECT value FROM verger_events, json_each(data) WHERE kind = 'completed' ORDER BY value",
+        ),
+        (
+            "SELECT id FROM verger_jobs WHERE state = 'discarded' ORDER BY id",
+            "SELECT data ->> '$.job.id' FROM verger_events WHERE kind = 'discarded' ORDER BY 1",
+        ),
+        (
+            "SELECT id FROM verger_jobs WHERE state = 'cancelled' ORDER BY id",
+            "SELECT data ->> '$.job.id' FROM verger_events WHERE kind = 'cancelled' ORDER BY 1",
+        ),
+    ] {
+        let ids = |sql: &str| -> Vec<i64> {
+            let mut select = app.prepare(sql).unwrap();
+            let ids = select.query_map([], |row| row.get(0)).unwrap();
+            ids.map(Result::unwrap).collect()
+        };
+        assert_eq!(ids(end), ids(told), "{end}");
+    }
     let mut effects: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     let mut select = app.prepare("SELECT name, value FROM things ORDER BY name, value").unwrap();
     let rows =

@@ -6,6 +6,7 @@ mod cache;
 #[cfg(feature = "compile")]
 mod complexity;
 
+use std::sync::Arc;
 use std::time::Duration;
 #[cfg(feature = "compile")]
 use std::time::Instant;
@@ -17,10 +18,12 @@ use wasmtime::component::Component;
 use self::budget::Budget;
 pub use self::cache::CompileCache;
 use super::engine::sandbox;
+use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
 
 /// Where the components of one open get their machine code.
 pub(crate) struct Compiler {
+    pub(in crate::sandbox) counters: Arc<Counters>,
     cache: CompileCache,
     #[cfg(feature = "compile")]
     budget: Budget,
@@ -29,6 +32,7 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// Compiling plugins takes `limit` at most, all together.
     pub(crate) fn new(
+        counters: Arc<Counters>,
         cache: CompileCache,
         #[cfg_attr(
             not(feature = "compile"),
@@ -37,6 +41,7 @@ impl Compiler {
         limit: Duration,
     ) -> Self {
         Self {
+            counters,
             cache,
             #[cfg(feature = "compile")]
             budget: Budget::new(limit),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::queue::JobId;
+use crate::ids::JobId;
 
 /// Messages a subscriber may leave waiting; further ones are dropped for it and counted.
 const WAITING_MAX: usize = 4_096;

@@ -1,0 +1,164 @@
+//! What the engine says and tells of what it did.
+//!
+//! All of it happens after the commit. With nobody listening it costs a look at a number.
+
+use super::executor::Executor;
+use super::report::{AttemptOutcome, AttemptReport};
+use super::shared::Engine;
+use crate::event::{self, EventFailure, EventJob, EventKind};
+use crate::metrics::AttemptEnd;
+use crate::queue::Claimed;
+use crate::run::AttemptError;
+use crate::schedule::{FireOutcome, Fired};
+use crate::store::{StoreContext, StoreError};
+use crate::time::Timestamp;
+
+impl Engine {
+    /// Tells whoever listens what was committed since the last time, by whomever. To be called after
+    /// each commit, or each group of them, on a connection that is in no transaction.
+    pub(crate) fn deliver(&self, executor: &mut Executor) {
+        let hub = &self.services.hub;
+        if !hub.is_heard() {
+            return;
+        }
+        let handed_on =
+            executor.engine(|connection| hub.hand_on(connection).doing("read the events"));
+        // Nothing is lost: what could not be read is read the next time.
+        if let Err(error) = handed_on {
+            tracing::debug!(%error, "events are told later");
+        }
+        hub.call_back();
+    }
+
+    /// Says and tells what is in no table.
+    pub(crate) fn tell(&self, now: Timestamp, kind: EventKind) {
+        event::say(&kind);
+        self.services.hub.tell(now, || kind);
+    }
+}
+
+/// The job of a claim, as events have it.
+fn job_of(claimed: &Claimed) -> EventJob {
+    EventJob {
+        id: claimed.id,
+        worker: claimed.worker.clone(),
+        queue: claimed.queue.clone(),
+        attempt: claimed.attempt,
+        schedule: claimed.schedule.clone(),
+    }
+}
+
+fn reported_job(report: &AttemptReport) -> EventJob {
+    EventJob {
+        id: report.job,
+        worker: report.worker.clone(),
+        queue: report.queue.clone(),
+        attempt: report.attempt,
+        schedule: report.schedule.clone(),
+    }
+}
+
+fn failure(error: &AttemptError) -> EventFailure {
+    EventFailure { code: error.code.clone(), message: error.message.clone() }
+}
+
+/// A claimed job is about to be performed.
+pub(super) fn started(inner: &Engine, now: Timestamp, claimed: &Claimed) {
+    inner.services.counters.started(&claimed.worker, claimed.wait);
+    inner.services.hub.tell(now, || EventKind::Started {
+        job: job_of(claimed),
+        wait_ms: u64::try_from(claimed.wait.as_millis()).unwrap_or(u64::MAX),
+    });
+}
+
+/// The span in which a claimed job is performed.
+pub(super) fn span(claimed: &Claimed) -> tracing::Span {
+    tracing::info_span!(
+        target: "verger::job",
+        "attempt",
+        worker = claimed.worker,
+        job = claimed.id.number(),
+        queue = claimed.queue,
+        attempt = claimed.attempt,
+        schedule = claimed.schedule,
+        wait_ms = claimed.wait.as_millis() as u64,
+        traceparent = claimed.traceparent,
+    )
+}
+
+/// Counts and says how an attempt ended, and tells it where that is in no table.
+pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
+    let end = match &report.outcome {
+        AttemptOutcome::Completed(_) => AttemptEnd::Completed,
+        AttemptOutcome::Snoozed(_) => AttemptEnd::Snoozed,
+        AttemptOutcome::Cancelled(_) => AttemptEnd::Cancelled,
+        AttemptOutcome::Retryable(..) => AttemptEnd::Retried,
+        AttemptOutcome::Discarded(_) => AttemptEnd::Discarded,
+        AttemptOutcome::Released => AttemptEnd::Released,
+        AttemptOutcome::Lost(_) => AttemptEnd::Lost,
+    };
+    let wrote = (report.rows_changed, report.audited);
+    inner.services.counters.ended(&report.worker, end, report.elapsed, wrote);
+    let job = || reported_job(report);
+    let (kind, is_kept) = match &report.outcome {
+        AttemptOutcome::Completed(_) => {
+            tracing::debug!(
+                target: "verger::job",
+                job = report.job.number(),
+                worker = report.worker,
+                attempt = report.attempt,
+                elapsed_us = report.elapsed.as_micros() as u64,
+                rows_changed = report.rows_changed,
+                "completed"
+            );
+            return;
+        }
+        AttemptOutcome::Snoozed(due_at) => {
+            (EventKind::Snoozed { job: job(), due_at: *due_at }, false)
+        }
+        AttemptOutcome::Released => (EventKind::Released { job: job() }, false),
+        AttemptOutcome::Cancelled(reason) => {
+            (EventKind::Cancelled { job: job(), reason: reason.clone() }, true)
+        }
+        AttemptOutcome::Retryable(error, due_at) => {
+            (EventKind::Retried { job: job(), error: failure(error), due_at: *due_at }, true)
+        }
+        AttemptOutcome::Discarded(error) => {
+            (EventKind::Discarded { job: job(), error: failure(error) }, true)
+        }
+        AttemptOutcome::Lost(error) => {
+            let doing = format!("an attempt at job {} of worker `{}`", report.job, report.worker);
+            (EventKind::EngineFailed { doing, message: error.to_string() }, false)
+        }
+    };
+    event::say(&kind);
+    if !is_kept {
+        inner.services.hub.tell(now, || kind);
+    }
+}
+
+/// Says what became of slots, and tells it where that is only in the ledger.
+pub(super) fn fired(inner: &Engine, now: Timestamp, slots: &[Fired]) {
+    for Fired { schedule, slot, outcome } in slots {
+        let (schedule, slot) = (schedule.clone(), *slot);
+        let kind = match outcome {
+            FireOutcome::Enqueued(job) => {
+                inner.tell(now, EventKind::Fired { schedule, slot, job: *job });
+                continue;
+            }
+            FireOutcome::Coalesced(job, missed) => {
+                EventKind::Coalesced { schedule, slot, job: *job, missed: *missed }
+            }
+            FireOutcome::Skipped(reason) => {
+                EventKind::Skipped { schedule, slot, reason: reason.to_string(), missed: 0 }
+            }
+        };
+        event::say(&kind);
+    }
+}
+
+/// Says and tells that the engine could not go on.
+pub(super) fn failed(inner: &Engine, doing: impl Into<String>, error: &StoreError) {
+    let (doing, message) = (doing.into(), error.to_string());
+    inner.tell(inner.clock.now(), EventKind::EngineFailed { doing, message });
+}

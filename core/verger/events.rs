@@ -1,0 +1,81 @@
+//! The life-cycle of jobs, schedules, queues and plugins, as it is told.
+
+use super::Verger;
+use crate::error::Error;
+use crate::event::{self, EventItem, EventPosition, Events};
+use crate::metrics::Metrics;
+use crate::store::StoreContext;
+
+impl Verger {
+    /// Receives what happens to jobs, schedules, queues and plugins, from now on: each event after
+    /// its commit, in the order of the commits.
+    ///
+    /// It is for one reader; each call makes another. A reader that is too slow gets
+    /// [`EventItem::Lagged`] in place of the oldest; nothing ever waits for it. What happened while
+    /// the app was closed is in [`events_since`](Self::events_since).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use verger::{EventItem, NewJob, Verger};
+    /// let verger = Verger::in_memory().open()?;
+    /// let events = verger.events()?;
+    /// verger.enqueue_unchecked(NewJob::new("send-report", serde_json::json!({})))?;
+    /// let Some(EventItem::Event(event)) = events.try_next() else { panic!("nothing happened") };
+    /// assert_eq!(event.kind.as_str(), "enqueued");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn events(&self) -> Result<Events, Error> {
+        let events = self.inner.services.hub.listen(&self.inner.front());
+        Ok(events.doing("read the events")?)
+    }
+
+    /// The events behind a position that are kept in the file, oldest first, at most `limit`:
+    /// completed, retried, discarded and cancelled jobs, slots that made no job or stand for
+    /// several, queues paused and resumed; whatever process they are of. They are written in the
+    /// transaction of what they tell of, so a crash loses none.
+    ///
+    /// Keep the [position](crate::LifecycleEvent::position) of the last one that was dealt with, and
+    /// go on behind it. They are kept for 7 days, or as [`Retention::events`](crate::Retention::events)
+    /// says; when that took some out behind the position, the first item says how many rows. A row
+    /// stands for all jobs that one transaction completed.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn events_since(
+        &self,
+        position: EventPosition,
+        limit: u32,
+    ) -> Result<Vec<EventItem>, Error> {
+        let kept =
+            event::after(&self.inner.front(), position, limit as usize).doing("read the events")?;
+        let lagged = (kept.missed > 0).then_some(EventItem::Lagged { lagged: kept.missed });
+        Ok(lagged.into_iter().chain(kept.events.into_iter().map(EventItem::Event)).collect())
+    }
+
+    /// Numbers about what this process did since Verger was opened, by worker, and what waits in
+    /// the file now. [`Metrics::to_prometheus`] is what a Prometheus server reads; with the feature
+    /// `metrics` the same goes to the recorder of the `metrics` crate while it happens.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn metrics(&self) -> Result<Metrics, Error> {
+        let mut metrics = self.inner.services.counters.read();
+        for queue in self.queues()? {
+            metrics.waiting.insert(queue.name.clone(), queue.waiting);
+            metrics.executing.insert(queue.name, queue.executing);
+        }
+        Ok(metrics)
+    }
+
+    /// The position of the newest event that is kept: [`events_since`](Self::events_since) from here
+    /// on has what happens from now on.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn newest_event(&self) -> Result<EventPosition, Error> {
+        Ok(event::newest(&self.inner.front()).doing("read the events")?)
+    }
+}
