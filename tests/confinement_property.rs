@@ -19,7 +19,7 @@ use serde_json::{Value as Json, json};
 use verger::rusqlite::Connection;
 use verger::testing::statement_steps;
 use verger::verger_worker::prelude::*;
-use verger::{Grant, PerformError, Verger};
+use verger::{Grant, Limits, PerformError, Verger};
 
 /// Sends the SQL of its args; answers with the rows, or with the number of rows changed.
 struct Sql;
@@ -103,7 +103,8 @@ impl World {
             .read("rates")
             .shared("rates")
             .tenant_column("organization_id");
-        let grant = grant.time_limit(std::time::Duration::from_secs(5));
+        let time = std::time::Duration::from_secs(10);
+        let grant = grant.limits(Limits::new().time(time).write_lock(time));
         let verger =
             Verger::in_memory().without_built_ins().worker(Sql).grant("sql", grant).open().unwrap();
         let app = verger.connect().unwrap();
@@ -234,14 +235,21 @@ fn random_sql_confined_among_many_tenants_answers_as_if_its_tenant_were_alone() 
             )
         };
         assert_eq!(many.rows(false), others, "rows of others changed\n{}", about());
+        // One that never ends is ended by the clock; on a busy machine that may be any.
+        let by_clock = |done: &Result<Json, String>| {
+            done.as_ref()
+                .is_err_and(|said| said.starts_with("deadline") || said.starts_with("lock-held"))
+        };
+        if [&confined, &quiet, &free].into_iter().any(by_clock) {
+            *tally.entry("ended by the clock").or_default() += 1;
+            alone.fill();
+            lone.fill();
+            many.fill();
+            continue;
+        }
         if statement.comparable {
             assert_eq!(confined, quiet, "others show\n{}", about());
-            // One that never ends is ended by the clock.
-            let by_clock =
-                |said: &str| said.starts_with("deadline") || said.starts_with("lock-held");
-            if !confined.as_ref().is_err_and(|said| by_clock(said)) {
-                assert_eq!(steps, quiet_steps, "the steps tell of others\n{}", about());
-            }
+            assert_eq!(steps, quiet_steps, "the steps tell of others\n{}", about());
             assert_eq!(many.rows(true), lone.rows(true), "another change\n{}", about());
         }
         if let Ok(said) = &confined {
