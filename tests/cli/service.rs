@@ -60,7 +60,7 @@ fn an_agent_for_launchd_and_a_task_for_windows_are_whole_xml() {
         .filter_map(|node| node.text())
         .collect();
     assert_eq!(strings[0], "acme.sync");
-    assert_eq!(strings[2..], ["tick", "--until-idle", "--db", &file]);
+    assert_eq!(strings[2..6], ["tick", "--until-idle", "--db", &file]);
     let numbers: Vec<_> =
         parsed.descendants().filter(|node| node.has_tag_name("integer")).collect();
     assert_eq!(numbers[0].text(), Some("600"));
