@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// A span is counted in so many parts, and in each at most so many jobs of one state one by one:
 /// where there are more, the time that those took tells how many there are.
 const PARTS: i64 = 4;
-const PART_MAX: i64 = 500;
+const PART_MAX: i64 = 150;
 
 /// Jobs that completed since the last claim, at most.
 const FRESH_MAX: i64 = 50_000;
@@ -22,7 +22,7 @@ const WAITING_MAX: i64 = 2_000;
 const NEWEST: i64 = 100_000;
 
 /// Jobs of one span whose times are looked at: the newest.
-const SAMPLE: i64 = 100;
+const SAMPLE: i64 = 40;
 
 /// What became of jobs that came to their end in one span of time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,10 +36,10 @@ pub struct HistorySpan {
     pub discarded: u64,
     /// Jobs that were cancelled.
     pub cancelled: u64,
-    /// Whether one of the counts is an estimate: more than 500 jobs ended in a quarter of the span,
-    /// and how long the first 500 took tells how many there were.
+    /// Whether one of the counts is an estimate: more than 150 jobs ended in a quarter of the span,
+    /// and how long the first 150 took tells how many there were.
     pub is_estimate: bool,
-    /// How long they waited after they were due, in milliseconds: half of the newest hundred that
+    /// How long they waited after they were due, in milliseconds: half of the newest forty that
     /// completed waited less than the first, 95 of 100 less than the second.
     pub wait_ms: Option<[u64; 2]>,
     /// How long their last attempts took, in the same way.

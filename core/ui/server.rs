@@ -293,8 +293,11 @@ fn read(stream: &mut TcpStream) -> Result<Request<Vec<u8>>, Refused> {
     Ok(request)
 }
 
+/// How long the head of a request is, and the request, its body not read.
+type Head = (usize, Request<Vec<u8>>);
+
 /// The head of a request, and how long it is; nothing as long as it is not there whole.
-fn head(bytes: &[u8]) -> Result<Option<(usize, Request<Vec<u8>>)>, Refused> {
+fn head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
     let bad = |_| Refused::With(StatusCode::BAD_REQUEST, "this is no request");
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Request::new(&mut headers);

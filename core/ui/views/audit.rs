@@ -39,7 +39,7 @@ pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
             label { "Job " input type="text" inputmode="numeric" name="job" size="8" value=(value("job")); }
             button type="submit" { "Show" }
         }
-        p.bar {
+        div.bar {
             a href=(view.ui.link("/audit/verify")) { "Check the whole log" } " "
             a href=(view.ui.link("/audit/export")) download { "Export it as JSON lines" }
         }

@@ -39,7 +39,7 @@ fn buttons(view: &View<'_>, job: &Job) -> Markup {
     let what = format!("job {id}");
     html! {
         @if view.ui.changes {
-            p.bar {
+            div.bar {
                 @if job.state.is_final() || matches!(job.state, verger::JobState::Retryable) { (button(view.ui, "/jobs/retry", &fields, "Retry now", &what)) }
                 @if !job.state.is_final() { (button(view.ui, "/jobs/cancel", &fields, if job.state.is_waiting() { "Cancel" } else { "Stop" }, &what)) }
             }

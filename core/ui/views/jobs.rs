@@ -98,7 +98,7 @@ fn list(view: &View<'_>, jobs: &[Job]) -> Markup {
             (secret(view.ui))
             input type="hidden" name="back" value=(format!("/jobs?{}", view.query.with("done", None)));
             (table(view, jobs))
-            p.bar {
+            div.bar {
                 span { "With those that are marked: " }
                 button type="submit" name="do" value="retry" { "Retry" }
                 button type="submit" name="do" value="cancel" { "Cancel" }

@@ -29,7 +29,7 @@ pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
             Some(row) => {
                 @let back = format!("/schedule?name={}", crate::query::encoded(name));
                 @let fields = [("name", name), ("back", back.as_str())];
-                p.bar {
+                div.bar {
                     @if row.paused { (button(view.ui, "/schedule/resume", &fields, "Resume", name)) }
                     @else { (button(view.ui, "/schedule/pause", &fields, "Pause", name)) }
                     (button(view.ui, "/schedule/run", &fields, "Run now", name))

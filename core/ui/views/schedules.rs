@@ -30,7 +30,7 @@ pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
                 (timeline::draw(view, row, &window)?)
                 @let fields = [("name", row.name.as_str()), ("back", "/schedules")];
                 @let name = format!("schedule {}", plain(&row.name));
-                p.bar {
+                div.bar {
                     @if row.paused { (button(view.ui, "/schedule/resume", &fields, "Resume", &name)) }
                     @else { (button(view.ui, "/schedule/pause", &fields, "Pause", &name)) }
                     (button(view.ui, "/schedule/run", &fields, "Run now", &name))
