@@ -38,7 +38,7 @@ impl Verger {
     fn known(&self, is_the_app: bool) -> Known {
         Known {
             workers: self.workers(),
-            refused: self.inner.refused.iter().map(ToString::to_string).collect(),
+            refused: self.refused_plugins().iter().map(ToString::to_string).collect(),
             withheld: self.withheld().iter().map(ToString::to_string).collect(),
             is_the_app,
         }
