@@ -286,6 +286,12 @@ impl PluginError {
     pub fn plugin(&self) -> &str {
         match self {
             Self::Unreadable { what, .. }
+            | Self::NotAFile { what, .. }
+            | Self::Changed { what, .. }
+            | Self::RolledBack { what, .. }
+            | Self::Waits { what, .. }
+            | Self::Denied { what, .. }
+            | Self::TakenOut { what, .. }
             | Self::NotAComponent { what, .. }
             | Self::Async { what, .. }
             | Self::CoreModule { what, .. }

@@ -66,6 +66,7 @@ impl Builder {
             grants: self.grants.clone(),
             for_all: self.plugin_grant.clone(),
             approved: std::mem::take(&mut self.approved_grant),
+            counters: Arc::clone(&self.counters),
             cache: self.cache.clone(),
             compile_limit: self.compile_limit,
         };

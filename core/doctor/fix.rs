@@ -6,6 +6,7 @@ use super::diagnosis::Doctor;
 use super::finding::{Finding, Fix};
 use super::schema;
 use crate::error::Error;
+use crate::event;
 use crate::queue::{self, Backoff, Lost};
 use crate::store::{self, Durability, Location, MigrationSet, StoreContext, WriteTransaction};
 
@@ -94,6 +95,8 @@ impl Doctor {
                 let rescued =
                     queue::rescue(&connection, Lost::Expired, self.now(), &backoff).doing(doing)?;
                 transaction.commit().doing(doing)?;
+                rescued.events.iter().for_each(event::say);
+                let rescued = rescued.jobs;
                 format!(
                     "{rescued} jobs were taken back: each is tried again, or discarded where its attempts are used up"
                 )

@@ -21,6 +21,7 @@ use rusqlite::Connection;
 
 use self::folder::Stamp;
 use crate::grant::Grant;
+use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
 use crate::sandbox::{CompileCache, Compiler, Plugin};
 use crate::worker::bound_names::BoundName;
@@ -36,6 +37,7 @@ pub(crate) struct Policy {
     pub(crate) for_all: Option<Grant>,
     /// What those have besides that somebody approved: limits, a tenant column.
     pub(crate) approved: Grant,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) cache: CompileCache,
     /// How long compiling may take at one look, all files together.
     pub(crate) compile_limit: Duration,
@@ -169,7 +171,8 @@ impl Plugins {
     }
 
     fn compiler(&self) -> Arc<Compiler> {
-        Arc::new(Compiler::new(self.policy.cache.clone(), self.policy.compile_limit))
+        let Policy { counters, cache, compile_limit, .. } = &self.policy;
+        Arc::new(Compiler::new(Arc::clone(counters), cache.clone(), *compile_limit))
     }
 
     /// Whether there is any file or folder to look at.
