@@ -20,6 +20,7 @@ use crate::queue::{EnqueueError, JobId, QueueError};
 use crate::run::AttemptError;
 use crate::schedule::ScheduleError;
 use crate::store::{MigrationError, StoreError};
+use crate::worker_settings::SettingsError;
 
 /// Anything that can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,9 @@ pub enum Error {
     /// The settings of a queue were refused.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The settings of a worker were refused.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// A worker that was called directly failed.
     #[error(transparent)]
     Perform(#[from] PerformError),

@@ -11,6 +11,11 @@ pub mod languages {}
 
 #[doc = include_str!("guide/interface.md")]
 pub mod interface {}
+#[doc = include_str!("guide/built_ins.md")]
+pub mod built_ins {}
+
+#[doc = include_str!("guide/capabilities.md")]
+pub mod capabilities {}
 
 #[doc = include_str!("guide/schedules.md")]
 pub mod schedules {}

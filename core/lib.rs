@@ -47,12 +47,22 @@ mod time;
 mod verger;
 mod wall_clock;
 mod worker;
+mod worker_settings;
 
 pub use audit::{AuditFilter, AuditRow, ChainError, Verified};
 pub use builder::Builder;
 #[cfg(feature = "builtins")]
-pub use builtins::{MembershipsReconciled, WebhookEventsReconciled};
-pub use capability::CapabilityCall;
+pub use builtins::{
+    BackupExported, CacheEvicted, EmailDelivered, MembershipsReconciled, Vacuumed,
+    WebhookEventsReconciled,
+};
+#[cfg(feature = "http")]
+pub use capability::Http;
+#[cfg(feature = "mailer")]
+pub use capability::Mailer;
+#[cfg(any(feature = "http", feature = "mailer"))]
+pub use capability::Secret;
+pub use capability::{CapabilityCall, InvalidCapability};
 pub use clock::{Clock, SystemClock};
 #[cfg(feature = "config")]
 pub use config::{Change, ChangeKind, Config, ConfigError, Position, Problem};
@@ -87,6 +97,7 @@ pub use time::Timestamp;
 pub use verger::{DueReport, Performance, Verger};
 #[cfg(feature = "wasm")]
 pub use worker::{Ask, Consent, ConsentState, GrantDecision, GrantRow, PluginInfo};
+pub use worker_settings::SettingsError;
 
 /// The connection library the app shares with Verger: its `Transaction` is what `enqueue_in` takes.
 pub use rusqlite;

@@ -5,6 +5,9 @@
 use std::time::Duration;
 
 use cleanup_expired_invitations::CleanupExpiredInvitations;
+use cleanup_tokens::CleanupTokens;
+use deliver_email::DeliverEmail;
+use prune_webhook_events::PruneWebhookEvents;
 use reconcile_memberships::ReconcileMemberships;
 use reconcile_webhook_events::ReconcileWebhookEvents;
 use serde_json::{Value as Json, json};
@@ -22,6 +25,8 @@ const DAY: i64 = 86_400_000;
 const INVITATIONS: &str = "cleanup-expired-invitations";
 const MEMBERSHIPS: &str = "reconcile-memberships";
 const WEBHOOKS: &str = "reconcile-webhook-events";
+const TOKENS: &str = "cleanup-tokens";
+const PRUNING: &str = "prune-webhook-events";
 
 /// On the reference tables, twice: the components, and the same code as part of the app.
 fn both() -> [TestVerger; 2] {
@@ -31,6 +36,8 @@ fn both() -> [TestVerger; 2] {
             .worker(CleanupExpiredInvitations)
             .worker(ReconcileMemberships)
             .worker(ReconcileWebhookEvents)
+            .worker(CleanupTokens)
+            .worker(PruneWebhookEvents)
     });
     [TestVerger::new().reference_tables(), native.reference_tables()]
 }
@@ -389,6 +396,207 @@ fn component_and_plain_rust_leave_the_same_behind() {
     assert_eq!(left[0], left[1]);
 }
 
+fn issue(test: &TestVerger, id: &str, context: &str, inserted_at: i64) {
+    let sql = "INSERT INTO tokens (id, user_id, context, token_hash, inserted_at) VALUES (?1, 'u', ?2, CAST(?1 AS BLOB), ?3)";
+    test.connection().execute(sql, (id, context, inserted_at)).unwrap();
+}
+
+fn tokens(test: &TestVerger) -> String {
+    test.one("SELECT coalesce(group_concat(id, ' '), '') FROM (SELECT id FROM tokens ORDER BY id)")
+}
+
+#[test]
+fn tokens_go_when_they_are_older_than_their_context_allows() {
+    for test in both() {
+        let hour = 60 * MINUTE;
+        for (context, age) in [
+            ("confirm", 48 * hour),
+            ("reset_password", hour),
+            ("magic_link", 15 * MINUTE),
+            ("session", 60 * DAY),
+            ("api_refresh", 30 * DAY),
+            ("invite", 0),
+        ] {
+            issue(&test, &format!("{context}-at"), context, NOW - age);
+            issue(&test, &format!("{context}-before"), context, NOW - age - 1);
+        }
+        assert_eq!(result(&test, TOKENS, json!({})), json!({"deleted": 5}));
+        assert_eq!(
+            tokens(&test),
+            "api_refresh-at confirm-at invite-at invite-before magic_link-at reset_password-at session-at"
+        );
+        let told = json!({"context": "session", "deleted": 1, "max_age_seconds": 60 * 86_400});
+        assert_audited!(test, action: "token.deleted", outcome: "success", organization: None, worker: TOKENS, metadata: told);
+        assert_eq!(audited(&test), 5);
+        assert_eq!(result(&test, TOKENS, json!({})), json!({"deleted": 0}));
+        assert_eq!(audited(&test), 5);
+        let ages = json!({"max_age_seconds": {"session": null, "confirm": 60, "invite": 1}});
+        issue(&test, "session-old", "session", 0);
+        test.sql("CREATE TRIGGER kept BEFORE DELETE ON tokens WHEN OLD.id = 'invite-at' BEGIN SELECT RAISE(ABORT, 'kept by the app'); END");
+        assert_eq!(result(&test, TOKENS, ages), json!({"deleted": 1}));
+        assert_eq!(
+            tokens(&test),
+            "api_refresh-at invite-at invite-before magic_link-at reset_password-at session-at session-old"
+        );
+        test.clock().advance(Duration::from_secs(2));
+        let ages = json!({"max_age_seconds": {"session": null, "invite": 1, "magic_link": 3600, "reset_password": 7200, "api_refresh": null}});
+        assert_eq!(result(&test, TOKENS, ages), json!({"deleted": 1, "errors": 1}));
+        assert_audited!(test, outcome: "error", subject: ("token", "invite-at"), metadata: json!({"message": "kept by the app"}));
+    }
+}
+
+#[test]
+fn webhook_events_go_by_how_they_ended_and_the_append_only_table_is_shut_again() {
+    for test in both() {
+        for status in ["succeeded", "dead", "failed"] {
+            for days in [14, 90] {
+                for (when, at) in [("at", NOW - days * DAY), ("before", NOW - days * DAY - 1)] {
+                    let sql = "INSERT INTO webhook_events (id, organization_id, type, provider, status, occurred_at, inserted_at) VALUES (?1, 'o1', 'opened', 'p', ?2, 0, ?3)";
+                    let id = format!("{status}-{days}-{when}");
+                    test.connection().execute(sql, (id, status, at)).unwrap();
+                }
+            }
+        }
+        let left = "SELECT group_concat(id, ' ') FROM (SELECT id FROM webhook_events ORDER BY id)";
+        assert_eq!(result(&test, PRUNING, json!({"batch_size": 1})), json!({"deleted": 4}));
+        assert_eq!(
+            test.one::<String>(left),
+            "dead-14-at dead-14-before dead-90-at failed-14-at failed-14-before failed-90-at failed-90-before succeeded-14-at"
+        );
+        let told =
+            json!({"status": "dead", "deleted": 1, "retention_days": 90, "cutoff": NOW - 90 * DAY});
+        assert_audited!(test, action: "webhook_event.deleted", outcome: "success", organization: None, worker: PRUNING, metadata: told);
+        assert_eq!(test.one::<i64>("SELECT count(*) FROM webhook_events_retention"), 0);
+        let refused = test.connection().execute("DELETE FROM webhook_events", []).unwrap_err();
+        assert!(refused.to_string().contains("webhook_events_append_only"), "{refused}");
+        assert_eq!(result(&test, PRUNING, json!({})), json!({"deleted": 0}));
+        let all = json!({"succeeded_days": 1, "dead_days": null, "failed_days": 15});
+        assert_eq!(result(&test, PRUNING, all), json!({"deleted": 3}));
+        assert_eq!(
+            test.one::<String>(left),
+            "dead-14-at dead-14-before dead-90-at failed-14-at failed-14-before"
+        );
+        let bad = run(&test, PRUNING, json!({"dead_days": 0}));
+        assert_eq!(bad.state, JobState::Discarded);
+        assert!(bad.errors[0].message.contains("`dead_days`"), "{bad:?}");
+    }
+}
+
+const MAIL: &str = "deliver-email";
+
+/// As [`both`], with a mailer of the app's.
+fn both_with_mailer(
+    mailer: impl Fn(&verger::CapabilityCall<'_>) -> Result<Json, String> + Clone + Send + Sync + 'static,
+) -> [TestVerger; 2] {
+    let other = mailer.clone();
+    let native = TestVerger::with(|builder| {
+        builder.without_built_ins().worker(DeliverEmail).slow_capability("mailer", mailer)
+    });
+    let component = TestVerger::with(|builder| builder.slow_capability("mailer", other));
+    [component.reference_tables(), native.reference_tables()]
+}
+
+fn mail(test: &TestVerger, id: &str, recipient: &str) {
+    let sql = "INSERT INTO email_outbox (id, organization_id, recipient, subject, body, max_attempts, next_attempt_at, created_at, updated_at) VALUES (?1, 'o1', ?2, 's', 'b', 3, 0, 0, 0)";
+    test.connection().execute(sql, (id, recipient)).unwrap();
+}
+
+fn outbox(test: &TestVerger) -> String {
+    test.one("SELECT group_concat(id || ' ' || status || ' ' || attempts, ', ') FROM (SELECT * FROM email_outbox ORDER BY id)")
+}
+
+/// What a mailer was asked to send: by the Verger that asked, which is told by its job's worker.
+type Requests = std::sync::Arc<std::sync::Mutex<Vec<Json>>>;
+
+#[test]
+fn mail_is_sent_once_tried_again_when_it_fails_and_given_up_in_the_end() {
+    let asked = Requests::default();
+    let requests = asked.clone();
+    let tests = both_with_mailer(move |call| {
+        requests.lock().unwrap().push(call.request.clone());
+        match call.request["to"].as_str() {
+            Some("down@b.c") => Err("no route to host".into()),
+            Some("never@b.c") => Ok(json!({"sent": false, "reason": "550 no such user"})),
+            _ => Ok(json!({"provider_message_id": "p1"})),
+        }
+    });
+    for test in tests {
+        asked.lock().unwrap().clear();
+        for (id, recipient) in [("a", "x@b.c"), ("b", "down@b.c"), ("c", "never@b.c")] {
+            mail(&test, id, recipient);
+        }
+        let told = |sent, failed, dead| json!({"sent": sent, "failed": failed, "dead": dead});
+        assert_eq!(result(&test, MAIL, json!({})), told(1, 1, 1));
+        assert_eq!(outbox(&test), "a sent 1, b pending 1, c dead 1");
+        assert_audited!(test, action: "email.sent", organization: "o1", subject: ("email", "a"), worker: MAIL);
+        assert_audited!(test, action: "email.dead", outcome: "error", subject: ("email", "c"));
+        for expected in [told(0, 1, 0), told(0, 0, 1), told(0, 0, 0)] {
+            test.clock().advance(Duration::from_secs(3_600));
+            assert_eq!(result(&test, MAIL, json!({})), expected);
+        }
+        assert_eq!(outbox(&test), "a sent 1, b dead 3, c dead 1");
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 5);
+        let ids = asked.iter().filter(|request| request["to"] == "down@b.c");
+        assert!(
+            ids.into_iter().all(|request| request["message_id"] == "<outbox-b@verger.invalid>")
+        );
+    }
+}
+
+#[test]
+fn a_success_that_was_heard_is_written_down_though_the_job_is_cancelled_meanwhile() {
+    use std::sync::{Arc, Mutex};
+    let verger: Arc<Mutex<Option<verger::Verger>>> = Arc::default();
+    let asked = Requests::default();
+    let (app, requests) = (verger.clone(), asked.clone());
+    let tests = both_with_mailer(move |call| {
+        requests.lock().unwrap().push(call.request.clone());
+        let app = app.lock().unwrap();
+        app.as_ref().unwrap().cancel(call.job.unwrap()).unwrap();
+        Ok(Json::Null)
+    });
+    for test in tests {
+        *verger.lock().unwrap() = Some((*test).clone());
+        asked.lock().unwrap().clear();
+        mail(&test, "a", "x@b.c");
+        mail(&test, "b", "x@b.c");
+        let job = run(&test, MAIL, json!({}));
+        assert_eq!(job.state, JobState::Cancelled, "{job:?}");
+        assert_eq!(
+            (outbox(&test).as_str(), asked.lock().unwrap().len()),
+            ("a sent 1, b pending 0", 1)
+        );
+        assert_audited!(test, action: "email.sent", subject: ("email", "a"));
+        *verger.lock().unwrap() = None;
+    }
+}
+
+#[test]
+fn sent_and_then_lost_is_sent_again_under_the_same_id_once_its_claim_is_over() {
+    let asked = Requests::default();
+    let requests = asked.clone();
+    let tests = both_with_mailer(move |call| {
+        requests.lock().unwrap().push(call.request["message_id"].clone());
+        Ok(Json::Null)
+    });
+    for test in tests {
+        asked.lock().unwrap().clear();
+        mail(&test, "a", "x@b.c");
+        // As if the power failed behind the sending: nothing of how it ended is kept.
+        test.sql("CREATE TRIGGER lost BEFORE UPDATE ON email_outbox WHEN NEW.status IN ('sent', 'dead') BEGIN SELECT RAISE(ABORT, 'the power failed'); END");
+        assert_eq!(run(&test, MAIL, json!({})).state, JobState::Discarded);
+        assert_eq!(outbox(&test), "a sending 1");
+        test.sql("DROP TRIGGER lost");
+        test.clock().advance(Duration::from_secs(899));
+        assert_eq!(result(&test, MAIL, json!({}))["sent"], 0, "its claim is not over");
+        test.clock().advance(Duration::from_secs(1));
+        assert_eq!(result(&test, MAIL, json!({}))["sent"], 1);
+        assert_eq!(*asked.lock().unwrap(), vec![json!("<outbox-a@verger.invalid>"); 2]);
+        assert_eq!(outbox(&test), "a sent 2");
+    }
+}
+
 #[test]
 fn batches_commit_one_by_one_and_progress_shows() {
     for test in both() {
@@ -450,6 +658,9 @@ fn each_has_a_typed_way_to_call_it_directly() {
         };
         assert_eq!(linked(Some("o2")), WebhookEventsReconciled { scanned: 1, linked: 0 });
         assert_eq!(linked(None), WebhookEventsReconciled { scanned: 2, linked: 1 });
+        issue(&test, "t1", "magic_link", NOW - DAY);
+        assert_eq!(test.cleanup_tokens("tokens").unwrap(), 1);
+        assert_eq!(test.prune_webhook_events("webhook_events").unwrap(), 0);
         assert_eq!(told(&events)[0].job, None);
         let row = assert_audited!(test, action: "webhook_event.reconciled", actor: None);
         assert_eq!((row.job, row.attempt), (None, None));
@@ -459,6 +670,8 @@ fn each_has_a_typed_way_to_call_it_directly() {
             test.reconcile_memberships("nowhere").unwrap_err(),
             test.reconcile_webhook_events("nowhere", None, 10).unwrap_err(),
             test.reconcile_webhook_events("webhook_events", None, 0).unwrap_err(),
+            test.cleanup_tokens("nowhere").unwrap_err(),
+            test.prune_webhook_events("nowhere").unwrap_err(),
         ] {
             assert!(
                 failed.to_string().contains("worker `") && failed.to_string().contains("failed"),

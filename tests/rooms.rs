@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 30] = [
+const ORDER: [&[&str]; 31] = [
     &["time"],
     &["ids"],
     &["json"],
@@ -24,6 +24,7 @@ const ORDER: [&[&str]; 30] = [
     &["wall_clock"],
     &["audit"],
     &["event"],
+    &["worker_settings"],
     &["queue"],
     &["capability"],
     &["run"],

@@ -48,15 +48,20 @@ impl Builder {
         let plugin = |source| Arc::new(Plugin::new(source, Arc::clone(&compiler)));
         #[cfg(feature = "builtins")]
         if self.built_ins {
+            let grant = |name: &str| {
+                let granted = self.grants.get(name).cloned();
+                granted.unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME))
+            };
             for (name, bytes) in crate::builtins::PREBUILT {
-                let grant = self
-                    .grants
-                    .get(name)
-                    .cloned()
-                    .unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME));
-                let built_in =
-                    Registered::component(plugin(Source::Embedded { name, bytes }), grant);
+                let plugin = plugin(Source::Embedded { name, bytes });
+                let built_in = Registered::component(plugin, grant(name));
                 registry.add(name, &format!("the built-in worker `{name}`"), built_in)?;
+            }
+            for worker in crate::builtins::native() {
+                let mut built_in = Registered::native(worker, Grant::as_declared())?;
+                let name = built_in.manifest()?.name.clone();
+                built_in.grant = grant(&name);
+                registry.add(&name, &format!("the built-in worker `{name}`"), built_in)?;
             }
         }
         for (what, bytes) in std::mem::take(&mut self.components) {

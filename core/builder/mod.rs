@@ -1,5 +1,6 @@
 //! Opening a Verger: the database, the workers, the schedules.
 
+mod capabilities;
 mod components;
 mod open;
 

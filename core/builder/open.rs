@@ -118,9 +118,9 @@ impl Builder {
         let verger = Verger {
             inner: Arc::new(Engine {
                 connector: Arc::new(Connector {
-                    location: self.location,
+                    location: self.location.clone(),
                     durability: self.durability,
-                    setup: self.setup,
+                    setup: self.setup.clone(),
                 }),
                 front: Mutex::new(front),
                 idle: Mutex::new(Vec::new()),
@@ -135,6 +135,8 @@ impl Builder {
                     lease: self.lease,
                     keep_audit: self.keep_audit,
                     workers: WorkersLink::default(),
+                    location: self.location,
+                    setup: self.setup,
                 }),
                 clock: self.clock,
                 settings: self.settings,

@@ -1,23 +1,22 @@
-//! A run's calls of the app's functions, and of the engine's own.
+//! A run's calls of the app's functions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use verger_worker::{HostError, Verb, code};
+use verger_worker::{HostError, code};
 
 use super::Run;
-use super::error::from_store;
 use super::transaction::State;
-use crate::audit;
 use crate::capability::CapabilityCall;
 use crate::json;
 use crate::text::{beginning, reason};
-use crate::time::Timestamp;
-use crate::wall_clock;
 
 /// A call within a write transaction that takes longer is named in the log.
 const HELD_LONG: Duration = Duration::from_millis(100);
+
+/// How long a run whose time is over, or that is to stop, may still go on to note what a function of
+/// the app did: what cannot be undone must not be forgotten.
+const NOTE: Duration = Duration::from_secs(1);
 
 /// The longest name of a capability that an error repeats, in bytes.
 const NAME_MAX_BYTES: usize = 128;
@@ -28,6 +27,9 @@ const UNFOLDED: usize = 64;
 impl Run {
     pub(crate) fn call_capability(&self, name: &str, request: &str) -> Result<String, HostError> {
         self.alive()?;
+        if self.task.stop_signal.is_spared() {
+            return Err(self.stop_now());
+        }
         let name = beginning(name, NAME_MAX_BYTES);
         self.task.grant.check_capability(name).map_err(|why| self.denied(why))?;
         let most = self.task.grant.limits.call_bytes;
@@ -40,8 +42,8 @@ impl Run {
                 ),
             ));
         }
-        if name == audit::PRUNE {
-            return self.prune_audit(request);
+        if let Some(answered) = self.call_engine(name, request) {
+            return answered;
         }
         let Some((function, is_slow)) = self.services.capabilities.get(name) else {
             return Err(HostError::new(
@@ -80,8 +82,14 @@ impl Run {
             job: self.task.claim.map(|claim| claim.id),
             scope: self.scope(),
             time_left: self.task.stop_signal.deadline.saturating_duration_since(Instant::now()),
+            now: self.clock.now(),
+            is_dry_run: self.dry,
+            grant: &self.task.grant,
+            #[cfg(any(feature = "http", feature = "mailer"))]
+            secrets: &self.services.capabilities.secrets,
         };
         let answer = catch_unwind(AssertUnwindSafe(|| function(&call)));
+        self.task.stop_signal.spare(NOTE);
         let took = begun.elapsed();
         if is_writing && took > HELD_LONG {
             self.held_the_lock_long(name, took);
@@ -102,45 +110,4 @@ impl Run {
             }
         }
     }
-
-    /// The engine's own capability: deletes the oldest rows of the audit log, in this transaction.
-    fn prune_audit(&self, request: &str) -> Result<String, HostError> {
-        let worker = self.task.worker.as_str();
-        if worker != audit::PRUNER {
-            return Err(HostError::new(
-                code::DENIED,
-                format!(
-                    "call denied: `{}` is for `{}` alone (worker {worker})",
-                    audit::PRUNE,
-                    audit::PRUNER
-                ),
-            ));
-        }
-        let request: PruneAudit = serde_json::from_str(request)
-            .map_err(|error| HostError::new(code::INVALID, error.to_string()))?;
-        self.begin()?;
-        let now = self.clock.now();
-        let before = Timestamp::from_millis(request.before).min(now - self.services.keep_audit);
-        // While the clock is in doubt, as old as that by the reading before.
-        let age = now.since(before);
-        let deleted = self
-            .connection
-            .engine(|connection| {
-                let believed = wall_clock::believed(connection, now)?;
-                audit::prune(connection, before.min(believed - age), believed, request.limit)
-            })
-            .map_err(|error| from_store(&error));
-        let deleted = deleted.inspect_err(|error| self.notice_lost_transaction(error))?;
-        // The end of the log may be the anchor now.
-        self.log.borrow_mut().forget();
-        self.engine_changed(Verb::Delete, "verger_audit", deleted);
-        Ok(json!({ "deleted": deleted }).to_string())
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct PruneAudit {
-    /// Rows written before this instant, in unix milliseconds.
-    before: i64,
-    limit: u32,
 }

@@ -6,9 +6,11 @@
 //! worker stand on the same [`Run`].
 
 mod audit;
+mod backup;
 mod call;
 mod cursor;
 mod ended;
+mod engine_call;
 mod enqueue;
 mod error;
 mod host;
@@ -39,11 +41,13 @@ use crate::event::{Bus, EventJob, EventKind, Hub};
 use crate::grant::Effective;
 use crate::metrics::Counters;
 use crate::queue::{JobId, PerformedBy};
-use crate::store::{StopSignal, WorkConnection};
+use crate::store::{ConnectionSetup, Location, StopSignal, WorkConnection};
 
 #[cfg(feature = "wasm")]
 pub(crate) use cursor::CursorId;
 pub(crate) use ended::Ended;
+#[cfg(feature = "builtins")]
+pub(crate) use engine_call::{ANALYZE, BACKUP, VACUUM};
 pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
 pub use error::AttemptError;
 pub(crate) use interrupt::{Interrupt, Interrupted};
@@ -71,6 +75,9 @@ pub(crate) struct RunServices {
     pub(crate) keep_audit: std::time::Duration,
     /// What a worker's jobs go to.
     pub(crate) workers: WorkersLink,
+    /// The database, and how the app sets its connections up.
+    pub(crate) location: Location,
+    pub(crate) setup: Option<ConnectionSetup>,
 }
 
 /// What a run is about.

@@ -172,6 +172,7 @@ impl Run {
 
     fn committed(&self) {
         self.count_lock();
+        self.task.stop_signal.spare_no_more();
         self.task.stop_signal.release_lock();
         self.transaction.set(State::Idle);
         self.log.borrow_mut().forget();

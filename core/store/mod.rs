@@ -1,6 +1,7 @@
 //! The SQLite file: how it is opened, what its schema is, who may do what on a connection.
 
 mod authorizer;
+pub(crate) mod backup;
 mod bounded_functions;
 mod cache;
 mod cells;
@@ -16,6 +17,7 @@ mod late_checks;
 mod library;
 mod location;
 mod lock_fairness;
+pub(crate) mod maintenance;
 mod migrate;
 mod page_count;
 mod process_lock;

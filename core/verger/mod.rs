@@ -15,6 +15,7 @@ mod queues;
 mod register_schedules;
 mod run_due;
 mod schedules;
+mod settings;
 
 use std::fmt;
 use std::path::Path;

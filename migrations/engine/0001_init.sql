@@ -129,6 +129,12 @@ CREATE TABLE verger_state (
 ) STRICT;
 CREATE UNIQUE INDEX verger_state_key ON verger_state (worker, organization_id, key);
 CREATE UNIQUE INDEX verger_state_of_none ON verger_state (worker, key) WHERE organization_id IS NULL;
+-- What the user set for a worker, which reads it by the capability `settings`.
+CREATE TABLE verger_settings (
+    worker TEXT PRIMARY KEY,
+    settings TEXT NOT NULL CHECK (json_type(settings) = 'object'),
+    updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- What is said of a queue. A queue needs no row.
 CREATE TABLE verger_queues (

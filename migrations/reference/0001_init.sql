@@ -94,8 +94,11 @@ CREATE UNIQUE INDEX webhook_events_idempotency ON webhook_events (idempotency_ke
 CREATE INDEX webhook_events_orphans ON webhook_events (inserted_at, id, organization_id)
     WHERE needs_reconciliation = 1 AND delivery_id IS NULL;
 
+CREATE INDEX webhook_events_age ON webhook_events (status, inserted_at, id);
+
 -- The one door out of webhook_events, for `prune-webhook-events`: events inserted before `keep_from` may be deleted. Without
--- its row the door is shut. Whoever may write here holds the key (a worker needs a grant for it), and what was opened can be read.
+-- its row the door is shut. Whoever may write here holds the key: a worker needs a grant for it. `prune-webhook-events` opens it
+-- and shuts it in one transaction, so that nobody else finds it open.
 CREATE TABLE webhook_events_retention (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     keep_from INTEGER NOT NULL
@@ -144,3 +147,18 @@ CREATE TABLE email_outbox (
 ) STRICT;
 
 CREATE INDEX email_outbox_due ON email_outbox (next_attempt_at, id) WHERE status IN ('pending', 'sending');
+
+-- What the app keeps to have it at hand, and can fetch again. `evict-cache` deletes what was not used for long, and what was not
+-- used for longest where it is too much. With a path, the bytes are in that file, and it goes with its last row.
+CREATE TABLE cache_entries (
+    id TEXT PRIMARY KEY NOT NULL,
+    path TEXT,                                      -- NULL: no file
+    bytes INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX cache_entries_use ON cache_entries (used_at, id, bytes, path);
+
+-- Whether another row names the same file.
+CREATE INDEX cache_entries_path ON cache_entries (path) WHERE path IS NOT NULL;

@@ -126,10 +126,7 @@ fn a_failed_performance_has_exit_status_1_and_a_refused_one_2() {
     assert!(stderr(&output).contains("retention_days"));
 
     let unknown = refusal(&["run", "no-such-worker", "--db", site.db()]);
-    assert!(
-        unknown.contains("`cleanup-expired-invitations`, `reconcile-memberships`"),
-        "{unknown}"
-    );
+    assert!(unknown.contains("`cleanup-expired-invitations`, `cleanup-tokens`"), "{unknown}");
     let missing = refusal(&["run", "reconcile-memberships", "--db", site.db()]);
     assert!(missing.contains("organization_id") && missing.contains("actor_id"), "{missing}");
     let place =

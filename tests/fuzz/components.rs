@@ -15,9 +15,13 @@ use crate::honest::{HONEST, Honest, goes_on};
 use crate::mutation::mutation;
 use crate::surface::{Surface, Verdict};
 
-const BUILT_INS: [&str; 4] = [
+const BUILT_INS: [&str; 8] = [
     "cleanup-audit",
     "cleanup-expired-invitations",
+    "cleanup-tokens",
+    "deliver-email",
+    "evict-cache",
+    "prune-webhook-events",
     "reconcile-memberships",
     "reconcile-webhook-events",
 ];

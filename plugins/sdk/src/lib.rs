@@ -28,8 +28,10 @@
 //! # fn main() {}
 //! ```
 
+mod aged;
 mod args;
 mod audit;
+mod capabilities;
 mod context;
 mod error;
 #[cfg(target_family = "wasm")]
@@ -48,8 +50,10 @@ mod timestamps;
 mod value;
 mod worker;
 
+pub use aged::{AgedAudit, AgedRows, AgedSweep, AgedTally};
 pub use args::{ArgError, Args, MissingArg, fetch_arg};
 pub use audit::{AuditEvent, AuditFault, EventOutcome, METADATA_MAX_BYTES};
+pub use capabilities::{Email, EmailOutcome, HttpRequest, HttpResponse};
 pub use context::{Context, Cursor, Rows, Savepoint};
 pub use error::{HostError, WorkerError, code};
 pub use host::{Found, Host, HostCursor, HostSavepoint, JobInfo, LogLevel, Slot};
@@ -71,9 +75,10 @@ pub const WIT: &str = include_str!("../wit/0.1.0/worker.wit");
 /// Everything a worker needs, in one import.
 pub mod prelude {
     pub use crate::{
-        ArgError, ArgSpec, Args, AuditEvent, Context, EventOutcome, HostError, Ident, LogLevel,
-        Manifest, MissingArg, NewJob, Outcome, Row, Scope, Suggested, Sweeper, TableAsk,
-        TimeFormat, Value, Walk, Worker, WorkerError, fetch_arg, params,
+        AgedAudit, AgedRows, AgedSweep, AgedTally, ArgError, ArgSpec, Args, AuditEvent, Context,
+        EventOutcome, HostError, Ident, LogLevel, Manifest, MissingArg, NewJob, Outcome, Row,
+        Scope, Suggested, Sweeper, TableAsk, TimeFormat, Value, Walk, Worker, WorkerError,
+        fetch_arg, params,
     };
     pub use serde_json::json;
 }

@@ -1,0 +1,82 @@
+//! What the user set for a worker: a JSON object that the worker reads.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::{Map, Value as Json};
+
+use crate::time::Timestamp;
+
+/// The capability by which a worker reads its own: `{}` → the object, `{}` when nothing was set.
+pub(crate) const SETTINGS: &str = "settings";
+
+/// The most bytes of their JSON text.
+pub(crate) const SETTINGS_MAX_BYTES: usize = 64 * 1024;
+
+/// The settings of a worker were not stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// They are no JSON object.
+    #[error("the settings of worker `{worker}` must be a JSON object")]
+    NotAnObject {
+        /// The worker.
+        worker: String,
+    },
+    /// They are too long.
+    #[error("the settings of worker `{worker}` have {bytes} bytes of JSON, more than 65536")]
+    TooLong {
+        /// The worker.
+        worker: String,
+        /// Their length.
+        bytes: usize,
+    },
+    /// The name can be no worker's.
+    #[error("{worker:?} can be no worker's name: it has 1 to 64 bytes")]
+    Name {
+        /// The name.
+        worker: String,
+    },
+}
+
+/// Checks settings that somebody wants stored; their text.
+pub(crate) fn check(worker: &str, settings: &Json) -> Result<String, SettingsError> {
+    let name = || worker.chars().take(64).collect::<String>();
+    if worker.is_empty() || worker.len() > 64 {
+        return Err(SettingsError::Name { worker: name() });
+    }
+    if !settings.is_object() {
+        return Err(SettingsError::NotAnObject { worker: name() });
+    }
+    let text = settings.to_string();
+    match text.len() {
+        0..=SETTINGS_MAX_BYTES => Ok(text),
+        bytes => Err(SettingsError::TooLong { worker: name(), bytes }),
+    }
+}
+
+/// What was set for a worker. A row that somebody wrote by hand and that is no object counts for
+/// nothing.
+pub(crate) fn read(connection: &Connection, worker: &str) -> rusqlite::Result<Map<String, Json>> {
+    let text: Option<String> = connection
+        .prepare_cached(
+            "SELECT settings FROM verger_settings WHERE worker = ?1 AND length(CAST(settings AS BLOB)) <= ?2",
+        )?
+        .query_row(params![worker, SETTINGS_MAX_BYTES as i64], |row| row.get(0))
+        .optional()?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
+/// Stores them.
+pub(crate) fn write(
+    connection: &Connection,
+    worker: &str,
+    text: &str,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO verger_settings (worker, settings, updated_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (worker) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at",
+        )?
+        .execute(params![worker, text, now.as_millis()])
+        .map(drop)
+}
