@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::chronicle::{Dice, builder, check, enqueue_some, found, settle};
+use common::chronicle::{Dice, Groups, builder, check, enqueue_some, found, settle};
 use common::processes::Process;
 use serde_json::json;
 use verger::rusqlite::Connection;
@@ -64,8 +64,8 @@ impl Worker for Sweep {
     }
 }
 
-fn open(file: &Path) -> Verger {
-    builder(file).worker(Sweep).open().unwrap()
+fn open(file: &Path, groups: Groups) -> Verger {
+    groups.set(builder(file)).worker(Sweep).open().unwrap()
 }
 
 fn sweep(time: Duration) -> NewJob {
@@ -138,7 +138,7 @@ fn live(verger: &Verger, seed: u64, time: Duration, told: &mut impl FnMut(String
 fn live_for_a_while() {
     let file = std::env::var_os(FILE).unwrap();
     let number = |name| std::env::var(name).unwrap().parse::<u64>().unwrap();
-    let verger = open(Path::new(&file));
+    let verger = open(Path::new(&file), Groups::told());
     let mut out = std::io::stdout();
     writeln!(out, "\nready").unwrap();
     let waits = live(&verger, number(SEED), Duration::from_millis(number(TIME)), &mut |tag| {
@@ -147,7 +147,7 @@ fn live_for_a_while() {
     writeln!(out, "waited {} {}", waits.calls, waits.longest.as_millis()).unwrap();
 }
 
-fn meet(processes: u64) {
+fn meet(processes: u64, groups: Groups) {
     let time = Duration::from_secs(if std::env::var_os("VERGER_LONG").is_some() { 60 } else { 4 });
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.db");
@@ -155,7 +155,7 @@ fn meet(processes: u64) {
     let app = Connection::open(&file).unwrap();
     app.busy_timeout(Duration::from_secs(10)).unwrap();
     app.execute_batch("CREATE TABLE swept (n INTEGER); INSERT INTO swept SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9]')").unwrap();
-    let verger = open(&file);
+    let verger = open(&file, groups);
     // One after the other, each well within the time a worker is granted.
     let sweeps = verger
         .enqueue_all((0..time.as_secs() / 4).map(|_| sweep(Duration::from_millis(3_600))))
@@ -165,6 +165,7 @@ fn meet(processes: u64) {
             (FILE, file.display().to_string()),
             (SEED, seed.to_string()),
             (TIME, time.as_millis().to_string()),
+            (Groups::VARIABLE, format!("{groups:?}")),
         ]
     };
     let others: Vec<_> =
@@ -198,7 +199,7 @@ fn meet(processes: u64) {
         .map(|waits| format!("{} calls, longest {:.0?}", waits.calls, waits.longest))
         .collect();
     println!(
-        "{processes} processes for {time:?}: {performed} jobs; {waits:?}; sweeps: {:?}",
+        "{processes} processes, groups {groups:?}, for {time:?}: {performed} jobs; {waits:?}; sweeps: {:?}",
         sweeps
             .iter()
             .map(|sweep| verger.job(sweep.id).unwrap().unwrap().result)
@@ -223,12 +224,22 @@ fn check_all(verger: &Verger, app: &Connection, told: &BTreeSet<String>) {
 
 #[test]
 fn two_processes_on_one_file_keep_the_books_and_wait_little() {
-    meet(2);
+    meet(2, Groups::On);
 }
 
 #[test]
 fn four_processes_on_one_file_keep_the_books_and_wait_little() {
-    meet(4);
+    meet(4, Groups::On);
+}
+
+#[test]
+fn two_processes_whose_jobs_all_share_transactions_keep_the_books_and_wait_little() {
+    meet(2, Groups::Always);
+}
+
+#[test]
+fn two_processes_whose_jobs_have_a_commit_each_keep_the_books_and_wait_little() {
+    meet(2, Groups::Off);
 }
 
 #[test]
@@ -239,7 +250,7 @@ fn an_app_that_waits_as_sqlite_does_gets_its_turn_in_the_middle_of_a_sweep() {
     let app = Connection::open(&file).unwrap();
     app.busy_timeout(Duration::from_secs(10)).unwrap();
     app.execute_batch("CREATE TABLE swept (n INTEGER); INSERT INTO swept SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9]')").unwrap();
-    let verger = open(&file);
+    let verger = open(&file, Groups::On);
     verger.enqueue(sweep(Duration::from_secs(5))).unwrap();
     let mut waits = Waits::default();
     std::thread::scope(|scope| {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::chronicle::{self, Dice};
+use common::chronicle::{self, Dice, Groups};
 use common::faulty::{Disk, Fault};
 use serde_json::json;
 use verger::rusqlite::Connection;
@@ -60,7 +60,12 @@ struct Place {
 }
 
 fn open(file: &Path, durability: Durability) -> Result<Verger, OpenError> {
-    Verger::builder(file)
+    open_with(file, durability, Groups::On)
+}
+
+fn open_with(file: &Path, durability: Durability, groups: Groups) -> Result<Verger, OpenError> {
+    groups
+        .set(Verger::builder(file))
         .without_built_ins()
         .worker(Note)
         .durability(durability)
@@ -68,17 +73,17 @@ fn open(file: &Path, durability: Durability) -> Result<Verger, OpenError> {
         .open()
 }
 
-fn place_with(durability: Durability) -> Place {
+fn place_with(durability: Durability, groups: Groups) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::at(folder.path());
     let file = folder.path().canonicalize().unwrap().join("app.db");
-    let verger = open(&file, durability).unwrap();
+    let verger = open_with(&file, durability, groups).unwrap();
     verger.connect().unwrap().execute_batch("CREATE TABLE notes (n INTEGER)").unwrap();
     Place { _folder: folder, file, disk, verger }
 }
 
 fn place() -> Place {
-    place_with(Durability::Normal)
+    place_with(Durability::Normal, Groups::On)
 }
 
 fn note(n: i64) -> NewJob {
@@ -138,7 +143,7 @@ fn a_call_on_a_disk_that_fails_gets_a_typed_error_and_writes_nothing() {
         if fault == Fault::Read {
             continue; // What is in the page cache is not read again.
         }
-        let place = place_with(Durability::Full);
+        let place = place_with(Durability::Full, Groups::On);
         place.verger.enqueue(note(1)).unwrap();
         place.disk.fails(fault);
         let error = Error::from(place.verger.enqueue(note(2)).unwrap_err());
@@ -169,9 +174,13 @@ fn a_call_on_a_disk_that_fails_gets_a_typed_error_and_writes_nothing() {
 
 #[test]
 fn wherever_in_a_tick_the_disk_fails_each_job_takes_effect_once_and_soon_after_it_works_again() {
-    for durability in [Durability::Normal, Durability::Full] {
+    for (durability, groups) in [
+        (Durability::Normal, Groups::Off),
+        (Durability::Normal, Groups::Always),
+        (Durability::Full, Groups::Always),
+    ] {
         for (fault, _) in EACH {
-            let place = place_with(durability);
+            let place = place_with(durability, groups);
             for writes in 0..40 {
                 let n = writes * 10;
                 place.verger.enqueue_all((n..n + 4).map(note)).unwrap();
@@ -190,7 +199,7 @@ fn wherever_in_a_tick_the_disk_fails_each_job_takes_effect_once_and_soon_after_i
             }
             let expected: Vec<i64> =
                 (0..40).flat_map(|writes| writes * 10..writes * 10 + 4).collect();
-            assert_eq!(place.notes(), expected, "{fault:?}");
+            assert_eq!(place.notes(), expected, "{fault:?}, groups {groups:?}");
             assert_eq!(place.verger.verify_audit().unwrap().rows, 160);
             place.sound();
         }

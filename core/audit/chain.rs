@@ -13,43 +13,44 @@ pub(crate) type Hash = [u8; 32];
 const COLUMNS: &str = "id, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, \
      worker_version, job, attempt, subject_type, subject_id, before, after, metadata";
 
-/// The running hash of one row.
-pub(super) struct Chained(Sha256);
+/// What is hashed of one row. Kept from one row to the next, it needs no more memory.
+#[derive(Default)]
+pub(super) struct Chained(Vec<u8>);
 
 impl Chained {
-    pub(super) fn after(previous: &Hash) -> Self {
-        let mut sha = Sha256::new();
-        sha.update(previous);
-        Self(sha)
+    /// Begins with the row after the one with this hash.
+    pub(super) fn begin_after(&mut self, previous: &Hash) {
+        self.0.clear();
+        self.0.extend_from_slice(previous);
     }
 
     // Each value with its class and length, so that no two rows read alike.
     pub(super) fn integer(&mut self, value: Option<i64>) {
         match value {
-            None => self.0.update([0]),
+            None => self.0.push(0),
             Some(value) => {
-                self.0.update([1]);
-                self.0.update(value.to_be_bytes());
+                self.0.push(1);
+                self.0.extend_from_slice(&value.to_be_bytes());
             }
         }
     }
 
     pub(super) fn text(&mut self, value: Option<&str>) {
         match value {
-            None => self.0.update([0]),
+            None => self.0.push(0),
             Some(value) => self.bytes(2, value.as_bytes()),
         }
     }
 
     fn bytes(&mut self, class: u8, bytes: &[u8]) {
-        self.0.update([class]);
-        self.0.update((bytes.len() as u64).to_be_bytes());
-        self.0.update(bytes);
+        self.0.push(class);
+        self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(bytes);
     }
 
     fn value(&mut self, value: ValueRef<'_>) {
         match value {
-            ValueRef::Null => self.0.update([0]),
+            ValueRef::Null => self.0.push(0),
             ValueRef::Integer(number) => self.integer(Some(number)),
             ValueRef::Real(number) => self.bytes(3, &number.to_be_bytes()),
             ValueRef::Text(text) => self.bytes(2, text),
@@ -57,8 +58,8 @@ impl Chained {
         }
     }
 
-    pub(super) fn finish(self) -> Hash {
-        self.0.finalize().into()
+    pub(super) fn hash(&self) -> Hash {
+        Sha256::digest(&self.0).into()
     }
 }
 
@@ -82,6 +83,10 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
         }
     }
 }
+
+/// Remembers the newest row, as [`set_head`]: a statement without parameters.
+pub(crate) const SEAL: &str = "UPDATE verger_audit_head SET (id, hash) = \
+     (SELECT id, hash FROM verger_audit ORDER BY id DESC LIMIT 1)";
 
 /// Remembers the newest row, so that it is missed when it is taken away.
 pub(super) fn set_head(connection: &Connection, (id, hash): (i64, Hash)) -> rusqlite::Result<()> {
@@ -168,15 +173,15 @@ pub(crate) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
     let mut statement = connection.prepare(&sql).doing(reading)?;
     let columns = statement.column_count() - 1;
     let mut rows = statement.query([]).doing(reading)?;
-    let (mut last, mut count) = (pruned, 0);
+    let (mut last, mut count, mut chained) = (pruned, 0, Chained::default());
     while let Some(row) = rows.next().doing(reading)? {
         let id: i64 = row.get(0).doing(reading)?;
-        let mut chained = Chained::after(&previous);
+        chained.begin_after(&previous);
         for column in 0..columns {
             chained.value(row.get_ref(column).doing(reading)?);
         }
         let stored = row.get_ref(columns).doing(reading)?;
-        previous = chained.finish();
+        previous = chained.hash();
         // The ids have no gap: a row taken from the middle shows, and so does one whose hash was
         // made up, or that nobody remembers.
         if id != last + 1

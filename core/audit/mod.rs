@@ -14,8 +14,8 @@ mod read;
 mod record;
 mod retention;
 
-pub(crate) use chain::verify;
 pub use chain::{ChainError, Verified};
+pub(crate) use chain::{SEAL, verify};
 pub use read::{AuditFilter, AuditRow};
 pub(crate) use read::{list, list_after};
 pub(crate) use record::{Log, Stamp, Who};

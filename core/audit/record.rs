@@ -50,6 +50,7 @@ const INSERT: &str = "INSERT INTO verger_audit (id, occurred_at, action, outcome
 #[derive(Default)]
 pub(crate) struct Log {
     end: Option<(i64, Hash)>,
+    row: chain::Chained,
 }
 
 impl Log {
@@ -63,70 +64,92 @@ impl Log {
         chain::set_head(connection, end)
     }
 
-    /// Appends an event that was checked; the id of its row. Inside a write transaction, to be
-    /// [sealed](Self::seal) before it commits.
-    pub(crate) fn append(
+    /// Appends events that were checked; the ids of their rows. Inside a write transaction, to be
+    /// [sealed](Self::seal) before it commits. `goes_on` is asked before each: if
+    /// not, there are fewer ids than events.
+    ///
+    /// # Errors
+    /// Those of the database. Then some of the events may be in.
+    pub(crate) fn append<'e>(
         &mut self,
         connection: &Connection,
         now: Timestamp,
         stamp: &Stamp,
+        events: impl ExactSizeIterator<Item = &'e AuditEvent>,
+        goes_on: impl Fn() -> bool,
+    ) -> rusqlite::Result<Vec<i64>> {
+        let mut insert = connection.prepare_cached(INSERT)?;
+        let mut ids = Vec::with_capacity(events.len());
+        for event in events {
+            if !goes_on() {
+                break;
+            }
+            let (last, hash) = match self.end.take() {
+                Some(end) => end,
+                None => chain::end(connection)?,
+            };
+            let id = last + 1;
+            let hash = self.hash(&hash, (id, now), stamp, event);
+            let organization_id =
+                event.organization_id.as_ref().or(stamp.who.organization_id.as_ref());
+            insert.execute(rusqlite::params![
+                id,
+                now.as_millis(),
+                event.action,
+                event.outcome.as_str(),
+                organization_id,
+                stamp.who.actor_id,
+                stamp.who.effective_user_id,
+                stamp.who.impersonating_from,
+                stamp.worker,
+                stamp.worker_version,
+                stamp.job,
+                stamp.attempt,
+                event.subject_type,
+                event.subject_id,
+                event.before,
+                event.after,
+                event.metadata,
+                hash,
+            ])?;
+            self.end = Some((id, hash));
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// The hash of a row, every column in its place.
+    fn hash(
+        &mut self,
+        previous: &Hash,
+        (id, now): (i64, Timestamp),
+        stamp: &Stamp,
         event: &AuditEvent,
-    ) -> rusqlite::Result<i64> {
-        let (last, hash) = match self.end.take() {
-            Some(end) => end,
-            None => chain::end(connection)?,
-        };
-        let id = last + 1;
-        let organization_id = event.organization_id.as_ref().or(stamp.who.organization_id.as_ref());
-        let mut chained = chain::Chained::after(&hash);
-        chained.integer(Some(id));
-        chained.integer(Some(now.as_millis()));
-        let texts = [
-            Some(&event.action),
-            None,
-            organization_id,
-            stamp.who.actor_id.as_ref(),
-            stamp.who.effective_user_id.as_ref(),
-            stamp.who.impersonating_from.as_ref(),
+    ) -> Hash {
+        let who = &stamp.who;
+        let row = &mut self.row;
+        row.begin_after(previous);
+        row.integer(Some(id));
+        row.integer(Some(now.as_millis()));
+        row.text(Some(&event.action));
+        row.text(Some(event.outcome.as_str()));
+        for text in [
+            event.organization_id.as_ref().or(who.organization_id.as_ref()),
+            who.actor_id.as_ref(),
+            who.effective_user_id.as_ref(),
+            who.impersonating_from.as_ref(),
             stamp.worker.as_ref(),
             stamp.worker_version.as_ref(),
-        ];
-        for (place, text) in texts.iter().enumerate() {
-            chained.text(if place == 1 {
-                Some(event.outcome.as_str())
-            } else {
-                text.map(String::as_str)
-            });
+        ] {
+            row.text(text.map(String::as_str));
         }
-        chained.integer(stamp.job);
-        chained.integer(stamp.attempt.map(i64::from));
+        row.integer(stamp.job);
+        row.integer(stamp.attempt.map(i64::from));
         for text in
             [&event.subject_type, &event.subject_id, &event.before, &event.after, &event.metadata]
         {
-            chained.text(text.as_deref());
+            row.text(text.as_deref());
         }
-        let hash = chained.finish();
-        connection.prepare_cached(INSERT)?.execute(rusqlite::params![
-            id,
-            now.as_millis(),
-            event.action,
-            event.outcome.as_str(),
-            organization_id,
-            stamp.who.actor_id,
-            stamp.who.effective_user_id,
-            stamp.who.impersonating_from,
-            stamp.worker,
-            stamp.worker_version,
-            stamp.job,
-            stamp.attempt,
-            event.subject_type,
-            event.subject_id,
-            event.before,
-            event.after,
-            event.metadata,
-            hash,
-        ])?;
-        self.end = Some((id, hash));
-        Ok(id)
+        row.hash()
     }
 }

@@ -3,9 +3,14 @@
 //! how much of its undisturbed speed that work keeps.
 //!
 //! The machine must be quiet: whoever waits for a processor waits here too.
+//!
+//! `cargo bench --bench app` prints the table; with `-- --svg core/guide/app_waits.svg` it draws the
+//! picture of the guide's page on speed as well.
 #![allow(clippy::print_stdout, reason = "children speak through their output")]
 
 mod common;
+#[path = "common/histogram.rs"]
+mod histogram;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -54,7 +59,7 @@ fn sweep(worker: &str, args: Json) -> Vec<NewJob> {
     vec![NewJob::new(worker, all)]
 }
 
-const WORKS: [Work; 6] = [
+const WORKS: [Work; 7] = [
     Work {
         name: "reconcile-memberships, 300,000 rows",
         set_up: MEMBERSHIPS,
@@ -84,6 +89,13 @@ const WORKS: [Work; 6] = [
         goals: [Goal::None, Goal::None, Goal::None],
     },
     Work {
+        name: "50,000 jobs that write one row",
+        set_up: "SELECT 1",
+        jobs: || (0..50_000).map(|_| NewJob::new("computes", json!({"how": "writes"}))).collect(),
+        elsewhere: false,
+        goals: REACHED,
+    },
+    Work {
         name: "80 jobs that read, compute for 100 ms, and write",
         set_up: "SELECT 1",
         jobs: || (0..JOBS).map(|_| NewJob::new("computes", json!({}))).collect(),
@@ -93,19 +105,21 @@ const WORKS: [Work; 6] = [
     Work {
         name: "80 jobs with one statement of 100 ms",
         set_up: "SELECT 1",
-        jobs: || (0..JOBS).map(|_| NewJob::new("computes", json!({"in_sql": 1}))).collect(),
+        jobs: || {
+            (0..JOBS).map(|_| NewJob::new("computes", json!({"how": "in one statement"}))).collect()
+        },
         elsewhere: false,
         goals: ONE_STATEMENT,
     },
 ];
 
-/// Reads, computes for 100 ms, and writes; or does all of it in one statement.
+/// Reads, computes for 100 ms, and writes; does all of it in one statement; or writes only.
 struct Computes;
 
 impl Worker for Computes {
     fn manifest(&self) -> Manifest {
         Manifest::new("computes", "1.0.0")
-            .arg("in_sql", ArgSpec::default_value(0))
+            .arg("how", ArgSpec::default_value("in steps"))
             .table(TableAsk::named("results").read().insert())
     }
 
@@ -115,7 +129,12 @@ impl Worker for Computes {
         _: Option<&Scope>,
         args: &Args,
     ) -> std::result::Result<Outcome, WorkerError> {
-        if args.get::<i64>("in_sql")? == 1 {
+        let how: String = args.get("how")?;
+        if how == "writes" {
+            job.execute("INSERT INTO results VALUES (1)", params![])?;
+            return Ok(Outcome::Done);
+        }
+        if how == "in one statement" {
             let sql = "INSERT INTO results SELECT max(n) FROM (WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 500000) SELECT n FROM n)";
             job.execute(sql, params![])?;
             return Ok(Outcome::Done);
@@ -145,8 +164,9 @@ fn main() -> Result<()> {
 fn measure() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let cache = folder.path().join("cache");
-    let mut rows = Vec::new();
+    let (mut rows, mut pictures) = (Vec::new(), Vec::new());
     let mut row = |name: &str, waits: &[f64], kept: Option<f64>, goals: [Goal; 3]| {
+        pictures.push((name.trim_start().to_string(), waits.to_vec()));
         let (p50, p99) = (percentile(waits, 0.5), percentile(waits, 0.99));
         let longest = percentile(waits, 1.0);
         let figures = [Some(p99), Some(longest), kept];
@@ -172,8 +192,11 @@ fn measure() -> Result<()> {
         None,
         [Goal::None; 3],
     );
-    let wanted: Vec<String> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    let picture = wanted.iter().position(|arg| arg == "--svg").map(|place| {
+        wanted.drain(place..(place + 2).min(wanted.len())).next_back().unwrap_or_default()
+    });
+    wanted.retain(|arg| !arg.starts_with('-'));
     for (place, work) in WORKS.iter().enumerate() {
         if !wanted.is_empty() && !wanted.iter().any(|word| work.name.contains(word)) {
             continue;
@@ -194,6 +217,11 @@ fn measure() -> Result<()> {
         &header,
         &rows,
     );
+    if let Some(file) = picture {
+        let title = "How long an INSERT of the app's waits while Verger does this";
+        let limits = [(10.0, "p99 ≤ 10 ms"), (50.0, "all ≤ 50 ms")];
+        std::fs::write(file, histogram::svg(title, &pictures, &limits))?;
+    }
     Ok(())
 }
 

@@ -5,21 +5,30 @@
 //! statements. It has no leases, fencing tokens, attempts, schedules, results or retention, and
 //! performs nothing. Its index is the usual one, over state and due time.
 
+#[path = "common/bare.rs"]
+mod bare;
 mod common;
 
 use std::path::Path;
 
+use bare::{Bare, NOOP};
 use common::{
     Contender, Goal, Result, interleave, median, plain, ratio, seconds, table, thousands,
 };
 use serde_json::json;
 use verger::rusqlite::Connection;
-use verger::{CompileCache, NewJob, Verger};
+use verger::{Builder, CompileCache, NewJob, Verger};
 
 const ROUNDS: usize = 9;
 
 /// Jobs of one round where each has a commit of its own.
 const SINGLE: usize = 4_000;
+
+/// Jobs of one round that are performed.
+const DRAINED: usize = 20_000;
+
+/// Jobs that wait behind them.
+const BACKLOG: usize = 1_000_000;
 
 /// Jobs of one round where a hundred share one.
 const BATCHED: usize = 40_000;
@@ -28,7 +37,8 @@ const BATCH: usize = 100;
 
 fn main() -> Result<()> {
     enqueue()?;
-    drain()
+    drain()?;
+    backlog()
 }
 
 fn enqueue() -> Result<()> {
@@ -36,7 +46,11 @@ fn enqueue() -> Result<()> {
         ("limit: plain SQLite", Box::new(|| in_folder(|folder| plain_enqueue(folder, SINGLE, 1)))),
         ("Verger: enqueue", Box::new(|| in_folder(|folder| verger_enqueue(folder, SINGLE)))),
     ];
-    report("Enqueue, one transaction each", &mut single, &[Goal::None, Goal::AtLeast(0.8)])?;
+    report(
+        "Enqueue, one transaction each",
+        &mut single,
+        &[(0, Goal::None), (0, Goal::AtLeast(0.8))],
+    )?;
     let mut batched: Vec<Contender<'_>> = vec![
         (
             "limit: plain SQLite",
@@ -47,63 +61,106 @@ fn enqueue() -> Result<()> {
             Box::new(|| in_folder(|folder| verger_enqueue_all(folder, BATCHED))),
         ),
     ];
-    report("Enqueue, 100 per transaction", &mut batched, &[Goal::None, Goal::AtLeast(0.5)])
+    report(
+        "Enqueue, 100 per transaction",
+        &mut batched,
+        &[(0, Goal::None), (0, Goal::AtLeast(0.5))],
+    )
+}
+
+/// What performs the jobs.
+fn by_component(cache: &Path) -> impl Fn(Builder) -> Builder {
+    let cache = cache.to_path_buf();
+    move |builder| {
+        builder.component("noop.wasm", NOOP).compile_cache(CompileCache::Folder(cache.clone()))
+    }
+}
+
+fn natively(builder: Builder) -> Builder {
+    builder.worker(noop::Noop)
 }
 
 fn drain() -> Result<()> {
-    let component = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/noop.wasm"))?;
     let cache = tempfile::tempdir()?;
-    let by_component = |folder: &Path| {
-        let builder = Verger::builder(folder.join("app.db"))
-            .without_built_ins()
-            .component("noop.wasm", component.clone());
-        verger_drain(
-            builder.compile_cache(CompileCache::Folder(cache.path().to_path_buf())).open()?,
-        )
-    };
-    let natively = |folder: &Path| {
-        verger_drain(
-            Verger::builder(folder.join("app.db")).without_built_ins().worker(noop::Noop).open()?,
-        )
+    let bare = Bare::new();
+    let component = by_component(cache.path());
+    let open = |folder: &Path, set: &dyn Fn(Builder) -> Builder, together: bool| {
+        let builder = Verger::builder(folder.join("app.db")).without_built_ins();
+        verger_drain(&set(builder.group_commit(together)).open()?)
     };
     let mut contenders: Vec<Contender<'_>> = vec![
         (
-            "limit: claim 100, done one transaction each",
-            Box::new(|| in_folder(|folder| plain_drain(folder, BATCH, false))),
-        ),
-        (
             "plain: claim 100, done 100 in one transaction",
             Box::new(|| in_folder(|folder| plain_drain(folder, BATCH, true))),
+        ),
+        (
+            "plain: claim 100, done one transaction each",
+            Box::new(|| in_folder(|folder| plain_drain(folder, BATCH, false))),
         ),
         (
             "plain: claim 1, done 1, a transaction each",
             Box::new(|| in_folder(|folder| plain_drain(folder, 1, false))),
         ),
         (
-            "plain: as the limit, done jobs in no index",
-            Box::new(|| in_folder(plain_drain_unindexed)),
+            "bare: instantiate, call, drop the component",
+            Box::new(|| {
+                Ok(DRAINED as f64
+                    / seconds(|| {
+                        (0..DRAINED).for_each(|_| bare.perform(ARGS));
+                        Ok(())
+                    })?)
+            }),
         ),
-        ("Verger: native worker", Box::new(|| in_folder(natively))),
-        ("Verger: component", Box::new(|| in_folder(by_component))),
+        ("Verger: native worker", Box::new(|| in_folder(|folder| open(folder, &natively, true)))),
+        ("Verger: component", Box::new(|| in_folder(|folder| open(folder, &component, true)))),
+        (
+            "Verger: native worker, a commit each",
+            Box::new(|| in_folder(|folder| open(folder, &natively, false))),
+        ),
+        (
+            "Verger: component, a commit each",
+            Box::new(|| in_folder(|folder| open(folder, &component, false))),
+        ),
     ];
-    let goals =
-        [Goal::None, Goal::None, Goal::None, Goal::None, Goal::AtLeast(0.8), Goal::AtLeast(0.45)];
-    report(
-        "Drain no-op jobs, each with its own commit unless it says otherwise",
-        &mut contenders,
-        &goals,
-    )
+    let goals = [
+        (0, Goal::None),
+        (0, Goal::None),
+        (0, Goal::None),
+        (0, Goal::None),
+        (0, Goal::AtLeast(0.5)),
+        (3, Goal::AtLeast(0.8)),
+        (1, Goal::AtLeast(0.8)),
+        (1, Goal::AtLeast(0.45)),
+    ];
+    report("Drain no-op jobs", &mut contenders, &goals)
 }
 
-/// Runs the contenders and prints their medians, each beside the first.
-fn report(title: &str, contenders: &mut [Contender<'_>], goals: &[Goal]) -> Result<()> {
+/// The same jobs with few waiting and with a million: the claim reads no more for it.
+fn backlog() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let open =
+        |file: &str| natively(Verger::builder(folder.path().join(file)).without_built_ins()).open();
+    let (few, many) = (open("few.db")?, open("many.db")?);
+    for _ in 0..BACKLOG / 1_000 {
+        many.enqueue_all((0..1_000).map(|_| job()))?;
+    }
+    let mut contenders: Vec<Contender<'_>> = vec![
+        ("20,000 waiting", Box::new(|| verger_drain(&few))),
+        ("1,000,000 waiting", Box::new(|| verger_drain(&many))),
+    ];
+    report("Drain 20,000 no-op jobs", &mut contenders, &[(0, Goal::None), (0, Goal::AtLeast(0.9))])
+}
+
+/// Runs the contenders and prints their medians, each beside the one its goal names by its place.
+fn report(title: &str, contenders: &mut [Contender<'_>], goals: &[(usize, Goal)]) -> Result<()> {
     let figures = interleave(ROUNDS, contenders)?;
-    let rows = contenders.iter().zip(&figures).zip(goals).map(|(((name, _), own), goal)| {
-        let ratio = ratio(own, &figures[0]);
+    let rows = contenders.iter().zip(&figures).zip(goals).map(|(((name, _), own), (to, goal))| {
+        let ratio = ratio(own, &figures[*to]);
         let [goal, reached] = goal.show(ratio);
-        vec![name.to_string(), thousands(median(own)), format!("{ratio:.2}"), goal, reached]
+        let beside = format!("{ratio:.2} of {}", to + 1);
+        vec![name.to_string(), thousands(median(own)), beside, goal, reached]
     });
-    table(title, &["", "jobs/s", "× limit", "goal", "reached"], &rows.collect::<Vec<_>>());
+    table(title, &["", "jobs/s", "× row", "goal", "reached"], &rows.collect::<Vec<_>>());
     Ok(())
 }
 
@@ -147,18 +204,8 @@ fn plain_enqueue(folder: &Path, jobs: usize, batch: usize) -> Result<f64> {
 
 fn plain_drain(folder: &Path, batch: usize, together: bool) -> Result<f64> {
     let connection = plain_queue(folder)?;
-    plain_insert(&connection, SINGLE, BATCH)?;
+    plain_insert(&connection, DRAINED, BATCH)?;
     plain_perform(&connection, batch, together)
-}
-
-/// The least that is possible at all: marking a job done moves it in no index.
-fn plain_drain_unindexed(folder: &Path) -> Result<f64> {
-    let connection = plain_queue(folder)?;
-    connection.execute_batch(
-        "DROP INDEX jobs_due; CREATE INDEX jobs_due ON jobs (due_at) WHERE state = 0",
-    )?;
-    plain_insert(&connection, SINGLE, BATCH)?;
-    plain_perform(&connection, BATCH, false)
 }
 
 /// Claims so many at once, then marks each done: all together, or each in a transaction of its own.
@@ -172,7 +219,7 @@ fn plain_perform(connection: &Connection, batch: usize, together: bool) -> Resul
             connection.prepare("UPDATE jobs SET state = 2 WHERE id = ?1 AND state = 1")?;
         let (mut begin, mut commit) =
             (connection.prepare("BEGIN IMMEDIATE")?, connection.prepare("COMMIT")?);
-        for _ in 0..SINGLE / batch {
+        for _ in 0..DRAINED / batch {
             let rows = claim.query_map((1_767_225_600_001_i64, i64::try_from(batch)?), |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
@@ -189,7 +236,7 @@ fn plain_perform(connection: &Connection, batch: usize, together: bool) -> Resul
         }
         Ok(())
     })?;
-    Ok(SINGLE as f64 / took)
+    Ok(DRAINED as f64 / took)
 }
 
 fn job() -> NewJob {
@@ -220,13 +267,13 @@ fn verger_enqueue_all(folder: &Path, jobs: usize) -> Result<f64> {
     Ok(jobs as f64 / took)
 }
 
-fn verger_drain(verger: Verger) -> Result<f64> {
-    for _ in 0..SINGLE / BATCH {
+fn verger_drain(verger: &Verger) -> Result<f64> {
+    for _ in 0..DRAINED / BATCH {
         verger.enqueue_all((0..BATCH).map(|_| job()))?;
     }
     let mut performed = 0;
     let took = seconds(|| {
-        while performed < SINGLE {
+        while performed < DRAINED {
             let report = verger.tick(verger.now())?;
             anyhow::ensure!(
                 !report.attempts.is_empty(),
@@ -236,5 +283,5 @@ fn verger_drain(verger: Verger) -> Result<f64> {
         }
         Ok(())
     })?;
-    Ok(SINGLE as f64 / took)
+    Ok(DRAINED as f64 / took)
 }

@@ -8,16 +8,16 @@
     reason = "a bench prints, and stops at the first surprise"
 )]
 
+#[path = "common/bare.rs"]
+mod bare;
+
 use std::time::{Duration, Instant};
 
+use bare::{Bare, NOOP};
 use serde_json::json;
 use verger::rusqlite::Connection;
 use verger::verger_worker::prelude::*;
 use verger::{Builder, Grant, NewJob, Verger};
-use wasmtime::component::{Component, InstancePre, Linker, Val};
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
-};
 
 const ROUNDS: usize = 9;
 
@@ -97,38 +97,13 @@ fn plainly(connection: &Connection, sql: &str, times: i64) -> Duration {
     took
 }
 
-const NOOP: &[u8] = include_bytes!("../../tests/guests/noop.wasm");
-
 /// Jobs of one round.
 const JOBS: usize = 2_000;
 
-/// The component that does nothing, in a fresh instance each time and with no wall around it: no
-/// epochs, no limits on memory, tables and what it may send, no host to call. For the rest of its
-/// job it is a worker like any other: claimed, ended, committed.
-struct Bare {
-    engine: Engine,
-    noop: InstancePre<()>,
-}
+/// The bare component as a worker: claimed, ended, committed like any other.
+struct AsWorker(Bare);
 
-impl Bare {
-    fn new() -> Self {
-        let mut pool = PoolingAllocationConfig::new();
-        pool.pagemap_scan(Enabled::Auto)
-            .linear_memory_keep_resident(256 << 10)
-            .table_keep_resident(16 << 10);
-        let mut config = Config::new();
-        config
-            .wasm_backtrace_max_frames(None)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        let engine = Engine::new(&config).unwrap();
-        let component = Component::from_binary(&engine, NOOP).unwrap();
-        let mut linker = Linker::new(&engine);
-        linker.define_unknown_imports_as_traps(&component).unwrap();
-        Self { noop: linker.instantiate_pre(&component).unwrap(), engine }
-    }
-}
-
-impl Worker for Bare {
+impl Worker for AsWorker {
     fn manifest(&self) -> Manifest {
         Manifest::new("noop", "1.0.0")
     }
@@ -139,14 +114,7 @@ impl Worker for Bare {
         _: Option<&Scope>,
         args: &Args,
     ) -> Result<Outcome, WorkerError> {
-        let mut store = Store::new(&self.engine, ());
-        let instance = self.noop.instantiate(&mut store).unwrap();
-        let perform = instance.get_func(&mut store, "perform").unwrap();
-        let mut outcome = [Val::Bool(false)];
-        perform
-            .call(&mut store, &[Val::Option(None), Val::String(args.to_string())], &mut outcome)
-            .unwrap();
-        assert!(matches!(&outcome[0], Val::Variant(name, None) if name == "done"));
+        self.0.perform(&args.to_string());
         Ok(Outcome::Done)
     }
 }
@@ -251,7 +219,7 @@ fn no_op_jobs() {
     compare(
         "a job that does nothing, with its own commit",
         JOBS as i64,
-        || drained(|builder| builder.worker(Bare::new())),
+        || drained(|builder| builder.worker(AsWorker(Bare::new()))),
         || drained(|builder| builder.component("noop.wasm", NOOP)),
     );
 }

@@ -15,7 +15,7 @@ use verger_worker::Worker;
 
 use crate::capability::{Capabilities, CapabilityCall};
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Queues, Settings};
+use crate::engine::{GroupCommit, Queues, Settings};
 use crate::event::{Callback, LifecycleEvent};
 use crate::grant::Grant;
 use crate::metrics::Counters;
@@ -105,6 +105,7 @@ impl Builder {
                 queues: Queues::default(),
                 threads: THREADS,
                 retention: Retention::default(),
+                group_commit: GroupCommit::On,
                 is_the_app: true,
             },
             queues: Vec::new(),
@@ -429,6 +430,33 @@ impl Builder {
     /// With fewer than there are queues with due jobs, the queues take turns.
     pub fn threads(mut self, most: usize) -> Self {
         self.settings.threads = most;
+        self
+    }
+
+    /// Whether short jobs share transactions. Default true.
+    ///
+    /// Jobs of one queue that take less than a millisecond are committed together, some hundred at
+    /// a time, each in a savepoint of its own: that is several times as fast as a commit for each.
+    /// A worker takes part once its last attempt was that short, and made no checkpoint and no call
+    /// of a capability. Each job has its effects, its audit rows and its end together, once or not
+    /// at all, as it has by itself; events are delivered after the commit.
+    ///
+    /// When a process dies in the midst of such jobs, all of them are performed again, and the
+    /// attempt that counts as crashed is the first one's; after that each is performed by itself for
+    /// a while. A native worker that does something outside the database by means of its own, as
+    /// sending a mail, may do so again for all of them: where that matters, let it call a
+    /// [capability](Self::capability), or turn this off.
+    pub fn group_commit(mut self, on: bool) -> Self {
+        self.settings.group_commit = if on { GroupCommit::On } else { GroupCommit::Off };
+        self
+    }
+
+    /// Has all jobs share transactions that can, also those of workers nothing is known of, and also
+    /// after a crash.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn group_commit_always(mut self) -> Self {
+        self.settings.group_commit = GroupCommit::Always;
         self
     }
 

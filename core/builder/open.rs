@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use rusqlite::Connection;
 
 use super::Builder;
-use crate::engine::{Connector, Engine, Notifier, Pending, Reopen, take_back};
+use crate::engine::{Connector, Engine, Habits, Notifier, Pending, Reopen, take_back};
 use crate::error::OpenError;
 use crate::event::{Bus, Hub};
 use crate::grant::Grant;
@@ -72,6 +72,7 @@ impl Builder {
         let now = self.clock.now();
         let hub = Hub::new(std::mem::take(&mut self.callbacks));
         let mut process_lock = None;
+        let habits = Habits::default();
         if looking {
             store::check(&front, &MigrationSet::ENGINE)
                 .map_err(|source| OpenError::Migration { path: path.clone(), source })?;
@@ -94,8 +95,9 @@ impl Builder {
             }
             hub.begin(&front).doing("read the events").map_err(database)?;
             let reopen = Reopen { location: &self.location, durability: self.durability };
-            front = take_back(front, process_lock.as_ref(), &reopen, now, &self.settings)
-                .map_err(database)?;
+            front =
+                take_back(front, process_lock.as_ref(), &reopen, now, (&self.settings, &habits))
+                    .map_err(database)?;
             wall_clock::note_reading(&front, now)
                 .doing("note what the clock reads")
                 .map_err(database)?;
@@ -141,6 +143,7 @@ impl Builder {
                 clock: self.clock,
                 settings: self.settings,
                 notifier: Notifier::default(),
+                habits,
                 executing: Mutex::new(HashMap::new()),
                 file_identity,
                 pending: Pending::default(),

@@ -1,12 +1,13 @@
 //! One attempt at a job, from the claim to its recorded end.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use verger_worker::{Args, JobInfo, Manifest, Scope, Slot, code};
 
 use super::executor::Executor;
+use super::habits::Conduct;
 use super::pending::PendingTransition;
 use super::report::{AttemptOutcome, AttemptReport};
 use super::shared::Engine;
@@ -17,8 +18,8 @@ use crate::grant::Effective;
 use crate::plugin_error::PluginError;
 use crate::queue::{self, AttemptLog, Claimed, Moved, ON_REQUEST, PerformedBy, Transition};
 use crate::run::{
-    AttemptError, Claim, Ended, Interrupt, Interrupted, LEASE_MARGIN, RowChange, Run, Tally, Task,
-    scope_args,
+    AttemptError, Claim, Ended, Group, Interrupt, Interrupted, LEASE_MARGIN, RowChange, Run, Seat,
+    Tally, Task, scope_args,
 };
 use crate::store::{StopSignal, StoreContext, StoreError, WorkConnection};
 use crate::time::{Timestamp, instant_after};
@@ -34,63 +35,110 @@ pub(super) fn attempt(
     clock: &Arc<dyn Clock>,
     claimed: Claimed,
     lease_until: Timestamp,
+    seat: Seat,
 ) -> Result<AttemptReport, StoreError> {
     Failpoint::Claimed.reached();
     let begun = Instant::now();
-    let claim = Claim { id: claimed.id, token: claimed.token, attempt: claimed.attempt };
-    let interrupt = Interrupt::default();
-    let worker = inner.registry.get(&claimed.worker).filter(|worker| !worker.waits());
-    let Some(worker) = worker else {
+    let Some(worker) = worker_of(inner, &claimed) else {
         // It was taken out since the claim: the job waits for it, its attempt unused.
         let (gone, now) = (gone(&claimed), clock.now());
         let released = (gone.into(), Some(Interrupted::Shutdown));
         let outcome = record(inner, executor, now, &claimed, released, (None, None));
         return Ok(report(claimed, begun, Tally::default(), outcome));
     };
-    let mut log = None;
-    let (tally, ended) = match prepare(&worker, &claimed) {
+    match prepare(&worker, &claimed) {
         Ok(prepared) => {
-            let time = prepared.grant.limits.time;
-            let connection = match prepared.connection(executor) {
-                Ok(connection) => connection,
-                Err(error) => {
-                    let (now, ended) = (clock.now(), (error.into(), None));
-                    let outcome = record(inner, executor, now, &claimed, ended, (None, None));
-                    return Ok(report(claimed, begun, Tally::default(), outcome));
-                }
-            };
-            if lease_until < clock.now() + time + LEASE_MARGIN / 2
-                && !renew(&connection, claim, clock, time)?
-            {
-                executor.give_back(Some(connection));
-                return Ok(report(claimed, begun, Tally::default(), AttemptOutcome::Lost(stale())));
-            }
-            let _running = inner.running(claim.id, &interrupt);
-            let task = prepared.task(&claimed, claim, clock.now(), &interrupt);
-            let (run, ended) =
-                perform(inner, executor, clock, &prepared, (connection, task), false);
-            let (tally, ended) =
-                commit_or_roll_back(run.as_ref(), ended, |ended| transition(ended, clock.now()));
-            if ended.is_err() {
-                log = run.as_ref().and_then(Run::kept_lines);
-            }
-            executor.give_back(run.and_then(Run::into_connection));
-            (tally, ended)
+            attempt_prepared(inner, executor, clock, claimed, prepared, Some(lease_until), seat)
         }
-        Err(failure) => (Tally::default(), Err(failure)),
+        Err(failure) => {
+            if !failure.is_of_args() {
+                worker.note(false);
+            }
+            // A component that cannot be loaded has performed nothing.
+            let by = worker.performed_by().ok().cloned();
+            let outcome =
+                record(inner, executor, clock.now(), &claimed, (failure, None), (by, None));
+            Ok(report(claimed, begun, Tally::default(), outcome))
+        }
+    }
+}
+
+/// The worker of a job, if it is there to perform it.
+pub(super) fn worker_of(inner: &Engine, claimed: &Claimed) -> Option<Arc<Registered>> {
+    inner.registry.get(&claimed.worker).filter(|worker| !worker.waits())
+}
+
+/// As [`attempt`], of a job that was looked at. `lease_until` is none for one whose claim is part of
+/// the run.
+pub(super) fn attempt_prepared(
+    inner: &Engine,
+    executor: &mut Executor,
+    clock: &Arc<dyn Clock>,
+    claimed: Claimed,
+    prepared: Preparation,
+    lease_until: Option<Timestamp>,
+    seat: Seat,
+) -> Result<AttemptReport, StoreError> {
+    let begun = Instant::now();
+    let claim = Claim { id: claimed.id, token: claimed.token, attempt: claimed.attempt };
+    let interrupt = Interrupt::default();
+    let group = seat.group();
+    let time = prepared.time();
+    let connection = match prepared.connection(executor) {
+        Ok(connection) => connection,
+        Err(error) => {
+            let (now, ended) = (clock.now(), (error.into(), None));
+            let outcome = record(inner, executor, now, &claimed, ended, (None, None));
+            return Ok(report(claimed, begun, Tally::default(), outcome));
+        }
     };
+    if lease_until.is_some_and(|until| until < clock.now() + time + LEASE_MARGIN / 2)
+        && !renew(&connection, claim, clock, time)?
+    {
+        executor.give_back(Some(connection));
+        return Ok(report(claimed, begun, Tally::default(), AttemptOutcome::Lost(stale())));
+    }
+    let _running = inner.running(claim.id, &interrupt);
+    let task = prepared.task(&claimed, claim, clock.now(), &interrupt);
+    let performer =
+        Performer { inner, clock, prepared: &prepared, group: group.as_ref(), dry: false };
+    let (run, ended) = performer.perform(executor, (connection, task), seat);
+    let to = |ended| transition(ended, clock.now());
+    let (mut tally, mut ended) = commit_or_roll_back(run.as_ref(), ended, to);
+    let (run, repeated) = match run {
+        Some(run) if run.is_to_be_repeated_alone() => {
+            let (run, again) = performer.perform_again(executor, run);
+            (tally, ended) = commit_or_roll_back(run.as_ref(), again, to);
+            (run, true)
+        }
+        run => (run, false),
+    };
+    if let Some(run) = &run {
+        let mut conduct = run.conduct();
+        conduct.1 |= repeated;
+        inner
+            .habits
+            .note(&claimed.worker, Conduct { worked: conduct.0, concerned_itself: conduct.1 });
+    }
+    let log = run.as_ref().filter(|_| ended.is_err()).and_then(Run::kept_lines);
+    executor.give_back(run.and_then(Run::into_connection));
+    if let (Err(_), Some(group)) = (&ended, &group) {
+        // It is claimed, and what becomes of it is written by itself.
+        executor.commit(group)?;
+    }
+    let is_lost = group.is_some_and(|group| group.is_lost());
+    let is_of_args = matches!(&ended, Err(failure) if failure.is_of_args());
     // What stopped it from outside says nothing of its code, and neither do args that are wrong.
-    let is_of_args = matches!(&ended, Err(Failure { error, .. }) if error.code == code::ARGS);
-    if interrupt.raised().is_none() && !is_of_args {
-        worker.note(ended.is_ok());
+    if interrupt.raised().is_none() && !is_of_args && !is_lost {
+        prepared.worker.note(ended.is_ok());
     }
     let outcome = match ended {
         Ok(outcome) => outcome,
         Err(Failure { error, .. }) if error.code == code::LEASE_LOST => AttemptOutcome::Lost(error),
+        Err(Failure { error, .. }) if is_lost => AttemptOutcome::Lost(error),
         Err(failure) => {
             let (now, ended) = (clock.now(), (failure, interrupt.raised()));
-            // A component that cannot be loaded has performed nothing.
-            let by = worker.performed_by().ok().cloned();
+            let by = Some(Arc::clone(&prepared.performed_by));
             record(inner, executor, now, &claimed, ended, (by, log))
         }
     };
@@ -129,7 +177,7 @@ fn renew(
     connection: &WorkConnection,
     claim: Claim,
     clock: &Arc<dyn Clock>,
-    time: std::time::Duration,
+    time: Duration,
 ) -> Result<bool, StoreError> {
     let now = clock.now();
     let renewed = connection
@@ -141,7 +189,7 @@ fn renew(
 }
 
 /// A job whose worker is there and whose args fit it.
-struct Prepared {
+pub(super) struct Preparation {
     worker: Arc<Registered>,
     args: Args,
     scope: Option<Scope>,
@@ -152,13 +200,13 @@ struct Prepared {
 }
 
 /// Checks again, just before the attempt: a row inserted by hand passed no other check.
-fn prepare(worker: &Arc<Registered>, claimed: &Claimed) -> Result<Prepared, Failure> {
+pub(super) fn prepare(worker: &Arc<Registered>, claimed: &Claimed) -> Result<Preparation, Failure> {
     let args = worker::parse_args(&claimed.args).map_err(|error| Failure::of_args(&error))?;
     queue::check_numbers(&claimed.args).map_err(|error| Failure::of_args(&error))?;
     prepare_with(worker, &args)
 }
 
-fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, Failure> {
+fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Preparation, Failure> {
     // What it says itself holds, not what was known of it.
     let unusable = |error: PluginError| AttemptError::new("plugin", error.to_string());
     worker.prepare().map_err(unusable)?;
@@ -168,7 +216,7 @@ fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, Failu
     let scope = Scope::of(args);
     let scope_args = scope_args(scope.as_ref(), args.as_map());
     let args = manifest.fill_in(args);
-    Ok(Prepared {
+    Ok(Preparation {
         worker: Arc::clone(worker),
         scope,
         scope_args,
@@ -179,14 +227,28 @@ fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Prepared, Failu
     })
 }
 
-impl Prepared {
+impl Preparation {
+    /// How long the worker may take.
+    pub(super) fn time(&self) -> Duration {
+        self.grant.limits.time
+    }
+
+    /// Whether the job is confined to a tenant.
+    pub(super) fn is_confined(&self) -> bool {
+        self.tenant().is_some()
+    }
+
+    fn tenant(&self) -> Option<&str> {
+        let tenant = self.scope.as_ref().and_then(Scope::organization_id);
+        tenant.filter(|_| self.grant.tenant_column().is_some())
+    }
+
     /// The connection for this job: one that confines, when the job has a tenant and the grant
     /// names the column that holds it.
     fn connection(&self, executor: &mut Executor) -> Result<WorkConnection, AttemptError> {
-        let tenant = self.scope.as_ref().and_then(Scope::organization_id);
-        let connection = match (tenant, self.grant.tenant_column()) {
-            (Some(tenant), Some(_)) => executor.take_confined(&self.grant, tenant),
-            _ => executor.take(),
+        let connection = match self.tenant() {
+            Some(tenant) => executor.take_confined(&self.grant, tenant),
+            None => executor.take(),
         };
         connection.map_err(|error| AttemptError::new(code::STORE, error.to_string()))
     }
@@ -234,37 +296,56 @@ impl Prepared {
     }
 }
 
-/// Performs a worker: once more, with the write lock from the start, when what it had read was
-/// changed before it wrote.
-fn perform(
-    inner: &Engine,
-    executor: &mut Executor,
-    clock: &Arc<dyn Clock>,
-    prepared: &Prepared,
-    (connection, task): (WorkConnection, Task),
+/// What performs a worker.
+struct Performer<'a> {
+    inner: &'a Engine,
+    clock: &'a Arc<dyn Clock>,
+    prepared: &'a Preparation,
+    group: Option<&'a Arc<Group>>,
     dry: bool,
-) -> (Option<Run>, Result<Ended, AttemptError>) {
-    let begin = |connection, task, lock_first| {
-        let services = Arc::clone(&inner.services);
-        let run = Run::new(connection, services, Arc::clone(clock), task, dry, lock_first);
-        prepared.worker.perform(run, &prepared.args)
-    };
-    let (run, ended) = begin(connection, task, false);
-    match run {
-        Some(run) if run.must_repeat() => {
-            let (connection, task) = run.into_parts();
-            executor.give_back(connection);
-            match prepared.connection(executor) {
-                Ok(connection) => begin(connection, task, true),
-                Err(error) => (None, Err(error)),
+}
+
+type Ran = (Option<Run>, Result<Ended, AttemptError>);
+
+impl Performer<'_> {
+    /// Performs the worker: once more, by itself and with the write lock from the start, when what
+    /// it had read was changed before it wrote, or it cannot share a transaction.
+    fn perform(
+        &self,
+        executor: &mut Executor,
+        (connection, task): (WorkConnection, Task),
+        seat: Seat,
+    ) -> Ran {
+        match self.begin(connection, task, false, seat) {
+            (Some(run), _) if run.must_repeat() => self.perform_again(executor, run),
+            ran => ran,
+        }
+    }
+
+    fn perform_again(&self, executor: &mut Executor, run: Run) -> Ran {
+        let (connection, task) = run.into_parts();
+        executor.give_back(connection);
+        if let Some(group) = self.group {
+            let committed = executor.commit(group);
+            if committed.is_err() || group.is_lost() {
+                return (None, Err(AttemptError::new(code::CONFLICT, "it is performed again")));
             }
         }
-        run => (run, ended),
+        match self.prepared.connection(executor) {
+            Ok(connection) => self.begin(connection, task, true, Seat::Alone),
+            Err(error) => (None, Err(error)),
+        }
+    }
+
+    fn begin(&self, connection: WorkConnection, task: Task, lock_first: bool, seat: Seat) -> Ran {
+        let (services, clock) = (Arc::clone(&self.inner.services), Arc::clone(self.clock));
+        let run = Run::new(connection, services, clock, task, self.dry, lock_first, seat);
+        self.prepared.worker.perform(run, &self.prepared.args)
     }
 }
 
 /// Why an attempt failed, and whether it is the last.
-struct Failure {
+pub(super) struct Failure {
     error: AttemptError,
     is_final: bool,
 }
@@ -276,6 +357,10 @@ impl From<AttemptError> for Failure {
 }
 
 impl Failure {
+    fn is_of_args(&self) -> bool {
+        self.error.code == code::ARGS
+    }
+
     /// The args will be no better the next time.
     fn of_args(why: &dyn std::error::Error) -> Self {
         Self { error: AttemptError::new(code::ARGS, why.to_string()), is_final: true }
@@ -290,7 +375,7 @@ fn transition(ended: Ended, now: Timestamp) -> Result<(Transition, AttemptOutcom
             AttemptOutcome::Completed(result),
         ),
         Ended::Snooze(seconds) => {
-            let until = now + std::time::Duration::from_secs(seconds.into());
+            let until = now + Duration::from_secs(seconds.into());
             (Transition::Snooze(until), AttemptOutcome::Snoozed(until))
         }
         Ended::Cancel(reason) => cancelled(reason),
@@ -316,6 +401,9 @@ fn commit_or_roll_back(
         .map_err(Failure::from)
         .and_then(to)
         .and_then(|(to, outcome)| Ok(reported(run.finish(Some(&to))?, outcome)));
+    if ended.is_err() {
+        run.abandon();
+    }
     // A run that was stopped ends for that reason, whatever its worker made of it.
     let ended = ended.map_err(|failure| run.stopped().map_or(failure, Failure::from));
     (run.tally(), ended)
@@ -397,7 +485,8 @@ pub(crate) fn perform_directly(
         Ok(connection) => connection,
         Err(error) => return Ok(Err(error)),
     };
-    let (run, ended) = perform(inner, executor, clock, &prepared, (connection, task), dry);
+    let performer = Performer { inner, clock, prepared: &prepared, group: None, dry };
+    let (run, ended) = performer.perform(executor, (connection, task), Seat::Alone);
     let Some(run) = run else {
         let lost = || AttemptError::new("panic", "the attempt was lost to a panic");
         return Ok(Err(ended.err().unwrap_or_else(lost)));

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::connector::Connector;
 use crate::grant::Effective;
+use crate::run::Group;
 use crate::store::{
     ProcessLock, StoreContext, StoreError, WorkConnection, WriteTransaction, release_memory,
 };
@@ -77,6 +78,32 @@ impl Executor {
         // One that is left inside a transaction is closed.
         self.connection = connection.raw().is_autocommit().then_some(connection);
         done
+    }
+
+    /// Does something as the engine inside the transaction that a group has open.
+    pub(super) fn in_transaction<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.take()?;
+        let done = connection.engine(work);
+        self.connection = Some(connection);
+        done
+    }
+
+    /// Commits the transaction of a group, if it is open. The group knows whether that went well.
+    pub(super) fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
+        if !group.is_open() {
+            return Ok(());
+        }
+        // Without the connection its transaction is gone, and the commit fails.
+        let connection = self.take()?;
+        let committed = group.commit(&connection);
+        self.connection = connection.raw().is_autocommit().then_some(connection);
+        if let Err(error) = committed {
+            tracing::warn!(%error, "a transaction that jobs shared could not be committed");
+        }
+        Ok(())
     }
 
     /// Does something as the engine in one write transaction.

@@ -6,6 +6,7 @@ mod commit_watcher;
 mod connector;
 mod dispatch;
 mod executor;
+mod habits;
 mod notifier;
 mod observe;
 mod pending;
@@ -17,12 +18,14 @@ mod recovery;
 mod report;
 mod settings;
 mod shared;
+mod sharing;
 mod tick;
 mod tick_loop;
 mod upkeep;
 
 pub(crate) use attempt::perform_directly;
 pub(crate) use connector::Connector;
+pub(crate) use habits::{GroupCommit, Habits};
 pub(crate) use notifier::Notifier;
 pub(crate) use pending::Pending;
 #[cfg(feature = "wasm")]

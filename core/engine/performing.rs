@@ -8,12 +8,15 @@ use super::observe;
 use super::pending::PendingTransition;
 use super::report::AttemptReport;
 use super::shared::Engine;
+use super::sharing;
 use crate::clock::Clock;
 use crate::queue::{self, ClaimOrder, Claimed, Lease, Transition};
+use crate::run::Seat;
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
-/// Claims the first due job, of this queue or of all, and performs it. Nothing is reported when
+/// Claims the first due job, of this queue or of all, and performs it, and with it those behind it
+/// that may share its transaction. Nothing is reported when
 /// none is due, or none may begin now.
 pub(super) fn perform_due(
     inner: &Engine,
@@ -44,7 +47,11 @@ pub(super) fn perform_due(
         }
         .doing("claim a job")
     })?;
-    claimed.into_iter().map(|job| perform(inner, executor, clock, job, &lease)).collect()
+    let mut attempts = Vec::with_capacity(claimed.len());
+    for job in claimed {
+        attempts.extend(perform(inner, executor, clock, job, &lease, queue)?);
+    }
+    Ok(attempts)
 }
 
 /// Whether a job is due, in this queue or in any.
@@ -70,7 +77,8 @@ fn perform(
     clock: &Arc<dyn Clock>,
     job: Claimed,
     lease: &Lease,
-) -> Result<AttemptReport, StoreError> {
+    queue: Option<&str>,
+) -> Result<Vec<AttemptReport>, StoreError> {
     let given_back = PendingTransition {
         id: job.id,
         token: job.token,
@@ -80,13 +88,16 @@ fn perform(
         log: None,
     };
     observe::started(inner, clock.now(), &job);
-    let span = observe::span(&job);
-    let attempted = span.in_scope(|| {
-        attempt(inner, executor, clock, job, lease.until)
-            .inspect(|attempted| observe::ended(inner, clock.now(), attempted))
-    });
+    let attempted = if sharing::may_begin(inner, &job) {
+        sharing::perform_group(inner, executor, clock, job, lease, queue)
+    } else {
+        observe::span(&job)
+            .in_scope(|| attempt(inner, executor, clock, job, lease.until, Seat::Alone))
+            .map(|one| vec![one])
+    };
     match attempted {
         Ok(attempted) => {
+            attempted.iter().for_each(|attempt| observe::ended(inner, clock.now(), attempt));
             inner.deliver(executor);
             // An end that could not be written: the next job's would fare no better.
             inner.pending.write_waiting(executor, clock.now())?;

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::habits::Habits;
 use super::settings::Settings;
 use crate::event;
 use crate::queue::{self, Lost};
@@ -25,15 +26,15 @@ pub(crate) fn take_back(
     lock: Option<&ProcessLock>,
     reopen: &Reopen<'_>,
     now: Timestamp,
-    settings: &Settings,
+    (settings, habits): (&Settings, &Habits),
 ) -> Result<Connection, StoreError> {
     if reopen.location.file().is_none() {
-        rescue(&mut front, Lost::All, now, settings)?;
+        rescue(&mut front, Lost::All, now, settings, habits)?;
         return Ok(front);
     }
     let Some(lock) = lock.filter(|lock| lock.is_alone()) else { return Ok(front) };
     if let Some(tag) = lock.tag() {
-        rescue(&mut front, Lost::Under(&tag), now, settings)?;
+        rescue(&mut front, Lost::Under(&tag), now, settings, habits)?;
     }
     if queue::next_expiry(&front).doing(DOING)?.is_none() {
         return Ok(front);
@@ -41,7 +42,7 @@ pub(crate) fn take_back(
     // Claimed under another lock: it may be another name of the file, or one that was tidied away.
     drop(front);
     if let Exclusive::Proved(mut alone) = prove_exclusive(reopen.location).doing(DOING)? {
-        rescue(&mut alone, Lost::All, now, settings)?;
+        rescue(&mut alone, Lost::All, now, settings, habits)?;
     }
     reopen.location.connect(reopen.durability).doing("open the database")
 }
@@ -51,6 +52,7 @@ fn rescue(
     lost: Lost<'_>,
     now: Timestamp,
     settings: &Settings,
+    habits: &Habits,
 ) -> Result<(), StoreError> {
     if queue::next_expiry(connection).doing(DOING)?.is_none() {
         return Ok(());
@@ -62,6 +64,7 @@ fn rescue(
     transaction.commit().doing(DOING)?;
     rescued.events.iter().for_each(event::say);
     if rescued.jobs > 0 {
+        habits.expect_trouble();
         tracing::info!(rescued = rescued.jobs, "took back the jobs of a process that died");
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
+use super::habits::GroupCommit;
 use crate::queue::{Backoff, Queue, Retention};
 
 /// What the engine goes by.
@@ -14,6 +15,8 @@ pub(crate) struct Settings {
     /// The most threads that perform jobs.
     pub(crate) threads: usize,
     pub(crate) retention: Retention,
+    /// Whether short jobs share transactions.
+    pub(crate) group_commit: GroupCommit,
     /// Whether this program is the app that registers the schedules.
     pub(crate) is_the_app: bool,
 }

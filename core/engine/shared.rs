@@ -12,6 +12,7 @@ use verger_worker::{Args, Manifest};
 
 use super::connector::Connector;
 use super::executor::Executor;
+use super::habits::Habits;
 use super::notifier::Notifier;
 use super::pending::Pending;
 use super::settings::Settings;
@@ -42,6 +43,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
     pub(crate) notifier: Notifier,
+    pub(crate) habits: Habits,
     /// The jobs being performed, and how to stop them.
     pub(crate) executing: Mutex<HashMap<JobId, Interrupt>>,
     /// The file, to notice when it is another.

@@ -44,6 +44,9 @@ pub(super) fn before_jobs(
         })?;
         rescued.events.iter().for_each(event::say);
         report.rescued = rescued.jobs;
+        if report.rescued > 0 {
+            inner.habits.expect_trouble();
+        }
     }
     let Stuck { unreadable, parked } = executor.engine(|connection| {
         queue::stuck(connection, &inner.has_worker()).doing("look for jobs that wait for nobody")

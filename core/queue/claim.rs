@@ -21,7 +21,7 @@ use crate::ids::JobId;
 use crate::time::Timestamp;
 
 /// A job that was claimed, with what is needed to perform it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Claimed {
     pub(crate) id: JobId,
     pub(crate) worker: String,
@@ -63,6 +63,16 @@ pub(crate) fn claim_in(
     queue: &str,
     order: &ClaimOrder<'_>,
 ) -> rusqlite::Result<Vec<Claimed>> {
+    let found = waiting_in(connection, queue, order)?;
+    claim(connection, found, order)
+}
+
+/// The first due jobs of a queue whose workers are here, in their order.
+fn waiting_in(
+    connection: &Connection,
+    queue: &str,
+    order: &ClaimOrder<'_>,
+) -> rusqlite::Result<Vec<Candidate>> {
     if paused_queues(connection)?.iter().any(|paused| paused == queue) {
         return Ok(Vec::new());
     }
@@ -77,7 +87,8 @@ pub(crate) fn claim_in(
         priority = kind.priority;
         look_at(connection, kind, room, order, &mut found)
     })?;
-    first(connection, found, room, order)
+    trim(&mut found, 0, room);
+    Ok(found)
 }
 
 /// Claims the first due jobs of all queues, as [`claim_in`].
@@ -85,6 +96,24 @@ pub(crate) fn claim_first(
     connection: &Connection,
     order: &ClaimOrder<'_>,
 ) -> rusqlite::Result<Vec<Claimed>> {
+    let found = waiting(connection, order)?;
+    claim(connection, found, order)
+}
+
+/// The first due jobs of a queue, or of all, in their order: those a claim would take now.
+pub(super) fn first_waiting(
+    connection: &Connection,
+    queue: Option<&str>,
+    order: &ClaimOrder<'_>,
+) -> rusqlite::Result<Vec<JobId>> {
+    let found = match queue {
+        Some(queue) => waiting_in(connection, queue, order)?,
+        None => waiting(connection, order)?,
+    };
+    Ok(found.into_iter().map(|(_, _, id)| JobId(id)).collect())
+}
+
+fn waiting(connection: &Connection, order: &ClaimOrder<'_>) -> rusqlite::Result<Vec<Candidate>> {
     let paused = paused_queues(connection)?;
     let mut found = Vec::new();
     let (mut queue, mut room_in, mut before) = (None, 0, 0);
@@ -103,7 +132,8 @@ pub(crate) fn claim_first(
         look_at(connection, kind, room_in, order, &mut found)
     })?;
     trim(&mut found, before, room_in);
-    first(connection, found, order.most, order)
+    trim(&mut found, 0, order.most);
+    Ok(found)
 }
 
 /// Leaves the first so many of the candidates from this place on.
@@ -153,15 +183,12 @@ fn look_at(
     Ok(Next::Kind)
 }
 
-/// Claims the first so many of the candidates.
-fn first(
+/// Claims these.
+fn claim(
     connection: &Connection,
-    mut found: Vec<Candidate>,
-    most: usize,
+    found: Vec<Candidate>,
     order: &ClaimOrder<'_>,
 ) -> rusqlite::Result<Vec<Claimed>> {
-    found.sort_unstable();
-    found.truncate(most);
     if found.is_empty() {
         return Ok(Vec::new());
     }
@@ -264,7 +291,7 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     a.into_iter().chain(b).min()
 }
 
-fn from_row(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Claimed> {
+pub(super) fn from_row(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Claimed> {
     Ok(Claimed {
         id: JobId(row.get(0)?),
         worker: text(row, 1)?,

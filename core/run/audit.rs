@@ -144,25 +144,23 @@ impl Run {
         self.begin()?;
         let now = self.clock.now();
         let mut log = self.log.borrow_mut();
-        let mut ids = Vec::with_capacity(events.len());
-        let written = self.connection.engine(|connection| {
-            events.into_iter().try_for_each(|event| {
-                self.alive()?;
-                let id = log
-                    .append(connection, now, &self.task.stamp, event)
-                    .map_err(|error| from_store(&error))?;
-                ids.push(u64::try_from(id).unwrap_or_default());
-                Ok(())
-            })
-        });
+        let count = events.len();
+        let goes_on = || !self.task.stop_signal.is_over();
+        let written = self
+            .connection
+            .engine(|connection| log.append(connection, now, &self.task.stamp, events, goes_on));
         drop(log);
-        match written.and_then(|()| self.check_transaction_bytes()) {
-            Ok(()) => {
+        let written = written.map_err(|error| from_store(&error)).and_then(|ids| {
+            self.check_transaction_bytes()?;
+            if ids.len() < count { Err(self.stop_now()) } else { Ok(ids) }
+        });
+        match written {
+            Ok(ids) => {
                 let mut tally = self.audited.get();
                 tally.new = tally.new.and(new);
                 self.audited.set(tally);
                 self.count(|tally| tally.audited += ids.len() as u64);
-                Ok(ids)
+                Ok(ids.into_iter().map(|id| u64::try_from(id).unwrap_or_default()).collect())
             }
             Err(error) => {
                 // Some of them may be in: the run must not commit a part of what it was to write

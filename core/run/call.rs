@@ -42,6 +42,8 @@ impl Run {
                 ),
             ));
         }
+        // What cannot be undone, and what wants no transaction, concerns this job alone.
+        self.leave_group()?;
         if let Some(answered) = self.call_engine(name, request) {
             return answered;
         }

@@ -47,6 +47,13 @@ impl WorkersLink {
     fn get(&self) -> Option<std::sync::Arc<dyn Workers>> {
         self.0.get().and_then(Weak::upgrade)
     }
+
+    /// Jobs were committed.
+    pub(super) fn tell(&self) {
+        if let Some(workers) = self.get() {
+            workers.enqueued();
+        }
+    }
 }
 
 /// What a run has enqueued so far, committed or not; and whether some of it is not yet.
@@ -139,13 +146,16 @@ impl Run {
 
     /// The run's transaction was committed: the loop has something to look at.
     pub(super) fn tell_of_jobs(&self) {
-        let tally = self.enqueued.get();
-        if tally.is_waiting {
-            self.enqueued.set(EnqueueTally { is_waiting: false, ..tally });
-            if let Some(workers) = self.services.workers.get().filter(|_| !self.dry) {
-                workers.enqueued();
-            }
+        if self.take_enqueued() && !self.dry {
+            self.services.workers.tell();
         }
+    }
+
+    /// Whether it has enqueued jobs that nobody was told of. Who asks tells.
+    pub(super) fn take_enqueued(&self) -> bool {
+        let tally = self.enqueued.get();
+        self.enqueued.set(EnqueueTally { is_waiting: false, ..tally });
+        tally.is_waiting
     }
 
     fn has_room_for(&self, jobs: usize, bytes: usize) -> Result<(), HostError> {

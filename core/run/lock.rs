@@ -15,6 +15,7 @@ use verger_worker::{HostError, code};
 
 use super::Run;
 use super::error::from_store;
+use super::group::Place;
 use super::reads::{Extent, Query};
 use super::statement::Prepared;
 use super::transaction::State;
@@ -27,6 +28,10 @@ impl Run {
     /// Begins the transaction to read in it, if none is open.
     pub(super) fn begin_read(&self) -> Result<(), HostError> {
         self.alive()?;
+        // What only reads keeps nobody from writing.
+        if self.place.get() == Place::Waiting {
+            self.leave_group()?;
+        }
         if self.transaction.get() != State::Idle {
             return Ok(());
         }
@@ -43,6 +48,7 @@ impl Run {
     /// Begins the transaction, if none is open, and takes the write lock, unless it has it.
     pub(super) fn begin(&self) -> Result<(), HostError> {
         self.alive()?;
+        self.join()?;
         match self.transaction.get() {
             State::Idle => self.begin_write(),
             State::Reading => {
@@ -59,7 +65,9 @@ impl Run {
 
     fn begin_write(&self) -> Result<(), HostError> {
         self.connection.look_for_others();
+        let since = Instant::now();
         self.begin_as("BEGIN IMMEDIATE")?;
+        self.waited.set(self.waited.get() + since.elapsed());
         self.hold()?;
         self.learn()
     }
@@ -70,14 +78,14 @@ impl Run {
         })
     }
 
-    fn hold(&self) -> Result<(), HostError> {
+    pub(super) fn hold(&self) -> Result<(), HostError> {
         self.transaction.set(State::Writing(Instant::now()));
         self.reads.borrow_mut().clear();
         self.task.stop_signal.hold_lock(self.task.grant.write_lock);
         self.writing_begins()
     }
 
-    fn learn(&self) -> Result<(), HostError> {
+    pub(super) fn learn(&self) -> Result<(), HostError> {
         let is_new = self.connection.learn().map_err(|error| from_store(&error))?;
         if is_new {
             // They were looked at under another schema.
@@ -86,8 +94,31 @@ impl Run {
         Ok(())
     }
 
+    /// Whether this is the first statement of a run that can join a group, and writes.
+    fn writes_first(&self, sql: &str) -> Result<bool, HostError> {
+        self.alive()?;
+        self.take_connection()?;
+        if self.place.get() != Place::Waiting {
+            return Ok(false);
+        }
+        self.learn()?;
+        let mut statement = match self.take(sql) {
+            Ok(statement) => statement,
+            Err(refused) => {
+                self.leave_group()?;
+                return Err(refused);
+            }
+        };
+        let writes = statement.with(|_, statement| !statement.readonly());
+        self.put_away(sql, statement);
+        Ok(writes)
+    }
+
     /// Prepares a statement and takes what it needs: a snapshot, or the write lock.
     pub(super) fn ready(&self, sql: &str) -> Result<Prepared, HostError> {
+        if self.writes_first(sql)? {
+            self.join()?;
+        }
         self.begin_read()?;
         loop {
             let mut statement = self.take(sql)?;
@@ -169,5 +200,10 @@ impl Run {
     /// performed again.
     pub(crate) fn must_repeat(&self) -> bool {
         self.must_repeat.get()
+    }
+
+    /// The same, of one that has not been repeated yet.
+    pub(crate) fn is_to_be_repeated_alone(&self) -> bool {
+        self.must_repeat.get() && !self.lock_first.get()
     }
 }

@@ -13,6 +13,7 @@ mod ended;
 mod engine_call;
 mod enqueue;
 mod error;
+mod group;
 mod host;
 mod interrupt;
 mod lock;
@@ -30,6 +31,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use verger_worker::{JobInfo, Scope, Verb};
@@ -50,6 +52,7 @@ pub(crate) use ended::Ended;
 pub(crate) use engine_call::{ANALYZE, BACKUP, VACUUM};
 pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
 pub use error::AttemptError;
+pub(crate) use group::{Group, Pace, SHORT, Seat};
 pub(crate) use interrupt::{Interrupt, Interrupted};
 pub use rows::RowChange;
 pub(crate) use transaction::LEASE_MARGIN;
@@ -111,6 +114,14 @@ pub(crate) struct Run {
     clock: Arc<dyn Clock>,
     task: Task,
     transaction: Cell<transaction::State>,
+    /// Its part in a transaction that several jobs share.
+    membership: group::Membership,
+    place: Cell<group::Place>,
+    begun: Instant,
+    /// Spent waiting for the write lock.
+    waited: Cell<Duration>,
+    /// How long the worker took, once it has ended.
+    worked: Cell<Option<Duration>>,
     statements: RefCell<statement::Idle>,
     cursors: RefCell<cursor::Open>,
     savepoints: RefCell<transaction::Savepoints>,
@@ -154,14 +165,21 @@ impl Run {
         task: Task,
         dry: bool,
         lock_first: bool,
+        seat: Seat,
     ) -> Self {
         connection.run_begins(task.stop_signal.clone(), Arc::clone(&clock));
         let written = written::Written::at(connection.bytes_written());
+        let (membership, place) = group::Membership::of(seat);
         let run = Self {
             connection: Rc::new(connection),
             services,
             clock,
             transaction: Cell::default(),
+            membership,
+            place: Cell::new(place),
+            begun: Instant::now(),
+            waited: Cell::default(),
+            worked: Cell::default(),
             statements: RefCell::default(),
             cursors: RefCell::default(),
             savepoints: RefCell::default(),
@@ -189,6 +207,7 @@ impl Run {
             stopped: RefCell::default(),
         };
         run.watch();
+        run.lend_connection();
         run
     }
 
@@ -227,6 +246,23 @@ impl Run {
         });
     }
 
+    /// The worker has returned.
+    fn worker_ended(&self) {
+        if self.worked.get().is_none() {
+            self.worked.set(Some(self.work_time()));
+        }
+    }
+
+    /// How long it has taken so far, without waiting for the lock.
+    fn work_time(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(self.waited.get())
+    }
+
+    /// How long the worker took, and whether it did what cannot be undone with its transaction.
+    pub(crate) fn conduct(&self) -> (Duration, bool) {
+        (self.worked.get().unwrap_or_else(|| self.work_time()), self.has_effects.get())
+    }
+
     /// What was committed.
     pub(crate) fn tally(&self) -> Tally {
         self.tally.get()
@@ -261,12 +297,17 @@ impl Run {
 
     /// As [`into_connection`](Self::into_connection), and what the run was about.
     pub(crate) fn into_parts(self) -> (Option<WorkConnection>, Task) {
-        self.rollback();
+        self.abandon();
         self.unwatch();
+        let leaves_open = self.leaves_group_open();
         let Self { connection, statements, cursors, task, written, .. } = self;
         drop((statements, cursors));
         let connection = Rc::try_unwrap(connection).ok().filter(|connection| {
-            let ended = connection.run_ends().and_then(|()| written.get().give_back(connection));
+            let ended = connection.run_ends();
+            if leaves_open {
+                return ended.is_ok();
+            }
+            let ended = ended.and_then(|()| written.get().give_back(connection));
             ended.is_ok() && connection.raw().is_autocommit()
         });
         (connection, task)

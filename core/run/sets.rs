@@ -82,7 +82,7 @@ impl Run {
         let mark = self.mark();
         let version = self.data_version()?;
         // The transaction can be begun anew as long as nothing else is lost with it.
-        let begins = self.has_written_nothing();
+        let begins = self.has_written_nothing() && !self.is_in_group();
         let mut refused: Vec<Option<HostError>> = vec![None; sets.len()];
         let mut one_by_one = false;
         loop {

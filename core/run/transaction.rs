@@ -122,6 +122,10 @@ impl Run {
         if !is_open || !self.connection.raw().is_autocommit() {
             return;
         }
+        if self.is_in_group() {
+            self.undo_in_group();
+            return;
+        }
         if error.concerns_one_row() && self.may_begin_anew.get() {
             self.was_rolled_back.set(true);
         } else {
@@ -138,7 +142,9 @@ impl Run {
     /// Undoes what was not committed.
     pub(super) fn rollback(&self) {
         self.forget_uncommitted();
-        if !self.connection.raw().is_autocommit() {
+        if self.is_in_group() {
+            self.undo_in_group();
+        } else if !self.connection.raw().is_autocommit() {
             // Without it the connection is not given back, and closing it rolls back.
             let _ = self.connection.engine(|connection| step(connection, "ROLLBACK"));
         }
@@ -185,7 +191,7 @@ impl Run {
         self.tell_of_jobs();
     }
 
-    fn keep_tally(&self) {
+    pub(super) fn keep_tally(&self) {
         let (mut tally, new) = (self.tally.get(), self.uncommitted.take());
         tally.rows_changed += new.rows_changed;
         tally.audited += new.audited;
@@ -199,6 +205,7 @@ impl Run {
 
     pub(crate) fn checkpoint_now(&self) -> Result<(), HostError> {
         self.alive()?;
+        self.leave_group()?;
         self.close_all();
         if self.dry {
             self.check_keys()?;
@@ -278,6 +285,7 @@ impl Run {
     /// # Errors
     /// When the claim is stale or the database refuses: then nothing is kept.
     pub(crate) fn finish(&self, to: Option<&Transition>) -> Result<Moved, AttemptError> {
+        self.worker_ended();
         if let Some(error) = self.stopped() {
             self.rollback();
             return Err(error);
@@ -291,6 +299,9 @@ impl Run {
             return checked.map(|()| Moved::There).map_err(AttemptError::from);
         }
         self.close_all();
+        if let Some(ended) = self.finish_in_group(to) {
+            return ended;
+        }
         self.end_snapshot().inspect_err(|_| self.rollback())?;
         if to.is_some() && self.has_kept_lines() {
             // With the job's own transition, or not at all.
@@ -321,7 +332,7 @@ impl Run {
         }
     }
 
-    fn transition(&self, to: Option<&Transition>) -> Result<Moved, AttemptError> {
+    pub(super) fn transition(&self, to: Option<&Transition>) -> Result<Moved, AttemptError> {
         let (Some(claim), Some(to)) = (self.task.claim, to) else { return Ok(Moved::There) };
         let now = self.clock.now();
         let moved = self

@@ -25,6 +25,7 @@ use super::full_text::{self, Words};
 use super::late_checks;
 use super::location::{ConnectionSetup, Durability, Location};
 use super::lock_fairness::{Holding, Waiting};
+use super::lock_release::{Lender, LentConnection};
 use super::page_count::PageCount;
 use super::rusqlite_versions::{IntoResult, set_busy_handler};
 use super::statement_context::StatementContext;
@@ -320,6 +321,7 @@ pub(crate) struct WorkConnection {
     guard: Arc<Guard>,
     confinement: Option<Confinement>,
     holding: Holding,
+    lender: Lender,
     /// Steps between two looks, as set now.
     looks_every: Cell<i32>,
     programs: StatementCosts,
@@ -331,6 +333,13 @@ pub(crate) struct WorkConnection {
     has_late_checks: Cell<bool>,
     /// At how many pages it folds the write-ahead log back.
     folds_every: Cell<u32>,
+}
+
+impl Drop for WorkConnection {
+    fn drop(&mut self) {
+        // Whoever uses it now is waited for.
+        self.lender.take_back();
+    }
 }
 
 /// Puts the holder back to nobody at the end of a turn.
@@ -425,6 +434,7 @@ impl WorkConnection {
         let mut waiting = Waiting::on(location);
         set_busy_handler(&connection, move |tries| shared.may_wait() && waiting.wait(tries))?;
         Ok(Self {
+            lender: Lender::of(&connection),
             connection,
             guard,
             confinement: None,
@@ -445,6 +455,30 @@ impl WorkConnection {
         self.guard.state().holder = Holder::Engine;
         let _turn = Turn(&self.guard);
         work(&self.connection)
+    }
+
+    /// Lends the connection until it is [taken back](Self::take_back): at this instant, another
+    /// thread does something on it as the engine. Nothing may use it meanwhile. False when it cannot
+    /// be lent.
+    pub(crate) fn lend(
+        &self,
+        at: Instant,
+        work: impl FnOnce(&LentConnection<'_>) + Send + 'static,
+    ) -> bool {
+        let guard = Arc::clone(&self.guard);
+        self.lender.lend(
+            at,
+            Box::new(move |lent: &LentConnection<'_>| {
+                guard.state().holder = Holder::Engine;
+                let _turn = Turn(&guard);
+                work(lent);
+            }),
+        )
+    }
+
+    /// Takes the connection back: whether it was lent and nobody has used it.
+    pub(crate) fn take_back(&self) -> bool {
+        self.lender.take_back()
     }
 
     /// Installs the progress handler, unless it looks that often already.

@@ -113,6 +113,37 @@ pub(crate) fn found(file: &Path) {
     .unwrap();
 }
 
+/// Whether the jobs of a life share transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Groups {
+    Off,
+    /// Those that are known to be short, as everywhere.
+    On,
+    /// All that can, whatever is known of them, and right after a crash.
+    Always,
+}
+
+impl Groups {
+    pub(crate) const ALL: [Self; 3] = [Self::Off, Self::On, Self::Always];
+
+    /// The variable that tells another process.
+    pub(crate) const VARIABLE: &str = "VERGER_TEST_GROUPS";
+
+    /// As another process was told.
+    pub(crate) fn told() -> Self {
+        let told = std::env::var(Self::VARIABLE).unwrap_or_default();
+        Self::ALL.into_iter().find(|groups| format!("{groups:?}") == told).unwrap_or(Self::On)
+    }
+
+    pub(crate) fn set(self, builder: Builder) -> Builder {
+        match self {
+            Self::Off => builder.group_commit(false),
+            Self::On => builder.group_commit(true),
+            Self::Always => builder.group_commit_always(),
+        }
+    }
+}
+
 /// This life on this file.
 pub(crate) fn builder(file: &Path) -> Builder {
     let keep = Retention::for_ever();
