@@ -53,7 +53,8 @@ fn a_person_decides_what_a_dropped_in_worker_may_do() {
     assert_eq!(tick(&site, &plugins).0["attempts"], json!([]));
     let again = ["plugin", "revoke", "acme", "--db", site.db(), "--by", "bob"];
     assert!(refusal(&again).contains("nothing was granted to it"));
-    let of_another = [&approve[..], &["--sha256", &"0".repeat(64)]].concat();
+    let digest = "0".repeat(64);
+    let of_another = [&approve[..], &["--sha256", &digest]].concat();
     assert!(refusal(&of_another).contains("it is version 1 now"));
 }
 

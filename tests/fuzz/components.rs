@@ -80,7 +80,7 @@ fn check(bytes: &[u8]) -> Verdict {
     let app = verger.connect().unwrap();
     app.execute_batch(TABLES).unwrap();
     let kind = match (
-        verger.refused_plugins(),
+        verger.refused_plugins().as_slice(),
         verger.workers().into_iter().find(|name| name != HONEST),
     ) {
         ([refusal], None) => {

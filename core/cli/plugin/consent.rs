@@ -99,7 +99,7 @@ impl Grants {
                 ensure!(
                     consent.is_some(),
                     "no dropped-in worker `{name}` is known in {}",
-                    self.database.db.display()
+                    options.target(&self.database)?.file.display()
                 );
                 consent
             }
