@@ -37,6 +37,7 @@ fn a_person_finds_out_why_a_job_failed_and_why_a_slot_was_skipped() {
     assert!(site.get(&ui, "/audit/verify").contains("The log is whole"));
     assert!(site.get(&ui, "/charts?hours=24").contains("1 failed for good"));
     assert!(site.get(&ui, "/plugins").contains("works"));
+    assert!(site.get(&ui, "/metrics").contains("# TYPE"));
     let export = site.get(&ui, "/audit/export");
     assert!(export.lines().all(|line| line.starts_with('{')) && export.contains("thing.done"));
 }

@@ -28,6 +28,7 @@ pub(super) fn view(view: &View<'_>, id: JobId) -> Result<Answer, Error> {
         (facts(view, &job)?)
         section aria-labelledby="args" { h2 id="args" { "Args" } (json(&job.args)) }
         @if let Some(result) = &job.result { section aria-labelledby="result" { h2 id="result" { "Result" } (json(result)) } }
+        (log(view, &job)?)
         (audit(view, &job)?)
     };
     Ok(Answer::view("Job", content))
@@ -98,6 +99,22 @@ fn errors(view: &View<'_>, job: &Job) -> Markup {
             }
         }
     }
+}
+
+fn log(view: &View<'_>, job: &Job) -> Result<Markup, Error> {
+    let logs = view.verger.job_log(job.id)?;
+    Ok(html! {
+        @if logs.iter().any(|log| !log.lines.is_empty()) {
+            section aria-labelledby="log" {
+                h2 id="log" { "What it logged" }
+                @for log in logs.iter().rev() {
+                    h3 { "Attempt " (log.attempt) }
+                    @if log.dropped > 0 { p.quiet { (log.dropped) " lines before these were dropped." } }
+                    pre tabindex="0" { @for line in &log.lines { (line.at) " " (short(&line.level)) " " (long(&line.text)) "\n" } }
+                }
+            }
+        }
+    })
 }
 
 fn audit(view: &View<'_>, job: &Job) -> Result<Markup, Error> {

@@ -46,6 +46,9 @@ pub(crate) fn show(ui: &Ui, verger: &Verger, path: &str, query: &Query) -> Answe
         "/audit/export" => audit::export(&view),
         "/charts" => charts::view(&view),
         "/doctor" => doctor::view(&view),
+        "/metrics" => {
+            verger.metrics().map(|metrics| Answer::text(StatusCode::OK, metrics.to_prometheus()))
+        }
         "/style.css" => Ok(Answer::File("text/css; charset=utf-8", STYLE)),
         "/live.js" => Ok(Answer::File("text/javascript; charset=utf-8", SCRIPT)),
         "/icon.svg" => Ok(Answer::File("image/svg+xml", ICON)),
