@@ -67,7 +67,7 @@ impl Run {
                 connection,
                 self.services.setup.as_ref(),
                 &self.task.stop_signal,
-                &|done, total| self.progress(done, total),
+                &|done, total| self.progresses(done, total),
             )
         });
         let kept = copied.and_then(|copied| {
