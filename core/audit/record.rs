@@ -64,13 +64,25 @@ impl Log {
         chain::set_head(connection, end)
     }
 
+    /// Appends one event that was checked, as [`append_all`](Self::append_all); the id of its row.
+    pub(crate) fn append(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+        stamp: &Stamp,
+        event: &AuditEvent,
+    ) -> rusqlite::Result<i64> {
+        let ids = self.append_all(connection, now, stamp, std::iter::once(event), || true)?;
+        Ok(ids.last().copied().unwrap_or_default())
+    }
+
     /// Appends events that were checked; the ids of their rows. Inside a write transaction, to be
     /// [sealed](Self::seal) before it commits. `goes_on` is asked before each: if
     /// not, there are fewer ids than events.
     ///
     /// # Errors
     /// Those of the database. Then some of the events may be in.
-    pub(crate) fn append<'e>(
+    pub(crate) fn append_all<'e>(
         &mut self,
         connection: &Connection,
         now: Timestamp,

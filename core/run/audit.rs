@@ -146,9 +146,9 @@ impl Run {
         let mut log = self.log.borrow_mut();
         let count = events.len();
         let goes_on = || !self.task.stop_signal.is_over();
-        let written = self
-            .connection
-            .engine(|connection| log.append(connection, now, &self.task.stamp, events, goes_on));
+        let written = self.connection.engine(|connection| {
+            log.append_all(connection, now, &self.task.stamp, events, goes_on)
+        });
         drop(log);
         let written = written.map_err(|error| from_store(&error)).and_then(|ids| {
             self.check_transaction_bytes()?;

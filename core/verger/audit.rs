@@ -28,9 +28,8 @@ impl Verger {
         let now = self.inner.clock.now();
         let append = |connection: &Connection| {
             let mut log = Log::default();
-            let event = std::iter::once(event);
-            let ids = log.append(connection, now, &Stamp::default(), event, || true)?;
-            log.seal(connection).map(|()| ids.last().copied().unwrap_or_default())
+            let id = log.append(connection, now, &Stamp::default(), event)?;
+            log.seal(connection).map(|()| id)
         };
         Ok(self.inner.write("write to the audit log", append)?)
     }
