@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use verger_worker::{Host, HostError, code};
+use verger_worker::{HostError, code};
 
 use super::Run;
 use super::engine_call::parse;
