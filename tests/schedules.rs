@@ -913,3 +913,50 @@ impl Random {
         (mixed ^ (mixed >> 31)) % bound
     }
 }
+
+#[test]
+fn a_schedule_that_the_user_changed_is_not_put_back_when_the_app_opens_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |expression: &str| {
+        let ours = Schedule::cron("sweep", expression)
+            .unwrap()
+            .worker("cleanup-audit")
+            .args(json!({"retention_days": null}))
+            .queue("quiet")
+            .priority(7)
+            .max_attempts(3)
+            .time_zone("Europe/Berlin")
+            .unwrap()
+            .missed(Missed::Replay(4))
+            .overlap(Overlap::Allow)
+            .start_deadline(Duration::from_secs(90))
+            .jitter(Duration::from_secs(5))
+            .user_may_change();
+        Verger::builder(folder.path().join("app.db")).schedule(ours).open().unwrap()
+    };
+    let stored = |verger: &Verger| verger.schedules().unwrap().remove(0);
+    let verger = open("0 3 * * *");
+    drop(verger);
+    // Until then it is what the code says.
+    let verger = open("0 4 * * *");
+    assert_eq!(stored(&verger).expression, "0 4 * * *");
+    let before = stored(&verger);
+    let earlier = before.to_schedule().unwrap().set_cron("30 1 * * *").unwrap();
+    verger.add_schedule(&earlier).unwrap();
+    drop(verger);
+    let verger = open("0 5 * * *");
+    let changed = stored(&verger);
+    assert_eq!(changed.expression, "30 1 * * *");
+    // One field was changed, and whose it is.
+    let mut expected = before;
+    expected.expression = changed.expression.clone();
+    expected.registered_by = None;
+    (expected.anchor, expected.next_fire_at) = (changed.anchor, changed.next_fire_at);
+    assert_eq!(changed, expected);
+    assert_eq!(changed.deadline(), Some(Duration::from_secs(90)));
+    assert_eq!(changed.jitter(), Duration::from_secs(5));
+    // Taken out, the code's own comes back.
+    verger.remove_schedule("sweep").unwrap();
+    drop(verger);
+    assert_eq!(stored(&open("0 6 * * *")).expression, "0 6 * * *");
+}

@@ -41,6 +41,8 @@ pub struct Schedule {
     pub(crate) overlap: Overlap,
     pub(crate) deadline: Option<Duration>,
     pub(crate) jitter: Duration,
+    /// What somebody else stored under its name stays.
+    pub(crate) yields: bool,
 }
 
 impl Schedule {
@@ -101,7 +103,35 @@ impl Schedule {
             overlap: Overlap::default(),
             deadline: None,
             jitter: Duration::ZERO,
+            yields: false,
         })
+    }
+
+    /// Gives it another crontab(5) expression: see [`cron`](Self::cron).
+    ///
+    /// # Errors
+    /// [`ScheduleError::Expression`] with the field, the place and the reason.
+    pub fn set_cron(mut self, expression: &str) -> Result<Self, ScheduleError> {
+        self.expression = Self::cron(&*self.name, expression)?.expression;
+        Ok(self)
+    }
+
+    /// Gives it an interval: see [`every`](Self::every).
+    ///
+    /// # Errors
+    /// [`ScheduleError::Expression`] for an interval out of bounds.
+    pub fn set_interval(mut self, interval: Duration) -> Result<Self, ScheduleError> {
+        self.expression = Self::every(&*self.name, interval)?.expression;
+        Ok(self)
+    }
+
+    /// Leaves the schedule to the user of the app: it is what the code says until
+    /// [`Verger::add_schedule`](crate::Verger::add_schedule), or the command, stores another one of
+    /// its name. That one stays, however often the app is opened, until it is removed; then the
+    /// code's comes back at the next open.
+    pub fn user_may_change(mut self) -> Self {
+        self.yields = true;
+        self
     }
 
     /// The worker that performs its jobs.

@@ -21,6 +21,10 @@ pub(crate) fn upsert(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let stored = get(connection, &schedule.name)?;
+    let is_anothers = |row: &ScheduleRow| row.registered_by.is_none();
+    if schedule.yields && set.is_some() && stored.as_ref().is_some_and(is_anothers) {
+        return Ok(());
+    }
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let (expression, timezone) =
         (schedule.expression.to_string(), schedule.zone.name().to_string());

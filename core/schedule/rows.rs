@@ -1,9 +1,13 @@
 //! Schedules as rows of `verger_schedules`.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Serialize, Serializer};
 
-use super::definition::{Missed, Overlap};
+use super::definition::{Missed, Overlap, Schedule, ScheduleError};
+use super::expression::parse_zone;
+use crate::queue::NewJob;
 use crate::store::{Cells, RawText, StoreContext, StoreError, Unreadable};
 use crate::time::Timestamp;
 
@@ -123,6 +127,67 @@ fn from_row(row: &Row<'_>) -> ScheduleRow {
 }
 
 impl ScheduleRow {
+    /// The schedule that is stored, to store it again with a field changed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use verger::{Schedule, Verger};
+    /// # let verger = Verger::in_memory().schedule(Schedule::every("sweep", Duration::from_secs(9))?
+    /// #     .worker("cleanup-audit").args(serde_json::json!({"retention_days": null}))).open()?;
+    /// for row in verger.schedules()? {
+    ///     let hourly = row.to_schedule()?.set_interval(Duration::from_secs(3_600))?;
+    ///     verger.add_schedule(&hourly)?;
+    /// }
+    /// # assert_eq!(verger.schedules()?[0].expression, "@every 1h");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ScheduleError`] when someone else wrote the row, and a column of it cannot be used.
+    pub fn to_schedule(&self) -> Result<Schedule, ScheduleError> {
+        let name = self.name.clone();
+        let invalid = |reason: String| ScheduleError::Invalid { name: self.name.clone(), reason };
+        if let Some(found) = self.unreadable.first() {
+            let reason = format!("its column {} cannot be read: {}", found.column, found.why);
+            return Err(invalid(reason));
+        }
+        let expression = self
+            .expression
+            .parse()
+            .map_err(|source| ScheduleError::Expression { name: name.clone(), source })?;
+        let zone = parse_zone(&self.timezone)
+            .map_err(|source| ScheduleError::Zone { name: name.clone(), source })?;
+        let args = serde_json::from_str(&self.args)
+            .map_err(|error| invalid(format!("its args are no JSON: {error}")))?;
+        let job = NewJob::new(&self.worker, args)
+            .queue(&self.queue)
+            .priority(self.priority)
+            .max_attempts(self.max_attempts);
+        Ok(Schedule {
+            name,
+            expression,
+            zone,
+            job,
+            missed: self.missed,
+            overlap: self.overlap,
+            deadline: self.deadline(),
+            jitter: self.jitter(),
+            yields: false,
+        })
+    }
+
+    /// A slot found due later than this is skipped.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline_ms.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs()))
+    }
+
+    /// Its jobs are put off by up to this long.
+    #[must_use]
+    pub fn jitter(&self) -> Duration {
+        Duration::from_millis(self.jitter_ms.max(0).unsigned_abs())
+    }
+
     /// Why no job can be made of what is stored, if it is so.
     pub(super) fn why_unreadable(&self) -> Option<String> {
         // A number out of range is refused as any other is: by the check of the job.
