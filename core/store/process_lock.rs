@@ -135,7 +135,12 @@ pub(super) fn existing(path: &Path, how: &OpenOptions) -> Option<File> {
 }
 
 fn share(file: &File) -> io::Result<()> {
-    file.unlock()?;
+    match file.unlock() {
+        // Windows is asked to unlock until nothing is locked. Wine says that it is so in words of
+        // its own, ERROR_LOCK_VIOLATION.
+        Err(error) if cfg!(windows) && error.raw_os_error() == Some(33) => {}
+        unlocked => unlocked?,
+    }
     file.lock_shared()
 }
 
