@@ -146,6 +146,21 @@ pub enum OpenError {
         /// Why, and what to do.
         reason: String,
     },
+    /// The key that was given cannot be used, or does not open the file. Nothing was written.
+    #[error("cannot open {}: {reason}", path.display())]
+    Key {
+        /// The file; empty for one in memory.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: &'static str,
+    },
+    /// Another copy of SQLite in this process has the file open. Noticed on Linux, where that copy
+    /// has read the file in WAL mode.
+    #[error("cannot open {}: another copy of SQLite in this process has it open, and each would drop the other's locks; have both sides use one copy, or open the file in a process of its own", path.display())]
+    SecondCopy {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is open by another of its names, a hard link or a mount of its own.
     #[error("cannot open {}: the file has another name (a hard link, or a mount) and is open by it; open it by one name, or make the others symbolic links: SQLite keeps its log beside the name", path.display())]
     OtherName {

@@ -17,6 +17,9 @@ pub mod built_ins {}
 #[doc = include_str!("guide/capabilities.md")]
 pub mod capabilities {}
 
+#[doc = include_str!("guide/sqlite.md")]
+pub mod sqlite {}
+
 #[doc = include_str!("guide/schedules.md")]
 pub mod schedules {}
 
@@ -38,6 +41,9 @@ pub mod config {}
 
 #[doc = include_str!("guide/events.md")]
 pub mod events {}
+
+#[doc = include_str!("guide/shipping.md")]
+pub mod shipping {}
 
 #[doc = include_str!("guide/testing.md")]
 pub mod testing {}

@@ -54,7 +54,7 @@ pub use builder::Builder;
 #[cfg(feature = "builtins")]
 pub use builtins::{
     BackupExported, CacheEvicted, EmailDelivered, MembershipsReconciled, Vacuumed,
-    WebhookEventsReconciled,
+    WebhookEventsReconciled, built_in_components,
 };
 #[cfg(feature = "http")]
 pub use capability::Http;
@@ -87,12 +87,14 @@ pub use queue::{
 pub use run::{AttemptError, RowChange};
 #[cfg(feature = "wasm")]
 pub use sandbox::CompileCache;
+#[cfg(feature = "compile")]
+pub use sandbox::{CompiledComponent, compile_component};
 pub use schedule::{
     ClockChange, Expression, ExpressionError, FieldName, FireOutcome, FireRow, Fired, Missed,
     Overlap, Reason, Schedule, ScheduleError, ScheduleRow, SlotOutcome, Upcoming, ZoneError,
     parse_zone, upcoming,
 };
-pub use store::{Durability, MigrationError, StoreError, StoreErrorKind, Unreadable};
+pub use store::{Durability, Key, MigrationError, StoreError, StoreErrorKind, Unreadable};
 pub use time::Timestamp;
 pub use verger::{DueReport, Performance, Verger};
 #[cfg(feature = "wasm")]

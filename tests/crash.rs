@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::chronicle::{Dice, Groups, builder, check, enqueue_some, found, settle};
+use common::chronicle::{Dice, Groups, builder, check, enqueue_some, found, open, settle};
 use common::processes::Process;
 use serde_json::json;
 use verger::rusqlite::Connection;
@@ -115,7 +115,7 @@ impl Life {
     /// run.
     fn reopen(&mut self) -> (Verger, Connection) {
         let file = self.folder.path().join("app.db");
-        let app = Connection::open(&file).unwrap();
+        let app = open(&file);
         app.busy_timeout(Duration::from_secs(10)).unwrap();
         let migrated: bool = app
             .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'verger_jobs'", [], |row| {
@@ -250,7 +250,7 @@ fn a_job_that_kills_its_process_ends_discarded_and_the_others_go_on() {
         let (status, lines) = life.start(attempt, None).end(Duration::from_secs(30));
         assert!(!status.success());
         life.heard(lines);
-        let app = Connection::open(life.folder.path().join("app.db")).unwrap();
+        let app = open(&life.folder.path().join("app.db"));
         check(&app, &life.told);
         let attempts: i64 = app
             .query_row("SELECT attempt FROM verger_jobs WHERE worker = 'poison'", [], |row| {

@@ -574,7 +574,7 @@ fn power_cuts(durability: Durability) {
             std::thread::sleep(Duration::from_millis(dice.below(20)));
             let after = tempfile::tempdir().unwrap();
             disk.cut(&mut dice, after.path());
-            let left = Connection::open(after.path().join("app.db")).unwrap();
+            let left = chronicle::open(&after.path().join("app.db"));
             let migrated: bool = left
                 .query_row(
                     "SELECT count(*) FROM sqlite_schema WHERE name = 'verger_jobs'",

@@ -33,7 +33,8 @@ impl Builder {
     #[cfg(feature = "wasm")]
     pub(crate) fn compiler(&self) -> Arc<Compiler> {
         let counters = Arc::clone(&self.counters);
-        Arc::new(Compiler::new(counters, self.cache.clone(), self.compile_limit))
+        let ahead = self.ahead.clone();
+        Arc::new(Compiler::new(counters, self.cache.clone(), ahead, self.compile_limit))
     }
 
     #[cfg(feature = "wasm")]
@@ -73,6 +74,7 @@ impl Builder {
             approved: std::mem::take(&mut self.approved_grant),
             counters: Arc::clone(&self.counters),
             cache: self.cache.clone(),
+            ahead: self.ahead.clone(),
             compile_limit: self.compile_limit,
         };
         let folders = std::mem::take(&mut self.plugin_folders);

@@ -21,9 +21,9 @@ use crate::grant::Grant;
 use crate::metrics::Counters;
 use crate::queue::{Backoff, Queue, Retention};
 #[cfg(feature = "wasm")]
-use crate::sandbox::CompileCache;
+use crate::sandbox::{Ahead, CompileCache};
 use crate::schedule::Schedule;
-use crate::store::{ConnectionSetup, Durability, Location};
+use crate::store::{ConnectionSetup, Durability, Key, Location};
 
 /// How long a claim holds when nothing renews it.
 const LEASE: Duration = Duration::from_secs(120);
@@ -76,6 +76,8 @@ pub struct Builder {
     #[cfg(feature = "wasm")]
     cache: CompileCache,
     #[cfg(feature = "wasm")]
+    ahead: Ahead,
+    #[cfg(feature = "wasm")]
     compile_limit: Duration,
 }
 
@@ -115,6 +117,8 @@ impl Builder {
             counters: Arc::default(),
             #[cfg(feature = "wasm")]
             cache: CompileCache::default(),
+            #[cfg(feature = "wasm")]
+            ahead: Ahead::default(),
             #[cfg(feature = "wasm")]
             compile_limit: COMPILE_LIMIT,
         }
@@ -363,6 +367,14 @@ impl Builder {
         self
     }
 
+    /// Opens an encrypted file with this key, or makes one. It comes first on every connection that
+    /// Verger opens: before its first pragma, and before [`connection_setup`](Self::connection_setup).
+    /// See [`Key`].
+    pub fn key(mut self, key: Key) -> Self {
+        self.location = self.location.with_key(key);
+        self
+    }
+
     /// Sets up every connection workers use: register here the SQL functions and collations that
     /// the app's tables depend on.
     ///
@@ -492,6 +504,21 @@ impl Builder {
     #[cfg(feature = "wasm")]
     pub fn compile_cache(mut self, cache: CompileCache) -> Self {
         self.cache = cache;
+        self
+    }
+
+    /// Brings the machine code of a component, compiled ahead by `verger plugin compile` or by
+    /// [`compile_component`](crate::compile_component): most often with `include_bytes!`. It is used
+    /// for the component it was made from, wherever that comes from, if it fits this build and this
+    /// machine; otherwise it is passed over. A build without the feature `compile` runs no others
+    /// than those that are here or in the [`compile_cache`](Self::compile_cache).
+    ///
+    /// # Safety
+    /// The bytes are what one of these two made, and nobody has changed them: they are run.
+    #[cfg(feature = "wasm")]
+    #[allow(unsafe_code, reason = "machine code is run: only the app can vouch for it")]
+    pub unsafe fn compiled(mut self, artefact: impl Into<std::borrow::Cow<'static, [u8]>>) -> Self {
+        self.ahead.add(artefact.into());
         self
     }
 

@@ -14,8 +14,8 @@ use crate::grant::Grant;
 use crate::run::{RunServices, WorkersLink};
 use crate::schedule::ScheduleError;
 use crate::store::{
-    self, FileIdentity, Location, MigrationError, MigrationSet, ProcessLock, StoreContext,
-    StoreError, StoreErrorKind,
+    self, FileIdentity, MigrationError, MigrationSet, ProcessLock, StoreContext, StoreError,
+    StoreErrorKind,
 };
 use crate::time::Timestamp;
 use crate::verger::Verger;
@@ -48,10 +48,10 @@ impl Builder {
             && self.plugin_files.is_empty()
             && self.components.is_empty());
         if self.read_only {
-            let Location::File(path) = self.location else {
+            if self.location.file().is_none() {
                 return Err(OpenError::ReadOnlyMemory);
-            };
-            self.location = Location::ReadOnly(path);
+            }
+            self.location = self.location.into_read_only();
         }
         let path = self.location.file().map(std::path::Path::to_path_buf).unwrap_or_default();
         let looking = self.location.is_read_only();
@@ -64,6 +64,12 @@ impl Builder {
             .resolve()
             .map_err(|reason| OpenError::NotAFile { path: path.clone(), reason })?;
         let doing = "open the database";
+        if let Some(reason) = self.location.key_fault().doing(doing).map_err(database)? {
+            return Err(OpenError::Key { path, reason });
+        }
+        if store::has_second_copy_open(&self.location).doing(doing).map_err(database)? {
+            return Err(OpenError::SecondCopy { path });
+        }
         if store::is_open_by_another_name(&self.location).doing(doing).map_err(database)? {
             return Err(OpenError::OtherName { path });
         }

@@ -29,6 +29,12 @@ pub(crate) const PREBUILT: [(&str, &[u8]); 8] = [
     ),
 ];
 
+/// The components of the built-in workers, by the workers' names: for an app that compiles them
+/// ahead.
+pub fn built_in_components() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    PREBUILT.into_iter()
+}
+
 /// Those that ask for what the engine alone can do.
 pub(crate) fn native() -> [Box<dyn Worker + Send + Sync>; 2] {
     [Box::new(export_backup::ExportBackup), Box::new(vacuum_step::VacuumStep)]

@@ -16,6 +16,7 @@ mod failure;
 mod grants;
 mod input;
 mod jobs;
+mod key;
 mod migrate;
 mod options;
 mod output;

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
-use verger::Verger;
 
 use crate::options::{Database, Options};
 use crate::output::{print, print_json};
@@ -23,7 +22,7 @@ impl Migrate {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
         let file = &options.target(&self.database)?.file;
         ensure!(!file.is_dir(), "{} is a folder, not a database", file.display());
-        let verger = Verger::builder(file).clock(options.clock()).without_built_ins().open()?;
+        let verger = options.builder(file)?.without_built_ins().open()?;
         if self.reference {
             verger.migrate_reference()?;
         }

@@ -9,6 +9,7 @@ use verger::{Builder, Clock, Config, Doctor, Grant, Timestamp, Verger};
 use crate::clock::{CommandClock, Held};
 use crate::grants::{self, Grants};
 use crate::input;
+use crate::key;
 use crate::output::tell;
 
 /// The options that go with every verb.
@@ -38,6 +39,14 @@ pub(crate) struct Options {
     /// it, and --grant, they may touch nothing
     #[arg(long, global = true)]
     pub(crate) trust: bool,
+
+    /// Open an encrypted file with the key that this command prints, such as `pass show app-db`: the
+    /// first line of its output; 64 hexadecimal digits after `raw:` are the key itself, anything
+    /// else is a passphrase
+    ///
+    /// It is run by the shell. The key stands in no argument, no log and no error.
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub(crate) key_command: Option<String>,
 
     /// Grant workers what they may touch: a JSON object, or the file that holds it; may be given
     /// several times
@@ -152,7 +161,8 @@ impl Options {
             Some(config) => configured(config, &target.file),
             None => Verger::builder(&target.file),
         };
-        let verger = self.with_plugins(builder.clock(self.clock()).keep_schedules())?.open()?;
+        let builder = self.keyed(builder.clock(self.clock()).keep_schedules())?;
+        let verger = self.with_plugins(builder)?.open()?;
         for refusal in verger.refused_plugins() {
             tell(format!("verger: a plugin was refused: {refusal}"));
         }
@@ -175,11 +185,27 @@ impl Options {
             None => Verger::builder(&target.file),
         };
         // With its workers: the jobs of others are shown as parked.
-        self.with_plugins(builder.clock(self.clock()).read_only())?.open().map_err(Into::into)
+        let builder = self.keyed(builder.clock(self.clock()).read_only())?;
+        self.with_plugins(builder)?.open().map_err(Into::into)
+    }
+
+    /// Has it open the file with the key of --key-command.
+    fn keyed(&self, builder: Builder) -> Result<Builder> {
+        Ok(match &self.key_command {
+            Some(command) => builder.key(key::from_command(command)?),
+            None => builder,
+        })
+    }
+
+    /// What opens this file, with the clock and the key of these options.
+    pub(crate) fn builder(&self, file: &Path) -> Result<Builder> {
+        self.keyed(Verger::builder(file).clock(self.clock()))
     }
 
     /// A doctor for the file, whatever it is; it knows the workers of the plugins that are named.
     pub(crate) fn doctor(&self, database: &Database) -> Result<Doctor> {
+        let has_key = self.key_command.is_some();
+        ensure!(!has_key, "doctor does not open encrypted files: leave --key-command out");
         let Target { file, config } = self.target(database)?;
         if self.plugins.is_empty() && config.is_none() {
             return Ok(Doctor::new(&file).clock(self.clock()));

@@ -42,9 +42,9 @@ impl Doctor {
     }
 
     fn mend(&self, code: &str) -> Result<String, Error> {
-        let location = Location::File(self.path.clone())
+        let location = Location::of_file(&self.path)
             .resolve()
-            .unwrap_or_else(|_| Location::File(self.path.clone()));
+            .unwrap_or_else(|_| Location::of_file(&self.path));
         let doing = "mend the file";
         let mut connection = location.connect(Durability::Full).doing(doing)?;
         Ok(match code {

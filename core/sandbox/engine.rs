@@ -57,7 +57,7 @@ fn make() -> wasmtime::Result<Sandbox> {
 
 impl Floor {
     fn new(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&config(pool))?;
+        let engine = Engine::new(&config(pool)?)?;
         let mut linker = Linker::new(&engine);
         bindings::Worker::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
         let watchdog = Watchdog::start(engine.weak())?;
@@ -65,8 +65,27 @@ impl Floor {
     }
 }
 
-fn config(pool: Option<PoolingAllocationConfig>) -> Config {
+/// An engine that compiles for machines of this target triple, and runs nothing.
+#[cfg(feature = "compile")]
+pub(super) fn engine_for(target: &str) -> wasmtime::Result<Engine> {
+    let mut config = config(None)?;
+    config.target(target)?;
+    Engine::new(&config)
+}
+
+/// What an interpreter of this machine's kind is called, where no machine code may be made.
+#[cfg(feature = "pulley")]
+const INTERPRETER: &str = match (cfg!(target_pointer_width = "32"), cfg!(target_endian = "big")) {
+    (false, false) => "pulley64",
+    (false, true) => "pulley64be",
+    (true, false) => "pulley32",
+    (true, true) => "pulley32be",
+};
+
+fn config(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Config> {
     let mut config = Config::new();
+    #[cfg(feature = "pulley")]
+    config.target(INTERPRETER)?;
     config.epoch_interruption(true).max_wasm_stack(WASM_STACK_BYTES).wasm_component_model(true);
     // Names of functions in a trap's message are not worth a backtrace at each trap a hostile
     // worker makes.
@@ -74,7 +93,7 @@ fn config(pool: Option<PoolingAllocationConfig>) -> Config {
     if let Some(pool) = pool {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
-    config
+    Ok(config)
 }
 
 /// Core instances, memories and tables that one component may have. Interpreters need that much: 50

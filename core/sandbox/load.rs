@@ -70,7 +70,7 @@ const INTERFACES: [&str; 10] =
     ["types", "store", "audit", "clock", "events", "job", "log", "host", "queue", "state"];
 
 /// Refuses what is no component before the compiler sees it.
-fn check_form(what: &str, bytes: &[u8]) -> Result<(), PluginError> {
+pub(super) fn check_form(what: &str, bytes: &[u8]) -> Result<(), PluginError> {
     let what = what.to_string();
     let size = bytes.len() as u64;
     if size > PLUGIN_MAX_BYTES {

@@ -13,5 +13,7 @@ mod wasi;
 mod watchdog;
 
 pub use compile::CompileCache;
-pub(crate) use compile::Compiler;
+pub(crate) use compile::{Ahead, Compiler};
+#[cfg(feature = "compile")]
+pub use compile::{CompiledComponent, compile_component};
 pub(crate) use plugin::{Plugin, Source, digest_of, forget_compiled, no_file, read};

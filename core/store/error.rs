@@ -57,7 +57,13 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.kind();
-        write!(f, "could not {}: {}", self.doing, advice(kind))?;
+        let advice = match self.source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => {
+                "the file is no SQLite database, or it is encrypted and was opened without its key"
+            }
+            _ => advice(kind),
+        };
+        write!(f, "could not {}: {advice}", self.doing)?;
         match kind {
             // The advice says all there is.
             StoreErrorKind::Busy | StoreErrorKind::Full | StoreErrorKind::Gone => Ok(()),

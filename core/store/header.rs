@@ -18,7 +18,7 @@ const READ_VERSION_AT: usize = 19;
 
 /// Whether a file keeps its transactions in a write-ahead log.
 pub(crate) fn is_wal(path: &Path) -> rusqlite::Result<bool> {
-    let frozen = Location::Frozen(path.to_path_buf()).connect(Durability::Normal)?;
+    let frozen = Location::frozen(path).connect(Durability::Normal)?;
     Ok(read(&frozen).is_some_and(|header| header.get(READ_VERSION_AT) == Some(&2)))
 }
 
@@ -30,8 +30,8 @@ impl Location {
         log.push("-wal");
         let is_settled = !Path::new(&log).exists();
         let look = match is_settled && is_wal(path)? {
-            true => Self::Frozen(path.to_path_buf()),
-            false => Self::ReadOnly(path.to_path_buf()),
+            true => Self::frozen(path),
+            false => Self::of_file(path).into_read_only(),
         };
         look.connect(Durability::Normal)
     }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::cache::CACHE_KIB;
 use super::error::{StoreErrorKind, kind_of};
 use super::file_name;
+use super::key::Key;
 use super::lock_fairness::Waiting;
 use super::rusqlite_versions::set_busy_handler;
 use super::temp_vfs;
@@ -52,9 +53,16 @@ pub enum Durability {
     Full,
 }
 
-/// A database: a file, or memory shared by this process's connections.
+/// A database: where it is, and what opens it.
 #[derive(Debug, Clone)]
-pub(crate) enum Location {
+pub(crate) struct Location {
+    place: Place,
+    key: Option<Key>,
+}
+
+/// A file, or memory shared by this process's connections.
+#[derive(Debug, Clone)]
+enum Place {
     File(PathBuf),
     /// A file that is looked at and never written.
     ReadOnly(PathBuf),
@@ -64,21 +72,49 @@ pub(crate) enum Location {
 }
 
 impl Location {
+    /// The file with this name.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        Self { place: Place::File(path.to_path_buf()), key: None }
+    }
+
+    /// The file with this name, where nobody writes.
+    pub(crate) fn frozen(path: &Path) -> Self {
+        Self { place: Place::Frozen(path.to_path_buf()), key: None }
+    }
+
     /// A fresh database in memory, gone when its last connection closes.
     pub(crate) fn memory() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self::Memory(format!("/verger-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+        let name = format!("/verger-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { place: Place::Memory(name), key: None }
+    }
+
+    /// The same, opened by this key.
+    pub(crate) fn with_key(self, key: Key) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The same to be looked at only. One in memory is nobody's to look at.
+    pub(crate) fn into_read_only(self) -> Self {
+        self.renamed(|place| match place {
+            Place::File(path) => Place::ReadOnly(path),
+            other => other,
+        })
+    }
+
+    fn renamed(self, rename: impl FnOnce(Place) -> Place) -> Self {
+        Self { place: rename(self.place), key: self.key }
     }
 
     pub(crate) fn file(&self) -> Option<&Path> {
-        match self {
-            Self::File(path) | Self::ReadOnly(path) | Self::Frozen(path) => Some(path),
-            Self::Memory(_) => None,
+        match &self.place {
+            Place::File(path) | Place::ReadOnly(path) | Place::Frozen(path) => Some(path),
+            Place::Memory(_) => None,
         }
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self, Self::ReadOnly(_) | Self::Frozen(_))
+        matches!(self.place, Place::ReadOnly(_) | Place::Frozen(_))
     }
 
     /// By an absolute name, without links where the file is there.
@@ -86,19 +122,52 @@ impl Location {
     /// # Errors
     /// Why the path can be no database's.
     pub(crate) fn resolve(self) -> Result<Self, String> {
-        Ok(match self {
-            Self::File(path) => Self::File(file_name::resolve(&path)?),
-            Self::ReadOnly(path) => Self::ReadOnly(file_name::resolve(&path)?),
+        let place = match self.place {
+            Place::File(path) => Place::File(file_name::resolve(&path)?),
+            Place::ReadOnly(path) => Place::ReadOnly(file_name::resolve(&path)?),
             other => other,
-        })
+        };
+        Ok(Self { place, key: self.key })
     }
 
     /// By the one name of a file that is there now.
     pub(crate) fn without_links(self) -> Self {
-        match self {
-            Self::File(path) => Self::File(file_name::without_links(path)),
+        self.renamed(|place| match place {
+            Place::File(path) => Place::File(file_name::without_links(path)),
             other => other,
+        })
+    }
+
+    /// Why its key cannot be used, if it has one that cannot. Writes nothing.
+    pub(crate) fn key_fault(&self) -> rusqlite::Result<Option<&'static str>> {
+        let Some(key) = &self.key else { return Ok(None) };
+        let Some(path) = self.file() else {
+            return Ok(Some("a database in memory is not encrypted"));
+        };
+        if let Some(fault) = key.fault() {
+            return Ok(Some(fault));
         }
+        // An empty file is a new one.
+        if !std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0) {
+            return Ok(None);
+        }
+        let is_none = |connected: rusqlite::Result<Connection>| {
+            let read = connected.and_then(|connection| {
+                connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+            });
+            read.is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::NotADatabase))
+        };
+        if !is_none(self.open()) {
+            return Ok(None);
+        }
+        // The file alone, as it is: its log is not touched.
+        Ok(Some(if is_none(Self::frozen(path).open()) {
+            "the key does not open it: it is encrypted with another key, or with other settings, \
+             or is no database"
+        } else {
+            "a key was given, and the file is not encrypted: open it without one, or make an \
+             encrypted copy first (SQLCipher's sqlcipher_export)"
+        }))
     }
 
     /// Opens the first connection. In a folder where SQLite can make no file, one in WAL mode that
@@ -109,7 +178,7 @@ impl Location {
         durability: Durability,
     ) -> rusqlite::Result<Connection> {
         let connected = self.connect(durability);
-        let Self::ReadOnly(path) = self else { return connected };
+        let Place::ReadOnly(path) = &self.place else { return connected };
         let shut = |error: &rusqlite::Error| {
             matches!(kind_of(error), StoreErrorKind::CannotOpen | StoreErrorKind::ReadOnly)
         };
@@ -119,7 +188,7 @@ impl Location {
         if logged || !connected.as_ref().is_err_and(shut) || !path.is_file() {
             return connected;
         }
-        let frozen = Self::Frozen(path.clone());
+        let frozen = Self { place: Place::Frozen(path.clone()), key: self.key.clone() };
         let found = frozen.connect(durability).or(connected)?;
         *self = frozen;
         Ok(found)
@@ -136,10 +205,20 @@ impl Location {
 
     /// Opens a connection with SQLite's own settings, having read nothing yet.
     pub(super) fn open(&self) -> rusqlite::Result<Connection> {
-        match self.vfs() {
-            Some(vfs) => Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs),
-            None => Connection::open_with_flags(self.name(), self.flags()),
+        self.open_over(self.vfs())
+    }
+
+    /// The same over this file system, or over the default one. Every connection of Verger's begins
+    /// here: with its key.
+    fn open_over(&self, vfs: Option<&str>) -> rusqlite::Result<Connection> {
+        let connection = match vfs {
+            Some(vfs) => Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs)?,
+            None => Connection::open_with_flags(self.name(), self.flags())?,
+        };
+        if let Some(key) = &self.key {
+            key.apply(&connection)?;
         }
+        Ok(connection)
     }
 
     /// Opens one that workers use, too: its temporary files are counted, its clock is theirs, and
@@ -148,11 +227,7 @@ impl Location {
         &self,
         durability: Durability,
     ) -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags_and_vfs(
-            self.name(),
-            self.flags(),
-            temp_vfs::over(self.vfs())?,
-        )?;
+        let connection = self.open_over(Some(temp_vfs::over(self.vfs())?))?;
         // An enqueue is faster with a log that is short and used again, SQLite's own 1,000 pages.
         connection.execute_batch(&format!(
             "PRAGMA temp_store = FILE; PRAGMA wal_autocheckpoint = {FOLD_EVERY}"
@@ -161,22 +236,22 @@ impl Location {
     }
 
     fn name(&self) -> PathBuf {
-        match self {
-            Self::File(path) | Self::ReadOnly(path) => path.clone(),
-            Self::Frozen(path) => file_name::immutable(path),
-            Self::Memory(name) => PathBuf::from(name),
+        match &self.place {
+            Place::File(path) | Place::ReadOnly(path) => path.clone(),
+            Place::Frozen(path) => file_name::immutable(path),
+            Place::Memory(name) => PathBuf::from(name),
         }
     }
 
     fn vfs(&self) -> Option<&'static str> {
-        matches!(self, Self::Memory(_)).then_some("memdb")
+        matches!(self.place, Place::Memory(_)).then_some("memdb")
     }
 
     /// Not URI: a path is a path, and an absolute one whatever SQLite was compiled with.
     fn flags(&self) -> OpenFlags {
-        let access = match self {
-            Self::ReadOnly(_) => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            Self::Frozen(_) => OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
+        let access = match &self.place {
+            Place::ReadOnly(_) => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Place::Frozen(_) => OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
             _ => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
         access | OpenFlags::SQLITE_OPEN_NO_MUTEX

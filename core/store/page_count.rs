@@ -19,7 +19,12 @@ impl PageCount {
     pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
         // SAFETY: the handle is read; the count lives no longer than the connection it is part of.
         let handle = unsafe { connection.handle() };
-        let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let page_bytes = connection.query_row("PRAGMA page_size", [], |row| {
+            let answer = row.get_ref(0)?;
+            // SQLCipher's is a text.
+            let digits = answer.as_str().ok().and_then(|digits| digits.parse().ok());
+            digits.map_or_else(|| Ok(answer.as_i64()?), Ok)
+        })?;
         Ok(Self {
             handle: AtomicPtr::new(handle),
             page_bytes: AtomicU64::new(page_bytes.unsigned_abs()),

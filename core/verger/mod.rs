@@ -54,7 +54,7 @@ impl Verger {
     /// links are followed then. Beside it stands a small lock file, `…-verger`, which shows what
     /// processes have the file open.
     pub fn builder(path: impl AsRef<Path>) -> Builder {
-        Builder::new(Location::File(path.as_ref().to_path_buf()))
+        Builder::new(Location::of_file(path.as_ref()))
     }
 
     /// Begins to open a fresh database in memory, gone with its last clone: for tests.

@@ -8,6 +8,7 @@ mod demo;
 #[path = "../handmade/mod.rs"]
 mod handmade;
 mod harness;
+mod key;
 mod plugin;
 mod printing;
 mod queue;

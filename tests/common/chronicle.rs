@@ -103,9 +103,17 @@ impl Worker for Poison {
     }
 }
 
+/// A connection of the app's. With the feature `sqlcipher` every file of this life is encrypted.
+pub(crate) fn open(file: &Path) -> Connection {
+    let app = Connection::open(file).unwrap();
+    #[cfg(feature = "sqlcipher")]
+    app.pragma_update(None, "key", "x'".to_string() + &"2a".repeat(32) + "'").unwrap();
+    app
+}
+
 /// Makes the app's tables in a new file.
 pub(crate) fn found(file: &Path) {
-    let app = Connection::open(file).unwrap();
+    let app = open(file);
     app.execute_batch(
         "PRAGMA journal_mode = WAL; CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT, value); CREATE INDEX things_by_name ON things (name);
          CREATE TABLE orders (tag TEXT);",
@@ -154,7 +162,10 @@ pub(crate) fn builder(file: &Path) -> Builder {
             .missed(Missed::Replay(3))
             .overlap(overlap)
     };
-    Verger::builder(file)
+    let builder = Verger::builder(file);
+    #[cfg(feature = "sqlcipher")]
+    let builder = builder.key(verger::Key::raw([0x2a; 32]));
+    builder
         .without_built_ins()
         .worker(Chronicler)
         .worker(Poison)

@@ -52,6 +52,8 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
         ensure!(options.now.is_none(), "the demo moves a clock of its own: leave --now out");
+        let has_key = options.key_command.is_some();
+        ensure!(!has_key, "the demo's file is not encrypted: leave --key-command out");
         let begun = Instant::now();
         let progress = app::begin(&self.db, self.seed, self.scale, World { seed: SEED, scale: 1 })?;
         let mut life = Life::open(&self.db, progress)?;

@@ -2,6 +2,7 @@
 
 mod asks;
 mod check;
+mod compile;
 mod component;
 mod consent;
 mod diff;
@@ -22,6 +23,7 @@ use verger::{Expression, ExpressionError};
 use crate::options::{Database, Options};
 use crate::output::print;
 use check::Check;
+use compile::Compile;
 use new::New;
 
 /// The args that make a job's scope: a tenant-aware worker's jobs must name them.
@@ -48,6 +50,13 @@ pub(crate) enum Command {
         #[arg(short, long)]
         output: PathBuf,
     },
+    /// Compile components ahead, for an app that has no compiler in it, or is not to compile at its
+    /// first start
+    ///
+    /// Writes one .cwasm for each, for machines of one kind: this one's, or those of --target. The
+    /// app finds them in its compile cache's folder (`CompileCache::Folder`), or has them in itself
+    /// (`Builder::compiled`). They fit the version of Verger that made them, and no other.
+    Compile(Compile),
     /// What may this .wasm do: what it imports, what it asks for, and what of that a grant gives it
     ///
     /// For a person who decides whether to drop it in. Of the component only its description of
@@ -107,6 +116,7 @@ impl Command {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
         match self {
             Self::Pack { module, output } => pack::pack(module, output, options)?,
+            Self::Compile(compile) => compile.run(options)?,
             Self::Inspect { file } => inspect::inspect(file, options)?,
             Self::Check(check) => return check.run(options),
             Self::Diff { old, new } => diff::diff(old, new, options)?,

@@ -24,8 +24,9 @@ pub enum CompileCache {
     /// `~/Library/Caches`, `%LOCALAPPDATA%`).
     #[default]
     User,
-    /// In this folder. It must belong to the user alone: whoever can write into it can run code in
-    /// the app.
+    /// In this folder. It must belong to the user, or to the system's administrator, and nobody else
+    /// may write into it: whoever can, can run code in the app. What was compiled ahead by
+    /// `verger plugin compile` is found here.
     Folder(PathBuf),
     /// Nowhere: compile at every start.
     Off,
@@ -50,7 +51,9 @@ impl CompileCache {
     /// The compiled form of a component, if a usable one is there.
     pub(super) fn load(&self, engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
         let folder = self.folder().filter(|folder| is_private(folder))?;
-        entries(&folder, engine, digest).iter().find_map(|entry| read(entry, engine, digest))
+        entries(&folder, engine, digest)
+            .iter()
+            .find_map(|entry| read(&fs::read(entry).ok()?, engine, digest))
     }
 
     /// Whether there is an entry for a component. It may still turn out to be damaged.
@@ -63,10 +66,9 @@ impl CompileCache {
     #[cfg(feature = "compile")]
     pub(super) fn forget(&self, engine: &Engine, digest: &[u8; 32]) {
         let Some(folder) = self.folder().filter(|folder| is_private(folder)) else { return };
-        for entry in entries(&folder, engine, digest) {
-            // Another process may have been faster, or it was never there.
-            let _ = fs::remove_file(entry);
-        }
+        // Another process may have been faster, or it was never there. What was compiled ahead is
+        // the app's.
+        let _ = fs::remove_file(folder.join(name(engine, digest)));
     }
 
     /// Keeps the compiled form. A cache that cannot be written is only slower.
@@ -79,14 +81,15 @@ impl CompileCache {
     }
 }
 
-fn read(entry: &Path, engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
-    let entry = fs::read(entry).ok()?;
+/// The component that an entry is the compiled form of, if it is whole, of this digest, and fits.
+/// Whoever calls this trusts the bytes: they are run.
+pub(super) fn read(entry: &[u8], engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
     let (stored, artefact) = entry.split_at_checked(DIGEST_BYTES)?;
     if stored != seal(digest, artefact) {
         return None;
     }
-    // SAFETY: the bytes are whole, by their digest, and were written by this user's own process, by
-    // the folder's permissions.
+    // SAFETY: the bytes are whole, by their digest, and were written by this user's own process or
+    // the system's administrator, by the folder's permissions, or are the app's own, as it has said.
     #[allow(
         unsafe_code,
         reason = "loading compiled code is what the cache is for; its conditions are checked above"
@@ -100,16 +103,22 @@ fn seal(digest: &[u8; 32], artefact: &[u8]) -> [u8; DIGEST_BYTES] {
     Sha256::new().chain_update(digest).chain_update(artefact).finalize().into()
 }
 
-/// The one entry made by a compiler with this engine's settings.
+/// The one entry made by a compiler with this engine's settings, where it is there.
 #[cfg(feature = "compile")]
 fn entries(folder: &Path, engine: &Engine, digest: &[u8; 32]) -> Vec<PathBuf> {
-    vec![folder.join(name(engine, digest))]
+    let own = folder.join(name(engine, digest));
+    if own.exists() { vec![own] } else { all_entries(folder, digest) }
 }
 
-/// Without a compiler its settings have no hash: every entry of the component may be the one. The
-/// engine refuses those that do not fit.
+/// Without a compiler its settings have no hash.
 #[cfg(not(feature = "compile"))]
 fn entries(folder: &Path, _: &Engine, digest: &[u8; 32]) -> Vec<PathBuf> {
+    all_entries(folder, digest)
+}
+
+/// All entries of the component, those that were compiled ahead among them. The engine refuses those
+/// that do not fit.
+fn all_entries(folder: &Path, digest: &[u8; 32]) -> Vec<PathBuf> {
     let prefix = hex(digest);
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     names
@@ -136,16 +145,21 @@ fn write(
     }
     let artefact = component.serialize().map_err(std::io::Error::other)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&seal(digest, &artefact))?;
-    file.write_all(&artefact)?;
+    file.write_all(&sealed(digest, &artefact))?;
     file.persist(folder.join(name)).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// An entry of this artefact.
+#[cfg(feature = "compile")]
+pub(super) fn sealed(digest: &[u8; 32], artefact: &[u8]) -> Vec<u8> {
+    [&seal(digest, artefact)[..], artefact].concat()
 }
 
 /// Names everything the artefact depends on: the component, the compiler's settings and version,
 /// the machine's features.
 #[cfg(feature = "compile")]
-fn name(engine: &Engine, digest: &[u8; 32]) -> String {
+pub(super) fn name(engine: &Engine, digest: &[u8; 32]) -> String {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{}-{:016x}.cwasm", hex(digest), hasher.finish())
@@ -182,13 +196,15 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// Whether the folder belongs to this user and nobody else can write it.
+/// Whether the folder belongs to this user, or to the system as what it installs does, and nobody
+/// else can write it.
 #[cfg(unix)]
 fn is_private(folder: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     // Not through a link: what it points to can change after the look.
     let Ok(meta) = fs::symlink_metadata(folder) else { return false };
-    meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0
+    let is_trusted = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
+    meta.is_dir() && is_trusted && meta.mode() & 0o022 == 0
 }
 
 /// Elsewhere the user's cache folder is private by its place.

@@ -1,5 +1,6 @@
 //! From bytes to machine code: out of the cache, or compiled.
 
+mod ahead;
 #[cfg(feature = "compile")]
 mod budget;
 mod cache;
@@ -14,6 +15,9 @@ use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+pub(crate) use self::ahead::Ahead;
+#[cfg(feature = "compile")]
+pub use self::ahead::{CompiledComponent, compile_component};
 #[cfg(feature = "compile")]
 use self::budget::Budget;
 pub use self::cache::CompileCache;
@@ -25,6 +29,7 @@ use crate::plugin_error::PluginError;
 pub(crate) struct Compiler {
     pub(in crate::sandbox) counters: Arc<Counters>,
     cache: CompileCache,
+    ahead: Ahead,
     #[cfg(feature = "compile")]
     budget: Budget,
 }
@@ -34,6 +39,7 @@ impl Compiler {
     pub(crate) fn new(
         counters: Arc<Counters>,
         cache: CompileCache,
+        ahead: Ahead,
         #[cfg_attr(
             not(feature = "compile"),
             allow(unused_variables, reason = "nothing is compiled")
@@ -43,6 +49,7 @@ impl Compiler {
         Self {
             counters,
             cache,
+            ahead,
             #[cfg(feature = "compile")]
             budget: Budget::new(limit),
         }
@@ -50,7 +57,10 @@ impl Compiler {
 
     /// Whether the machine code of a component is at hand, so that nothing would have to be compiled.
     pub(in crate::sandbox) fn has(&self, digest: &[u8; 32]) -> bool {
-        sandbox().is_ok_and(|sandbox| self.cache.has(&sandbox.pooled.engine, digest))
+        sandbox().is_ok_and(|sandbox| {
+            let engine = &sandbox.pooled.engine;
+            self.cache.has(engine, digest) || self.ahead.load(engine, digest).is_some()
+        })
     }
 
     /// Removes the machine code of a component that is needed no more. Where there is no compiler,
@@ -79,7 +89,7 @@ impl Compiler {
         engine: &Engine,
     ) -> Result<Component, PluginError> {
         let begun = Instant::now();
-        let cached = self.cache.load(engine, digest);
+        let cached = self.made_before(digest, engine);
         let was_cached = cached.is_some();
         let component = match cached {
             Some(component) => component,
@@ -109,10 +119,14 @@ impl Compiler {
         _: bool,
         engine: &Engine,
     ) -> Result<Component, PluginError> {
-        self.cache.load(engine, digest).ok_or_else(|| PluginError::Engine {
+        self.made_before(digest, engine).ok_or_else(|| PluginError::Engine {
             what: what.to_string(),
-            reason: "this build has no compiler (feature `compile`) and the cache has no artefact for it".to_string(),
+            reason: "this build has no compiler (feature `compile`), and nothing that was compiled ahead for it fits: compile it with `verger plugin compile` of the same version".to_string(),
         })
+    }
+
+    fn made_before(&self, digest: &[u8; 32], engine: &Engine) -> Option<Component> {
+        self.ahead.load(engine, digest).or_else(|| self.cache.load(engine, digest))
     }
 }
 

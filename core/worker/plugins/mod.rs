@@ -23,7 +23,7 @@ use self::folder::Stamp;
 use crate::grant::Grant;
 use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
-use crate::sandbox::{CompileCache, Compiler, Plugin};
+use crate::sandbox::{Ahead, CompileCache, Compiler, Plugin};
 use crate::worker::bound_names::BoundName;
 use crate::worker::consent::GrantRow;
 
@@ -39,6 +39,7 @@ pub(crate) struct Policy {
     pub(crate) approved: Grant,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cache: CompileCache,
+    pub(crate) ahead: Ahead,
     /// How long compiling may take at one look, all files together.
     pub(crate) compile_limit: Duration,
 }
@@ -171,8 +172,9 @@ impl Plugins {
     }
 
     fn compiler(&self) -> Arc<Compiler> {
-        let Policy { counters, cache, compile_limit, .. } = &self.policy;
-        Arc::new(Compiler::new(Arc::clone(counters), cache.clone(), *compile_limit))
+        let Policy { counters, cache, ahead, compile_limit, .. } = &self.policy;
+        let (cache, ahead) = (cache.clone(), ahead.clone());
+        Arc::new(Compiler::new(Arc::clone(counters), cache, ahead, *compile_limit))
     }
 
     /// Whether there is any file or folder to look at.
