@@ -20,7 +20,8 @@ fn issue(host: &MemoryHost, id: &str, context: &str, inserted_at: i64) {
 }
 
 fn run(host: &MemoryHost, args: Json) -> Result<Json, String> {
-    host.perform(&CleanupTokens, args).map(|outcome| match outcome {
+    let performed = host.perform(&CleanupTokens, args).map_err(|error| error.to_string());
+    performed.map(|outcome| match outcome {
         Outcome::DoneWith(result) => result,
         other => panic!("{other:?}"),
     })

@@ -40,7 +40,8 @@ fn write(host: &MemoryHost, id: &str, recipient: &str, at: i64) {
 }
 
 fn run(host: &MemoryHost, args: Json) -> Result<Json, String> {
-    host.perform(&DeliverEmail, args).map(|outcome| match outcome {
+    let performed = host.perform(&DeliverEmail, args).map_err(|error| error.to_string());
+    performed.map(|outcome| match outcome {
         Outcome::DoneWith(result) => result,
         other => panic!("{other:?}"),
     })

@@ -39,7 +39,8 @@ fn keep(host: &MemoryHost, id: &str, bytes: i64, used_at: i64, path: Option<&str
 }
 
 fn run(host: &MemoryHost, args: Json) -> Result<Json, String> {
-    host.perform(&EvictCache, args).map(|outcome| match outcome {
+    let performed = host.perform(&EvictCache, args).map_err(|error| error.to_string());
+    performed.map(|outcome| match outcome {
         Outcome::DoneWith(result) => result,
         other => panic!("{other:?}"),
     })

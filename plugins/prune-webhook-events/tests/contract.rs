@@ -21,7 +21,8 @@ fn receive(host: &MemoryHost, id: &str, status: &str, inserted_at: i64) {
 }
 
 fn run(host: &MemoryHost, args: Json) -> Result<Json, String> {
-    host.perform(&PruneWebhookEvents, args).map(|outcome| match outcome {
+    let performed = host.perform(&PruneWebhookEvents, args).map_err(|error| error.to_string());
+    performed.map(|outcome| match outcome {
         Outcome::DoneWith(result) => result,
         other => panic!("{other:?}"),
     })
