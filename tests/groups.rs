@@ -69,10 +69,10 @@ impl Worker for Plays {
                 let count: i64 = rows.rows().next().unwrap()?.take(0)?;
                 return Ok(Outcome::DoneWith(json!(count)));
             }
-            "fails" => return Ok(Outcome::Failed("as it should".into())),
+            "fails" => return Ok(Outcome::Failed(WorkerError::new("as it should"))),
             "writes and fails" => {
                 write("")?;
-                return Ok(Outcome::Failed("after it wrote".into()));
+                return Ok(Outcome::Failed(WorkerError::new("after it wrote")));
             }
             "writes and panics" => {
                 write("")?;
@@ -87,7 +87,7 @@ impl Worker for Plays {
                 write("-1")?;
                 job.checkpoint()?;
                 write("-2")?;
-                return Ok(Outcome::Failed("after a checkpoint".into()));
+                return Ok(Outcome::Failed(WorkerError::new("after a checkpoint")));
             }
             "calls" => {
                 write("")?;
