@@ -19,5 +19,5 @@ pub use lifecycle::{EventFailure, EventJob, EventKind, LifecycleEvent};
 pub(crate) use message::{Bus, Message};
 pub use message::{Event, Subscription};
 pub use position::EventPosition;
-pub(crate) use record::{after, newest, past, record, record_completed};
+pub(crate) use record::{after, completed_sql, newest, past, record, record_completed};
 pub(crate) use say::say;

@@ -46,19 +46,36 @@ pub(crate) fn record_completed(
     now: Timestamp,
     jobs: impl IntoIterator<Item = JobId>,
 ) -> rusqlite::Result<()> {
-    use std::fmt::Write as _;
-
     let mut jobs = jobs.into_iter().peekable();
     while jobs.peek().is_some() {
-        let mut data = String::from("[");
-        for (place, job) in jobs.by_ref().take(PLACES as usize).enumerate() {
-            // Writing to a String does not fail.
-            let _ = write!(data, "{}{}", if place > 0 { "," } else { "" }, job.number());
-        }
-        data.push(']');
+        let data = ids(jobs.by_ref().take(PLACES as usize));
         connection.prepare_cached(INSERT)?.execute((now.as_millis(), source(), COMPLETED, data))?;
     }
     Ok(())
+}
+
+/// The same as texts without parameters.
+pub(crate) fn completed_sql(now: Timestamp, jobs: &[JobId]) -> Vec<String> {
+    let insert = |jobs: &[JobId]| {
+        let (at, source, data) = (now.as_millis(), source(), ids(jobs.iter().copied()));
+        format!(
+            "INSERT INTO verger_events (at, source, kind, data) VALUES ({at}, {source}, '{COMPLETED}', '{data}')"
+        )
+    };
+    jobs.chunks(PLACES as usize).map(insert).collect()
+}
+
+/// Ids as the column has them.
+fn ids(jobs: impl Iterator<Item = JobId>) -> String {
+    use std::fmt::Write as _;
+
+    let mut data = String::from("[");
+    for (place, job) in jobs.enumerate() {
+        // Writing to a String does not fail.
+        let _ = write!(data, "{}{}", if place > 0 { "," } else { "" }, job.number());
+    }
+    data.push(']');
+    data
 }
 
 /// The end of what is kept.

@@ -12,7 +12,6 @@ use rusqlite::{Connection, OptionalExtension};
 use super::claim::{ClaimOrder, Claimed, first_waiting, from_row};
 use super::transition::{Attempt, Lease, PerformedBy};
 use super::waiting::WAITING;
-use crate::event;
 use crate::ids::JobId;
 use crate::time::Timestamp;
 
@@ -91,7 +90,8 @@ impl Unclaimed {
         )
     }
 
-    /// Claims the job and completes it, in one: whether the row was as it was found.
+    /// Claims the job and completes it, in one: whether the row was as it was found. Of its event
+    /// the group writes one for all.
     pub(crate) fn complete(
         &self,
         connection: &Connection,
@@ -101,12 +101,8 @@ impl Unclaimed {
     ) -> rusqlite::Result<bool> {
         let (id, token, attempt) = self.attempt;
         let (holder, at) = (&self.lease.holder, self.at.as_millis());
-        let (now, at_end) = (now.as_millis(), now);
+        let now = now.as_millis();
         let params = (id.0, token, attempt, holder, at, now, result, &by.version, &by.digest);
-        let is_done = connection.prepare_cached(&COMPLETE)?.execute(params)? == 1;
-        if is_done {
-            event::record_completed(connection, at_end, [id])?;
-        }
-        Ok(is_done)
+        Ok(connection.prepare_cached(&COMPLETE)?.execute(params)? == 1)
     }
 }

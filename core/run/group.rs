@@ -22,10 +22,12 @@ use verger_worker::{HostError, code};
 use super::transaction::State;
 use super::{AttemptError, Run, RunServices};
 use crate::audit;
-use crate::event::Message;
+use crate::event::{self, Message};
 use crate::failpoint::Failpoint;
+use crate::ids::JobId;
 use crate::queue::{Moved, Transition, Unclaimed};
 use crate::store::{LentConnection, WorkConnection, step};
+use crate::time::Timestamp;
 
 /// A job that takes longer shares no transaction.
 pub(crate) const SHORT: Duration = Duration::from_millis(1);
@@ -77,6 +79,9 @@ struct Shared {
     since: Instant,
     /// To be delivered after the commit.
     messages: Vec<Message>,
+    /// Jobs that it completes and whose event is not written yet, and when the last one ended.
+    completed: Vec<JobId>,
+    completed_at: Timestamp,
     has_audited: bool,
     has_enqueued: bool,
     /// A job has written since this was last asked.
@@ -92,6 +97,8 @@ impl Group {
                 phase: Phase::First,
                 since: Instant::now(),
                 messages: Vec::new(),
+                completed: Vec::new(),
+                completed_at: Timestamp::from_millis(0),
                 has_audited: false,
                 has_enqueued: false,
                 has_written: false,
@@ -138,7 +145,9 @@ impl Group {
         let since = shared.since;
         Failpoint::BeforeCommit.reached();
         let has_audited = shared.has_audited;
+        let (completed, at) = (std::mem::take(&mut shared.completed), shared.completed_at);
         let committed = connection.engine(|connection| {
+            event::record_completed(connection, at, completed)?;
             if has_audited {
                 step(connection, audit::SEAL)?;
             }
@@ -170,8 +179,10 @@ impl Group {
     /// As [`commit`](Self::commit), with the claim of the job at hand, on a lent connection.
     fn commit_lent(&self, connection: &LentConnection<'_>, claim: &Unclaimed) {
         let mut shared = self.shared();
+        let events = event::completed_sql(shared.completed_at, &shared.completed);
         let done = connection
             .execute(&claim.claim_sql())
+            .and_then(|()| events.iter().try_for_each(|event| connection.execute(event)))
             .and_then(|()| match shared.has_audited {
                 true => connection.execute(audit::SEAL),
                 false => Ok(()),
@@ -193,6 +204,7 @@ impl Shared {
     fn lose(&mut self) {
         self.phase = Phase::Lost;
         self.messages.clear();
+        self.completed.clear();
     }
 }
 
@@ -469,7 +481,11 @@ impl Run {
         if !matches!(completed, Ok(true)) {
             return Err(self.lose_group().into());
         }
-        self.put_off(&mut self.membership.group()?.shared());
+        let group = self.membership.group()?;
+        let mut shared = group.shared();
+        shared.completed.push(unclaimed.attempt.0);
+        shared.completed_at = now;
+        self.put_off(&mut shared);
         Ok(Moved::There)
     }
 
