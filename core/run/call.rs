@@ -14,8 +14,8 @@ use crate::text::{beginning, reason};
 /// A call within a write transaction that takes longer is named in the log.
 const HELD_LONG: Duration = Duration::from_millis(100);
 
-/// How long a run whose time is over, or that is to stop, may still go on to note what a function of
-/// the app did: what cannot be undone must not be forgotten.
+/// How long a run whose time is over, or that is to stop, may still go on to note what a slow function
+/// of the app did: what reached the outside cannot be undone, and must not be forgotten.
 const NOTE: Duration = Duration::from_secs(1);
 
 /// The longest name of a capability that an error repeats, in bytes.
@@ -91,7 +91,9 @@ impl Run {
             secrets: &self.services.capabilities.secrets,
         };
         let answer = catch_unwind(AssertUnwindSafe(|| function(&call)));
-        self.task.stop_signal.spare(NOTE);
+        if is_slow {
+            self.task.stop_signal.spare(NOTE);
+        }
         let took = begun.elapsed();
         if is_writing && took > HELD_LONG {
             self.held_the_lock_long(name, took);
