@@ -351,7 +351,9 @@ fn worker(memory: &str, text: &str, describe: &str) -> Vec<u8> {
         (import "verger:worker/types@0.1.0" (instance $types
             (type $s (record (field "organization-id" (option string)) (field "actor-id" (option string)) (field "impersonating-from" (option string))))
             (export "scope" (type (eq $s)))
-            (type $o (variant (case "done") (case "done-with" string) (case "failed" string) (case "snooze" u64) (case "cancel" string)))
+            (type $e (record (field "code" string) (field "message" string)))
+            (export "error" (type $error (eq $e)))
+            (type $o (variant (case "done") (case "done-with" string) (case "failed" $error) (case "discard" $error) (case "snooze" u32) (case "cancel" string)))
             (export "outcome" (type (eq $o)))))
         (alias export $types "scope" (type $scope))
         (alias export $types "outcome" (type $outcome))

@@ -600,8 +600,9 @@ fn no_time_a_worker_or_an_app_gives_is_beyond_what_can_be_written() {
                 )
         });
         test.sql(TABLES);
-        let snoozed = run(&test, job(json!([["snooze", u64::MAX]])));
-        assert_eq!((snoozed.state, snoozed.due_at), (JobState::Scheduled, Timestamp::LAST));
+        let snoozed = run(&test, job(json!([["snooze", u32::MAX]])));
+        let due = test.now() + Duration::from_secs(u32::MAX.into());
+        assert_eq!((snoozed.state, snoozed.due_at), (JobState::Scheduled, due));
         let failed = run(&test, job(json!([["failed", "x"]])));
         assert_eq!((failed.state, failed.due_at), (JobState::Retryable, Timestamp::LAST));
         let later =

@@ -350,7 +350,8 @@ fn one_that_takes_long_gives_the_lock_back_and_what_was_done_before_it_is_there(
 
 #[test]
 fn until_a_job_begins_it_can_be_cancelled_its_queue_paused_and_another_put_before_it() {
-    let verger: Arc<Mutex<Option<(Verger, Vec<JobId>)>>> = Arc::default();
+    type Place = Option<(Verger, Vec<JobId>)>;
+    let verger: Arc<Mutex<Place>> = Arc::default();
     let shared = Arc::clone(&verger);
     let place = place_with(
         true,

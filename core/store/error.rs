@@ -59,7 +59,7 @@ impl fmt::Display for StoreError {
         let kind = self.kind();
         let advice = match self.source.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => {
-                "the file is no SQLite database, or it is encrypted and was opened without its key"
+                "the file is no SQLite database, or it is encrypted and was opened without its key; restore it from a backup, or give the key"
             }
             _ => advice(kind),
         };
