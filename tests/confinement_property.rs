@@ -293,7 +293,7 @@ fn random_sql_confined_among_many_tenants_answers_as_if_its_tenant_were_alone() 
                 // forgets an alias, or a WITH inside, in an UPDATE of a view. No view stands before
                 // one without a tenant.
                 let known = [
-                    "denied]",
+                    "denied: ",
                     "no such column",
                     "no such table",
                     "another organization",
