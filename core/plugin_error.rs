@@ -271,6 +271,7 @@ pub enum PluginError {
 
 impl PluginError {
     /// Bytes that are no component for a validator, by its words.
+    #[cfg(feature = "compile")]
     pub(crate) fn invalid(what: &str, reason: String) -> Self {
         let what = what.to_string();
         match reason.contains("component model async")

@@ -423,7 +423,7 @@ fn sql_cases() -> Vec<Case> {
             "a path of 100,000 steps",
             "depth of JSON",
             "SELECT json_set('{}', '$' || replace(hex(zeroblob(100000)), '00', '.a'), 1)",
-            "sql",
+            "row",
             "",
         ),
         query("deeply nested expressions", LIMIT, &deep, "sql", "depth"),

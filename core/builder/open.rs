@@ -114,7 +114,10 @@ impl Builder {
         let file_identity = FileIdentity::of(&self.location);
         let registry = Registry::default();
         let registered = self.register(&registry, &mut front, looking, now);
-        #[cfg_attr(not(feature = "wasm"), allow(unused_variables, reason = "there are none"))]
+        #[cfg_attr(
+            not(feature = "wasm"),
+            allow(unused_variables, clippy::let_unit_value, reason = "there are none")
+        )]
         let plugins = registered.map_err(|error| match error {
             RegisterError::Open(error) => error,
             RegisterError::Store(source) => database(source),

@@ -8,8 +8,8 @@ use verger_worker::{Enqueued, HostError, NewJob as Asked, Scope, Verb, code};
 
 use super::Run;
 use super::error::from_store;
-#[cfg(feature = "wasm")]
 use crate::event;
+#[cfg(feature = "wasm")]
 use crate::json;
 use crate::queue::{self, EnqueueError, NewJob, Ready};
 use crate::text::{beginning, reason};
