@@ -102,10 +102,13 @@ fn core_module(with: &str, start: &str) -> Vec<u8> {
     wat::parse_str(format!(
         r#"(module
             {with}
-            (memory (export "memory") 1)
+            (memory (export "memory") 32)
+            (global $next (mut i32) (i32.const 65536))
             (data (i32.const 8) "\40\00\00\00\{length:02x}\00\00\00")
             (data (i32.const 64) "{manifest}")
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                (global.set $next (i32.add (global.get $next) (i32.const 131072)))
+                (i32.sub (global.get $next) (i32.const 131072)))
             (func (export "describe") (result i32) (i32.const 8))
             (func (export "perform") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
                 {start}

@@ -58,6 +58,7 @@ fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
     let all = [
         "bytes",
         "capabilities",
+        "enqueues",
         "exports",
         "file",
         "grant",
@@ -84,13 +85,18 @@ fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
     );
     assert_eq!(
         told["withheld"],
-        json!({"tables": {"memberships": ["read", "update"]}, "capabilities": [],
+        json!({"tables": {"memberships": ["read", "update"]}, "capabilities": [], "enqueues": [],
             "unconfined": false, "scope_defaults": []})
     );
     assert!(
         told["imports"].as_array().unwrap().iter().all(|import| import["means"].is_string()),
         "{told}"
     );
+}
+
+/// A text without what sets its columns apart.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -120,7 +126,7 @@ fn a_grant_shows_what_it_gives_and_what_it_leaves_closed() {
     let (text, _) = said(0, &["plugin", "inspect", &puppet(), "--trust"]);
     assert!(
         !text.contains("NOT GRANTED")
-            && text.contains("function echo of the app    call     granted"),
+            && words(&text).contains("function echo of the app call granted"),
         "{text}"
     );
     let (text, _) = said(0, &["plugin", "inspect", &puppet()]);
@@ -129,7 +135,7 @@ fn a_grant_shows_what_it_gives_and_what_it_leaves_closed() {
     assert_eq!(
         (&told["withheld"], &told["unasked"]),
         (
-            &json!({"tables": {}, "capabilities": [], "unconfined": false, "scope_defaults": []}),
+            &json!({"tables": {}, "capabilities": [], "enqueues": [], "unconfined": false, "scope_defaults": []}),
             &json!([])
         )
     );
@@ -147,7 +153,7 @@ fn a_grant_for_another_file_is_looked_at_all_the_same() {
     let (text, _) = said(0, &["plugin", "inspect", &puppet(), "--grant", &grant]);
     assert!(
         text.contains("THE GRANT IS FOR ANOTHER FILE")
-            && text.contains("table things                delete   granted"),
+            && words(&text).contains("table things delete granted"),
         "{text}"
     );
     assert_eq!(
@@ -180,7 +186,7 @@ fn what_is_no_component_is_refused_with_the_reason() {
         (folder.file("machine.wasm", machine_code), "precompiled machine code"),
         (folder.file("letter.wasm", "Dear verger"), "does not begin as WebAssembly does"),
         (folder.file("empty.wasm", ""), "no valid WebAssembly component"),
-        (folder.path("").to_str().unwrap().to_string(), "cannot read"),
+        (folder.path("").to_str().unwrap().to_string(), "is a folder, not a file"),
         ("no-such.wasm".to_string(), "cannot read the plugin no-such.wasm"),
     ] {
         for verb in ["inspect", "check"] {
@@ -365,7 +371,12 @@ fn the_built_in_workers_need_nothing() {
     for entry in std::fs::read_dir(repository("plugins/prebuilt")).unwrap() {
         let file = entry.unwrap().path();
         let checked = object(0, &["plugin", "check", file.to_str().unwrap()]);
-        assert_eq!(findings(&checked), [], "{}", file.display());
+        // What is the app's to give is not the worker's to mend.
+        let own: Vec<_> = findings(&checked)
+            .into_iter()
+            .filter(|(level, check, _)| (*level, *check) != ("advice", "functions"))
+            .collect();
+        assert_eq!(own, [], "{}", file.display());
         assert_eq!((&checked["outcome"], &checked["error"]), (&json!("done"), &Json::Null));
     }
 }
@@ -575,7 +586,7 @@ fn a_world_of_ones_own_has_tables_and_rows() {
     let checked = object(0, &check);
     assert_eq!(
         (&checked["result"]["updated"], &checked["findings"].as_array().unwrap().len()),
-        (&json!(2), &11)
+        (&json!(2), &14)
     );
     assert_eq!(findings(&checked), []);
 

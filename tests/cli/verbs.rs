@@ -138,7 +138,7 @@ fn a_failed_performance_has_exit_status_1_and_a_refused_one_2() {
     );
 }
 
-const JOB_COLUMNS: [&str; 24] = [
+const JOB_COLUMNS: [&str; 26] = [
     "args",
     "attempt",
     "attempted_at",
@@ -162,6 +162,8 @@ const JOB_COLUMNS: [&str; 24] = [
     "state",
     "token",
     "worker",
+    "worker_digest",
+    "worker_version",
     "zone",
 ];
 

@@ -75,8 +75,8 @@ const CLOSED: [&str; 2] = [
 ];
 
 /// The codes that a statement may end with.
-const CODES: [&str; 8] =
-    ["sql", "denied", "limit", "constraint", "deadline", "invalid", "lock-held", "store"];
+const CODES: [&str; 9] =
+    ["sql", "row", "denied", "limit", "constraint", "deadline", "invalid", "lock-held", "store"];
 
 pub(crate) struct World {
     verger: Verger,
