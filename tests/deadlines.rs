@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 use verger::{Grant, JobState, PerformError, Verger};
 
 const GRANTED: Duration = Duration::from_millis(200);
-const MARGIN: Duration = Duration::from_millis(50);
+const MARGIN: Duration = Duration::from_millis(150);
 /// A loaded machine may take a processor away for longer than the margin: the best of so many
 /// counts.
 const TRIES: usize = 10;

@@ -371,10 +371,12 @@ fn the_built_in_workers_need_nothing() {
     for entry in std::fs::read_dir(repository("plugins/prebuilt")).unwrap() {
         let file = entry.unwrap().path();
         let checked = object(0, &["plugin", "check", file.to_str().unwrap()]);
-        // What is the app's to give is not the worker's to mend.
+        // What the app gives, and what an empty world has no use for, is not the worker's to mend.
         let own: Vec<_> = findings(&checked)
             .into_iter()
-            .filter(|(level, check, _)| (*level, *check) != ("advice", "functions"))
+            .filter(|(level, check, _)| {
+                *level != "advice" || !["functions", "tables"].contains(check)
+            })
             .collect();
         assert_eq!(own, [], "{}", file.display());
         assert_eq!((&checked["outcome"], &checked["error"]), (&json!("done"), &Json::Null));
@@ -607,7 +609,7 @@ fn a_world_of_ones_own_has_tables_and_rows() {
         "{checked}"
     );
     assert!(has(&checked, "must-fix", "perform", "under this grant it fails"), "{checked}");
-    assert_eq!(checked["error"]["code"], "failed");
+    assert_eq!(checked["error"]["code"], "denied");
 
     let other = folder.file("other.sql", "CREATE TABLE memberships (id)");
     let checked = object(1, &["plugin", "check", &memberships(), "--sql", &other]);
