@@ -125,12 +125,12 @@ impl Builder {
     }
 
     /// Takes every `.wasm` in this folder as a worker. One that is refused does not keep the
-    /// others, or the app, from starting: see [`Verger::refused_plugins`].
+    /// others, or the app, from starting: see [`Verger::refused_plugins`](crate::Verger::refused_plugins).
     ///
     /// The name a file gives itself is bound to its SHA-256 at the first open, in the database.
     /// Another file of that name is refused from then on; of two that differ at the first open, both
     /// are. The same file with new bytes is a new version, and keeps the name. A grant
-    /// [for one SHA-256](Grant::for_digest) is above this, and [`Verger::forget_plugin`] frees a
+    /// [for one SHA-256](Grant::for_digest) is above this, and [`Verger::forget_plugin`](crate::Verger::forget_plugin) frees a
     /// name. A database in memory remembers nothing.
     ///
     /// ```
@@ -164,7 +164,7 @@ impl Builder {
     ///
     /// It is called after the commit, on the thread that performed the job: the next one of its
     /// queue waits until it returns, so what takes long belongs on a thread of the app's, behind
-    /// [`Verger::events`]. It may use Verger. Its panic is caught and logged.
+    /// [`Verger::events`](crate::Verger::events). It may use Verger. Its panic is caught and logged.
     ///
     /// ```
     /// use verger::{EventKind, Verger};
@@ -308,7 +308,7 @@ impl Builder {
     ///
     /// The database remembers which schedules the app's code registered. One that it registers no
     /// more is retired at the next [`open`](Self::open): it makes no jobs any more, and its ledger
-    /// says so. One that was added by an operator, or by [`Verger::add_schedule`], stays.
+    /// says so. One that was added by an operator, or by [`Verger::add_schedule`](crate::Verger::add_schedule), stays.
     ///
     /// ```
     /// use serde_json::json;
@@ -424,7 +424,7 @@ impl Builder {
     }
 
     /// How many jobs of this queue may be performed at a time. See [`Queue`]; while Verger is open,
-    /// [`Verger::set_queue`] changes it.
+    /// [`Verger::set_queue`](crate::Verger::set_queue) changes it.
     ///
     /// ```
     /// use verger::{Queue, Verger};
@@ -524,13 +524,13 @@ impl Builder {
 
     /// How long compiling plugins may take at one [`open`](Self::open), all together, so that none
     /// can keep the app from starting. What is not compiled by then is refused
-    /// ([`PluginError::TooSlow`], [`PluginError::NoTimeLeft`]); smaller files come before larger
+    /// ([`PluginError::TooSlow`](crate::PluginError::TooSlow), [`PluginError::NoTimeLeft`](crate::PluginError::NoTimeLeft)); smaller files come before larger
     /// ones. Those in the [`compile_cache`](Self::compile_cache) take none of it, nor do the
     /// built-in workers. Default 60 s: a worker compiles in well under one, an interpreter of 18 MB
     /// in 15 s where the compiler is optimised, and in minutes where it is not.
     ///
     /// A plugin whose code could keep the compiler busy for long is refused before
-    /// ([`PluginError::TooComplex`]). So a compiler that is stopped ends soon: after the step it is
+    /// ([`PluginError::TooComplex`](crate::PluginError::TooComplex)). So a compiler that is stopped ends soon: after the step it is
     /// at, on one function.
     #[cfg(feature = "wasm")]
     pub fn compile_limit(mut self, limit: Duration) -> Self {

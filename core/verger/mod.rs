@@ -98,7 +98,7 @@ impl Verger {
     /// next to no cost otherwise; and, while jobs are due, threads that perform them.
     ///
     /// Queues do not wait for each other: each performs on threads of its own, one by default (see
-    /// [`Queue::concurrency`]), as long as there are no more of them than
+    /// [`Queue::concurrency`](crate::Queue::concurrency)), as long as there are no more of them than
     /// [`Builder::threads`](crate::Builder::threads) allows; beyond that they take turns of some
     /// milliseconds, or of one job if it lasts longer: three of four by the priority of their next
     /// job, one by how long they have waited. Within a queue jobs go by priority, due time
