@@ -20,8 +20,6 @@ const DAY_MS: i64 = 86_400_000;
 /// A hundred thousand years: far from any overflow.
 const MAX_RETENTION_DAYS: i64 = 36_500_000;
 
-const MAX_BATCH: i64 = 10_000;
-
 /// The worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CleanupExpiredInvitations;
@@ -43,16 +41,8 @@ impl Worker for CleanupExpiredInvitations {
                 ArgSpec::default_value("organization_invitations")
                     .describe("The table or view of the invitations."),
             )
-            .arg(
-                "timestamps",
-                ArgSpec::default_value("unix_ms")
-                    .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."),
-            )
-            .arg(
-                "batch_size",
-                ArgSpec::default_value(1000)
-                    .describe("Rows deleted between two commits: 1 to 10000."),
-            )
+            .arg("timestamps", TimeFormat::arg())
+            .arg("batch_size", Walk::batch_size_arg(1000, "Rows deleted"))
             .table(TableAsk::from_arg("table", "organization_invitations").read().delete())
             .schedule(Suggested::Cron("0 3 * * *".into()))
     }
@@ -66,7 +56,7 @@ impl Worker for CleanupExpiredInvitations {
         let table = args.ident("table")?;
         let times = TimeFormat::from_args(args)?;
         let retention_days = args.positive("retention_days", MAX_RETENTION_DAYS)?;
-        let batch_size = args.positive("batch_size", MAX_BATCH)?;
+        let batch_size = Walk::batch_size(args)?;
         let cutoff = job.now() - retention_days * DAY_MS;
         let organization = scope.and_then(Scope::organization_id);
         times.check(job, &table, "expires_at", sql::OPEN, cutoff)?;
@@ -75,7 +65,7 @@ impl Worker for CleanupExpiredInvitations {
         let walk = sql::expired(&table, times, organization.is_some());
         let delete = sql::delete(&table, times);
         let mut sweep =
-            Sweep { delete, organization, retention_days, cutoff, tally: Tally::default() };
+            Sweep { delete, organization, retention_days, cutoff, tally: AgedTally::default() };
         job.sweep(&walk, &params, batch_size, 0, &mut sweep)?;
         Ok(Outcome::DoneWith(sweep.tally.result()))
     }
@@ -89,29 +79,13 @@ struct Sweep<'a> {
     organization: Option<&'a str>,
     retention_days: i64,
     cutoff: i64,
-    tally: Tally,
+    tally: AgedTally,
 }
 
 /// What one DELETE counts for: an invitation, though a view's triggers change more; of those without
 /// an id, all that are alike go at once.
 fn once(invitation: &[Value], rows: u64) -> u64 {
     if invitation[0] == Value::Null { rows } else { 1 }
-}
-
-#[derive(Default)]
-struct Tally {
-    deleted: u64,
-    errors: u64,
-}
-
-impl Tally {
-    fn result(&self) -> serde_json::Value {
-        if self.errors == 0 {
-            json!({ "deleted": self.deleted })
-        } else {
-            json!({ "deleted": self.deleted, "errors": self.errors })
-        }
-    }
 }
 
 impl Sweeper for Sweep<'_> {

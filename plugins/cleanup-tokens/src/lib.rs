@@ -31,8 +31,6 @@ const MAX_CONTEXTS: usize = 100;
 
 const MAX_CONTEXT_BYTES: usize = 128;
 
-const MAX_BATCH: i64 = 10_000;
-
 /// The worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CleanupTokens;
@@ -51,16 +49,8 @@ impl Worker for CleanupTokens {
                     "Seconds a token is kept, by context: an object. It is laid over confirm 172800, reset_password 3600, magic_link 900, session 5184000, api_refresh 2592000; null keeps a context for ever.",
                 ),
             )
-            .arg(
-                "timestamps",
-                ArgSpec::default_value("unix_ms")
-                    .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."),
-            )
-            .arg(
-                "batch_size",
-                ArgSpec::default_value(1000)
-                    .describe("Rows deleted between two commits: 1 to 10000."),
-            )
+            .arg("timestamps", TimeFormat::arg())
+            .arg("batch_size", Walk::batch_size_arg(1000, "Rows deleted"))
             .table(TableAsk::from_arg("table", "tokens").read().delete())
             .schedule(Suggested::Cron("20 * * * *".into()))
     }
@@ -74,7 +64,7 @@ impl Worker for CleanupTokens {
         let table = args.ident("table")?;
         let times = TimeFormat::from_args(args)?;
         let ages = ages(args)?;
-        let batch_size = args.positive("batch_size", MAX_BATCH)?;
+        let batch_size = Walk::batch_size(args)?;
         let now = job.now();
         let of = |context| AgedRows { table: &table, column: "context", kind: context, times };
         for (context, seconds) in &ages {

@@ -87,11 +87,7 @@ impl Worker for DeliverEmail {
                 ArgSpec::default_value(1000)
                     .describe("Messages one run tries to send: 1 to 1000000."),
             )
-            .arg(
-                "timestamps",
-                ArgSpec::default_value("unix_ms")
-                    .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."),
-            )
+            .arg("timestamps", TimeFormat::arg())
             .table(TableAsk::from_arg("table", "email_outbox").read().update())
             .capability(MAILER)
             .schedule(Suggested::EveryMs(60_000))

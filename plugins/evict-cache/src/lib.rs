@@ -26,8 +26,6 @@ pub const ACTION: &str = "cache_entry.evicted";
 /// A hundred thousand years: far from any overflow.
 const MAX_AGE_SECONDS: i64 = 36_500_000 * 86_400;
 
-const MAX_BATCH: i64 = 10_000;
-
 /// What a job is told that bounds nothing.
 const UNBOUNDED: &str =
     "neither max_age_seconds nor max_bytes is set, so every entry is kept: set one of them";
@@ -77,16 +75,8 @@ impl Worker for EvictCache {
                 ArgSpec::default_value(Json::Null)
                     .describe("Bytes all entries may have together, 0 or more; null: any number."),
             )
-            .arg(
-                "timestamps",
-                ArgSpec::default_value("unix_ms")
-                    .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."),
-            )
-            .arg(
-                "batch_size",
-                ArgSpec::default_value(200)
-                    .describe("Rows deleted between two commits: 1 to 10000."),
-            )
+            .arg("timestamps", TimeFormat::arg())
+            .arg("batch_size", Walk::batch_size_arg(200, "Rows deleted"))
             .table(TableAsk::from_arg("table", "cache_entries").read().delete())
             .capability(REMOVE_FILE)
             .schedule(Suggested::Cron("10 * * * *".into()))
@@ -100,7 +90,7 @@ impl Worker for EvictCache {
     ) -> Result<Outcome, WorkerError> {
         let columns = Columns::from_args(args)?;
         let times = TimeFormat::from_args(args)?;
-        let batch_size = args.positive("batch_size", MAX_BATCH)?;
+        let batch_size = Walk::batch_size(args)?;
         let max_age = match args.opt::<Json>("max_age_seconds")? {
             None => None,
             Some(_) => Some(args.positive("max_age_seconds", MAX_AGE_SECONDS)?),

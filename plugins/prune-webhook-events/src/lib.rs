@@ -31,8 +31,6 @@ const DAY_MS: i64 = 86_400_000;
 /// A hundred thousand years: far from any overflow.
 const MAX_RETENTION_DAYS: i64 = 36_500_000;
 
-const MAX_BATCH: i64 = 10_000;
-
 /// The worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PruneWebhookEvents;
@@ -52,16 +50,8 @@ impl Worker for PruneWebhookEvents {
                     "The table whose row lets events be deleted, with the columns id and keep_from; null where they can be deleted without.",
                 ),
             )
-            .arg(
-                "timestamps",
-                ArgSpec::default_value("unix_ms")
-                    .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."),
-            )
-            .arg(
-                "batch_size",
-                ArgSpec::default_value(1000)
-                    .describe("Rows deleted between two commits: 1 to 10000."),
-            )
+            .arg("timestamps", TimeFormat::arg())
+            .arg("batch_size", Walk::batch_size_arg(1000, "Rows deleted"))
             .table(TableAsk::from_arg("table", "webhook_events").read().delete())
             .table(
                 TableAsk::from_arg("retention_table", "webhook_events_retention")
@@ -89,7 +79,7 @@ impl Worker for PruneWebhookEvents {
         let table = args.ident("table")?;
         let door = args.opt_ident("retention_table")?;
         let times = TimeFormat::from_args(args)?;
-        let batch_size = args.positive("batch_size", MAX_BATCH)?;
+        let batch_size = Walk::batch_size(args)?;
         let mut kept = Vec::new();
         for (status, arg, default) in KEPT {
             if let Some(days) = retention(args, arg, default)? {

@@ -15,8 +15,6 @@ pub mod sql;
 /// The action in the audit log.
 pub const ACTION: &str = "membership.updated";
 
-const MAX_BATCH: i64 = 10_000;
-
 /// The worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReconcileMemberships;
@@ -33,21 +31,13 @@ impl Worker for ReconcileMemberships {
                 ArgSpec::default_value("memberships")
                     .describe("The table or view of the memberships."),
             )
-            .arg(
-                "timestamps",
-                ArgSpec::default_value("unix_ms")
-                    .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text)."),
-            )
+            .arg("timestamps", TimeFormat::arg())
             .arg(
                 "updated_at_column",
                 ArgSpec::optional()
                     .describe("A column to set to now with the state; none unless named."),
             )
-            .arg(
-                "batch_size",
-                ArgSpec::default_value(1000)
-                    .describe("Rows changed between two commits: 1 to 10000."),
-            )
+            .arg("batch_size", Walk::batch_size_arg(1000, "Rows changed"))
             .table(TableAsk::from_arg("table", "memberships").read().update())
             .schedule(Suggested::EveryMs(300_000))
     }
@@ -62,7 +52,7 @@ impl Worker for ReconcileMemberships {
         let table = args.ident("table")?;
         let times = TimeFormat::from_args(args)?;
         let updated_at = args.opt_ident("updated_at_column")?;
-        let batch_size = args.positive("batch_size", MAX_BATCH)?;
+        let batch_size = Walk::batch_size(args)?;
         let organization = scope.and_then(Scope::organization_id);
         let mut params = params![now];
         params.extend(organization.map(Value::from_id).into_iter().flatten());

@@ -34,8 +34,6 @@ const MINUTE_MS: i64 = 60_000;
 /// A hundred years.
 const MAX_AGE_MINUTES: i64 = 52_560_000;
 
-const MAX_BATCH: i64 = 10_000;
-
 /// The worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReconcileWebhookEvents;
@@ -62,14 +60,10 @@ impl Worker for ReconcileWebhookEvents {
             )
             .arg(
                 "timestamps",
-                ArgSpec::default_value("unix_ms")
+                TimeFormat::arg()
                     .describe("How both keep time: unix_ms, unix_s or iso8601 (UTC text)."),
             )
-            .arg(
-                "batch_size",
-                ArgSpec::default_value(1000)
-                    .describe("Orphans looked at between two commits: 1 to 10000."),
-            )
+            .arg("batch_size", Walk::batch_size_arg(1000, "Orphans looked at"))
             .table(TableAsk::from_arg("table", "webhook_events").read().insert())
             .table(TableAsk::from_arg("deliveries_table", "deliveries").read().update())
             .schedule(Suggested::Cron("*/5 * * * *".into()))
@@ -86,7 +80,7 @@ impl Worker for ReconcileWebhookEvents {
         let deliveries = args.ident("deliveries_table")?;
         let times = TimeFormat::from_args(args)?;
         let oldest = now - args.positive("max_age_minutes", MAX_AGE_MINUTES)? * MINUTE_MS;
-        let batch_size = args.positive("batch_size", MAX_BATCH)?;
+        let batch_size = Walk::batch_size(args)?;
         let organization = scope.and_then(Scope::organization_id);
         times.check(job, &events, "inserted_at", sql::ORPHANED, now)?;
         let mut params = params![now - GRACE_MS, oldest];

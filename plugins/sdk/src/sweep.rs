@@ -1,8 +1,10 @@
 //! The batch loop of a sweep, written once: rows in the order of a key, so many at a time, with a
 //! checkpoint between two batches.
 
+use crate::args::{ArgError, Args};
 use crate::context::Context;
 use crate::error::HostError;
+use crate::manifest::ArgSpec;
 use crate::value::{Row, Value};
 
 /// A query that is read a batch at a time, each batch going on after the last row of the one
@@ -81,6 +83,27 @@ impl Walk {
             same.push_str(&format!("{column} IS ?{place} AND "));
         }
         format!("({})", ways.join(" OR "))
+    }
+}
+
+/// The most rows between two commits.
+const BATCH_MAX: i64 = 10_000;
+
+impl Walk {
+    /// The arg `batch_size`, for the manifest of a worker that reads it by
+    /// [`batch_size`](Self::batch_size). `what` is what there are so many of: `Rows deleted`.
+    #[must_use]
+    pub fn batch_size_arg(default: i64, what: &str) -> ArgSpec {
+        ArgSpec::default_value(default)
+            .describe(format!("{what} between two commits: 1 to {BATCH_MAX}."))
+    }
+
+    /// Reads the arg `batch_size`: 1 to 10,000.
+    ///
+    /// # Errors
+    /// [`ArgError`] for anything else.
+    pub fn batch_size(args: &Args) -> Result<i64, ArgError> {
+        args.positive("batch_size", BATCH_MAX)
     }
 }
 

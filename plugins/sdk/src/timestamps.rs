@@ -8,6 +8,7 @@ use crate::args::{ArgError, Args};
 use crate::context::Context;
 use crate::error::WorkerError;
 use crate::ident::Ident;
+use crate::manifest::ArgSpec;
 use crate::value::Value;
 
 /// The form of the timestamps in a table, chosen by the arg `timestamps`.
@@ -24,6 +25,14 @@ pub enum TimeFormat {
 }
 
 impl TimeFormat {
+    /// The arg `timestamps`, for the manifest of a worker that reads it by
+    /// [`from_args`](Self::from_args).
+    #[must_use]
+    pub fn arg() -> ArgSpec {
+        ArgSpec::default_value("unix_ms")
+            .describe("How it keeps time: unix_ms, unix_s or iso8601 (UTC text).")
+    }
+
     /// Reads the arg `timestamps`: `unix_ms` (also when absent), `unix_s` or `iso8601`.
     ///
     /// # Errors
