@@ -45,8 +45,8 @@ fn a_person_finds_out_why_a_job_failed_and_why_a_slot_was_skipped() {
 #[test]
 fn every_view_is_whole_has_one_heading_and_runs_nothing_of_its_own() {
     let site = Site::busy();
-    for ui in [Ui::new(), Ui::new().allow_changes(), Ui::new().mount("/work/verger/")] {
-        let mount = if format!("{ui:?}").contains("/work/verger") { "/work/verger" } else { "" };
+    for ui in [Ui::new(), Ui::new().allow_changes(), Ui::new().mount("/tools/verger/")] {
+        let mount = if format!("{ui:?}").contains("/tools/verger") { "/tools/verger" } else { "" };
         for view in VIEWS {
             let path = format!("{mount}{view}");
             let response = site.ask(&ui, Request::get(&path).body(Vec::new()).unwrap());

@@ -56,13 +56,17 @@ const RUST: &[File] = template![
     ".gitignore" = "rust/gitignore",
 ];
 
-const JS: &[File] = template![
-    "package.json" = "js/package.json.in",
-    "worker.js" = "js/worker.js",
+/// The shim and the test, which JavaScript and TypeScript share.
+const NODE: &[File] = template![
     "verger.js" = "js/verger.js",
     "test/register.mjs" = "js/test/register.mjs",
     "test/host.mjs" = "js/test/host.mjs",
     "test/worker.test.mjs" = "js/test/worker.test.mjs",
+];
+
+const JS: &[File] = template![
+    "package.json" = "js/package.json.in",
+    "worker.js" = "js/worker.js",
     ".gitignore" = "js/gitignore",
 ];
 
@@ -70,11 +74,7 @@ const TS: &[File] = template![
     "package.json" = "ts/package.json.in",
     "tsconfig.json" = "ts/tsconfig.json",
     "worker.ts" = "ts/worker.ts",
-    "verger.js" = "js/verger.js",
     "verger.d.ts" = "ts/verger.d.ts",
-    "test/register.mjs" = "js/test/register.mjs",
-    "test/host.mjs" = "js/test/host.mjs",
-    "test/worker.test.mjs" = "js/test/worker.test.mjs",
     ".gitignore" = "ts/gitignore",
 ];
 
@@ -87,35 +87,41 @@ const PY: &[File] = template![
     ".gitignore" = "py/gitignore",
 ];
 
-const C: &[File] = template![
-    "Makefile" = "c/Makefile",
-    "worker.c" = "c/worker.c",
-    "verger.h" = "c/verger.h",
-    ".gitignore" = "c/gitignore",
-];
+/// The calls of the host, which C and C++ share.
+const CLANG: &[File] = template!["verger.h" = "c/verger.h", ".gitignore" = "c/gitignore"];
+
+const C: &[File] = template!["Makefile" = "c/Makefile", "worker.c" = "c/worker.c"];
 
 const CPP: &[File] = template![
     "Makefile" = "cpp/Makefile",
     "worker.cpp" = "cpp/worker.cpp",
     "verger.hpp" = "cpp/verger.hpp",
-    "verger.h" = "c/verger.h",
-    ".gitignore" = "c/gitignore",
 ];
 
+/// What a README says of its language.
+struct Words {
+    needs: &'static str,
+    build: &'static str,
+    test: &'static str,
+    shim: &'static str,
+}
+
 impl Language {
-    fn files(self) -> &'static [File] {
-        match self {
-            Self::Rust => RUST,
-            Self::Js => JS,
-            Self::Ts => TS,
-            Self::Py => PY,
-            Self::C => C,
-            Self::Cpp => CPP,
-        }
+    /// Its files: those it shares with another, and its own.
+    fn files(self) -> impl Iterator<Item = &'static File> {
+        let (shared, own): (&[File], &[File]) = match self {
+            Self::Rust => (&[], RUST),
+            Self::Js => (NODE, JS),
+            Self::Ts => (NODE, TS),
+            Self::Py => (&[], PY),
+            Self::C => (CLANG, C),
+            Self::Cpp => (CLANG, CPP),
+        };
+        shared.iter().chain(own)
     }
 
     /// What its README says: what it needs, how it is built and tested, and what the shim is.
-    fn words(self) -> [(&'static str, &'static str); 4] {
+    fn words(self) -> Words {
         let [needs, build, test, shim] = match self {
             Self::Rust => [
                 "Needs `rustup target add wasm32-unknown-unknown`.",
@@ -154,7 +160,7 @@ impl Language {
                 "`verger.hpp` has the words it is written in, `verger.h` the calls of the host.",
             ],
         };
-        [("needs", needs), ("build", build), ("test", test), ("shim", shim)]
+        Words { needs, build, test, shim }
     }
 }
 
@@ -189,11 +195,10 @@ impl New {
             }
             false => {
                 let mut lines = vec![format!("{}: {} files", folder.display(), files.len())];
-                let next = [("build", 1), ("test", 2)];
-                let words = self.lang.words();
+                let Words { build, test, .. } = self.lang.words();
                 lines.push(format!("Next: cd {}, then read README.md", self.name));
-                for (verb, at) in next {
-                    lines.push(format!("  {verb:5}  {}", self.fill_in(words[at].1)?));
+                for (verb, command) in [("build", build), ("test", test)] {
+                    lines.push(format!("  {verb:5}  {}", self.fill_in(command)?));
                 }
                 print(lines);
                 Ok(())
@@ -213,12 +218,14 @@ impl New {
     fn fill_in(&self, text: &str) -> Result<String> {
         let mut text = text.to_string();
         // Those of the README may name others.
-        for (key, value) in self.lang.words() {
-            text = text.replace(&format!("{{{{{key}}}}}"), value);
-        }
+        let Words { needs, build, test, shim } = self.lang.words();
         let package = package(&self.name);
         let (sdk, sdk_testing) = self.sdk()?;
         for (key, value) in [
+            ("needs", needs),
+            ("build", build),
+            ("test", test),
+            ("shim", shim),
             ("name", self.name.as_str()),
             ("package", &package),
             ("module", &package.replace('-', "_")),
