@@ -23,8 +23,8 @@ pub enum Failpoint {
 
 #[cfg(feature = "testing")]
 mod armed {
+    use crate::mutex::lock;
     use std::sync::Mutex;
-    use std::sync::PoisonError;
 
     use super::Failpoint;
 
@@ -43,11 +43,11 @@ mod armed {
 
         /// Has this process end, by `abort`, the `nth` time it comes by here, counted from 1.
         pub fn abort_at(self, nth: u32) {
-            *ARMED.lock().unwrap_or_else(PoisonError::into_inner) = Some((self, nth));
+            *lock(&ARMED) = Some((self, nth));
         }
 
         pub(crate) fn reached(self) {
-            let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut armed = lock(&ARMED);
             if let Some((place, left)) = &mut *armed
                 && *place == self
             {

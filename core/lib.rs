@@ -31,6 +31,7 @@ mod json;
 mod limits;
 mod membership;
 mod metrics;
+mod mutex;
 mod plugin_error;
 mod queue;
 mod run;

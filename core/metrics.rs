@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::mutex::lock;
 
 /// The upper bounds of a histogram's buckets, in microseconds; one more holds what is longer.
 const BOUNDS_US: [u64; 16] = [
@@ -145,8 +147,7 @@ pub(crate) struct Counters(Mutex<Metrics>);
 
 impl Counters {
     fn counts(&self) -> MutexGuard<'_, Metrics> {
-        // Numbers, whole after any panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn worker(&self, name: &str, count: impl FnOnce(&mut WorkerMetrics)) {

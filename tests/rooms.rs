@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 31] = [
+const ORDER: [&[&str]; 32] = [
+    &["mutex"],
     &["time"],
     &["ids"],
     &["json"],

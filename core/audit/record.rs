@@ -64,15 +64,17 @@ impl Log {
         chain::set_head(connection, end)
     }
 
-    /// Appends one event that was checked, as [`append_all`](Self::append_all); the id of its row.
-    pub(crate) fn append(
-        &mut self,
+    /// Appends one event that was checked, and seals the log; the id of its row. Inside a write
+    /// transaction that appends no other.
+    pub(crate) fn append_one(
         connection: &Connection,
         now: Timestamp,
         stamp: &Stamp,
         event: &AuditEvent,
     ) -> rusqlite::Result<i64> {
-        let ids = self.append_all(connection, now, stamp, std::iter::once(event), || true)?;
+        let mut log = Self::default();
+        let ids = log.append_all(connection, now, stamp, std::iter::once(event), || true)?;
+        log.seal(connection)?;
         Ok(ids.last().copied().unwrap_or_default())
     }
 

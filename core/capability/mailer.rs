@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use lettre::message::{Mailbox, MessageBuilder, MultiPart, SinglePart};
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::{CapabilityCall, InvalidCapability};
+use crate::mutex::lock;
 use crate::time::Timestamp;
 
 /// Messages that are known to have been sent, so that none is sent twice by this process.
@@ -267,7 +268,7 @@ impl Mailer {
     }
 
     fn sent(&self) -> std::sync::MutexGuard<'_, Sent> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sent)
     }
 
     /// The message, and its id.
@@ -361,7 +362,7 @@ impl Mailer {
         let send = move || {
             let answered = transport.send(&message).map(|response| {
                 let answer = response.message().collect::<Vec<_>>().join(" ");
-                let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut sent = lock(&sent);
                 sent.remember(key, answer.clone());
                 answer
             });

@@ -1,8 +1,9 @@
 //! How often a worker may call a capability.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use crate::mutex::lock;
 use crate::time::Timestamp;
 
 const MINUTE_MS: f64 = 60_000.0;
@@ -27,7 +28,7 @@ impl Rate {
     /// In words, when there is none left.
     pub(super) fn take(&self, worker: &str, now: Timestamp) -> Result<(), String> {
         let most = f64::from(self.per_minute);
-        let mut all = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.left);
         let (left, at) = all.entry(worker.to_string()).or_insert((most, now));
         let grown = now.since(*at).as_millis() as f64 * most / MINUTE_MS;
         *left = (*left + grown).min(most);

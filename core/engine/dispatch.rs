@@ -10,6 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::mutex::lock;
+
 /// Of so many turns one goes to the queue that has waited longest, the others by priority.
 const TURNS_BY_PRIORITY: u32 = 4;
 
@@ -62,8 +64,7 @@ pub(super) enum TurnEnd {
 
 impl Dispatch {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Plain data, whole after any panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Puts a queue with due jobs into the line, if it may have one more thread; `priority` is its

@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::mutex::lock;
 use crate::run::SHORT;
 
 /// Jobs that are performed alone after a process died, or a shared transaction failed: whose fault it
@@ -56,8 +57,7 @@ pub(crate) struct Habits {
 
 impl Habits {
     fn workers(&self) -> MutexGuard<'_, HashMap<String, Habit>> {
-        // Plain data, whole after any panic.
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.workers)
     }
 
     /// Has the next jobs performed alone.

@@ -3,6 +3,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::mutex::lock;
+
 /// A bell: rung by whoever made work, heard by the loop, never lost in between.
 #[derive(Default)]
 pub(crate) struct Notifier {
@@ -21,7 +23,7 @@ struct State {
 
 impl Notifier {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

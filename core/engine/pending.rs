@@ -2,11 +2,12 @@
 //! They are written before anything else is done, as soon as that is possible; without them a job
 //! would wait for its lease to run out.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 
 use super::executor::Executor;
+use crate::mutex::lock;
 use crate::queue::{self, AttemptLog, JobId, Moved, PerformedBy, Transition};
 use crate::store::{StoreContext, StoreError, is_of_the_row};
 use crate::time::Timestamp;
@@ -98,6 +99,6 @@ impl Pending {
     }
 
     fn endings(&self) -> std::sync::MutexGuard<'_, Vec<PendingTransition>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

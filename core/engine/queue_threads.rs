@@ -4,7 +4,7 @@
 //! A queue has at most as many of them as its concurrency, all together at most as many as the
 //! builder allows. Each has a connection of its own.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::performing;
 use super::report::AttemptOutcome;
 use super::shared::Engine;
 use super::tick_loop::STACK_BYTES;
+use crate::mutex::lock;
 
 /// How long a thread waits for another queue before it ends.
 const IDLE_MAX: Duration = Duration::from_secs(3);
@@ -84,7 +85,7 @@ impl QueueThreads {
     }
 
     fn handles(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.handles)
     }
 
     fn run(self: &Arc<Self>) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -17,6 +17,7 @@ use super::notifier::Notifier;
 use super::pending::Pending;
 use super::settings::Settings;
 use crate::clock::Clock;
+use crate::mutex::lock;
 use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, RunServices, Workers};
 use crate::store::{FileIdentity, ProcessLock, StoreContext, StoreError, release_memory};
@@ -78,12 +79,6 @@ impl Drop for Executing<'_> {
     fn drop(&mut self) {
         lock(&self.inner.executing).remove(&self.id);
     }
-}
-
-/// What these mutexes guard is whole after any panic: plain collections, and a connection whose
-/// transactions roll back on drop.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -14,6 +14,7 @@ use super::lifecycle::{EventKind, LifecycleEvent};
 use super::position::EventPosition;
 use super::record;
 use crate::ids::JobId;
+use crate::mutex::lock;
 use crate::time::Timestamp;
 
 /// Events that may wait for one listener, and for the callbacks.
@@ -118,11 +119,6 @@ impl EventItem {
 pub struct Events {
     shared: Arc<Shared>,
     channel: Arc<Channel>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Plain collections, whole after any panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Hub {

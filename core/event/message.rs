@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value as Json;
 
 use crate::ids::JobId;
+use crate::mutex::lock;
 
 /// Messages a subscriber may leave waiting; further ones are dropped for it and counted.
 const WAITING_MAX: usize = 4_096;
@@ -66,7 +67,7 @@ impl Bus {
     pub(crate) fn subscribe(&self) -> Subscription {
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let counts = Arc::new(Counts::default());
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = lock(&self.subscribers);
         subscribers.push(Subscriber { sender, counts: Arc::clone(&counts) });
         Subscription { receiver, counts }
     }
@@ -77,7 +78,7 @@ impl Bus {
             return;
         }
         let messages: Vec<_> = messages.into_iter().map(Arc::new).collect();
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = lock(&self.subscribers);
         subscribers.retain(|subscriber| messages.iter().all(|message| subscriber.send(message)));
     }
 }

@@ -149,7 +149,7 @@ impl Recorded {
         let mut cells = Cells::of(row, COLUMNS);
         Self {
             id: cells.integer("id"),
-            at: Timestamp::from_millis(cells.integer("at")),
+            at: cells.time("at"),
             source: cells.integer("source"),
             kind: cells.text("kind"),
             data: cells.text("data"),

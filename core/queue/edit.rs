@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 use serde_json::Value as Json;
 
+use super::bounds::{is_due_time, is_priority, is_queue_name};
 use super::bulk::reschedule;
 use super::insert::tags_text;
 use super::transition::returned;
@@ -104,13 +105,13 @@ pub(crate) fn edit(
             "it is unique by its args and its queue: cancel it, and enqueue another".to_string(),
         );
     }
-    if edit.priority.is_some_and(|priority| priority > 9) {
+    if edit.priority.is_some_and(|priority| !is_priority(priority)) {
         return refused("the priority must be from 0, first, to 9, last".to_string());
     }
-    if edit.queue.as_ref().is_some_and(|queue| queue.is_empty() || queue.len() > 128) {
+    if edit.queue.as_ref().is_some_and(|queue| !is_queue_name(queue)) {
         return refused("the name of the queue must have 1 to 128 bytes".to_string());
     }
-    if edit.due_at.is_some_and(|at| at > Timestamp::LAST) {
+    if edit.due_at.is_some_and(|at| !is_due_time(at)) {
         return refused(
             "it would be due after the year 9999, the last a time can name".to_string(),
         );

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use verger_worker::{Args, Manifest};
 
+use super::bounds::{is_due_time, is_priority, is_queue_name};
 use super::canonical::canonical;
 use super::exact::check_numbers;
 use super::job::JobState;
@@ -73,7 +74,7 @@ impl Ready {
             worker: job.worker.clone(),
             reason: reason.to_string(),
         };
-        if job.priority > 9 {
+        if !is_priority(job.priority) {
             let asked = job.priority;
             return Err(invalid(&format!(
                 "priority {asked}: it must be from 0, first, to 9, last"
@@ -82,10 +83,10 @@ impl Ready {
         if job.max_attempts == 0 {
             return Err(invalid("max_attempts must be at least 1"));
         }
-        if matches!(job.due, Due::At(when) if when > Timestamp::LAST) {
+        if matches!(job.due, Due::At(when) if !is_due_time(when)) {
             return Err(invalid("it is due after the year 9999, the last a time can name"));
         }
-        if job.queue.is_empty() || job.queue.len() > 128 {
+        if !is_queue_name(&job.queue) {
             return Err(invalid("the name of the queue must have 1 to 128 bytes"));
         }
         if args.as_map().values().any(|value| nests_deeper(value, DEPTH_MAX - 1)) {

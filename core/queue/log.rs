@@ -86,7 +86,7 @@ fn from_row(row: &Row<'_>) -> JobLog {
     let mut cells = Cells::of(row, COLUMNS);
     JobLog {
         attempt: cells.count("attempt"),
-        at: Timestamp::from_millis(cells.integer("at")),
+        at: cells.time("at"),
         dropped: cells.count("dropped"),
         lines: cells.opt_shape("lines").unwrap_or_default(),
         unreadable: cells.unreadable(),

@@ -1,6 +1,7 @@
 //! The durable queue: jobs as rows, and every statement that moves one from state to state.
 
 mod backoff;
+mod bounds;
 mod bulk;
 mod canonical;
 mod claim;
@@ -27,6 +28,7 @@ mod waiting;
 
 pub(crate) use crate::ids::JobId;
 pub use backoff::Backoff;
+pub(crate) use bounds::{is_due_time, is_priority};
 pub use bulk::{BulkMode, BulkReport, Skipped};
 pub(crate) use bulk::{Done, Verb, apply, count_for, count_jobs, delete, newest_id, next_batch};
 pub(crate) use claim::{

@@ -1,5 +1,7 @@
 //! How the jobs of a queue are performed.
 
+use super::bounds::is_queue_name;
+
 /// The most jobs of one queue at a time in one process: a component needs a place in the pool.
 const CONCURRENCY_MAX: usize = 32;
 
@@ -64,7 +66,7 @@ impl Queue {
         let refused =
             |reason: &str| Err(QueueError { name: self.name.clone(), reason: reason.to_string() });
         match self {
-            Self { name, .. } if name.is_empty() || name.len() > 128 => {
+            Self { name, .. } if !is_queue_name(name) => {
                 refused("the name of a queue must have 1 to 128 bytes")
             }
             Self { concurrency, .. } if !(1..=CONCURRENCY_MAX).contains(concurrency) => {

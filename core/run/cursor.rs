@@ -10,6 +10,7 @@ use verger_worker::{Found, HostError, Value, code};
 use super::Run;
 use super::statement::{Prepared, bind};
 use super::transaction::State;
+use super::values::value_of;
 use crate::store::{HeldBytes, Overdrawn};
 
 /// Cursors one run may have open.
@@ -344,17 +345,13 @@ fn values(
     *left = left.saturating_sub(ROW_BYTES);
     let mut total = 0;
     for column in 0..columns {
-        let (value, bytes) = match row.get_ref(column)? {
-            ValueRef::Null => (Value::Null, 0),
-            ValueRef::Integer(number) => (Value::Integer(number), 8),
-            ValueRef::Real(number) => (Value::Real(number), 8),
-            // Text that is no UTF-8 is read with the replacement character, as SQLite's own tools
-            // do.
-            ValueRef::Text(text) => {
-                (Value::Text(String::from_utf8_lossy(text).into_owned()), text.len())
-            }
-            ValueRef::Blob(bytes) => (Value::Blob(bytes.to_vec()), bytes.len()),
+        let cell = row.get_ref(column)?;
+        let bytes = match cell {
+            ValueRef::Null => 0,
+            ValueRef::Integer(_) | ValueRef::Real(_) => 8,
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
         };
+        let value = value_of(cell);
         *left = left.saturating_sub(bytes + VALUE_BYTES);
         total += bytes;
         if total > most {

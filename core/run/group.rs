@@ -14,7 +14,7 @@
 //!
 //! When anything goes wrong with the group itself, nothing of it has happened but the first claim.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use verger_worker::{HostError, code};
@@ -25,6 +25,7 @@ use crate::audit;
 use crate::event::{self, Message};
 use crate::failpoint::Failpoint;
 use crate::ids::JobId;
+use crate::mutex::lock;
 use crate::queue::{Moved, Transition, Unclaimed};
 use crate::store::{LentConnection, WorkConnection, step};
 use crate::time::Timestamp;
@@ -107,8 +108,7 @@ impl Group {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        // Plain data, whole after any panic.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     fn phase(&self) -> Phase {

@@ -1,7 +1,9 @@
 //! What a run and those outside it share while it goes on: the flag that stops it, and how far it is.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::mutex::lock;
 
 /// Why a run is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +42,12 @@ impl Interrupt {
     }
 
     pub(crate) fn progresses(&self, done: u64, total: u64) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some((done, total));
+        *lock(&self.progress) = Some((done, total));
     }
 
     /// How much is done, of how much.
     pub(crate) fn progress(&self) -> Option<(u64, u64)> {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.progress)
     }
 
     /// The flag itself, for what only asks whether.

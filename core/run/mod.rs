@@ -25,6 +25,7 @@ mod sets;
 mod state;
 mod statement;
 mod transaction;
+mod values;
 mod written;
 
 use std::cell::{Cell, RefCell};

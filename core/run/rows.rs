@@ -3,7 +3,7 @@
 //! What is shown is bounded: 200 rows, a mebibyte of values, a kibibyte of each. Of a worker that is
 //! confined to a tenant only that tenant's rows are shown, whatever the app's triggers did beside.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use super::Run;
+use crate::mutex::lock;
 use crate::store::{Touched, unwatch_rows, watch_rows};
 use crate::text::beginning;
 
@@ -58,7 +59,7 @@ impl Run {
     pub(super) fn see_after(&self) {
         let mut watched = self.watched.borrow_mut();
         let Some(touched) = &watched.touched else { return };
-        let touched = std::mem::take(&mut *touched.lock().unwrap_or_else(PoisonError::into_inner));
+        let touched = std::mem::take(&mut *lock(touched));
         let grant = &self.task.grant;
         let is_the_workers =
             |table: &str| grant.tables().any(|granted| granted.eq_ignore_ascii_case(table));

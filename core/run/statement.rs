@@ -7,13 +7,13 @@ use std::sync::Arc;
 use rusqlite::Statement;
 #[cfg(feature = "testing")]
 use rusqlite::StatementStatus;
-use rusqlite::types::{ToSqlOutput, ValueRef};
 use self_cell::self_cell;
 use verger_worker::{HostError, Value, Verb, code};
 
 use super::Run;
 use super::error::{Phase, from_statement};
 use super::reads::size;
+use super::values::bound;
 use crate::store::{Overdrawn, StatementCost, Tokens, WorkConnection};
 use crate::text::reason;
 
@@ -263,15 +263,8 @@ pub(super) fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<()
         ));
     }
     for (place, param) in params.iter().enumerate() {
-        let value = ToSqlOutput::Borrowed(match param {
-            Value::Null => ValueRef::Null,
-            Value::Integer(number) => ValueRef::Integer(*number),
-            Value::Real(number) => ValueRef::Real(*number),
-            Value::Text(text) => ValueRef::Text(text.as_bytes()),
-            Value::Blob(bytes) => ValueRef::Blob(bytes),
-        });
         statement
-            .raw_bind_parameter(place + 1, value)
+            .raw_bind_parameter(place + 1, bound(param))
             .map_err(|error| from_statement(&error, None, Phase::Prepare))?;
     }
     Ok(())

@@ -11,11 +11,13 @@ use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ffi};
+
+use crate::mutex::lock;
 
 /// How often lent connections are looked at while there are any.
 const PERIOD: Duration = Duration::from_millis(1);
@@ -108,7 +110,7 @@ impl Lender {
 impl Shared {
     fn lent(&self) -> MutexGuard<'_, Option<Lent>> {
         // Whole after any panic: it is taken out before it is used.
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lent)
     }
 
     fn use_if_due(&self, thread: &ReleaseThread) {
@@ -159,7 +161,7 @@ impl ReleaseThread {
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<Weak<Shared>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     fn begin(&self) {

@@ -14,9 +14,10 @@ use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::file_identity::Identity;
+use crate::mutex::lock;
 
 /// What the file says before its name.
 const HEAD: &str = "verger lock ";
@@ -107,7 +108,7 @@ impl ProcessLock {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Held>> {
         // Whole after any panic: it only grows by whole entries.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 }
 

@@ -6,10 +6,12 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
+
+use crate::mutex::lock;
 
 /// Rows that are remembered.
 const ROWS_MAX: usize = 1_000;
@@ -89,7 +91,7 @@ unsafe extern "C" fn hook(
     // Nothing may unwind into SQLite.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         if let (b"main", Ok(table)) = (database.to_bytes(), table.to_str()) {
-            touched.lock().unwrap_or_else(PoisonError::into_inner).add(table, row);
+            lock(touched).add(table, row);
         }
     }));
 }

@@ -6,10 +6,12 @@
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
+
+use crate::mutex::lock;
 
 /// The result of a call that some versions say cannot fail: they return nothing, or a number.
 pub(crate) trait IntoResult {
@@ -69,7 +71,7 @@ unsafe extern "C" fn ask(handler: *mut c_void, tries: c_int) -> c_int {
     // SAFETY: it is the pointer that was installed, to a handler that lives as long as SQLite may
     // call it.
     let handler = unsafe { &*handler.cast::<Box<Handler>>() };
-    let mut ask = handler.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ask = lock(handler);
     // Without an answer it is not waited for.
     catch_unwind(AssertUnwindSafe(|| ask(tries))).unwrap_or_default().into()
 }

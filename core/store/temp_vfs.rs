@@ -12,11 +12,12 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::ffi;
 
 use super::temp_space::TempSpace;
+use crate::mutex::lock;
 
 /// The file systems that were wrapped, and what each wrapped one is called.
 static WRAPPED: Mutex<Vec<(Wrapped, &'static str)>> = Mutex::new(Vec::new());
@@ -45,7 +46,7 @@ pub(super) fn over(base: Option<&str>) -> rusqlite::Result<&'static str> {
             "SQLite has no file system to open databases with",
         ));
     }
-    let mut wrapped = WRAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut wrapped = lock(&WRAPPED);
     if let Some((_, name)) = wrapped.iter().find(|(known, _)| *known == Wrapped(real)) {
         return Ok(name);
     }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -36,6 +36,7 @@ use super::unasked::{self, Unasked, Write};
 use super::write_transaction::step;
 use crate::clock::Clock;
 use crate::grant::Effective;
+use crate::mutex::lock;
 
 /// SQLite virtual-machine steps between two looks at the deadline: some microseconds. Looks after
 /// each 64 took a sweep's read 8 % longer.
@@ -211,8 +212,7 @@ impl State {
 
 impl Guard {
     fn state(&self) -> MutexGuard<'_, State> {
-        // The state is plain data, whole after any panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn allow(&self, context: &AuthContext<'_>) -> bool {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+
+use crate::mutex::lock;
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub fn capture_logs<T>(work: impl FnOnce() -> T) -> (T, Vec<LogLine>) {
         Catcher { lines: Arc::clone(&lines), spans: AtomicU64::new(0) },
         work,
     );
-    let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+    let lines = std::mem::take(&mut *lock(&lines));
     (done, lines)
 }
 
@@ -108,7 +110,7 @@ impl Subscriber for Catcher {
             message: read.message,
             fields: read.fields,
         };
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        lock(&self.lines).push(line);
     }
 
     fn enter(&self, _: &Id) {}

@@ -26,11 +26,8 @@ impl Verger {
     pub fn audit(&self, event: &AuditEvent) -> Result<i64, AuditError> {
         event.check()?;
         let now = self.inner.clock.now();
-        let append = |connection: &Connection| {
-            let mut log = Log::default();
-            let id = log.append(connection, now, &Stamp::default(), event)?;
-            log.seal(connection).map(|()| id)
-        };
+        let append =
+            |connection: &Connection| Log::append_one(connection, now, &Stamp::default(), event);
         Ok(self.inner.write("write to the audit log", append)?)
     }
 

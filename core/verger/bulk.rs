@@ -1,6 +1,5 @@
 //! Many jobs at once: those that a filter means. And one job, edited or deleted.
 
-use rusqlite::Connection;
 use serde_json::json;
 use verger_worker::AuditEvent;
 
@@ -90,7 +89,7 @@ impl Verger {
         mode: BulkMode,
     ) -> Result<BulkReport, Error> {
         let at = at.into();
-        if at > Timestamp::LAST {
+        if !queue::is_due_time(at) {
             return Err(Error::Invalid {
                 reason: "they would be due after the year 9999, the last a time can name".into(),
             });
@@ -108,7 +107,7 @@ impl Verger {
         priority: u8,
         mode: BulkMode,
     ) -> Result<BulkReport, Error> {
-        if priority > 9 {
+        if !queue::is_priority(priority) {
             return Err(Error::Invalid {
                 reason: "the priority must be from 0, first, to 9, last".into(),
             });
@@ -147,7 +146,7 @@ impl Verger {
                     "queue": edit.queue, "tags": edit.tags,
                 });
                 let event = AuditEvent::success("job.edited").subject("job", job.to_string());
-                audit(connection, now, &event.after(changes))?;
+                Log::append_one(connection, now, &Stamp::default(), &event.after(changes))?;
             }
             Ok(edited)
         })?;
@@ -176,7 +175,7 @@ impl Verger {
             let deleted = queue::delete(connection, job, now)?;
             if deleted {
                 let event = AuditEvent::success("job.deleted").subject("job", job.to_string());
-                audit(connection, now, &event)?;
+                Log::append_one(connection, now, &Stamp::default(), &event)?;
             }
             Ok(deleted)
         })?)
@@ -244,7 +243,7 @@ impl Verger {
                     .metadata(json!({
                         "filter": beginning(&text, FILTER_MAX_BYTES), "count": changed.len(),
                     }));
-                audit(connection, now, &event)?;
+                Log::append_one(connection, now, &Stamp::default(), &event)?;
             }
             Ok(done)
         })?;
@@ -267,11 +266,4 @@ impl Verger {
         }
         Ok(())
     }
-}
-
-/// Writes to the audit log in the engine's own name, inside a write transaction.
-fn audit(connection: &Connection, now: Timestamp, event: &AuditEvent) -> rusqlite::Result<()> {
-    let mut log = Log::default();
-    log.append(connection, now, &Stamp::default(), event)?;
-    log.seal(connection)
 }

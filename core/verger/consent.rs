@@ -103,9 +103,8 @@ impl Verger {
                     "version": consent.version, "digest": consent.digest, "what": what,
                 }));
                 let who = Who { actor_id: Some(who.to_string()), ..Who::default() };
-                let mut log = Log::default();
-                log.append(connection, now, &Stamp { who, ..Stamp::default() }, &event)?;
-                log.seal(connection)?;
+                let stamp = Stamp { who, ..Stamp::default() };
+                Log::append_one(connection, now, &stamp, &event)?;
             }
             Ok(decided)
         };

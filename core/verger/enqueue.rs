@@ -25,14 +25,18 @@ impl Verger {
     /// object, a setting out of bounds, or a database that cannot be written. Nothing is written
     /// then.
     pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
-        let ready = self.inner.ready(job)?;
+        self.put(&self.inner.ready(job)?)
+    }
+
+    /// Enqueues a job that was checked.
+    fn put(&self, ready: &Ready) -> Result<Enqueued, EnqueueError> {
         self.inner.file_identity.check()?;
         let (front, now) = (self.inner.front(), self.inner.clock.now());
         self.inner.note_reading(&front, now)?;
-        let enqueued = queue::insert(&front, &ready, now)?;
+        let enqueued = queue::insert(&front, ready, now)?;
         drop(front);
         self.inner.notifier.ring();
-        self.tell_enqueued(&ready, enqueued, now);
+        self.tell_enqueued(ready, enqueued, now);
         Ok(enqueued)
     }
 
@@ -51,15 +55,7 @@ impl Verger {
     /// [`EnqueueError`] for args that are no object, a setting out of bounds, or a database that
     /// cannot be written.
     pub fn enqueue_unchecked(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
-        let ready = Ready::unchecked(job)?;
-        self.inner.file_identity.check()?;
-        let (front, now) = (self.inner.front(), self.inner.clock.now());
-        self.inner.note_reading(&front, now)?;
-        let enqueued = queue::insert(&front, &ready, now)?;
-        drop(front);
-        self.inner.notifier.ring();
-        self.tell_enqueued(&ready, enqueued, now);
-        Ok(enqueued)
+        self.put(&Ready::unchecked(job)?)
     }
 
     /// Enqueues many jobs in one transaction: all or none.

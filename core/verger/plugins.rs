@@ -154,9 +154,7 @@ impl Verger {
                 let event = AuditEvent::success("plugin.rolled_back")
                     .subject("plugin", name)
                     .after(json!({"version": info.version, "digest": info.digest}));
-                let mut log = Log::default();
-                log.append(connection, now, &Stamp::default(), &event)?;
-                log.seal(connection)?;
+                Log::append_one(connection, now, &Stamp::default(), &event)?;
             }
             Ok(rolled)
         };

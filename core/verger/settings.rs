@@ -48,9 +48,7 @@ impl Verger {
         let event = AuditEvent::success(ACTION).subject("worker", worker).metadata(names);
         Ok(self.inner.write("store the settings of a worker", |connection| {
             worker_settings::write(connection, worker, &text, now)?;
-            let mut log = Log::default();
-            log.append(connection, now, &Stamp::default(), &event)?;
-            log.seal(connection)
+            Log::append_one(connection, now, &Stamp::default(), &event).map(drop)
         })?)
     }
 }

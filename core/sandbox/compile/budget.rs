@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cranelift_codegen::timing::{Pass, Profiler, set_thread_profiler};
@@ -16,6 +16,7 @@ use wasmtime::component::Component;
 
 use super::complexity::{self, Refusal};
 use super::from_binary;
+use crate::mutex::lock;
 use crate::plugin_error::PluginError;
 
 /// Address space for what recurses in the compiler. Overflowing a stack ends the process.
@@ -46,7 +47,7 @@ impl Budget {
         bytes: &[u8],
         engine: &Engine,
     ) -> Result<Component, PluginError> {
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent = lock(&self.spent);
         if let Some(by) = &spent.by {
             return Err(PluginError::NoTimeLeft {
                 what: what.to_string(),

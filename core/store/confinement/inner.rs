@@ -4,9 +4,11 @@
 use std::ffi::{CStr, c_int};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::ffi;
+
+use crate::mutex::lock;
 
 /// What the walls of one connection share.
 #[derive(Default)]
@@ -32,7 +34,7 @@ impl Shared {
     }
 
     pub(super) fn tenant(&self) -> MutexGuard<'_, Arc<str>> {
-        self.tenant.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tenant)
     }
 
     /// Says to the authorizer that the engine's own statement runs, until it is dropped.

@@ -46,7 +46,7 @@ mod write;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 
@@ -56,6 +56,7 @@ use self::wall::Walls;
 use super::statement_context::Shadows;
 use super::work_connection::WorkConnection;
 use crate::grant::Effective;
+use crate::mutex::lock;
 
 /// The virtual tables of one connection.
 pub(super) struct Confinement {
@@ -137,7 +138,7 @@ impl Confinement {
         let shared = &self.walls.shared;
         shared.turn.fetch_add(1, Ordering::Relaxed);
         shared.keeps.store(false, Ordering::Relaxed);
-        shared.denied.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&shared.denied).take();
     }
 
     /// Whether a failed statement keeps the rows it wrote before: OR FAIL says so.
@@ -152,7 +153,7 @@ impl Confinement {
     }
 
     pub(super) fn take_denied(&self) -> Option<String> {
-        self.walls.shared.denied.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.walls.shared.denied).take()
     }
 
     /// Makes the walls this grant needs, where they are not there yet, and sets the tenant.
@@ -231,7 +232,7 @@ impl Confinement {
         }
         self.known.borrow_mut().clear();
         self.has_views.set(false);
-        self.walls.tables.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.walls.tables).clear();
         Ok(())
     }
 
@@ -248,7 +249,7 @@ impl Confinement {
         if let Some(found) = &found {
             let number = self.next.get() + 1;
             self.next.set(number);
-            let mut tables = self.walls.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tables = lock(&self.walls.tables);
             tables.insert(number, Arc::clone(found));
             drop(tables);
             connection.execute_batch(&format!(

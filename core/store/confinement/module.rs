@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::slice;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use rusqlite::{Connection, ffi};
 
@@ -13,6 +13,7 @@ use super::inner::Failure;
 use super::plan::{Op, Order, Term, plan};
 use super::table::Direction;
 use super::wall::{Cursor, Wall, Walls};
+use crate::mutex::lock;
 
 static MODULE: Module = Module(ffi::sqlite3_module {
     iVersion: 2,
@@ -133,7 +134,7 @@ unsafe extern "C" fn connect(
             let argv = slice::from_raw_parts(argv, usize::try_from(argc).unwrap_or_default());
             let number =
                 argv.get(3).and_then(|number| CStr::from_ptr(*number).to_str().ok()?.parse().ok());
-            let tables = walls.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            let tables = lock(&walls.tables);
             let known = number.and_then(|number: u64| tables.get(&number).cloned());
             drop(tables);
             let Some(known) = known else { return ffi::SQLITE_INTERNAL };
@@ -260,7 +261,7 @@ unsafe extern "C" fn open(
         // SAFETY: the table is of `connect`, and SQLite keeps the cursor until it closes it.
         unsafe {
             let walls = &(*wall).walls;
-            walls.reads.lock().unwrap_or_else(PoisonError::into_inner).push(made as usize);
+            lock(&walls.reads).push(made as usize);
             *cursor = made.cast();
         }
         ffi::SQLITE_OK
@@ -273,7 +274,7 @@ unsafe extern "C" fn close(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
         unsafe {
             let cursor = cursor.cast::<Cursor>();
             let walls = &(*(*cursor).wall).walls;
-            let mut reads = walls.reads.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reads = lock(&walls.reads);
             reads.retain(|read| *read != cursor as usize);
             drop(reads);
             drop(Box::from_raw(cursor));

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::ffi;
 
@@ -14,6 +14,7 @@ use super::key;
 use super::plan::{Query, columns_of};
 use super::table::{Key, Table};
 use super::write::Shape;
+use crate::mutex::lock;
 
 /// Idle statements kept for the next read or write of a table.
 const IDLE_MAX: usize = 32;
@@ -161,7 +162,7 @@ impl Wall {
     #[allow(unsafe_code, reason = "cursors are held by SQLite")]
     pub(super) fn read_ahead(&self) -> Result<(), Failure> {
         let turn = self.walls.shared.turn.load(Ordering::Relaxed);
-        let reads = self.walls.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = lock(&self.walls.reads);
         for cursor in reads.iter() {
             // SAFETY: a cursor is in the list from when it is opened until it is closed, and SQLite
             // is inside none of them while it writes.

@@ -2,7 +2,6 @@
 #![allow(unsafe_code, reason = "the values are SQLite's own")]
 
 use std::ffi::c_int;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::ffi;
@@ -11,6 +10,7 @@ use super::inner::{Failure, Inner};
 use super::key;
 use super::table::{Key, quoted};
 use super::wall::Wall;
+use crate::mutex::lock;
 
 /// What a write does and to which columns: those of one kind share a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Wall {
                 "REPLACE denied: on table {} it could delete a row of another organization; use UPDATE, or INSERT OR IGNORE",
                 self.table.name
             );
-            *shared.denied.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+            *lock(&shared.denied) = Some(reason.clone());
             return Err(Failure::new(ffi::SQLITE_AUTH, reason));
         }
         self.read_ahead()?;

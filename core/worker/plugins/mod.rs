@@ -14,7 +14,7 @@ mod take_in;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -22,6 +22,7 @@ use rusqlite::Connection;
 use self::folder::Stamp;
 use crate::grant::Grant;
 use crate::metrics::Counters;
+use crate::mutex::lock;
 use crate::plugin_error::PluginError;
 use crate::sandbox::{Ahead, CompileCache, Compiler, Plugin};
 use crate::worker::bound_names::BoundName;
@@ -155,11 +156,11 @@ impl Plugins {
 
     /// Held while files are gathered, loaded and taken in.
     pub(crate) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
-        self.scanning.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.scanning)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The same, unless someone else has it.
@@ -291,9 +292,7 @@ impl Front<'_> {
     pub(super) fn with<T>(&mut self, work: impl FnOnce(&mut Connection) -> T) -> T {
         match self {
             Self::Own(connection) => work(connection),
-            Self::Shared(shared) => {
-                work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
-            }
+            Self::Shared(shared) => work(&mut lock(shared)),
         }
     }
 }
