@@ -36,9 +36,16 @@ const BATCHED: usize = 40_000;
 const BATCH: usize = 100;
 
 fn main() -> Result<()> {
-    enqueue()?;
-    drain()?;
-    backlog()
+    let parts: [(&str, fn() -> Result<()>); 3] =
+        [("enqueue", enqueue), ("drain", drain), ("backlog", backlog)];
+    // `cargo bench --bench queue -- drain`: those that are named, or all.
+    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    for (name, part) in parts {
+        if named.is_empty() || named.iter().any(|word| word == name) {
+            part()?;
+        }
+    }
+    Ok(())
 }
 
 fn enqueue() -> Result<()> {

@@ -107,6 +107,9 @@ impl Walk {
     }
 }
 
+/// The rows of the first batch, which then double: some milliseconds' worth.
+const FIRST_BATCH: i64 = 100;
+
 /// The fewest rows of a batch, however many others write: about a millisecond's.
 const SMALLEST_BATCH: i64 = 25;
 
@@ -135,7 +138,8 @@ impl Context<'_> {
         done: u64,
         sweeper: &mut dyn Sweeper,
     ) -> Result<u64, HostError> {
-        let (mut scanned, mut size) = (0, batch_size);
+        // Small at first: nobody knows yet who else wants to write, and the first rows come from disk.
+        let (mut scanned, mut size) = (0, batch_size.min(FIRST_BATCH));
         let mut last: Option<Vec<Value>> = None;
         loop {
             let mut params = params.to_vec();
@@ -234,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_small_while_others_write_and_whole_again_when_nobody_does() {
+    fn batches_begin_small_stay_so_while_others_write_and_grow_when_nobody_does() {
         let host = MemoryHost::new(
             "CREATE TABLE t (id); WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 1000) INSERT INTO t SELECT n FROM n",
         );
         let walk = Walk::new(&["id"], "FROM t WHERE 1".into(), 0);
         for (others_write, expected) in
-            [(true, vec![400, 100, 25, 25, 25]), (false, vec![400, 400, 200])]
+            [(true, vec![100, 25, 25, 25, 25]), (false, vec![100, 200, 400, 300])]
         {
             host.beside_others(others_write);
             let mut sizes = Sizes(Vec::new());
