@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::store::RawText;
+use crate::store::{Books, RawText, StoreContext, StoreError};
 use crate::time::Timestamp;
 
 /// How finely readings are noted; and a clock set back by less than this needs no correction: what
@@ -85,11 +85,48 @@ fn judge(noted: Option<Noted>, now: Timestamp) -> (Reading, Noted) {
     (Reading::Plain, Noted { read_at, leap, set_back_at: None })
 }
 
+impl Books<'_> {
+    /// What this reading of the clock says; and the change to note, if there is one.
+    pub(crate) fn clock_reading(
+        &self,
+        now: Timestamp,
+    ) -> Result<(Reading, Option<Noted>), StoreError> {
+        read(self.connection(), now).doing("read what the clock read before")
+    }
+
+    /// The instant by which the age of things is told.
+    pub(crate) fn believed_now(&self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        believed(self.connection(), now).doing("read what the clock read before")
+    }
+
+    /// Notes a reading, inside a write transaction or as one of its own.
+    pub(crate) fn note_clock(&self, noted: &Noted) -> Result<(), StoreError> {
+        note(self.connection(), noted).doing("note what the clock reads")
+    }
+
+    /// The start of the machine in which `@reboot` schedules fired last.
+    pub(crate) fn boot(&self) -> Result<Option<String>, StoreError> {
+        boot(self.connection()).doing("read the schedules")
+    }
+
+    /// Remembers that start of the machine, inside a write transaction.
+    pub(crate) fn note_boot(&self, now: Timestamp, boot: Option<&str>) -> Result<(), StoreError> {
+        note_boot(self.connection(), now, boot).doing("note a start")
+    }
+
+    /// Notes this reading when it is news.
+    pub(crate) fn note_reading(&self, now: Timestamp) -> Result<(), StoreError> {
+        note_reading(self.connection(), now).doing("note what the clock reads")
+    }
+
+    /// What is remembered of leaps, for a person to see.
+    pub(crate) fn clock_jumps(&self) -> Result<Jumps, StoreError> {
+        jumps(self.connection()).doing("read what the clock read before")
+    }
+}
+
 /// What this reading says; and the change to note, if there is one.
-pub(crate) fn read(
-    connection: &Connection,
-    now: Timestamp,
-) -> rusqlite::Result<(Reading, Option<Noted>)> {
+fn read(connection: &Connection, now: Timestamp) -> rusqlite::Result<(Reading, Option<Noted>)> {
     let noted = noted(connection)?;
     let (reading, after) = judge(noted, now);
     Ok((reading, (noted != Some(after)).then_some(after)))
@@ -97,13 +134,13 @@ pub(crate) fn read(
 
 /// The instant by which the age of things is told: this reading, or one before it while it is in
 /// doubt.
-pub(crate) fn believed(connection: &Connection, now: Timestamp) -> rusqlite::Result<Timestamp> {
+fn believed(connection: &Connection, now: Timestamp) -> rusqlite::Result<Timestamp> {
     let (_, noted) = judge(noted(connection)?, now);
     Ok(noted.leap.map_or(now, |(before, _)| before.min(now)))
 }
 
 /// Notes a reading, inside a write transaction or as one of its own.
-pub(crate) fn note(connection: &Connection, noted: &Noted) -> rusqlite::Result<()> {
+fn note(connection: &Connection, noted: &Noted) -> rusqlite::Result<()> {
     let (before, after) = noted.leap.unzip();
     connection
         .prepare_cached(
@@ -120,7 +157,7 @@ pub(crate) fn note(connection: &Connection, noted: &Noted) -> rusqlite::Result<(
 }
 
 /// The start of the machine in which `@reboot` schedules fired last.
-pub(crate) fn boot(connection: &Connection) -> rusqlite::Result<Option<String>> {
+fn boot(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let boot = connection
         .prepare_cached("SELECT boot FROM verger_clock")?
         .query_row([], |row| Ok(RawText::of(row, 0)?.as_str().map(str::to_string)))
@@ -129,11 +166,7 @@ pub(crate) fn boot(connection: &Connection) -> rusqlite::Result<Option<String>> 
 }
 
 /// Remembers that start of the machine, inside a write transaction.
-pub(crate) fn note_boot(
-    connection: &Connection,
-    now: Timestamp,
-    boot: Option<&str>,
-) -> rusqlite::Result<()> {
+fn note_boot(connection: &Connection, now: Timestamp, boot: Option<&str>) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO verger_clock (one, read_at, boot) VALUES (1, ?1, ?2) ON CONFLICT (one) DO UPDATE SET boot = ?2",
@@ -143,7 +176,7 @@ pub(crate) fn note_boot(
 }
 
 /// Notes this reading when it is news.
-pub(crate) fn note_reading(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+fn note_reading(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     match read(connection, now)? {
         // The next tick corrects.
         (Reading::CorrectedSince(_), _) | (_, None) => Ok(()),
@@ -165,7 +198,7 @@ fn noted(connection: &Connection) -> rusqlite::Result<Option<Noted>> {
 }
 
 /// What is remembered of leaps, for a person to see.
-pub(crate) fn jumps(connection: &Connection) -> rusqlite::Result<Jumps> {
+fn jumps(connection: &Connection) -> rusqlite::Result<Jumps> {
     let jumps = |noted: Noted| Jumps {
         read_at: Some(noted.read_at),
         leap: noted.leap,

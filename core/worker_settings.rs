@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value as Json};
 
+use crate::store::{Books, StoreContext, StoreError};
 use crate::time::Timestamp;
 
 /// The capability by which a worker reads its own: `{}` → the object, `{}` when nothing was set.
@@ -53,9 +54,26 @@ pub(crate) fn check(worker: &str, settings: &Json) -> Result<String, SettingsErr
     }
 }
 
+impl Books<'_> {
+    /// What was set for a worker: an empty object for nothing.
+    pub(crate) fn worker_settings(&self, worker: &str) -> Result<Map<String, Json>, StoreError> {
+        read(self.connection(), worker).doing("read the settings of a worker")
+    }
+
+    /// Stores what is set for a worker.
+    pub(crate) fn set_worker_settings(
+        &self,
+        worker: &str,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        write(self.connection(), worker, text, now).doing("store the settings of a worker")
+    }
+}
+
 /// What was set for a worker. A row that somebody wrote by hand and that is no object counts for
 /// nothing.
-pub(crate) fn read(connection: &Connection, worker: &str) -> rusqlite::Result<Map<String, Json>> {
+fn read(connection: &Connection, worker: &str) -> rusqlite::Result<Map<String, Json>> {
     let text: Option<String> = connection
         .prepare_cached(
             "SELECT settings FROM verger_settings WHERE worker = ?1 AND length(CAST(settings AS BLOB)) <= ?2",
@@ -66,7 +84,7 @@ pub(crate) fn read(connection: &Connection, worker: &str) -> rusqlite::Result<Ma
 }
 
 /// Stores them.
-pub(crate) fn write(
+fn write(
     connection: &Connection,
     worker: &str,
     text: &str,

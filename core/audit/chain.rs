@@ -163,7 +163,7 @@ fn missing(kept: i64, last: i64) -> String {
 }
 
 /// Reads the whole log and checks every link.
-pub(crate) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
+pub(super) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
     let reading = "read the audit log";
     // One transaction: retention may run meanwhile.
     let transaction = connection.unchecked_transaction().doing(reading)?;

@@ -9,14 +9,14 @@
 //! this code does can make a log that verifies, shorter or other than it was. Against that only a
 //! copy helps that is kept where they cannot write.
 
+mod books;
 mod chain;
 mod read;
 mod record;
 mod retention;
 
+pub(crate) use chain::SEAL;
 pub use chain::{ChainError, Verified};
-pub(crate) use chain::{SEAL, verify};
 pub use read::{AuditFilter, AuditRow};
-pub(crate) use read::{list, list_after};
 pub(crate) use record::{Log, Stamp, Who};
-pub(crate) use retention::{PRUNE, PRUNER, prune};
+pub(crate) use retention::{PRUNE, PRUNER};

@@ -96,7 +96,7 @@ fn select(rest: &str) -> String {
 }
 
 /// The newest rows that match, newest first.
-pub(crate) fn list(
+pub(super) fn list(
     connection: &Connection,
     filter: &AuditFilter,
     limit: u32,
@@ -124,7 +124,7 @@ pub(crate) fn list(
 }
 
 /// The rows behind this id, oldest first.
-pub(crate) fn list_after(
+pub(super) fn list_after(
     connection: &Connection,
     id: i64,
     limit: u32,

@@ -21,7 +21,7 @@ const BATCH_MAX: u32 = 10_000;
 ///
 /// The first row that is not older ends it. A row that claims to be from the future, from when the
 /// clock was wrong, does not: it goes with those around it.
-pub(crate) fn prune(
+pub(super) fn prune(
     connection: &Connection,
     before: Timestamp,
     now: Timestamp,

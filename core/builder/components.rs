@@ -5,8 +5,6 @@ use std::sync::Arc;
 #[cfg(feature = "builtins")]
 use std::time::Duration;
 
-use rusqlite::Connection;
-
 use super::Builder;
 use super::open::RegisterError;
 #[cfg(feature = "wasm")]
@@ -17,12 +15,11 @@ use crate::grant::Grant;
 use crate::plugin_error::PluginError;
 #[cfg(feature = "wasm")]
 use crate::sandbox::{Compiler, Plugin, Source};
-#[cfg(feature = "wasm")]
-use crate::store::StoreContext;
+use crate::store::BookConnection;
 use crate::time::Timestamp;
 use crate::worker::Registry;
 #[cfg(feature = "wasm")]
-use crate::worker::{self, Front, Patience, Plugins, Policy, Registered};
+use crate::worker::{Front, Patience, Plugins, Policy, Registered};
 
 /// How long a built-in sweep may last.
 #[cfg(feature = "builtins")]
@@ -41,7 +38,7 @@ impl Builder {
     pub(super) fn register_components(
         &mut self,
         registry: &Registry,
-        front: &mut Connection,
+        front: &mut BookConnection,
         looking: bool,
         now: Timestamp,
     ) -> Result<Arc<Plugins>, RegisterError> {
@@ -85,7 +82,7 @@ impl Builder {
             if let Some((folder, source)) = unlisted {
                 return Err(OpenError::Plugins { folder, source }.into());
             }
-            let known = worker::known_versions(front).doing("read the names of the plugins");
+            let known = front.books().known_versions();
             plugins.load(gathered, &known.map_err(RegisterError::Store)?);
             plugins.take_in(registry, &mut Front::Own(front), now).map_err(RegisterError::Store)?;
             plugins.tell_refused(&[]);
@@ -108,7 +105,7 @@ impl Builder {
     pub(super) fn register_components(
         &mut self,
         _: &Registry,
-        _: &mut Connection,
+        _: &mut BookConnection,
         _: bool,
         _: Timestamp,
     ) -> Result<(), RegisterError> {

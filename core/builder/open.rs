@@ -4,22 +4,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex, Weak};
 
-use rusqlite::Connection;
-
 use super::Builder;
-use crate::engine::{Connector, Engine, Habits, Notifier, Pending, Reopen, take_back};
+use crate::engine::{Engine, Habits, Notifier, Pending, take_back};
 use crate::error::OpenError;
 use crate::event::{Bus, Hub};
 use crate::grant::Grant;
 use crate::run::{RunServices, WorkersLink};
 use crate::schedule::ScheduleError;
 use crate::store::{
-    self, FileIdentity, MigrationError, MigrationSet, ProcessLock, StoreContext, StoreError,
-    StoreErrorKind,
+    self, BookConnection, Connector, FileIdentity, MigrationError, MigrationSet, ProcessLock,
+    StoreContext, StoreError, StoreErrorKind,
 };
 use crate::time::Timestamp;
 use crate::verger::Verger;
-use crate::wall_clock;
 use crate::worker::{Registered, Registry};
 
 /// The most threads there may be for jobs: a component needs a place in the pool.
@@ -73,40 +70,45 @@ impl Builder {
         if store::is_open_by_another_name(&self.location).doing(doing).map_err(database)? {
             return Err(OpenError::OtherName { path });
         }
-        let mut front =
-            self.location.first_connection(self.durability).doing(doing).map_err(database)?;
+        let mut front = self
+            .location
+            .first_connection(self.durability)
+            .doing(doing)
+            .map_err(database)
+            .map(BookConnection::new)?;
         let now = self.clock.now();
         let hub = Hub::new(std::mem::take(&mut self.callbacks));
         let mut process_lock = None;
         let habits = Habits::default();
         if looking {
-            store::check(&front, &MigrationSet::ENGINE)
+            store::check(front.raw(), &MigrationSet::ENGINE)
                 .map_err(|source| OpenError::Migration { path: path.clone(), source })?;
-            hub.begin(&front).doing("read the events").map_err(database)?;
+            hub.begin(front.books()).map_err(database)?;
         } else {
             self.location = self.location.without_links();
-            self.location.prepare_journal(&front).doing("read the database").map_err(database)?;
-            if store::is_read_only(&front) {
+            self.location
+                .prepare_journal(front.raw())
+                .doing("read the database")
+                .map_err(database)?;
+            if store::is_read_only(front.raw()) {
                 return Err(OpenError::ReadOnly { path });
             }
-            store::migrate(&mut front, &MigrationSet::ENGINE, now).map_err(
-                |source| match source {
+            store::migrate(front.raw_mut(), &MigrationSet::ENGINE, now).map_err(|source| {
+                match source {
                     MigrationError::Store(source) => database(source),
                     source => OpenError::Migration { path: path.clone(), source },
-                },
-            )?;
+                }
+            })?;
             let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
             if let Some(file) = self.location.file() {
                 process_lock = ProcessLock::announce(file).map_err(lock)?;
             }
-            hub.begin(&front).doing("read the events").map_err(database)?;
-            let reopen = Reopen { location: &self.location, durability: self.durability };
+            hub.begin(front.books()).map_err(database)?;
+            let reopen = self.connector();
             front =
                 take_back(front, process_lock.as_ref(), &reopen, now, (&self.settings, &habits))
                     .map_err(database)?;
-            wall_clock::note_reading(&front, now)
-                .doing("note what the clock reads")
-                .map_err(database)?;
+            front.books().note_reading(now).map_err(database)?;
             if let Some(process_lock) = &mut process_lock {
                 process_lock.downgrade().map_err(lock)?;
             }
@@ -128,11 +130,7 @@ impl Builder {
         let schedules = std::mem::take(&mut self.schedules);
         let verger = Verger {
             inner: Arc::new(Engine {
-                connector: Arc::new(Connector {
-                    location: self.location.clone(),
-                    durability: self.durability,
-                    setup: self.setup.clone(),
-                }),
+                connector: Arc::new(self.connector()),
                 front: Mutex::new(front),
                 idle: Mutex::new(Vec::new()),
                 registry,
@@ -177,6 +175,14 @@ impl Builder {
         Ok(verger)
     }
 
+    fn connector(&self) -> Connector {
+        Connector {
+            location: self.location.clone(),
+            durability: self.durability,
+            setup: self.setup.clone(),
+        }
+    }
+
     /// What is set for a worker that cannot come is a slip of the pen. A worker that may still be
     /// dropped in, or that was refused, is none.
     fn check_workers(&self, registry: &Registry) -> Result<(), OpenError> {
@@ -197,7 +203,7 @@ impl Builder {
     fn register(
         &mut self,
         registry: &Registry,
-        front: &mut Connection,
+        front: &mut BookConnection,
         looking: bool,
         now: Timestamp,
     ) -> Result<Taken, RegisterError> {

@@ -2,15 +2,15 @@
 
 use super::examination::Examination;
 use super::finding::Finding;
+use crate::store::{Books, StoreError};
 use crate::time::Timestamp;
-use crate::wall_clock;
 
 /// A row from further ahead than this was written by a clock that was wrong, in milliseconds.
 const AHEAD: i64 = 3_600_000;
 
 pub(super) fn check(examination: &mut Examination<'_>) {
     let (connection, now) = (examination.connection, examination.now);
-    let jumps = wall_clock::jumps(connection);
+    let jumps = Books::on(connection).clock_jumps().map_err(StoreError::into_sqlite);
     let Some(jumps) = examination.look("the table verger_clock", jumps) else { return };
     if let Some((before, after)) = jumps.leap {
         let mend = examination.verb("tick");

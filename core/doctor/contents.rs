@@ -4,7 +4,8 @@ use super::examination::{Examination, bytes};
 use super::facts::TableFacts;
 use super::finding::Finding;
 use super::schema::identifier;
-use crate::audit::{self, ChainError};
+use crate::audit::ChainError;
+use crate::store::Books;
 
 /// The most faults of one kind that are told.
 const FAULTS_MAX: u32 = 10;
@@ -34,7 +35,7 @@ pub(super) fn check_pages(examination: &mut Examination<'_>) -> bool {
 pub(super) fn check(examination: &mut Examination<'_>) {
     rooms(examination);
     foreign_keys(examination);
-    match audit::verify(examination.connection) {
+    match Books::on(examination.connection).verify_audit() {
         Ok(_) => {}
         Err(ChainError::Store(error)) => {
             examination.look::<()>("the audit log", Err(error.into_sqlite()));

@@ -7,8 +7,10 @@ use super::finding::{Finding, Fix};
 use super::schema;
 use crate::error::Error;
 use crate::event;
-use crate::queue::{self, Backoff, Lost};
-use crate::store::{self, Durability, Location, MigrationSet, StoreContext, WriteTransaction};
+use crate::queue::{Backoff, Lost};
+use crate::store::{
+    self, Books, Durability, Location, MigrationSet, StoreContext, WriteTransaction,
+};
 
 /// What became of a finding that was to be mended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,11 +92,10 @@ impl Doctor {
                 format!("made again: {}", made.join(", "))
             }
             "stuck-jobs" => {
-                let transaction = WriteTransaction::begin(&connection).doing(doing)?;
-                let backoff = |_: &str| Backoff::default();
-                let rescued =
-                    queue::rescue(&connection, Lost::Expired, self.now(), &backoff).doing(doing)?;
-                transaction.commit().doing(doing)?;
+                let (backoff, now) = (|_: &str| Backoff::default(), self.now());
+                let rescued = Books::on(&connection)
+                    .write(|books| books.rescue_jobs(Lost::Expired, now, &backoff))
+                    .doing(doing)?;
                 rescued.events.iter().for_each(event::say);
                 let rescued = rescued.jobs;
                 format!(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::examination::{Examination, counted, quoted_text};
 use super::finding::{Finding, Fix};
+use crate::store::{Books, StoreError};
 use crate::time::Timestamp;
 
 /// A job that is due for longer than this is overdue, in milliseconds.
@@ -91,7 +92,7 @@ fn count(examination: &mut Examination<'_>) {
 }
 
 fn paused(examination: &mut Examination<'_>) -> Vec<String> {
-    let paused = crate::queue::paused_queues(examination.connection);
+    let paused = Books::on(examination.connection).paused_queues().map_err(StoreError::into_sqlite);
     examination.look("the table verger_queues", paused).unwrap_or_default()
 }
 

@@ -3,13 +3,14 @@
 use super::examination::{Examination, quoted_text};
 use super::finding::Finding;
 use super::jobs::OVERDUE;
-use crate::schedule::{self, Expression, ScheduleRow, SlotOutcome};
+use crate::schedule::{Expression, ScheduleRow, SlotOutcome};
+use crate::store::Books;
 
 /// So many slots in a row that made no job are one too many.
 const IN_A_ROW: u32 = 3;
 
 pub(super) fn check(examination: &mut Examination<'_>) {
-    let rows = match schedule::list(examination.connection) {
+    let rows = match Books::on(examination.connection).schedules() {
         Ok(rows) => rows,
         Err(error) => {
             examination.look::<()>("the table verger_schedules", Err(error.into_sqlite()));
@@ -86,7 +87,7 @@ fn why_never(examination: &Examination<'_>, row: &ScheduleRow) -> Option<(Never,
 
 /// Why its last slots made no job, where none did.
 fn skips(examination: &mut Examination<'_>, row: &ScheduleRow) -> Option<String> {
-    let lines = match schedule::fires(examination.connection, &row.name, IN_A_ROW) {
+    let lines = match Books::on(examination.connection).fires(&row.name, IN_A_ROW) {
         Ok(lines) => lines,
         Err(error) => {
             examination.look::<()>("the table verger_fires", Err(error.into_sqlite()));

@@ -21,7 +21,7 @@ use crate::run::{
     AttemptError, Claim, Ended, Group, Interrupt, Interrupted, LEASE_MARGIN, RowChange, Run, Seat,
     Tally, Task, scope_args,
 };
-use crate::store::{StopSignal, StoreContext, StoreError, WorkConnection};
+use crate::store::{StopSignal, StoreError, WorkConnection};
 use crate::time::{Timestamp, instant_after};
 use crate::worker::{self, Registered};
 
@@ -180,11 +180,9 @@ fn renew(
     time: Duration,
 ) -> Result<bool, StoreError> {
     let now = clock.now();
-    let renewed = connection
-        .engine(|connection| {
-            queue::renew(connection, claim.id, claim.token, now, now + time + LEASE_MARGIN, None)
-        })
-        .doing("renew the lease of a job")?;
+    let renewed = connection.books(|books| {
+        books.renew_lease(claim.id, claim.token, now, now + time + LEASE_MARGIN, None)
+    })?;
     Ok(renewed.is_some())
 }
 

@@ -2,9 +2,7 @@
 
 use super::executor::Executor;
 use super::shared::Engine;
-use crate::queue;
-use crate::schedule;
-use crate::store::{StoreContext, StoreError};
+use crate::store::StoreError;
 use crate::time::Timestamp;
 use crate::wall_clock::{self, Reading};
 
@@ -18,25 +16,20 @@ pub(super) fn look(
     executor: &mut Executor,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let doing = "read what the clock read before";
-    let (reading, news) =
-        executor.engine(|connection| wall_clock::read(connection, now).doing(doing))?;
+    let _doing = "read what the clock read before";
+    let (reading, news) = executor.books(|books| books.clock_reading(now))?;
     let Some(noted) = news else { return Ok(()) };
     match reading {
         Reading::Plain if !is_busy(inner, executor, now)? => return Ok(()),
         Reading::Plain | Reading::InDoubt => {}
         Reading::CorrectedSince(since) => correct(executor, since)?,
     }
-    executor.transaction(|connection| {
-        wall_clock::note(connection, &noted).doing("note what the clock reads")
-    })
+    executor.transaction(|books| books.note_clock(&noted))
 }
 
 /// Whether anything is due.
 fn is_busy(inner: &Engine, executor: &mut Executor, now: Timestamp) -> Result<bool, StoreError> {
-    let next_due = executor.engine(|connection| {
-        queue::next_due(connection, &inner.has_worker()).doing("read what is due")
-    })?;
+    let next_due = executor.books(|books| books.next_due_job(&inner.has_worker()))?;
     let next = super::upkeep::next_event(executor)?;
     Ok(next.into_iter().chain(next_due).any(|next| next <= now))
 }
@@ -44,24 +37,17 @@ fn is_busy(inner: &Engine, executor: &mut Executor, now: Timestamp) -> Result<bo
 /// Puts back what a wrong clock sent away, each row by itself.
 fn correct(executor: &mut Executor, since: Timestamp) -> Result<(), StoreError> {
     let after = wall_clock::beyond(since);
-    for row in executor
-        .engine(|connection| schedule::misled(connection, after).doing("read the schedules"))?
-    {
+    for row in executor.books(|books| books.misled_schedules(after))? {
         tracing::info!(schedule = row.name, %since, "the clock was wrong: the schedule goes on from now");
-        executor.transaction(|connection| {
-            schedule::bring_back(connection, &row, since).doing("bring a schedule back")
-        })?;
+        executor.transaction(|books| books.bring_schedule_back(&row, since))?;
     }
-    let jobs =
-        executor.engine(|connection| queue::misled(connection, after).doing("read the jobs"))?;
+    let jobs = executor.books(|books| books.misled_jobs(after))?;
     if !jobs.is_empty() {
         tracing::info!(jobs = jobs.len(), %since, "the clock was wrong: these jobs wait from now");
     }
     for jobs in jobs.chunks(BATCH) {
-        executor.transaction(|connection| {
-            jobs.iter()
-                .try_for_each(|id| queue::bring_back(connection, *id, since, after))
-                .doing("bring jobs back")
+        executor.transaction(|books| {
+            jobs.iter().try_for_each(|id| books.bring_job_back(*id, since, after))
         })?;
     }
     Ok(())

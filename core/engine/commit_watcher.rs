@@ -4,9 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::Connection;
-
-use super::connector::Connector;
+use crate::store::{BookConnection, Connector};
 
 /// A file that has not changed for so long shows the next change by its time: a kernel's clock for
 /// files ticks every few milliseconds. (FAT counts in 2 s. There, a commit so soon after another
@@ -17,7 +15,7 @@ const SETTLED_AFTER: Duration = Duration::from_millis(500);
 /// sqlite.org/pragma.html), and the size and the time of the files. The latter cost a tenth, and
 /// tell less: two commits within a tick of the clock can leave the same.
 pub(super) struct CommitWatcher {
-    connection: Option<Connection>,
+    connection: Option<BookConnection>,
     files: Vec<PathBuf>,
     version: Option<i64>,
     seen: Files,
@@ -31,12 +29,10 @@ type Files = Vec<Option<(u64, Option<SystemTime>)>>;
 
 impl CommitWatcher {
     pub(super) fn of(connector: &Connector) -> Self {
-        let connection = connector.connect().and_then(|connection| {
+        let connection = connector
+            .connect()
             // Where the file is locked, the next look will tell.
-            connection.busy_timeout(Duration::ZERO)?;
-            Ok(connection)
-        });
-        let connection = connection
+            .and_then(BookConnection::impatient)
             .inspect_err(|error| tracing::warn!(%error, "commits of others will be noticed late"))
             .ok();
         let files = connector.location.file().map_or_else(Vec::new, |file| {
@@ -63,11 +59,7 @@ impl CommitWatcher {
     }
 
     fn ask(&self) -> Option<i64> {
-        let connection = self.connection.as_ref()?;
-        connection
-            .prepare_cached("PRAGMA data_version")
-            .and_then(|mut ask| ask.query_row([], |row| row.get(0)))
-            .ok()
+        self.connection.as_ref()?.data_version()
     }
 
     /// Before a tick: what it commits itself makes one more look, and no more.

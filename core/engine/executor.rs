@@ -3,14 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use rusqlite::Connection;
-
-use super::connector::Connector;
 use crate::grant::Effective;
 use crate::run::Group;
-use crate::store::{
-    ProcessLock, StoreContext, StoreError, WorkConnection, WriteTransaction, release_memory,
-};
+use crate::store::{Books, Connector, ProcessLock, StoreContext, StoreError, WorkConnection};
 
 /// One performer of jobs. It performs one at a time.
 pub(crate) struct Executor {
@@ -69,24 +64,24 @@ impl Executor {
     }
 
     /// Does something as the engine.
-    pub(crate) fn engine<T>(
+    pub(crate) fn books<T>(
         &mut self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+        work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let connection = self.take()?;
-        let done = connection.engine(work);
+        let done = connection.books(work);
         // One that is left inside a transaction is closed.
-        self.connection = connection.raw().is_autocommit().then_some(connection);
+        self.connection = (!connection.is_in_transaction()).then_some(connection);
         done
     }
 
     /// Does something as the engine inside the transaction that a group has open.
     pub(super) fn in_transaction<T>(
         &mut self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+        work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let connection = self.take()?;
-        let done = connection.engine(work);
+        let done = connection.books(work);
         self.connection = Some(connection);
         done
     }
@@ -99,7 +94,7 @@ impl Executor {
         // Without the connection its transaction is gone, and the commit fails.
         let connection = self.take()?;
         let committed = group.commit(&connection);
-        self.connection = connection.raw().is_autocommit().then_some(connection);
+        self.connection = (!connection.is_in_transaction()).then_some(connection);
         if let Err(error) = committed {
             tracing::warn!(%error, "a transaction that jobs shared could not be committed");
         }
@@ -109,20 +104,15 @@ impl Executor {
     /// Does something as the engine in one write transaction.
     pub(crate) fn transaction<T>(
         &mut self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+        work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.engine(|connection| {
-            let transaction = WriteTransaction::begin(connection).doing("begin a transaction")?;
-            let done = work(&transaction)?;
-            transaction.commit().doing("commit a transaction")?;
-            Ok(done)
-        })
+        self.books(|books| books.write(work))
     }
 
     /// Gives memory back that big sweeps left in the page caches.
     pub(crate) fn shrink(&self) {
         for connection in self.connection.iter().chain(&self.confined) {
-            release_memory(connection.raw());
+            connection.books(|books| books.release_memory());
         }
     }
 }

@@ -3,7 +3,6 @@
 mod attempt;
 mod clock_watch;
 mod commit_watcher;
-mod connector;
 mod dispatch;
 mod executor;
 mod habits;
@@ -24,13 +23,12 @@ mod tick_loop;
 mod upkeep;
 
 pub(crate) use attempt::perform_directly;
-pub(crate) use connector::Connector;
 pub(crate) use habits::{GroupCommit, Habits};
 pub(crate) use notifier::Notifier;
 pub(crate) use pending::Pending;
 #[cfg(feature = "wasm")]
 pub(crate) use plugin_watch::take_in_plugins;
-pub(crate) use recovery::{Reopen, take_back};
+pub(crate) use recovery::take_back;
 pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};
 pub(crate) use settings::{Queues, Settings};
 pub(crate) use shared::Engine;

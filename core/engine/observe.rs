@@ -21,8 +21,7 @@ impl Engine {
         if !hub.is_heard() {
             return;
         }
-        let handed_on =
-            executor.engine(|connection| hub.hand_on(connection).doing("read the events"));
+        let handed_on = executor.books(|books| hub.hand_on(books).doing("read the events"));
         // Nothing is lost: what could not be read is read the next time.
         if let Err(error) = handed_on {
             tracing::debug!(%error, "events are told later");

@@ -4,12 +4,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use rusqlite::Connection;
-
 use super::executor::Executor;
 use crate::mutex::lock;
-use crate::queue::{self, AttemptLog, JobId, Moved, PerformedBy, Transition};
-use crate::store::{StoreContext, StoreError, is_of_the_row};
+use crate::queue::{AttemptLog, JobId, Moved, PerformedBy, Transition};
+use crate::store::{Books, StoreContext, StoreError};
 use crate::time::Timestamp;
 
 /// The end of one attempt that kept nothing.
@@ -26,11 +24,11 @@ pub(super) struct PendingTransition {
 }
 
 impl PendingTransition {
-    fn write(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<Moved> {
+    fn write(&self, books: Books<'_>, now: Timestamp) -> Result<Moved, StoreError> {
         let attempt = (self.id, self.token, self.attempt);
-        let moved = queue::transition(connection, attempt, now, &self.to, self.by.as_deref())?;
+        let moved = books.transition(attempt, now, &self.to, self.by.as_deref())?;
         if let Some(log) = self.log.as_ref().filter(|_| moved != Moved::Stale) {
-            queue::keep_log(connection, (self.id, self.attempt), now, log)?;
+            books.keep_job_log((self.id, self.attempt), now, log)?;
         }
         Ok(moved)
     }
@@ -49,9 +47,8 @@ impl Pending {
         ending: PendingTransition,
     ) -> Result<Moved, StoreError> {
         // In a transaction: the end, and what is told of it.
-        let written = executor.transaction(|connection| {
-            ending.write(connection, now).doing("record the end of an attempt")
-        });
+        let written = executor
+            .transaction(|books| ending.write(books, now).doing("record the end of an attempt"));
         if written.is_err() {
             self.endings().push(ending);
         }
@@ -68,13 +65,13 @@ impl Pending {
         if endings.is_empty() {
             return Ok(());
         }
-        let written = executor.transaction(|connection| {
+        let written = executor.transaction(|books| {
             endings
                 .iter()
-                .try_for_each(|ending| match ending.write(connection, now) {
+                .try_for_each(|ending| match ending.write(books, now) {
                     // What its row, or a trigger on it, refuses is refused the next time too: the
                     // job is left to its lease.
-                    Err(error) if is_of_the_row(&error) && !connection.is_autocommit() => {
+                    Err(error) if error.is_of_the_row() && books.is_in_transaction() => {
                         tracing::error!(job = ending.id.number(), %error, "the end of an attempt cannot be recorded");
                         Ok(())
                     }

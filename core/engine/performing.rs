@@ -10,9 +10,9 @@ use super::report::AttemptReport;
 use super::shared::Engine;
 use super::sharing;
 use crate::clock::Clock;
-use crate::queue::{self, ClaimOrder, Claimed, Lease, Transition};
+use crate::queue::{ClaimOrder, Claimed, Lease, Transition};
 use crate::run::Seat;
-use crate::store::{StoreContext, StoreError};
+use crate::store::StoreError;
 use crate::time::Timestamp;
 
 /// Claims the first due job, of this queue or of all, and performs it, and with it those behind it
@@ -40,12 +40,9 @@ pub(super) fn perform_due(
         has_worker: &inner.has_worker(),
         most_in_file: &|queue| inner.settings.queues.most_in_file(queue),
     };
-    let claimed = executor.transaction(|connection| {
-        match queue {
-            Some(queue) => queue::claim_in(connection, queue, &order),
-            None => queue::claim_first(connection, &order),
-        }
-        .doing("claim a job")
+    let claimed = executor.transaction(|books| match queue {
+        Some(queue) => books.claim_in(queue, &order),
+        None => books.claim_first(&order),
     })?;
     let mut attempts = Vec::with_capacity(claimed.len());
     for job in claimed {
@@ -61,12 +58,9 @@ pub(super) fn is_due(
     now: Timestamp,
     queue: Option<&str>,
 ) -> Result<bool, StoreError> {
-    let next = executor.engine(|connection| {
-        match queue {
-            Some(queue) => queue::next_due_in(connection, queue, &inner.has_worker()),
-            None => queue::next_due(connection, &inner.has_worker()),
-        }
-        .doing("read what is due")
+    let next = executor.books(|books| match queue {
+        Some(queue) => books.next_due_job_in(queue, &inner.has_worker()),
+        None => books.next_due_job(&inner.has_worker()),
     })?;
     Ok(next.is_some_and(|next| next <= now))
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::shared::Engine;
 use crate::event::EventKind;
 use crate::plugin_error::PluginError;
-use crate::store::{StoreContext, StoreError};
-use crate::worker::{Front, Patience, PluginInfo, Plugins, known_versions};
+use crate::store::StoreError;
+use crate::worker::{Front, Patience, PluginInfo, Plugins};
 
 /// How often the loop looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -153,7 +153,7 @@ fn refresh(
     let (gathered, _) = plugins.gather(patience);
     if !gathered.is_empty() {
         let Some(inner) = engine() else { return Ok(()) };
-        let known = known_versions(&inner.front()).doing("read the names of the plugins")?;
+        let known = inner.front().books().known_versions()?;
         drop(inner);
         plugins.load(gathered, &known);
     }

@@ -6,11 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
 use serde_json::Value as Json;
 use verger_worker::{Args, Manifest};
 
-use super::connector::Connector;
 use super::executor::Executor;
 use super::habits::Habits;
 use super::notifier::Notifier;
@@ -20,9 +18,8 @@ use crate::clock::Clock;
 use crate::mutex::lock;
 use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, RunServices, Workers};
-use crate::store::{FileIdentity, ProcessLock, StoreContext, StoreError, release_memory};
+use crate::store::{BookConnection, Books, Connector, FileIdentity, ProcessLock, StoreError};
 use crate::time::Timestamp;
-use crate::wall_clock;
 #[cfg(feature = "wasm")]
 use crate::worker::Plugins;
 use crate::worker::{Registered, Registry};
@@ -34,7 +31,7 @@ const IDLE_MAX: usize = 2;
 pub(crate) struct Engine {
     pub(crate) connector: Arc<Connector>,
     /// The app's side: enqueues and reads. It keeps a database in memory alive.
-    pub(crate) front: Mutex<Connection>,
+    pub(crate) front: Mutex<BookConnection>,
     /// Executors that wait for work.
     pub(crate) idle: Mutex<Vec<Executor>>,
     pub(crate) registry: Registry,
@@ -104,14 +101,10 @@ impl Engine {
 
     /// Notes a reading of the clock by which something is going to be written, when it is far from
     /// the last one. Inside the caller's transaction, or as one of its own.
-    pub(crate) fn note_reading(
-        &self,
-        connection: &Connection,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn note_reading(&self, books: Books<'_>, now: Timestamp) -> Result<(), StoreError> {
         const FAR: u64 = 1_800_000;
         if now.as_millis().abs_diff(self.noted_at.load(Ordering::Relaxed)) > FAR {
-            wall_clock::note_reading(connection, now).doing("note what the clock reads")?;
+            books.note_reading(now)?;
             self.noted_at.store(now.as_millis(), Ordering::Relaxed);
         }
         Ok(())
@@ -169,26 +162,21 @@ impl Engine {
 
     /// Gives memory back that big sweeps left in the page caches.
     pub(crate) fn shrink(&self) {
-        release_memory(&lock(&self.front));
+        self.front().books().release_memory();
     }
 
-    pub(crate) fn front(&self) -> MutexGuard<'_, Connection> {
+    pub(crate) fn front(&self) -> MutexGuard<'_, BookConnection> {
         lock(&self.front)
     }
 
     /// Writes as the app's side does, in one transaction.
     pub(crate) fn write<T>(
         &self,
-        doing: &'static str,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        _doing: &'static str,
+        work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.file_identity.check()?;
-        let mut front = self.front();
-        let transaction =
-            front.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
-        let done = work(&transaction).doing(doing)?;
-        transaction.commit().doing(doing)?;
-        drop(front);
+        let done = self.front().books().write(work)?;
         self.deliver_front();
         Ok(done)
     }
@@ -200,7 +188,7 @@ impl Engine {
             return;
         }
         // Nothing is lost: what cannot be read now is read the next time.
-        if let Err(error) = hub.hand_on(&self.front()) {
+        if let Err(error) = hub.hand_on(self.front().books()) {
             tracing::debug!(%error, "events are told later");
         }
         hub.call_back();

@@ -11,9 +11,9 @@ use super::report::AttemptReport;
 use super::shared::Engine;
 use crate::clock::Clock;
 use crate::failpoint::Failpoint;
-use crate::queue::{self, ClaimOrder, Claimed, JobId, Lease, Unclaimed};
+use crate::queue::{ClaimOrder, Claimed, JobId, Lease, Unclaimed};
 use crate::run::{Group, LEASE_MARGIN, Pace, Seat};
-use crate::store::{StoreContext, StoreError};
+use crate::store::StoreError;
 use crate::time::Timestamp;
 
 /// Jobs that one group has at most.
@@ -101,7 +101,7 @@ impl Line<'_> {
     ) -> Option<(Claimed, Preparation)> {
         let now = clock.now();
         let claimed = executor
-            .in_transaction(|connection| {
+            .in_transaction(|books| {
                 if self.read_at != Some(now) || self.jobs.len() == 0 {
                     let order = ClaimOrder {
                         lease: &Lease { holder: String::new(), until: now },
@@ -110,12 +110,12 @@ impl Line<'_> {
                         has_worker: &inner.has_worker(),
                         most_in_file: &|queue| inner.settings.queues.most_in_file(queue),
                     };
-                    let found = queue::next_in_line(connection, self.queue, &order);
-                    self.jobs = found.doing("read what is due")?.into_iter();
+                    let found = books.next_in_line(self.queue, &order);
+                    self.jobs = found?.into_iter();
                     self.read_at = Some(now);
                 }
                 let Some(id) = self.jobs.next() else { return Ok(None) };
-                queue::look(connection, id, now).doing("read a job")
+                books.look_at_job(id, now)
             })
             .ok()??;
         let when = inner.settings.group_commit;

@@ -9,7 +9,6 @@ use super::report::TickReport;
 use super::shared::Engine;
 use super::upkeep;
 use crate::clock::{Clock, Shifted};
-use crate::queue;
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
@@ -47,9 +46,8 @@ fn pass(
         }
         report.attempts.extend(attempts);
     }
-    let next_due = executor.engine(|connection| {
-        queue::next_due(connection, &inner.has_worker()).doing("read what is due next")
-    })?;
+    let next_due = executor
+        .books(|books| books.next_due_job(&inner.has_worker()).doing("read what is due next"))?;
     report.next_wake_at = upkeep::next_wake(executor, now)?.into_iter().chain(next_due).min();
     if upkeep::prune(inner, executor, now, &mut report)? {
         report.next_wake_at = Some(now);

@@ -16,9 +16,8 @@ use super::queue_threads::QueueThreads;
 use super::report::TickReport;
 use super::shared::Engine;
 use super::upkeep;
-use crate::queue;
 use crate::run::Interrupted;
-use crate::store::{StoreContext, StoreError};
+use crate::store::StoreError;
 use crate::time::Timestamp;
 
 /// wasm runs on the thread's stack: room for the engine's limit and the host's calls.
@@ -220,9 +219,7 @@ fn offer_due(
     queue_threads: &Arc<QueueThreads>,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
-    let queues = executor.engine(|connection| {
-        queue::due_by_queue(connection, now, &inner.has_worker()).doing("read what is due")
-    })?;
+    let queues = executor.books(|books| books.due_queues(now, &inner.has_worker()))?;
     let mut later = None;
     for queue in queues {
         match queue.due_priority {

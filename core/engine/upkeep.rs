@@ -8,11 +8,11 @@ use super::observe;
 use super::report::TickReport;
 use super::shared::Engine;
 use crate::event::{self, EventKind};
-use crate::queue::{self, Lost, Stuck};
+use crate::queue::{Lost, Stuck};
 use crate::schedule::{self, Prepared, ScheduleRow};
 use crate::store::{StoreContext, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
-use crate::wall_clock::{self, Reading};
+use crate::wall_clock::Reading;
 
 /// How often finished jobs are looked through. Where more than a batch is past its time, the next
 /// tick goes on.
@@ -34,13 +34,11 @@ pub(super) fn before_jobs(
     clock_watch::look(inner, executor, now)?;
     fire_at_start(inner, executor, now, report)?;
     let failed = fire(inner, executor, now, report)?;
-    let expiry =
-        executor.engine(|connection| queue::next_expiry(connection).doing("read the leases"))?;
+    let expiry = executor.books(|books| books.next_lease_expiry())?;
     let believed = believed(executor, now)?;
     if expiry.is_some_and(|expiry| expiry < believed) {
-        let rescued = executor.transaction(|connection| {
-            queue::rescue(connection, Lost::Expired, now, &|worker| inner.backoff(worker))
-                .doing("take lost jobs back")
+        let rescued = executor.transaction(|books| {
+            books.rescue_jobs(Lost::Expired, now, &|worker| inner.backoff(worker))
         })?;
         rescued.events.iter().for_each(event::say);
         report.rescued = rescued.jobs;
@@ -48,19 +46,17 @@ pub(super) fn before_jobs(
             inner.habits.expect_trouble();
         }
     }
-    let Stuck { unreadable, parked } = executor.engine(|connection| {
-        queue::stuck(connection, &inner.has_worker()).doing("look for jobs that wait for nobody")
-    })?;
+    let Stuck { unreadable, parked } =
+        executor.books(|books| books.stuck_jobs(&inner.has_worker()))?;
     for (queue, worker) in inner.newly_parked(parked) {
         inner.tell(now, EventKind::Parked { worker, queue });
     }
     if !unreadable.is_empty() {
-        let set_aside = executor.transaction(|connection| {
+        let set_aside = executor.transaction(|books| {
             unreadable
                 .iter()
-                .map(|kind| queue::set_kind_aside(connection, kind, now))
+                .map(|kind| books.set_kind_aside(kind, now))
                 .collect::<Result<Vec<_>, _>>()
-                .doing("set unreadable jobs aside")
         })?;
         set_aside.iter().flatten().for_each(event::say);
     }
@@ -80,9 +76,7 @@ pub(super) fn prune(
         return Ok(false);
     }
     let believed = believed(executor, now)?;
-    let pruned = executor.engine(|connection| {
-        queue::prune(connection, &inner.settings.retention, believed).doing("prune finished jobs")
-    })?;
+    let pruned = executor.books(|books| books.prune_jobs(&inner.settings.retention, believed))?;
     report.pruned = pruned.rows;
     if pruned.more {
         inner.prune_soon();
@@ -92,9 +86,7 @@ pub(super) fn prune(
 
 /// The instant by which ages are told: now, unless the clock leapt and that is in doubt.
 fn believed(executor: &mut Executor, now: Timestamp) -> Result<Timestamp, StoreError> {
-    executor.engine(|connection| {
-        wall_clock::believed(connection, now).doing("read what the clock read before")
-    })
+    executor.books(|books| books.believed_now(now))
 }
 
 /// When there is something to do next, jobs apart. At once while a clock that was set back is in
@@ -103,9 +95,7 @@ pub(super) fn next_wake(
     executor: &mut Executor,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
-    let (reading, _) = executor.engine(|connection| {
-        wall_clock::read(connection, now).doing("read what the clock read before")
-    })?;
+    let (reading, _) = executor.books(|books| books.clock_reading(now))?;
     if reading != Reading::Plain {
         return Ok(Some(now));
     }
@@ -117,13 +107,12 @@ pub(super) fn next_wake(
 
 /// When the next slot is due or the next lease runs out.
 pub(super) fn next_event(executor: &mut Executor) -> Result<Option<Timestamp>, StoreError> {
-    executor.engine(|connection| {
+    executor.books(|books| {
         let doing = "read what is due next";
         // A lease is over only after its last millisecond.
-        let expiry = queue::next_expiry(connection)
-            .doing(doing)?
-            .map(|expiry| expiry + Duration::from_millis(1));
-        let fire = schedule::next_fire(connection).doing(doing)?;
+        let expiry =
+            books.next_lease_expiry().doing(doing)?.map(|expiry| expiry + Duration::from_millis(1));
+        let fire = books.next_fire()?;
         Ok(expiry.into_iter().chain(fire).min())
     })
 }
@@ -144,23 +133,20 @@ fn fire_at_start(
     report: &mut TickReport,
 ) -> Result<(), StoreError> {
     if !inner.has_ticked.swap(true, std::sync::atomic::Ordering::Relaxed) {
-        let doing = "read the schedules";
-        let rows = executor.engine(|connection| schedule::at_start(connection).doing(doing))?;
+        let _doing = "read the schedules";
+        let rows = executor.books(|books| books.schedules_at_start())?;
         let boot = machine_boot();
         let is_start = inner.settings.is_the_app
-            || executor.engine(|connection| wall_clock::boot(connection).doing(doing))?
+            || executor.books(|books| books.boot())?
                 != boot.clone().or_else(|| Some("unknown".to_string()));
         if rows.is_empty() || !is_start {
             return Ok(());
         }
-        executor.transaction(|connection| {
-            wall_clock::note_boot(connection, now, boot.as_deref()).doing("note a start")
-        })?;
+        executor.transaction(|books| books.note_boot(now, boot.as_deref()))?;
         for row in rows {
             let prepared = prepare(inner, &row);
-            let fired = executor.transaction(|connection| {
-                schedule::fire_at_start(connection, &row, &prepared, now)
-            });
+            let fired =
+                executor.transaction(|books| books.fire_schedule_at_start(&row, &prepared, now));
             // One that fails by itself waits for the next start.
             report.fired.extend(alone(inner, &row.name, fired)?.ok());
         }
@@ -177,14 +163,12 @@ fn fire(
     report: &mut TickReport,
 ) -> Result<Option<StoreError>, StoreError> {
     let mut failed = None;
-    for due in
-        executor.engine(|connection| schedule::due(connection, now).doing("read the schedules"))?
-    {
+    for due in executor.books(|books| books.due_schedules(now))? {
         let prepared = prepare(inner, &due.row);
         match alone(
             inner,
             &due.row.name,
-            executor.transaction(|connection| schedule::fire(connection, &due, &prepared, now)),
+            executor.transaction(|books| books.fire_schedule(&due, &prepared, now)),
         )? {
             Ok(fired) => report.fired.extend(fired),
             Err(error) => failed = failed.or(Some(error)),

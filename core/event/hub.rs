@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use serde::Serialize;
 
 use super::lifecycle::{EventKind, LifecycleEvent};
 use super::position::EventPosition;
-use super::record;
 use crate::ids::JobId;
 use crate::mutex::lock;
+use crate::store::{Books, StoreError};
 use crate::time::Timestamp;
 
 /// Events that may wait for one listener, and for the callbacks.
@@ -137,19 +136,19 @@ impl Hub {
     }
 
     /// Begins behind what the file holds now.
-    pub(crate) fn begin(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn begin(&self, books: Books<'_>) -> Result<(), StoreError> {
         let mut handed_on = lock(&self.0.handed_on);
-        *handed_on = record::newest(connection)?;
+        *handed_on = books.newest_event()?;
         lock(&self.0.state).last = *handed_on;
         Ok(())
     }
 
     /// A new listener, who hears what happens from now on.
-    pub(crate) fn listen(&self, connection: &Connection) -> rusqlite::Result<Events> {
+    pub(crate) fn listen(&self, books: Books<'_>) -> Result<Events, StoreError> {
         if self.is_heard() {
-            self.hand_on(connection)?;
+            self.hand_on(books)?;
         } else {
-            self.begin(connection)?;
+            self.begin(books)?;
         }
         let channel = Arc::new(Channel::default());
         lock(&self.0.state).channels.push(Arc::clone(&channel));
@@ -173,13 +172,13 @@ impl Hub {
     /// Has the channels, and the callbacks with the next [`call_back`](Self::call_back), told of
     /// what was committed since the last time, by whomever. Outside a transaction: inside one, a
     /// connection sees what may yet be rolled back.
-    pub(crate) fn hand_on(&self, connection: &Connection) -> rusqlite::Result<()> {
-        if !self.is_heard() || !connection.is_autocommit() {
+    pub(crate) fn hand_on(&self, books: Books<'_>) -> Result<(), StoreError> {
+        if !self.is_heard() || books.is_in_transaction() {
             return Ok(());
         }
         loop {
             let mut handed_on = lock(&self.0.handed_on);
-            let kept = record::after(connection, *handed_on, BATCH)?;
+            let kept = books.events_after(*handed_on, BATCH)?;
             let is_all = kept.events.len() < BATCH;
             let mut state = lock(&self.0.state);
             state.channels.iter().for_each(|channel| channel.lag(kept.missed));

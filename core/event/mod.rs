@@ -6,6 +6,7 @@
 //! what is heard live and what is read later by position is the same. The rest is told in memory
 //! only.
 
+mod books;
 mod hub;
 mod lifecycle;
 mod message;
@@ -19,5 +20,5 @@ pub use lifecycle::{EventFailure, EventJob, EventKind, LifecycleEvent};
 pub(crate) use message::{Bus, Message};
 pub use message::{Event, Subscription};
 pub use position::EventPosition;
-pub(crate) use record::{after, completed_sql, newest, past, record, record_completed};
+pub(crate) use record::{completed_sql, past, record, record_completed};
 pub(crate) use say::say;

@@ -79,7 +79,7 @@ fn ids(jobs: impl Iterator<Item = JobId>) -> String {
 }
 
 /// The end of what is kept.
-pub(crate) fn newest(connection: &Connection) -> rusqlite::Result<EventPosition> {
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<EventPosition> {
     let row: Option<i64> = connection
         .prepare_cached("SELECT max(id) FROM verger_events")?
         .query_row([], |row| row.get(0))?;
@@ -94,7 +94,7 @@ pub(crate) struct Kept {
 }
 
 /// The events behind a position, at most so many.
-pub(crate) fn after(
+pub(super) fn after(
     connection: &Connection,
     position: EventPosition,
     limit: usize,

@@ -113,7 +113,7 @@ pub(crate) enum Done {
 }
 
 /// The next jobs, after this one, that a verb would change; oldest first.
-pub(crate) fn next_batch(
+pub(super) fn next_batch(
     connection: &Connection,
     filter: &JobFilter,
     verb: Verb,
@@ -133,14 +133,14 @@ pub(crate) fn next_batch(
 }
 
 /// The newest job there is: what is enqueued while a verb is at work is not meant.
-pub(crate) fn newest_id(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn newest_id(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("SELECT ifnull(max(id), 0) FROM verger_jobs")?
         .query_row([], |row| row.get(0))
 }
 
 /// How many jobs a verb would change.
-pub(crate) fn count_for(
+pub(super) fn count_for(
     connection: &Connection,
     filter: &JobFilter,
     verb: Verb,
@@ -149,7 +149,7 @@ pub(crate) fn count_for(
 }
 
 /// How many jobs there are that fit.
-pub(crate) fn count_jobs(connection: &Connection, filter: &JobFilter) -> rusqlite::Result<u64> {
+pub(super) fn count_jobs(connection: &Connection, filter: &JobFilter) -> rusqlite::Result<u64> {
     counted(connection, filter, "1")
 }
 
@@ -162,7 +162,7 @@ fn counted(connection: &Connection, filter: &JobFilter, applies: &str) -> rusqli
 }
 
 /// Does a verb to one job, inside a write transaction. It may have changed since it was found.
-pub(crate) fn apply(
+pub(super) fn apply(
     connection: &Connection,
     id: JobId,
     verb: Verb,
@@ -202,7 +202,7 @@ pub(crate) fn apply(
 
 /// Deletes a job that is not being performed, with its log. The newest of the file is emptied and
 /// cancelled instead: its id must not be given again.
-pub(crate) fn delete(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn delete(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<bool> {
     let executing: Option<bool> = returned(
         connection,
         "SELECT state = 'executing' FROM verger_jobs WHERE id = ?1",

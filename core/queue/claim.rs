@@ -58,7 +58,7 @@ type Candidate = (i64, i64, i64);
 
 /// Claims the first due jobs of a queue whose workers are here, inside a write transaction. They
 /// are performed in the order returned.
-pub(crate) fn claim_in(
+pub(super) fn claim_in(
     connection: &Connection,
     queue: &str,
     order: &ClaimOrder<'_>,
@@ -92,7 +92,7 @@ fn waiting_in(
 }
 
 /// Claims the first due jobs of all queues, as [`claim_in`].
-pub(crate) fn claim_first(
+pub(super) fn claim_first(
     connection: &Connection,
     order: &ClaimOrder<'_>,
 ) -> rusqlite::Result<Vec<Claimed>> {
@@ -210,7 +210,7 @@ fn claim(
 }
 
 /// When the next waiting job is due that can be claimed here, if there is one.
-pub(crate) fn next_due(
+pub(super) fn next_due(
     connection: &Connection,
     has_worker: HasWorker<'_>,
 ) -> rusqlite::Result<Option<Timestamp>> {
@@ -220,7 +220,7 @@ pub(crate) fn next_due(
 
 /// When the next waiting job of a queue is due that can be claimed here, if there is one and the
 /// queue is not paused.
-pub(crate) fn next_due_in(
+pub(super) fn next_due_in(
     connection: &Connection,
     queue: &str,
     has_worker: HasWorker<'_>,
@@ -245,7 +245,7 @@ pub(crate) struct DueQueue {
 }
 
 /// The queues that are not paused and in which jobs wait that can be claimed here, by name.
-pub(crate) fn due_by_queue(
+pub(super) fn due_by_queue(
     connection: &Connection,
     now: Timestamp,
     has_worker: HasWorker<'_>,

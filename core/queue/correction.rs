@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 const LEASE_MAX_MILLIS: i64 = 86_400_000;
 
 /// The jobs with a time after this instant that only a clock can have given them.
-pub(crate) fn misled(connection: &Connection, after: Timestamp) -> rusqlite::Result<Vec<JobId>> {
+pub(super) fn misled(connection: &Connection, after: Timestamp) -> rusqlite::Result<Vec<JobId>> {
     connection
         .prepare_cached(
             "SELECT id FROM verger_jobs WHERE created_at > ?1 OR attempted_at > ?1 OR finished_at > ?1 \
@@ -27,7 +27,7 @@ type Times = [Option<i64>; 6];
 
 /// Has such a job wait from this instant as long as it was to wait. `after` is how late a time has
 /// to be to be wrong.
-pub(crate) fn bring_back(
+pub(super) fn bring_back(
     connection: &Connection,
     id: JobId,
     since: Timestamp,

@@ -83,7 +83,7 @@ pub(crate) enum Edited {
 
 /// Changes a job that waits, inside a write transaction. `args` is the text of new args that were
 /// checked.
-pub(crate) fn edit(
+pub(super) fn edit(
     connection: &Connection,
     id: JobId,
     edit: &JobEdit,

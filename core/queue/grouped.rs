@@ -24,7 +24,7 @@ pub(crate) struct Unclaimed {
 }
 
 /// The first due jobs of a queue, or of all, as they would be claimed now.
-pub(crate) fn next_in_line(
+pub(super) fn next_in_line(
     connection: &Connection,
     queue: Option<&str>,
     order: &ClaimOrder<'_>,
@@ -60,7 +60,7 @@ static COMPLETE: LazyLock<String> = LazyLock::new(|| {
 const IS_NEXT: &str = "id = ?1 AND token = ?2 - 1 AND attempt = ?3 - 1";
 
 /// A waiting job as it would be claimed.
-pub(crate) fn look(
+pub(super) fn look(
     connection: &Connection,
     id: JobId,
     now: Timestamp,

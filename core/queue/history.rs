@@ -47,7 +47,7 @@ pub struct HistorySpan {
 }
 
 /// The history of `count` spans of this many milliseconds, the oldest first.
-pub(crate) fn history(
+pub(super) fn history(
     connection: &Connection,
     from: Timestamp,
     span: i64,
@@ -139,7 +139,7 @@ fn percentiles(values: impl Iterator<Item = i64>) -> Option<[u64; 2]> {
 
 /// The newest jobs of a state: those at their end by when they ended, those being performed by when
 /// they began, those that wait by when they are due, the first first.
-pub(crate) fn latest(
+pub(super) fn latest(
     connection: &Connection,
     state: JobState,
     limit: u32,

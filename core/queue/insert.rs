@@ -264,7 +264,7 @@ const INSERT_IN_FULL: &str = "INSERT INTO verger_jobs (worker, queue, priority, 
 const INSERTING: &str = "enqueue the job";
 
 /// Inserts a job, inside the caller's transaction or as one of its own.
-pub(crate) fn insert(
+pub(super) fn insert(
     connection: &Connection,
     job: &Ready,
     now: Timestamp,

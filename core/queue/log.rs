@@ -51,7 +51,7 @@ pub(crate) struct AttemptLog {
 
 /// Keeps what a worker logged, inside the transaction that ends its attempt. An attempt that was
 /// snoozed or given back has its number again: then the last one counts.
-pub(crate) fn keep_log(
+pub(super) fn keep_log(
     connection: &Connection,
     (job, attempt): (JobId, u32),
     now: Timestamp,
@@ -71,7 +71,7 @@ pub(crate) fn keep_log(
 const COLUMNS: &[&str] = &["attempt", "at", "dropped", "lines"];
 
 /// What was logged of a job, attempt by attempt.
-pub(crate) fn log_of(connection: &Connection, job: JobId) -> Result<Vec<JobLog>, StoreError> {
+pub(super) fn log_of(connection: &Connection, job: JobId) -> Result<Vec<JobLog>, StoreError> {
     let reading = "read the log of the job";
     let mut statement = connection
         .prepare_cached(

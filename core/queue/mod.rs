@@ -1,6 +1,7 @@
 //! The durable queue: jobs as rows, and every statement that moves one from state to state.
 
 mod backoff;
+mod books;
 mod bounds;
 mod bulk;
 mod canonical;
@@ -30,32 +31,25 @@ pub(crate) use crate::ids::JobId;
 pub use backoff::Backoff;
 pub(crate) use bounds::{is_due_time, is_priority};
 pub use bulk::{BulkMode, BulkReport, Skipped};
-pub(crate) use bulk::{Done, Verb, apply, count_for, count_jobs, delete, newest_id, next_batch};
-pub(crate) use claim::{
-    ClaimOrder, Claimed, claim_first, claim_in, due_by_queue, next_due, next_due_in,
-};
-pub(crate) use correction::{bring_back, misled};
+pub(crate) use bulk::{Done, Verb};
+pub(crate) use claim::{ClaimOrder, Claimed};
+pub(crate) use edit::Edited;
 pub use edit::JobEdit;
-pub(crate) use edit::{Edited, edit};
 pub(crate) use exact::check_numbers;
 pub use exact::{ArgsTextError, InexactNumber, parse_args};
 pub use filter::{JobFilter, JobTime};
 pub use filter_text::FilterError;
-pub(crate) use grouped::{Unclaimed, look, next_in_line};
+pub(crate) use grouped::Unclaimed;
 pub use history::HistorySpan;
-pub(crate) use history::{history, latest};
-pub(crate) use insert::{Inserting, Ready, SlotOf, insert};
+pub(crate) use insert::{Ready, SlotOf};
 pub use job::{Attempted, Job, JobState};
-pub(crate) use log::{AttemptLog, keep_log, log_of};
+pub(crate) use log::AttemptLog;
 pub use log::{JobLog, LoggedLine};
 pub use new_job::{EnqueueError, Enqueued, NewJob};
-pub(crate) use operate::{Cancelled, Retried, cancel, retry};
+pub(crate) use operate::{Cancelled, Retried};
 pub use prune::Retention;
-pub(crate) use prune::prune;
 pub use queues::QueueRow;
-pub(crate) use queues::{pause_queue, paused_queues, queues};
-pub(crate) use read::{get, list};
-pub(crate) use rescue::{Lost, next_expiry, rescue};
-pub(crate) use set_aside::{Stuck, set_kind_aside, stuck};
+pub(crate) use rescue::Lost;
+pub(crate) use set_aside::Stuck;
 pub use settings::{Queue, QueueError};
-pub(crate) use transition::{Lease, Moved, ON_REQUEST, PerformedBy, Transition, renew, transition};
+pub(crate) use transition::{Lease, Moved, ON_REQUEST, PerformedBy, Transition};

@@ -21,7 +21,7 @@ pub(crate) enum Cancelled {
 
 /// Cancels a job that waits; asks one that is being performed to come to its end. Inside a write
 /// transaction.
-pub(crate) fn cancel(
+pub(super) fn cancel(
     connection: &Connection,
     id: JobId,
     now: Timestamp,
@@ -62,7 +62,7 @@ pub(crate) enum Retried {
 
 /// Makes a job that failed or ended due now, with at least one attempt left. Inside a write
 /// transaction.
-pub(crate) fn retry(
+pub(super) fn retry(
     connection: &Connection,
     id: JobId,
     now: Timestamp,

@@ -130,7 +130,7 @@ pub(super) fn delete_job(connection: &Connection, id: i64) -> rusqlite::Result<u
 ///
 /// A row that cannot be deleted, because a foreign key or a trigger of the app's holds it, keeps no
 /// other from going.
-pub(crate) fn prune(
+pub(super) fn prune(
     connection: &Connection,
     retention: &Retention,
     now: Timestamp,

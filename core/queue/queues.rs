@@ -29,7 +29,7 @@ pub struct QueueRow {
 }
 
 /// The queues in which a job waits or is being performed, and those that were ever paused, by name.
-pub(crate) fn queues(connection: &Connection) -> Result<Vec<QueueRow>, StoreError> {
+pub(super) fn queues(connection: &Connection) -> Result<Vec<QueueRow>, StoreError> {
     let reading = "read the queues";
     let sql = format!(
         "SELECT name, max(paused), sum(waiting), sum(executing), min(next_due_at) FROM (\
@@ -59,7 +59,7 @@ fn from_row(row: &Row<'_>) -> QueueRow {
 
 /// Has nothing claimed from a queue any more, or has it claimed again, inside a write transaction:
 /// what is told of that.
-pub(crate) fn pause_queue(
+pub(super) fn pause_queue(
     connection: &Connection,
     name: &str,
     paused: bool,
@@ -81,7 +81,7 @@ pub(crate) fn pause_queue(
 }
 
 /// The queues that are paused, by name.
-pub(crate) fn paused_queues(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+pub(super) fn paused_queues(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     connection
         .prepare_cached("SELECT name FROM verger_queues WHERE paused <> 0 ORDER BY name")?
         .query_map([], |row| text(row, 0))?

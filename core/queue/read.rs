@@ -42,7 +42,7 @@ const COLUMNS: &[&str] = &[
 ];
 
 /// One job.
-pub(crate) fn get(
+pub(super) fn get(
     connection: &Connection,
     id: JobId,
     has_worker: HasWorker<'_>,
@@ -54,7 +54,7 @@ pub(crate) fn get(
 }
 
 /// The newest jobs that match, newest first.
-pub(crate) fn list(
+pub(super) fn list(
     connection: &Connection,
     filter: &JobFilter,
     limit: u32,

@@ -29,7 +29,7 @@ pub(crate) enum Lost<'a> {
 }
 
 /// When the next lease runs out.
-pub(crate) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     connection
         .prepare_cached(
             "SELECT lease_until FROM verger_jobs WHERE lease_until IS NOT NULL AND state = 'executing' ORDER BY lease_until LIMIT 1",
@@ -47,7 +47,7 @@ pub(crate) struct Rescued {
 }
 
 /// Takes jobs back, inside a write transaction.
-pub(crate) fn rescue(
+pub(super) fn rescue(
     connection: &Connection,
     lost: Lost<'_>,
     now: Timestamp,

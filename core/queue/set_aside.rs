@@ -33,7 +33,7 @@ pub(crate) struct Stuck {
 }
 
 /// The kinds of waiting jobs that nobody, or nobody here, can perform.
-pub(crate) fn stuck(connection: &Connection, has_worker: HasWorker<'_>) -> rusqlite::Result<Stuck> {
+pub(super) fn stuck(connection: &Connection, has_worker: HasWorker<'_>) -> rusqlite::Result<Stuck> {
     let mut stuck = Stuck::default();
     each_kind(connection, |kind| {
         match kind.names() {
@@ -50,7 +50,7 @@ pub(crate) fn stuck(connection: &Connection, has_worker: HasWorker<'_>) -> rusql
 
 /// Sets waiting jobs aside whose queue or worker cannot be read, inside a write transaction: what
 /// is told of them.
-pub(crate) fn set_kind_aside(
+pub(super) fn set_kind_aside(
     connection: &Connection,
     kind: &Kind,
     now: Timestamp,

@@ -85,7 +85,7 @@ const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested T
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4 RETURNING cancel_requested, worker, queue, schedule";
 
 /// Records where the job goes. Giving it back asks for no live lease.
-pub(crate) fn transition(
+pub(super) fn transition(
     connection: &Connection,
     attempt: Attempt,
     now: Timestamp,
@@ -237,7 +237,7 @@ fn kind_of(moved: Moved, to: &Transition, job: EventJob) -> Option<EventKind> {
 
 /// Renews a lease that is still live, and keeps the progress. `None` when the claim is stale, else
 /// whether a cancel was asked for.
-pub(crate) fn renew(
+pub(super) fn renew(
     connection: &Connection,
     id: JobId,
     token: i64,

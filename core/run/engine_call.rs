@@ -5,12 +5,11 @@ use serde_json::json;
 use verger_worker::{HostError, Verb, code};
 
 use super::Run;
-use super::error::from_store;
+use super::error::{from_books, from_store};
 use crate::audit;
 use crate::store::maintenance::{self, AutoVacuum};
 use crate::time::Timestamp;
-use crate::wall_clock;
-use crate::worker_settings::{self, SETTINGS};
+use crate::worker_settings::SETTINGS;
 
 /// Frees some pages of the file: `{"pages": n}` → `{"auto_vacuum", "freed", "free"}`.
 pub(crate) const VACUUM: &str = "verger.vacuum";
@@ -83,8 +82,8 @@ impl Run {
         let worker = self.task.worker.as_str();
         let settings = self
             .connection
-            .engine(|connection| worker_settings::read(connection, worker))
-            .map_err(|error| from_store(&error))?;
+            .books(|books| books.worker_settings(worker))
+            .map_err(|error| from_books(&error))?;
         Ok(serde_json::Value::Object(settings).to_string())
     }
 
@@ -98,11 +97,11 @@ impl Run {
         let age = now.since(before);
         let deleted = self
             .connection
-            .engine(|connection| {
-                let believed = wall_clock::believed(connection, now)?;
-                audit::prune(connection, before.min(believed - age), believed, request.limit)
+            .books(|books| {
+                let believed = books.believed_now(now)?;
+                books.prune_audit(before.min(believed - age), believed, request.limit)
             })
-            .map_err(|error| from_store(&error));
+            .map_err(|error| from_books(&error));
         let deleted = deleted.inspect_err(|error| self.notice_lost_transaction(error))?;
         // The end of the log may be the anchor now.
         self.log.borrow_mut().forget();

@@ -7,11 +7,10 @@ use serde_json::{Map, Value as Json};
 use verger_worker::{Enqueued, HostError, NewJob as Asked, Scope, Verb, code};
 
 use super::Run;
-use super::error::from_store;
-use crate::event;
+use super::error::{from_books, from_store};
 #[cfg(feature = "wasm")]
 use crate::json;
-use crate::queue::{self, EnqueueError, NewJob, Ready};
+use crate::queue::{EnqueueError, NewJob, Ready};
 use crate::text::{beginning, reason};
 use crate::time::Timestamp;
 
@@ -111,20 +110,19 @@ impl Run {
         }
         self.begin()?;
         let enqueued = self.within_savepoint("verger_enqueue", || {
-            let inserted = self.connection.engine(|connection| {
+            let inserted = self.connection.books(|books| {
                 let mut enqueued = Vec::with_capacity(ready.len());
                 for ready in &ready {
-                    let job = queue::insert(connection, ready, now)
-                        .map_err(crate::store::StoreError::into_sqlite)?;
+                    let job = books.insert_job(ready, now)?;
                     if !job.existing && self.services.hub.is_heard() {
                         // Told with the commit, or not at all.
-                        event::record(connection, now, &ready.event(job.id, now))?;
+                        books.record_event(now, &ready.event(job.id, now))?;
                     }
                     enqueued.push(job);
                 }
                 Ok(enqueued)
             });
-            inserted.map_err(|error| from_store(&error))
+            inserted.map_err(|error| from_books(&error))
         });
         let enqueued = enqueued.inspect_err(|error| self.notice_lost_transaction(error))?;
         let tally = self.enqueued.get();

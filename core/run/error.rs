@@ -5,7 +5,7 @@ use std::fmt;
 use rusqlite::ErrorCode;
 use verger_worker::{HostError, WorkerError, code};
 
-use crate::store::{StoreErrorKind, advice, kind_of};
+use crate::store::{StoreError, StoreErrorKind, advice, kind_of};
 use crate::text::reason;
 
 /// An attempt failed: a stable code and a sentence, as they stand in the job's row.
@@ -121,6 +121,11 @@ pub(super) enum Phase {
 /// A failed statement of the engine, in the words a worker is told.
 pub(super) fn from_store(error: &rusqlite::Error) -> HostError {
     from_engine(error, error.to_string())
+}
+
+/// The same, of what the engine asked of its books.
+pub(super) fn from_books(error: &StoreError) -> HostError {
+    from_store(error.sqlite())
 }
 
 fn from_engine(error: &rusqlite::Error, text: String) -> HostError {

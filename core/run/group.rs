@@ -27,7 +27,7 @@ use crate::failpoint::Failpoint;
 use crate::ids::JobId;
 use crate::mutex::lock;
 use crate::queue::{Moved, Transition, Unclaimed};
-use crate::store::{LentConnection, WorkConnection, step};
+use crate::store::{LentConnection, StoreContext, StoreError, WorkConnection, step};
 use crate::time::Timestamp;
 
 /// A job that takes longer shares no transaction.
@@ -137,7 +137,7 @@ impl Group {
     }
 
     /// Commits what its jobs did, if it is open. Nothing of it has happened otherwise.
-    pub(crate) fn commit(&self, connection: &WorkConnection) -> rusqlite::Result<()> {
+    pub(crate) fn commit(&self, connection: &WorkConnection) -> Result<(), StoreError> {
         let mut shared = self.shared();
         if shared.phase != Phase::Open {
             return Ok(());
@@ -153,7 +153,7 @@ impl Group {
             }
             step(connection, "COMMIT")
         });
-        if let Err(error) = committed {
+        if let Err(error) = committed.doing("commit a transaction that jobs share") {
             shared.lose();
             drop(shared);
             roll_back(connection);

@@ -7,11 +7,11 @@ use rusqlite::Connection;
 use verger_worker::{HostError, code};
 
 use super::audit::Audited;
-use super::error::from_store;
+use super::error::{from_books, from_store};
 use super::statement::Changes;
 use super::{AttemptError, Interrupted, Run, Tally};
 use crate::failpoint::Failpoint;
-use crate::queue::{self, Moved, Transition};
+use crate::queue::{Moved, Transition};
 use crate::store::{StoreErrorKind, kind_of, step};
 
 /// Savepoints one run may have open at once.
@@ -265,10 +265,10 @@ impl Run {
         let until = now + self.services.lease.max(time_left.saturating_add(LEASE_MARGIN));
         let renewed = self
             .connection
-            .engine(|connection| {
-                queue::renew(connection, claim.id, claim.token, now, until, self.progress.get())
+            .books(|books| {
+                books.renew_lease(claim.id, claim.token, now, until, self.progress.get())
             })
-            .map_err(|error| from_store(&error))?;
+            .map_err(|error| from_books(&error))?;
         renewed.ok_or_else(|| {
             self.rollback();
             let error = HostError::new(
@@ -337,16 +337,16 @@ impl Run {
         let now = self.clock.now();
         let moved = self
             .connection
-            .engine(|connection| {
+            .books(|books| {
                 let attempt = (claim.id, claim.token, claim.attempt);
                 let by = Some(&*self.task.performed_by);
-                let moved = queue::transition(connection, attempt, now, to, by)?;
+                let moved = books.transition(attempt, now, to, by)?;
                 if let Some(log) = self.kept_lines().filter(|_| moved != Moved::Stale) {
-                    queue::keep_log(connection, (claim.id, claim.attempt), now, &log)?;
+                    books.keep_job_log((claim.id, claim.attempt), now, &log)?;
                 }
                 Ok(moved)
             })
-            .map_err(|error| AttemptError::from(from_store(&error)))?;
+            .map_err(|error| AttemptError::from(from_books(&error)))?;
         if moved != Moved::Stale {
             return Ok(moved);
         }

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 const LOOKUPS_MAX: u32 = 10_000;
 
 /// The schedules that were written after this instant.
-pub(crate) fn misled(
+pub(super) fn misled(
     connection: &Connection,
     after: Timestamp,
 ) -> rusqlite::Result<Vec<ScheduleRow>> {
@@ -19,7 +19,7 @@ pub(crate) fn misled(
 }
 
 /// Brings such a schedule back to its first slot after this instant that has no line in the ledger.
-pub(crate) fn bring_back(
+pub(super) fn bring_back(
     connection: &Connection,
     row: &ScheduleRow,
     since: Timestamp,

@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use super::ledger::{FireRow, Reason, fire_at_or_after, fires};
 use super::rows::{self, ScheduleRow};
 use super::slots::Rule;
-use crate::queue::{self, JobId};
-use crate::store::{StoreContext, StoreError};
+use crate::queue::JobId;
+use crate::store::{Books, StoreContext, StoreError};
 use crate::time::Timestamp;
 
 /// A slot found due no later than this was on time.
@@ -91,7 +91,7 @@ impl FireRow {
 }
 
 /// Says what became, or becomes, of this instant in this schedule.
-pub(crate) fn explain(
+pub(super) fn explain(
     connection: &Connection,
     name: &str,
     at: Timestamp,
@@ -198,7 +198,7 @@ impl Rule {
 
 fn job_in_words(connection: &Connection, job: Option<JobId>) -> Result<String, StoreError> {
     let Some(job) = job else { return Ok(String::new()) };
-    Ok(match queue::get(connection, job, &|_| true)? {
+    Ok(match Books::on(connection).job(job, &|_| true)? {
         Some(job) => format!(", which is {}", job.state),
         None => ", which is no longer kept".to_string(),
     })

@@ -9,8 +9,8 @@ use super::definition::Overlap;
 use super::ledger::{Line, Reason, SlotOutcome, free_instant, is_decided};
 use super::rows::{self, Due, ScheduleRow, advance};
 use super::slots::{Chosen, Rule};
-use crate::queue::{self, Enqueued, JobId, NewJob, Ready, SlotOf};
-use crate::store::{StoreContext, StoreError, StoreErrorKind};
+use crate::queue::{Enqueued, JobId, NewJob, Ready, SlotOf};
+use crate::store::{Books, StoreContext, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
 
 /// What became of a slot.
@@ -43,7 +43,7 @@ pub(crate) type Prepared = Result<Ready, String>;
 
 /// Decides the slots of a schedule that are due, and moves it to its next slot, inside a write
 /// transaction: the job, the ledger and the next slot commit together.
-pub(crate) fn fire(
+pub(super) fn fire(
     connection: &Connection,
     due: &Due,
     prepared: &Prepared,
@@ -121,13 +121,13 @@ fn fire_slots(
 }
 
 /// Makes the job of an `@reboot` schedule, once for each start.
-pub(crate) fn fire_at_start(
+pub(super) fn fire_at_start(
     connection: &Connection,
     row: &ScheduleRow,
     prepared: &Prepared,
     now: Timestamp,
 ) -> Result<Fired, StoreError> {
-    let fire = || {
+    let fire = || -> rusqlite::Result<Fired> {
         let line =
             Line { slot: free_instant(connection, &row.name, now, |_| false)?, missed: 0, now };
         let fired = match row.paused {
@@ -146,7 +146,7 @@ pub(crate) fn fire_at_start(
 
 /// Makes a job outside the slots, because someone asked for it; the next slot stays. With an
 /// unfinished job of a schedule that forbids overlap, it is that one.
-pub(crate) fn run_now(
+pub(super) fn run_now(
     connection: &Connection,
     row: &ScheduleRow,
     mut ready: Ready,
@@ -163,7 +163,8 @@ pub(crate) fn run_now(
         rule.as_ref().is_some_and(|rule| rule.is_slot(at))
     })?;
     ready.of_slot(slot_of(row, slot, 0, row.last_slot), now);
-    let enqueued = queue::insert(connection, &ready, now).map_err(StoreError::into_sqlite)?;
+    let enqueued =
+        Books::on(connection).insert_job(&ready, now).map_err(StoreError::into_sqlite)?;
     Line { slot, missed: 0, now }.write(
         connection,
         &row.name,
@@ -196,7 +197,7 @@ fn decide(
         Err(reason) => return skip(line, connection, row, Reason::Worker(reason.clone())),
     };
     ready.of_slot(slot_of(row, line.slot, line.missed, after), line.slot + jitter(row));
-    let job = match queue::insert(connection, &ready, line.now) {
+    let job = match Books::on(connection).insert_job(&ready, line.now) {
         Ok(enqueued) => enqueued.id,
         Err(error) if error.kind() == StoreErrorKind::Constraint => {
             return skip(

@@ -180,7 +180,7 @@ fn select(rest: &str) -> String {
 }
 
 /// The ledger of a schedule, newest slot first.
-pub(crate) fn fires(
+pub(super) fn fires(
     connection: &Connection,
     schedule: &str,
     limit: u32,

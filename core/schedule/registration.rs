@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 /// Stores a schedule, inside a write transaction. An unchanged expression keeps its next slot; a
 /// new or a changed one starts from now. `set` is the set of the app's code it belongs to, if it
 /// does.
-pub(crate) fn upsert(
+pub(super) fn upsert(
     connection: &Connection,
     schedule: &Schedule,
     args: &str,
@@ -120,7 +120,7 @@ fn forget_registration(connection: &Connection, name: &str) -> rusqlite::Result<
 }
 
 /// The schedules of a set of the app's code that are not among these any more.
-pub(crate) fn dropped(
+pub(super) fn dropped(
     connection: &Connection,
     set: &str,
     names: &HashSet<&str>,
@@ -137,7 +137,7 @@ pub(crate) fn dropped(
 
 /// Takes out a schedule that the app's code does not register any more; its ledger says so, and its
 /// jobs stay. Inside a write transaction.
-pub(crate) fn retire(connection: &Connection, name: &str, now: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn retire(connection: &Connection, name: &str, now: Timestamp) -> rusqlite::Result<()> {
     if let Some(row) = get(connection, name)?
         && !decide_missed(connection, &row, &Reason::Retired, now)?
     {
@@ -149,7 +149,7 @@ pub(crate) fn retire(connection: &Connection, name: &str, now: Timestamp) -> rus
 
 /// Pauses or resumes a schedule: false when there is none of that name. Slots that fall due while
 /// it is paused are skipped, and the ledger says so.
-pub(crate) fn set_paused(
+pub(super) fn set_paused(
     connection: &Connection,
     name: &str,
     paused: bool,
@@ -170,7 +170,7 @@ pub(crate) fn set_paused(
 }
 
 /// Removes a schedule; its ledger and its jobs stay.
-pub(crate) fn remove(
+pub(super) fn remove(
     connection: &Connection,
     name: &str,
     now: Timestamp,

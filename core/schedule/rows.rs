@@ -199,7 +199,7 @@ impl ScheduleRow {
 }
 
 /// All schedules, by name.
-pub(crate) fn list(connection: &Connection) -> Result<Vec<ScheduleRow>, StoreError> {
+pub(super) fn list(connection: &Connection) -> Result<Vec<ScheduleRow>, StoreError> {
     let reading = "list the schedules";
     let mut statement = connection.prepare_cached(&select("ORDER BY s.name")).doing(reading)?;
     let rows = statement.query_map([], |row| Ok(from_row(row))).doing(reading)?;
@@ -207,7 +207,7 @@ pub(crate) fn list(connection: &Connection) -> Result<Vec<ScheduleRow>, StoreErr
 }
 
 /// One schedule.
-pub(crate) fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<ScheduleRow>> {
+pub(super) fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<ScheduleRow>> {
     connection
         .prepare_cached(&select("WHERE s.name = ?1"))?
         .query_row([name], |row| Ok(from_row(row)))
@@ -215,7 +215,7 @@ pub(crate) fn get(connection: &Connection, name: &str) -> rusqlite::Result<Optio
 }
 
 /// The schedules that make a job at each start.
-pub(crate) fn at_start(connection: &Connection) -> rusqlite::Result<Vec<ScheduleRow>> {
+pub(super) fn at_start(connection: &Connection) -> rusqlite::Result<Vec<ScheduleRow>> {
     connection
         .prepare_cached(&select("WHERE s.expression = '@reboot' ORDER BY s.name"))?
         .query_map([], |row| Ok(from_row(row)))?
@@ -224,7 +224,7 @@ pub(crate) fn at_start(connection: &Connection) -> rusqlite::Result<Vec<Schedule
 }
 
 /// The schedules whose next slot has come.
-pub(crate) fn due(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Due>> {
+pub(super) fn due(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Due>> {
     let sql = select(
         "WHERE s.next_fire_at IS NOT NULL AND s.next_fire_at <= ?1 ORDER BY s.next_fire_at, s.name",
     );
@@ -239,7 +239,7 @@ pub(crate) fn due(connection: &Connection, now: Timestamp) -> rusqlite::Result<V
 }
 
 /// When the next slot of any schedule comes.
-pub(crate) fn next_fire(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn next_fire(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     connection
         .prepare_cached(
             "SELECT min(next_fire_at) FROM verger_schedules WHERE next_fire_at IS NOT NULL",

@@ -48,6 +48,11 @@ impl StoreError {
         &self.source
     }
 
+    /// Whether the statement failed for the row it was about: see [`is_of_the_row`].
+    pub(crate) fn is_of_the_row(&self) -> bool {
+        is_of_the_row(&self.source)
+    }
+
     /// SQLite's own error, for a caller who says what was being done.
     pub(crate) fn into_sqlite(self) -> rusqlite::Error {
         self.source
@@ -138,5 +143,12 @@ pub(crate) trait StoreContext<T> {
 impl<T> StoreContext<T> for rusqlite::Result<T> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
         self.map_err(|source| StoreError { doing, source })
+    }
+}
+
+/// For a caller who knows better what was being done.
+impl<T> StoreContext<T> for Result<T, StoreError> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|error| StoreError { doing, ..error })
     }
 }

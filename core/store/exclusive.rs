@@ -6,14 +6,15 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::ErrorCode;
 
+use super::books::BookConnection;
 use super::location::Location;
 
 /// What an attempt to be alone found.
 pub(crate) enum Exclusive {
     /// Nobody else has the file open, as long as this connection lives.
-    Proved(Connection),
+    Proved(BookConnection),
     /// Somebody has.
     InUse,
     /// It cannot be told.
@@ -31,7 +32,9 @@ pub(crate) fn prove_exclusive(location: &Location) -> rusqlite::Result<Exclusive
     connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
     let mode = connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
     match mode {
-        Ok(mode) if mode.eq_ignore_ascii_case("wal") => Ok(Exclusive::Proved(connection)),
+        Ok(mode) if mode.eq_ignore_ascii_case("wal") => {
+            Ok(Exclusive::Proved(BookConnection::new(connection)))
+        }
         Ok(_) => Ok(Exclusive::Unknown),
         Err(error)
             if matches!(

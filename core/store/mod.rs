@@ -2,10 +2,12 @@
 
 mod authorizer;
 pub(crate) mod backup;
+mod books;
 mod bounded_functions;
 mod cache;
 mod cells;
 mod confinement;
+mod connector;
 mod error;
 mod exclusive;
 mod file_identity;
@@ -35,8 +37,10 @@ mod unasked;
 mod work_connection;
 mod write_transaction;
 
+pub(crate) use books::{BookConnection, Books};
 pub use cells::Unreadable;
 pub(crate) use cells::{Cells, RawText};
+pub(crate) use connector::Connector;
 pub(crate) use error::{StoreContext, advice, is_busy, is_of_the_row, kind_of};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use exclusive::{Exclusive, prove_exclusive};
@@ -52,7 +56,7 @@ pub use migrate::MigrationError;
 pub(crate) use migrate::{MigrationSet, check, migrate};
 pub(crate) use process_lock::{ProcessLock, is_held as is_open};
 pub(crate) use row_watch::{Touched, unwatch_rows, watch_rows};
-pub(crate) use rusqlite_versions::{is_read_only, release_memory};
+pub(crate) use rusqlite_versions::is_read_only;
 pub(crate) use second_copy::has_second_copy_open;
 pub(crate) use statement_cost::StatementCost;
 pub(crate) use temp_space::HeldBytes;

@@ -18,6 +18,7 @@ use rusqlite::{Connection, Statement};
 use verger_worker::Verb;
 
 use super::authorizer::judge;
+use super::books::Books;
 use super::bounded_functions;
 use super::cache::Cache;
 use super::confinement::{ChangeMark, Confinement};
@@ -448,6 +449,16 @@ impl WorkConnection {
             has_late_checks: Cell::new(false),
             folds_every: Cell::new(FOLD_EVERY),
         })
+    }
+
+    /// Does something as the engine, in the types of the domain.
+    pub(crate) fn books<T>(&self, work: impl FnOnce(Books<'_>) -> T) -> T {
+        self.engine(|connection| work(Books::on(connection)))
+    }
+
+    /// Whether a transaction is open.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        !self.connection.is_autocommit()
     }
 
     /// Does something as the engine.

@@ -1,11 +1,11 @@
 //! Writing to the audit log and reading it.
 
-use rusqlite::Connection;
 use verger_worker::AuditEvent;
 
 use super::Verger;
-use crate::audit::{self, AuditFilter, AuditRow, ChainError, Log, Stamp, Verified};
+use crate::audit::{AuditFilter, AuditRow, ChainError, Stamp, Verified};
 use crate::error::{AuditError, Error};
+use crate::store::Books;
 
 impl Verger {
     /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it
@@ -26,8 +26,7 @@ impl Verger {
     pub fn audit(&self, event: &AuditEvent) -> Result<i64, AuditError> {
         event.check()?;
         let now = self.inner.clock.now();
-        let append =
-            |connection: &Connection| Log::append_one(connection, now, &Stamp::default(), event);
+        let append = |books: Books<'_>| books.append_audit(now, &Stamp::default(), event);
         Ok(self.inner.write("write to the audit log", append)?)
     }
 
@@ -46,7 +45,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn audit_log(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, Error> {
-        Ok(audit::list(&self.inner.front(), filter, limit)?)
+        Ok(self.inner.front().books().audit_rows(filter, limit)?)
     }
 
     /// The rows of the audit log behind this id, oldest first, at most `limit`: to keep a copy of
@@ -55,7 +54,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn audit_log_after(&self, id: i64, limit: u32) -> Result<Vec<AuditRow>, Error> {
-        Ok(audit::list_after(&self.inner.front(), id, limit)?)
+        Ok(self.inner.front().books().audit_rows_after(id, limit)?)
     }
 
     /// Reads the whole audit log and checks its hash chain, from what retention left to the newest
@@ -68,6 +67,6 @@ impl Verger {
     /// [`ChainError::Broken`] naming the first row that does not fit, [`ChainError::Missing`] when
     /// the newest rows are gone, or [`ChainError::Store`] when the log cannot be read.
     pub fn verify_audit(&self) -> Result<Verified, ChainError> {
-        audit::verify(&self.inner.front())
+        self.inner.front().books().verify_audit()
     }
 }

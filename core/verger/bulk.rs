@@ -4,13 +4,12 @@ use serde_json::json;
 use verger_worker::AuditEvent;
 
 use super::Verger;
-use crate::audit::{Log, Stamp};
+use crate::audit::Stamp;
 use crate::error::Error;
 use crate::event;
 use crate::queue::{
     self, BulkMode, BulkReport, Done, Edited, JobEdit, JobFilter, JobId, JobLog, Verb,
 };
-use crate::store::{StoreContext, is_of_the_row};
 use crate::text::beginning;
 use crate::time::Timestamp;
 
@@ -24,7 +23,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn count_jobs(&self, filter: &JobFilter) -> Result<u64, Error> {
-        Ok(queue::count_jobs(&self.inner.front(), filter).doing("count the jobs")?)
+        Ok(self.inner.front().books().count_jobs(filter)?)
     }
 
     /// What the worker of a job logged, attempt by attempt: of each the last 64 KiB, committed or
@@ -33,7 +32,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn job_log(&self, job: JobId) -> Result<Vec<JobLog>, Error> {
-        Ok(queue::log_of(&self.inner.front(), job)?)
+        Ok(self.inner.front().books().job_log(job)?)
     }
 
     /// Makes all jobs that fit, and that failed, were cancelled or are completed, due now, as
@@ -138,15 +137,15 @@ impl Verger {
             }
         };
         let now = self.inner.clock.now();
-        let edited = self.inner.write("edit the job", |connection| {
-            let edited = queue::edit(connection, job, edit, args.as_deref(), now)?;
+        let edited = self.inner.write("edit the job", |books| {
+            let edited = books.edit_job(job, edit, args.as_deref(), now)?;
             if matches!(edited, Edited::Changed(_)) {
                 let changes = json!({
                     "args": args.is_some(), "due_at": edit.due_at, "priority": edit.priority,
                     "queue": edit.queue, "tags": edit.tags,
                 });
                 let event = AuditEvent::success("job.edited").subject("job", job.to_string());
-                Log::append_one(connection, now, &Stamp::default(), &event.after(changes))?;
+                books.append_audit(now, &Stamp::default(), &event.after(changes))?;
             }
             Ok(edited)
         })?;
@@ -171,31 +170,31 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn delete(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write("delete the job", |connection| {
-            let deleted = queue::delete(connection, job, now)?;
+        Ok(self.inner.write("delete the job", |books| {
+            let deleted = books.delete_job(job, now)?;
             if deleted {
                 let event = AuditEvent::success("job.deleted").subject("job", job.to_string());
-                Log::append_one(connection, now, &Stamp::default(), &event)?;
+                books.append_audit(now, &Stamp::default(), &event)?;
             }
             Ok(deleted)
         })?)
     }
 
     fn bulk(&self, filter: &JobFilter, verb: Verb, mode: BulkMode) -> Result<BulkReport, Error> {
-        let doing = "find the jobs";
+        let _doing = "find the jobs";
         let mut report = BulkReport::default();
         if mode == BulkMode::DryRun {
             let front = self.inner.front();
-            let first = queue::next_batch(&front, filter, verb, i64::MIN, i64::MAX).doing(doing)?;
+            let first = front.books().next_bulk_batch(filter, verb, i64::MIN, i64::MAX)?;
             first.into_iter().for_each(|job| report.changed(job));
-            report.changed = queue::count_for(&front, filter, verb).doing(doing)?;
+            report.changed = front.books().count_for_bulk(filter, verb)?;
             return Ok(report);
         }
-        let newest = queue::newest_id(&self.inner.front()).doing(doing)?;
+        let newest = self.inner.front().books().newest_job_id()?;
         let mut after = i64::MIN;
         loop {
-            let jobs = queue::next_batch(&self.inner.front(), filter, verb, after, newest);
-            let jobs = jobs.doing(doing)?;
+            let jobs = self.inner.front().books().next_bulk_batch(filter, verb, after, newest);
+            let jobs = jobs?;
             let Some(last) = jobs.last() else { break };
             after = last.number();
             self.change(filter, verb, &jobs, &mut report)?;
@@ -219,12 +218,12 @@ impl Verger {
             }
         }
         let now = self.inner.clock.now();
-        let done = self.inner.write("change the jobs", |connection| {
+        let done = self.inner.write("change the jobs", |books| {
             let mut done = Vec::with_capacity(jobs.len());
             for job in jobs {
-                done.push(match queue::apply(connection, *job, verb, now) {
+                done.push(match books.apply_bulk(*job, verb, now) {
                     // A row that resists keeps no other from its turn.
-                    Err(error) if is_of_the_row(&error) && !connection.is_autocommit() => {
+                    Err(error) if error.is_of_the_row() && books.is_in_transaction() => {
                         Done::Skipped(error.to_string())
                     }
                     applied => applied?,
@@ -243,7 +242,7 @@ impl Verger {
                     .metadata(json!({
                         "filter": beginning(&text, FILTER_MAX_BYTES), "count": changed.len(),
                     }));
-                Log::append_one(connection, now, &Stamp::default(), &event)?;
+                books.append_audit(now, &Stamp::default(), &event)?;
             }
             Ok(done)
         })?;

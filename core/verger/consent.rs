@@ -1,14 +1,13 @@
 //! What dropped-in workers may do, decided by a person while the app runs.
 
-use rusqlite::Connection;
 use serde_json::json;
 use verger_worker::AuditEvent;
 
 use super::Verger;
-use crate::audit::{Log, Stamp, Who};
+use crate::audit::{Stamp, Who};
 use crate::engine;
 use crate::error::Error;
-use crate::store::StoreContext;
+use crate::store::{Books, StoreContext};
 use crate::worker::{Consent, GrantDecision, GrantRow};
 
 impl Verger {
@@ -30,7 +29,7 @@ impl Verger {
     pub fn consent(&self, worker: &str) -> Result<Option<Consent>, Error> {
         let reading = "read what a plugin asks for";
         let here = self.inner.plugins.here(worker);
-        Ok(self.inner.plugins.consent(&self.inner.front(), worker, here).doing(reading)?)
+        Ok(self.inner.plugins.consent(self.inner.front().raw(), worker, here).doing(reading)?)
     }
 
     /// Gives a dropped-in worker all it asks for: it runs from the next attempt on, and jobs that
@@ -78,7 +77,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn grants(&self) -> Result<Vec<GrantRow>, Error> {
-        Ok(crate::worker::grants(&self.inner.front()).doing("read the grants")?)
+        Ok(self.inner.front().books().grants()?)
     }
 
     fn decide(
@@ -90,9 +89,11 @@ impl Verger {
         let (plugins, now) = (&self.inner.plugins, self.inner.clock.now());
         let digest = digest.map(str::to_ascii_lowercase);
         let here = plugins.here(worker);
-        let decide = |connection: &Connection| {
+        let decide = |books: Books<'_>| {
             let (about, by) = ((worker, here), (decision, who));
-            let decided = plugins.decide_consent(connection, about, by, digest.as_deref(), now)?;
+            let decided = plugins
+                .decide_consent(books.connection(), about, by, digest.as_deref(), now)
+                .doing("decide on a plugin")?;
             if let Ok((consent, what)) = &decided {
                 let event = AuditEvent::success(match decision {
                     GrantDecision::Granted => "plugin.approved",
@@ -104,7 +105,7 @@ impl Verger {
                 }));
                 let who = Who { actor_id: Some(who.to_string()), ..Who::default() };
                 let stamp = Stamp { who, ..Stamp::default() };
-                Log::append_one(connection, now, &stamp, &event)?;
+                books.append_audit(now, &stamp, &event)?;
             }
             Ok(decided)
         };

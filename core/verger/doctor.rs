@@ -26,7 +26,7 @@ impl Verger {
     pub fn doctor(&self) -> Result<Diagnosis, Error> {
         let connection = self.inner.connector.connect().doing("open a connection")?;
         let (path, now) = (self.inner.connector.location.file(), self.inner.clock.now());
-        Ok(doctor::examine_connection(&connection, path, now, &self.known(true)))
+        Ok(doctor::examine_connection(connection.raw(), path, now, &self.known(true)))
     }
 
     /// A doctor for this file, by this Verger's clock, that knows its workers and why plugins were

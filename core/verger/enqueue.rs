@@ -1,11 +1,10 @@
 //! Putting jobs into the queue.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::Verger;
-use crate::event;
-use crate::queue::{self, EnqueueError, Enqueued, Inserting, NewJob, Ready};
-use crate::store::StoreContext;
+use crate::queue::{EnqueueError, Enqueued, NewJob, Ready};
+use crate::store::{Books, StoreContext};
 use crate::time::Timestamp;
 
 impl Verger {
@@ -32,8 +31,9 @@ impl Verger {
     fn put(&self, ready: &Ready) -> Result<Enqueued, EnqueueError> {
         self.inner.file_identity.check()?;
         let (front, now) = (self.inner.front(), self.inner.clock.now());
-        self.inner.note_reading(&front, now)?;
-        let enqueued = queue::insert(&front, ready, now)?;
+        let books = front.books();
+        self.inner.note_reading(books, now)?;
+        let enqueued = books.insert_job(ready, now)?;
         drop(front);
         self.inner.notifier.ring();
         self.tell_enqueued(ready, enqueued, now);
@@ -80,17 +80,12 @@ impl Verger {
             jobs.into_iter().map(|job| self.inner.ready(job)).collect::<Result<Vec<_>, _>>()?;
         self.inner.file_identity.check()?;
         let now = self.inner.clock.now();
-        let mut front = self.inner.front();
-        let transaction = front
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .doing("begin to enqueue")?;
-        self.inner.note_reading(&transaction, now)?;
-        let mut inserting = Inserting::into(&transaction)?;
-        let enqueued =
-            ready.iter().map(|job| inserting.insert(job, now)).collect::<Result<Vec<_>, _>>()?;
-        drop(inserting);
-        transaction.commit().doing("enqueue the jobs")?;
-        drop(front);
+        let enqueued = self.inner.front().books().write(|books| {
+            self.inner.note_reading(books, now)?;
+            let mut inserting = books.inserting()?;
+            ready.iter().map(|job| inserting.insert(job, now)).collect::<Result<Vec<_>, _>>()
+        });
+        let enqueued = enqueued.doing("enqueue the jobs")?;
         self.inner.notifier.ring();
         for (ready, enqueued) in ready.iter().zip(&enqueued) {
             self.tell_enqueued(ready, *enqueued, now);
@@ -154,12 +149,12 @@ impl Verger {
             return Err(EnqueueError::OtherFile { expected, found });
         }
         let now = self.inner.clock.now();
-        self.inner.note_reading(connection, now)?;
-        let enqueued = queue::insert(connection, &ready, now)?;
+        let books = Books::on(connection);
+        self.inner.note_reading(books, now)?;
+        let enqueued = books.insert_job(&ready, now)?;
         if !enqueued.existing && self.inner.services.hub.is_heard() {
             // When, and whether, it commits only the file will tell.
-            event::record(connection, now, &ready.event(enqueued.id, now))
-                .doing("write the event of the job")?;
+            books.record_event(now, &ready.event(enqueued.id, now))?;
         }
         self.inner.notifier.expect();
         Ok(enqueued)

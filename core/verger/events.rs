@@ -2,7 +2,7 @@
 
 use super::Verger;
 use crate::error::Error;
-use crate::event::{self, EventItem, EventPosition, Events};
+use crate::event::{EventItem, EventPosition, Events};
 use crate::metrics::Metrics;
 use crate::store::StoreContext;
 
@@ -28,7 +28,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn events(&self) -> Result<Events, Error> {
-        let events = self.inner.services.hub.listen(&self.inner.front());
+        let events = self.inner.services.hub.listen(self.inner.front().books());
         Ok(events.doing("read the events")?)
     }
 
@@ -49,8 +49,7 @@ impl Verger {
         position: EventPosition,
         limit: u32,
     ) -> Result<Vec<EventItem>, Error> {
-        let kept =
-            event::after(&self.inner.front(), position, limit as usize).doing("read the events")?;
+        let kept = self.inner.front().books().events_after(position, limit as usize)?;
         let lagged = (kept.missed > 0).then_some(EventItem::Lagged { lagged: kept.missed });
         Ok(lagged.into_iter().chain(kept.events.into_iter().map(EventItem::Event)).collect())
     }
@@ -76,6 +75,6 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn newest_event(&self) -> Result<EventPosition, Error> {
-        Ok(event::newest(&self.inner.front()).doing("read the events")?)
+        Ok(self.inner.front().books().newest_event()?)
     }
 }

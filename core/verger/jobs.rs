@@ -3,7 +3,7 @@
 use super::Verger;
 use crate::error::Error;
 use crate::event;
-use crate::queue::{self, Cancelled, Job, JobFilter, JobId, JobState, Retried};
+use crate::queue::{Cancelled, Job, JobFilter, JobId, JobState, Retried};
 
 impl Verger {
     /// One job.
@@ -20,7 +20,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
-        let job = queue::get(&self.inner.front(), id, &self.inner.has_worker())?;
+        let job = self.inner.front().books().job(id, &self.inner.has_worker())?;
         Ok(job.map(|job| self.with_progress(job)))
     }
 
@@ -29,7 +29,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, Error> {
-        let jobs = queue::list(&self.inner.front(), filter, limit, &self.inner.has_worker())?;
+        let jobs = self.inner.front().books().jobs(filter, limit, &self.inner.has_worker())?;
         Ok(jobs.into_iter().map(|job| self.with_progress(job)).collect())
     }
 
@@ -65,8 +65,7 @@ impl Verger {
         // Told before it is written: the job may hold the write lock until it ends.
         let told = self.inner.tell_to_stop(job);
         let now = self.inner.clock.now();
-        let cancelled =
-            self.inner.write("cancel the job", |connection| queue::cancel(connection, job, now))?;
+        let cancelled = self.inner.write("cancel the job", |books| books.cancel_job(job, now))?;
         match &cancelled {
             Cancelled::AtOnce(event) => event::say(event),
             Cancelled::Asked => {
@@ -95,8 +94,7 @@ impl Verger {
     /// period: nothing is changed then. [`Error::Store`] when the database cannot be written.
     pub fn retry(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        let retried =
-            self.inner.write("retry the job", |connection| queue::retry(connection, job, now))?;
+        let retried = self.inner.write("retry the job", |books| books.retry_job(job, now))?;
         match retried {
             Retried::StandsFor(other) => Err(Error::NotUnique { job, other }),
             Retried::DueNow(event) => {

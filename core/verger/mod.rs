@@ -139,7 +139,11 @@ impl Verger {
     /// # Errors
     /// [`Error::Migration`] when the file's tables are newer than this build, or cannot be made.
     pub fn migrate_reference(&self) -> Result<(), Error> {
-        store::migrate(&mut self.inner.front(), &MigrationSet::REFERENCE, self.inner.clock.now())?;
+        store::migrate(
+            self.inner.front().raw_mut(),
+            &MigrationSet::REFERENCE,
+            self.inner.clock.now(),
+        )?;
         Ok(())
     }
 
@@ -178,6 +182,6 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when it cannot be opened.
     pub fn connect(&self) -> Result<Connection, Error> {
-        Ok(self.inner.connector.connect().doing("open a connection")?)
+        Ok(self.inner.connector.connect()?.into_raw())
     }
 }

@@ -4,8 +4,6 @@
 use std::path::Path;
 
 #[cfg(feature = "wasm")]
-use rusqlite::Connection;
-#[cfg(feature = "wasm")]
 use serde_json::json;
 #[cfg(feature = "wasm")]
 use verger_worker::AuditEvent;
@@ -13,7 +11,7 @@ use verger_worker::Manifest;
 
 use super::Verger;
 #[cfg(feature = "wasm")]
-use crate::audit::{Log, Stamp};
+use crate::audit::Stamp;
 #[cfg(feature = "wasm")]
 use crate::engine;
 #[cfg(feature = "wasm")]
@@ -21,6 +19,8 @@ use crate::error::Error;
 use crate::grant::Withheld;
 use crate::plugin_error::PluginError;
 use crate::queue::EnqueueError;
+#[cfg(feature = "wasm")]
+use crate::store::{Books, StoreContext};
 #[cfg(feature = "wasm")]
 use crate::worker::PluginInfo;
 use crate::worker::Registered;
@@ -148,13 +148,14 @@ impl Verger {
     #[cfg(feature = "wasm")]
     pub fn rollback_plugin(&self, name: &str) -> Result<PluginInfo, Error> {
         let (plugins, now) = (&self.inner.plugins, self.inner.clock.now());
-        let roll_back = |connection: &Connection| {
-            let rolled = plugins.roll_back(connection, name, now)?;
+        let roll_back = |books: Books<'_>| {
+            let rolled =
+                plugins.roll_back(books.connection(), name, now).doing("roll a plugin back")?;
             if let Ok(info) = &rolled {
                 let event = AuditEvent::success("plugin.rolled_back")
                     .subject("plugin", name)
                     .after(json!({"version": info.version, "digest": info.digest}));
-                Log::append_one(connection, now, &Stamp::default(), &event)?;
+                books.append_audit(now, &Stamp::default(), &event)?;
             }
             Ok(rolled)
         };
@@ -173,7 +174,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     #[cfg(feature = "wasm")]
     pub fn forget_plugin(&self, name: &str) -> Result<bool, Error> {
-        let forget = |connection: &Connection| crate::worker::free_name(connection, name);
+        let forget = |books: Books<'_>| books.free_name(name);
         Ok(self.inner.write("forget a plugin", forget)?)
     }
 }

@@ -3,8 +3,7 @@
 use super::Verger;
 use crate::error::Error;
 use crate::event;
-use crate::queue::{self, Queue, QueueRow};
-use crate::store::StoreContext;
+use crate::queue::{Queue, QueueRow};
 
 impl Verger {
     /// The queues in which a job waits or is being performed, and those that were ever paused, by
@@ -13,7 +12,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn queues(&self) -> Result<Vec<QueueRow>, Error> {
-        Ok(queue::queues(&self.inner.front())?)
+        Ok(self.inner.front().books().queues()?)
     }
 
     /// Changes how many jobs of a queue may be performed at a time, in this process, from the next
@@ -51,9 +50,8 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        let event = self.inner.write("pause the queue", |connection| {
-            queue::pause_queue(connection, name, true, now)
-        })?;
+        let event =
+            self.inner.write("pause the queue", |books| books.pause_queue(name, true, now))?;
         event.iter().for_each(event::say);
         Ok(())
     }
@@ -64,9 +62,8 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        let event = self.inner.write("resume the queue", |connection| {
-            queue::pause_queue(connection, name, false, now)
-        })?;
+        let event =
+            self.inner.write("resume the queue", |books| books.pause_queue(name, false, now))?;
         event.iter().for_each(event::say);
         self.inner.notifier.ring();
         Ok(())
@@ -77,6 +74,6 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn paused_queues(&self) -> Result<Vec<String>, Error> {
-        Ok(queue::paused_queues(&self.inner.front()).doing("read the queues")?)
+        Ok(self.inner.front().books().paused_queues()?)
     }
 }

@@ -5,17 +5,15 @@ use std::collections::HashSet;
 use super::Verger;
 use crate::builder::Retires;
 use crate::queue::EnqueueError;
-use crate::schedule::{self, Schedule, ScheduleError};
-use crate::store::StoreContext;
+use crate::schedule::{Schedule, ScheduleError};
 
 impl Verger {
     /// Stores a schedule that belongs to no set of the app's code.
     pub(crate) fn store_schedule(&self, schedule: &Schedule) -> Result<(), ScheduleError> {
         let args = self.check_schedule(schedule)?;
         let now = self.inner.clock.now();
-        self.inner.write("store the schedule", |connection| {
-            schedule::upsert(connection, schedule, &args, None, now)
-        })?;
+        self.inner
+            .write("store the schedule", |books| books.put_schedule(schedule, &args, None, now))?;
         Ok(())
     }
 
@@ -38,9 +36,9 @@ impl Verger {
             }
             checked.push((schedule, self.check_schedule(schedule)?));
         }
-        let doing = "store the schedules";
+        let _doing = "store the schedules";
         let dropped = match retires {
-            Retires::Dropped => schedule::dropped(&self.inner.front(), set, &names).doing(doing)?,
+            Retires::Dropped => self.inner.front().books().dropped_schedules(set, &names)?,
             Retires::None => Vec::new(),
         };
         if checked.is_empty() && dropped.is_empty() {
@@ -48,13 +46,12 @@ impl Verger {
         }
         let now = self.inner.clock.now();
         let mut executor = self.inner.executor();
-        executor.transaction(|connection| {
+        executor.transaction(|books| {
             let stored = checked.iter().try_for_each(|(schedule, args)| {
-                schedule::upsert(connection, schedule, args, Some(set), now)
+                books.put_schedule(schedule, args, Some(set), now)
             });
-            let retired =
-                || dropped.iter().try_for_each(|name| schedule::retire(connection, name, now));
-            stored.and_then(|()| retired()).doing(doing)
+            let retired = || dropped.iter().try_for_each(|name| books.retire_schedule(name, now));
+            stored.and_then(|()| retired())
         })?;
         self.inner.put_back(executor);
         for name in dropped {

@@ -4,7 +4,6 @@ use super::Verger;
 use crate::error::Error;
 use crate::queue::{EnqueueError, Enqueued};
 use crate::schedule::{self, FireRow, Schedule, ScheduleRow};
-use crate::store::StoreContext;
 use crate::time::Timestamp;
 
 impl Verger {
@@ -13,7 +12,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
-        Ok(schedule::list(&self.inner.front())?)
+        Ok(self.inner.front().books().schedules()?)
     }
 
     /// The fire ledger of a schedule, newest slot first, at most `limit` rows: what became of each
@@ -30,7 +29,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn fires(&self, schedule: &str, limit: u32) -> Result<Vec<FireRow>, Error> {
-        Ok(schedule::fires(&self.inner.front(), schedule, limit)?)
+        Ok(self.inner.front().books().fires(schedule, limit)?)
     }
 
     /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next
@@ -63,9 +62,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self
-            .inner
-            .write("remove the schedule", |connection| schedule::remove(connection, name, now))?)
+        Ok(self.inner.write("remove the schedule", |books| books.remove_schedule(name, now))?)
     }
 
     /// Pauses a schedule: the slots that fall due meanwhile make no job, and the ledger says so.
@@ -75,9 +72,9 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write("pause the schedule", |connection| {
-            schedule::set_paused(connection, name, true, now)
-        })?)
+        Ok(self
+            .inner
+            .write("pause the schedule", |books| books.set_schedule_paused(name, true, now))?)
     }
 
     /// Resumes a paused schedule with its next slot; those that fell due while it was paused stay
@@ -87,9 +84,9 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        let resumed = self.inner.write("resume the schedule", |connection| {
-            schedule::set_paused(connection, name, false, now)
-        })?;
+        let resumed = self
+            .inner
+            .write("resume the schedule", |books| books.set_schedule_paused(name, false, now))?;
         self.inner.notifier.ring();
         Ok(resumed)
     }
@@ -114,16 +111,16 @@ impl Verger {
     /// [`Error::Enqueue`] when its worker or its args are not usable any more; [`Error::Store`]
     /// when the database cannot be written.
     pub fn run_schedule_now(&self, name: &str) -> Result<Option<Enqueued>, Error> {
-        let Some(row) = schedule::get(&self.inner.front(), name).doing("read the schedule")? else {
+        let Some(row) = self.inner.front().books().schedule(name)? else {
             return Ok(None);
         };
         let job = schedule::new_job(&row)
             .map_err(|reason| EnqueueError::Invalid { worker: row.worker.clone(), reason })?;
         let ready = self.inner.ready(job)?;
         let now = self.inner.clock.now();
-        let enqueued = self.inner.write("run the schedule now", |connection| {
-            schedule::run_now(connection, &row, ready, now)
-        })?;
+        let enqueued = self
+            .inner
+            .write("run the schedule now", |books| books.run_schedule_now(&row, ready, now))?;
         self.inner.notifier.ring();
         Ok(Some(enqueued))
     }
@@ -142,6 +139,6 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn explain(&self, schedule: &str, at: impl Into<Timestamp>) -> Result<String, Error> {
-        Ok(schedule::explain(&self.inner.front(), schedule, at.into(), self.inner.clock.now())?)
+        Ok(self.inner.front().books().explain_slot(schedule, at.into(), self.inner.clock.now())?)
     }
 }

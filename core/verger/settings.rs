@@ -4,9 +4,8 @@ use serde_json::Value as Json;
 use verger_worker::AuditEvent;
 
 use super::Verger;
-use crate::audit::{Log, Stamp};
+use crate::audit::Stamp;
 use crate::error::Error;
-use crate::store::StoreContext;
 use crate::worker_settings;
 
 /// The action in the audit log.
@@ -18,8 +17,8 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn settings(&self, worker: &str) -> Result<Json, Error> {
-        let doing = "read the settings of a worker";
-        let settings = worker_settings::read(&self.inner.front(), worker).doing(doing)?;
+        let _doing = "read the settings of a worker";
+        let settings = self.inner.front().books().worker_settings(worker)?;
         Ok(Json::Object(settings))
     }
 
@@ -46,9 +45,9 @@ impl Verger {
             .unwrap_or_default();
         let names = serde_json::json!({ "names": names });
         let event = AuditEvent::success(ACTION).subject("worker", worker).metadata(names);
-        Ok(self.inner.write("store the settings of a worker", |connection| {
-            worker_settings::write(connection, worker, &text, now)?;
-            Log::append_one(connection, now, &Stamp::default(), &event).map(drop)
+        Ok(self.inner.write("store the settings of a worker", |books| {
+            books.set_worker_settings(worker, &text, now)?;
+            books.append_audit(now, &Stamp::default(), &event).map(drop)
         })?)
     }
 }

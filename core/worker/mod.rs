@@ -2,6 +2,8 @@
 
 mod args;
 #[cfg(feature = "wasm")]
+mod books;
+#[cfg(feature = "wasm")]
 mod bound_names;
 #[cfg(feature = "wasm")]
 mod consent;
@@ -15,11 +17,7 @@ mod registry;
 
 pub(crate) use args::parse as parse_args;
 #[cfg(feature = "wasm")]
-pub(crate) use bound_names::{free_name, known_versions};
-#[cfg(feature = "wasm")]
 pub use consent::{Ask, Consent, ConsentState, GrantDecision, GrantRow};
-#[cfg(feature = "wasm")]
-pub(crate) use grant_rows::grants;
 #[cfg(feature = "wasm")]
 use names::{Bound, Decision, decide, refusal};
 #[cfg(feature = "wasm")]

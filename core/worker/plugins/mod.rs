@@ -25,6 +25,7 @@ use crate::metrics::Counters;
 use crate::mutex::lock;
 use crate::plugin_error::PluginError;
 use crate::sandbox::{Ahead, CompileCache, Compiler, Plugin};
+use crate::store::BookConnection;
 use crate::worker::bound_names::BoundName;
 use crate::worker::consent::GrantRow;
 
@@ -284,15 +285,15 @@ impl Plugins {
 /// The connection on which names are looked up: the caller's own, or one that others use too, and
 /// which is theirs between two steps.
 pub(crate) enum Front<'a> {
-    Own(&'a mut Connection),
-    Shared(&'a Mutex<Connection>),
+    Own(&'a mut BookConnection),
+    Shared(&'a Mutex<BookConnection>),
 }
 
 impl Front<'_> {
     pub(super) fn with<T>(&mut self, work: impl FnOnce(&mut Connection) -> T) -> T {
         match self {
-            Self::Own(connection) => work(connection),
-            Self::Shared(shared) => work(&mut lock(shared)),
+            Self::Own(connection) => work(connection.raw_mut()),
+            Self::Shared(shared) => work(lock(shared).raw_mut()),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! How connections to the database are opened.
 
-use rusqlite::Connection;
-
-use crate::store::{
-    ConnectionSetup, Durability, Location, StoreContext, StoreError, WorkConnection,
-};
+use super::books::BookConnection;
+use super::error::{StoreContext, StoreError};
+use super::location::{ConnectionSetup, Durability, Location};
+use super::work_connection::WorkConnection;
 
 /// Opens connections, each set up as the app asked for.
 pub(crate) struct Connector {
@@ -15,17 +14,17 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// One for the engine's or the app's own statements.
-    pub(crate) fn connect(&self) -> rusqlite::Result<Connection> {
-        self.location.connect(self.durability)
+    pub(crate) fn connect(&self) -> Result<BookConnection, StoreError> {
+        self.location.connect(self.durability).map(BookConnection::new).doing("open a connection")
     }
 
     /// One on which workers run, with every wall in place.
-    pub(super) fn for_workers(&self) -> Result<WorkConnection, StoreError> {
+    pub(crate) fn for_workers(&self) -> Result<WorkConnection, StoreError> {
         self.open_for_workers().doing("open a connection for a worker")
     }
 
     /// One on which workers can be confined to a tenant.
-    pub(super) fn for_confined_workers(&self) -> Result<WorkConnection, StoreError> {
+    pub(crate) fn for_confined_workers(&self) -> Result<WorkConnection, StoreError> {
         self.open_for_workers()
             .and_then(WorkConnection::confinable)
             .doing("open a connection for a confined worker")

@@ -1,0 +1,93 @@
+//! The engine's side of the store: short pieces of work in the types of the domain.
+//!
+//! What can be asked stands in the rooms that own the rows (`queue/books.rs`, `schedule/books.rs`
+//! and so on), beside their SQL. Whoever asks names no SQLite: a second store answers the same.
+//! What a run does is not here, see [`WorkConnection`](super::WorkConnection).
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::error::{StoreContext, StoreError};
+use super::rusqlite_versions::release_memory;
+use super::write_transaction::WriteTransaction;
+
+/// The engine's own rows, on one connection: inside a write transaction if one is open on it.
+#[derive(Clone, Copy)]
+pub(crate) struct Books<'c>(&'c Connection);
+
+impl<'c> Books<'c> {
+    /// On this connection, in the transaction that is open on it, or in none: the app's own too.
+    pub(crate) fn on(connection: &'c Connection) -> Self {
+        Self(connection)
+    }
+
+    /// For the rooms that own the rows.
+    pub(crate) fn connection(self) -> &'c Connection {
+        self.0
+    }
+
+    /// Whether a transaction is open. Some failures end it.
+    pub(crate) fn is_in_transaction(self) -> bool {
+        !self.0.is_autocommit()
+    }
+
+    /// Does something in one write transaction, which rolls back when it fails.
+    pub(crate) fn write<T>(
+        self,
+        work: impl FnOnce(Books<'c>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let transaction = WriteTransaction::begin(self.0).doing("begin a transaction")?;
+        let done = work(self)?;
+        transaction.commit().doing("commit a transaction")?;
+        Ok(done)
+    }
+
+    /// Gives memory back that big sweeps left in the page cache.
+    pub(crate) fn release_memory(self) {
+        release_memory(self.0);
+    }
+}
+
+/// A connection of the engine's or the app's own, on which no worker runs.
+pub(crate) struct BookConnection(Connection);
+
+impl BookConnection {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self(connection)
+    }
+
+    pub(crate) fn books(&self) -> Books<'_> {
+        Books(&self.0)
+    }
+
+    /// Never waits for a lock.
+    pub(crate) fn impatient(self) -> Result<Self, StoreError> {
+        self.0.busy_timeout(Duration::ZERO).doing("set how long a lock is waited for")?;
+        Ok(self)
+    }
+
+    /// Changes with every commit that another connection makes (see sqlite.org/pragma.html).
+    /// `None` where it cannot be read now.
+    pub(crate) fn data_version(&self) -> Option<i64> {
+        self.0
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut ask| ask.query_row([], |row| row.get(0)))
+            .ok()
+    }
+
+    /// For the façade, which lends it to the app, and for what migrates.
+    pub(crate) fn raw(&self) -> &Connection {
+        &self.0
+    }
+
+    /// As [`raw`](Self::raw).
+    pub(crate) fn raw_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+
+    /// The app's own from now on.
+    pub(crate) fn into_raw(self) -> Connection {
+        self.0
+    }
+}

@@ -1,0 +1,23 @@
+//! What the engine and the façade ask of the names and grants of dropped-in workers.
+
+use super::bound_names::{self, KnownVersion};
+use super::consent::GrantRow;
+use super::grant_rows;
+use crate::store::{Books, StoreContext, StoreError};
+
+impl Books<'_> {
+    /// What was decided about dropped-in workers.
+    pub(crate) fn grants(&self) -> Result<Vec<GrantRow>, StoreError> {
+        grant_rows::grants(self.connection()).doing("read the grants")
+    }
+
+    /// The versions of dropped-in workers that are known.
+    pub(crate) fn known_versions(&self) -> Result<Vec<KnownVersion>, StoreError> {
+        bound_names::known_versions(self.connection()).doing("read the names of the plugins")
+    }
+
+    /// Forgets whose a name is: whether it was anyone's.
+    pub(crate) fn free_name(&self, name: &str) -> Result<bool, StoreError> {
+        bound_names::free_name(self.connection(), name).doing("forget a plugin")
+    }
+}
