@@ -99,3 +99,83 @@ fn every_place_in_the_order_is_a_room_that_is_there() {
         assert!(rooms.contains_key(*room), "core/{room}");
     }
 }
+
+/// The rooms that own rows or the file: SQL stands in them.
+const OWNERS: [&str; 7] =
+    ["store", "queue", "schedule", "audit", "event", "wall_clock", "worker_settings"];
+
+/// Every other file that names SQLite, and why.
+const NAMES_SQLITE: [(&str, &str); 23] = [
+    ("lib.rs", "the app needs the same rusqlite: it is handed on"),
+    ("builder/mod.rs", "a function of the app's that sets connections up"),
+    ("verger/mod.rs", "connections that the app asks for, or has cooperate"),
+    ("verger/enqueue.rs", "the app's own transaction, in which a job is enqueued"),
+    ("testing/test_verger.rs", "the connection of a test"),
+    ("testing/rows.rs", "the rows of a test's query"),
+    ("doctor/clock.rs", "looks at any file, whole or not, by SQL of its own"),
+    ("doctor/diagnosis.rs", "looks at any file, whole or not, by SQL of its own"),
+    ("doctor/examination.rs", "looks at any file, whole or not, by SQL of its own"),
+    ("doctor/jobs.rs", "looks at any file, whole or not, by SQL of its own"),
+    ("doctor/schema.rs", "looks at any file, whole or not, by SQL of its own"),
+    ("worker/bound_names.rs", "owns the rows of dropped-in workers"),
+    ("worker/grant_rows.rs", "owns the rows of dropped-in workers"),
+    ("worker/plugins/consent.rs", "decides on the rows of dropped-in workers"),
+    ("worker/plugins/mod.rs", "decides on the rows of dropped-in workers"),
+    ("worker/plugins/take_in.rs", "decides on the rows of dropped-in workers"),
+    ("run/cursor.rs", "steps a worker's statement"),
+    ("run/engine_call.rs", "the error of the pages it frees"),
+    ("run/error.rs", "puts SQLite's errors into a worker's words"),
+    ("run/rows.rs", "reads rows that a dry run changed"),
+    ("run/state.rs", "owns the rows of a worker's state"),
+    ("run/statement.rs", "prepares a worker's statement"),
+    ("run/values.rs", "turns values into SQLite's and back"),
+];
+
+#[test]
+fn only_the_owners_of_rows_and_those_who_say_why_name_sqlite() {
+    let mut found = Vec::new();
+    for (room, files) in rooms() {
+        if OWNERS.contains(&room.as_str()) {
+            continue;
+        }
+        for (file, code) in files {
+            if code.contains("rusqlite") {
+                let name = file.rsplit_once("/core/").unwrap().1;
+                found.push(name.to_string());
+            }
+        }
+    }
+    found.sort();
+    let mut listed: Vec<_> = NAMES_SQLITE.iter().map(|(file, _)| (*file).to_string()).collect();
+    listed.sort();
+    assert_eq!(found, listed, "the list above tells who names SQLite, and why");
+    assert!(!found.iter().any(|file| file.starts_with("engine/")), "the engine asks its books");
+}
+
+/// What a process has once, whatever it opens, stands in ARCHITECTURE.md with its reason.
+#[test]
+fn every_static_is_listed_in_the_architecture() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let page = fs::read_to_string(page).unwrap();
+    let table = page.split("## What a process has once").nth(1).unwrap();
+    let listed: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| line.split_once('`'))
+        .map(|(name, _)| name.to_string())
+        .collect();
+    let mut found = Vec::new();
+    for (file, code) in rooms().into_values().flatten() {
+        let file = file.rsplit_once("/core/").unwrap().1.to_string();
+        for line in code.lines().map(str::trim_start) {
+            let line = line.strip_prefix("pub(crate) ").unwrap_or(line);
+            if let Some(rest) = line.strip_prefix("static ") {
+                found.push(format!("{file} {}", rest.split(':').next().unwrap()));
+            }
+        }
+    }
+    found.sort();
+    let mut sorted = listed.clone();
+    sorted.sort();
+    assert_eq!(found, sorted);
+}

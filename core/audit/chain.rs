@@ -4,7 +4,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
-use crate::store::{StoreContext, StoreError};
+use crate::store::{StoreContext, StoreError, TransactionGuard};
 
 /// The hash of a row.
 pub(crate) type Hash = [u8; 32];
@@ -166,7 +166,7 @@ fn missing(kept: i64, last: i64) -> String {
 pub(super) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
     let reading = "read the audit log";
     // One transaction: retention may run meanwhile.
-    let transaction = connection.unchecked_transaction().doing(reading)?;
+    let transaction = TransactionGuard::begin_read(connection).doing(reading)?;
     let (pruned, mut previous) = anchor(&transaction).doing(reading)?;
     let (newest, newest_hash) = head(&transaction).doing(reading)?;
     let sql = format!("SELECT {COLUMNS}, hash FROM verger_audit ORDER BY id");

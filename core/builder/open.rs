@@ -93,12 +93,12 @@ impl Builder {
             if store::is_read_only(front.raw()) {
                 return Err(OpenError::ReadOnly { path });
             }
-            store::migrate(front.raw_mut(), &MigrationSet::ENGINE, now).map_err(|source| {
-                match source {
+            store::migrate(front.raw(), &MigrationSet::ENGINE, now).map_err(
+                |source| match source {
                     MigrationError::Store(source) => database(source),
                     source => OpenError::Migration { path: path.clone(), source },
-                }
-            })?;
+                },
+            )?;
             let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
             if let Some(file) = self.location.file() {
                 process_lock = ProcessLock::announce(file).map_err(lock)?;

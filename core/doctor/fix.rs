@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::event;
 use crate::queue::{Backoff, Lost};
 use crate::store::{
-    self, Books, Durability, Location, MigrationSet, StoreContext, WriteTransaction,
+    self, Books, Durability, Location, MigrationSet, StoreContext, TransactionGuard,
 };
 
 /// What became of a finding that was to be mended.
@@ -48,7 +48,7 @@ impl Doctor {
             .resolve()
             .unwrap_or_else(|_| Location::of_file(&self.path));
         let doing = "mend the file";
-        let mut connection = location.connect(Durability::Full).doing(doing)?;
+        let connection = location.connect(Durability::Full).doing(doing)?;
         Ok(match code {
             "long-log" => {
                 let left: i64 = connection
@@ -67,12 +67,12 @@ impl Doctor {
                 format!("the journal mode is {mode}")
             }
             "schema-older" => {
-                let steps = store::migrate(&mut connection, &MigrationSet::ENGINE, self.now())?;
+                let steps = store::migrate(&connection, &MigrationSet::ENGINE, self.now())?;
                 format!("{steps} steps of the migration were made")
             }
             "schema-missing" => {
                 let expected = schema::expected();
-                let transaction = WriteTransaction::begin(&connection).doing(doing)?;
+                let transaction = TransactionGuard::begin_write(&connection).doing(doing)?;
                 let mut made = Vec::new();
                 for (name, (kind, sql)) in expected.iter().filter(|(_, (kind, _))| kind != "table")
                 {

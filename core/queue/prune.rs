@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::job::JobState;
 use crate::event;
-use crate::store::{RawText, WriteTransaction, is_of_the_row};
+use crate::store::{RawText, TransactionGuard, is_of_the_row};
 use crate::time::Timestamp;
 
 /// Rows deleted in one transaction.
@@ -203,7 +203,7 @@ fn delete_all(connection: &Connection, past: &[Past]) -> rusqlite::Result<usize>
         return Ok(0);
     }
     let together = || {
-        let transaction = WriteTransaction::begin(connection)?;
+        let transaction = TransactionGuard::begin_write(connection)?;
         let deleted =
             past.iter().map(|row| row.delete(&transaction)).sum::<rusqlite::Result<_>>()?;
         transaction.commit()?;

@@ -8,7 +8,7 @@ use super::job::JobState;
 use super::read::{opt_text, text};
 use crate::event::{self, EventFailure, EventJob, EventKind};
 use crate::ids::JobId;
-use crate::store::WriteTransaction;
+use crate::store::TransactionGuard;
 use crate::time::Timestamp;
 
 /// Who holds a claim, and until when.
@@ -110,7 +110,7 @@ fn transition_held(
         return recorded(connection, attempt, held_until, now, to, by).map(|(moved, _)| moved);
     }
     // Where the job goes and what is told of it are one.
-    let transaction = WriteTransaction::begin(connection)?;
+    let transaction = TransactionGuard::begin_write(connection)?;
     let (moved, _) = recorded(&transaction, attempt, held_until, now, to, by)?;
     transaction.commit()?;
     Ok(moved)

@@ -13,7 +13,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::file_name;
 use super::location::ConnectionSetup;
 use super::rusqlite_versions::IntoResult;
-use super::work_connection::StopSignal;
+use super::stop_signal::StopSignal;
+use super::transaction_guard::TransactionGuard;
 use crate::time::Timestamp;
 
 /// Pages copied between two looks at whether to go on: a megabyte, at SQLite's own page size.
@@ -118,18 +119,18 @@ impl BackupFolder {
             .query_row("PRAGMA journal_mode", [], |row| row.get(0))
             .map_err(BackupError::Copy)?;
         let has_log = journal.eq_ignore_ascii_case("wal");
-        if has_log {
-            // One snapshot for all steps.
+        // One snapshot for all steps.
+        let begun = has_log.then(|| TransactionGuard::begin_read(source)).transpose();
+        let snapshot = begun.map_err(BackupError::Copy)?;
+        if snapshot.is_some() {
             source
-                .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
+                .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
                 .map_err(BackupError::Copy)?;
         }
-        let copied = self.copy_pages(source, stop, progress);
-        if has_log {
-            let ended = source.execute_batch("COMMIT").map_err(BackupError::Copy);
-            copied.as_ref().map_or(Ok(()), |_| ended)?;
+        let pages = self.copy_pages(source, stop, progress)?;
+        if let Some(snapshot) = snapshot {
+            snapshot.commit().map_err(BackupError::Copy)?;
         }
-        let pages = copied?;
         let path = self.partial();
         check(&path, setup, stop)?;
         let failed = |doing| move |error| BackupError::File(doing, error);

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::error::{StoreContext, StoreError};
 use super::rusqlite_versions::release_memory;
-use super::write_transaction::WriteTransaction;
+use super::transaction_guard::TransactionGuard;
 
 /// The engine's own rows, on one connection: inside a write transaction if one is open on it.
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ impl<'c> Books<'c> {
         self,
         work: impl FnOnce(Books<'c>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction = WriteTransaction::begin(self.0).doing("begin a transaction")?;
+        let transaction = TransactionGuard::begin_write(self.0).doing("begin a transaction")?;
         let done = work(self)?;
         transaction.commit().doing("commit a transaction")?;
         Ok(done)

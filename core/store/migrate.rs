@@ -1,8 +1,9 @@
 //! Numbered migrations, kept in a table of our own: an app's `user_version` is the app's.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::error::{StoreContext, StoreError};
+use super::transaction_guard::TransactionGuard;
 use crate::time::Timestamp;
 
 /// A sequence of migrations that go forward together.
@@ -81,7 +82,7 @@ const LEDGER: &str = "CREATE TABLE IF NOT EXISTS verger_migrations (
 /// Brings the tables of a set up to date, in one transaction. How many steps were applied; a file
 /// that is up to date is not written.
 pub(crate) fn migrate(
-    connection: &mut Connection,
+    connection: &Connection,
     set: &MigrationSet,
     now: Timestamp,
 ) -> Result<usize, MigrationError> {
@@ -89,9 +90,7 @@ pub(crate) fn migrate(
     if applied(connection, set)? == known {
         return Ok(0);
     }
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .doing("begin the migration")?;
+    let transaction = TransactionGuard::begin_write(connection).doing("begin the migration")?;
     transaction.execute_batch(LEDGER).doing("create the table verger_migrations")?;
     let found = applied(&transaction, set)?;
     if found > known {

@@ -30,12 +30,13 @@ mod rusqlite_versions;
 mod second_copy;
 mod statement_context;
 mod statement_cost;
+mod stop_signal;
 mod temp_space;
 mod temp_vfs;
 mod tokens;
+mod transaction_guard;
 mod unasked;
 mod work_connection;
-mod write_transaction;
 
 pub(crate) use books::{BookConnection, Books};
 pub use cells::Unreadable;
@@ -59,9 +60,10 @@ pub(crate) use row_watch::{Touched, unwatch_rows, watch_rows};
 pub(crate) use rusqlite_versions::is_read_only;
 pub(crate) use second_copy::has_second_copy_open;
 pub(crate) use statement_cost::StatementCost;
+pub(crate) use stop_signal::StopSignal;
 pub(crate) use temp_space::HeldBytes;
 pub(crate) use tokens::Tokens;
+pub(crate) use transaction_guard::{TransactionGuard, step};
 #[cfg(feature = "wasm")]
 pub(crate) use work_connection::tick_clock;
-pub(crate) use work_connection::{Overdrawn, StopSignal, WorkConnection};
-pub(crate) use write_transaction::{WriteTransaction, step};
+pub(crate) use work_connection::{Overdrawn, WorkConnection};

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -31,10 +31,11 @@ use super::page_count::PageCount;
 use super::rusqlite_versions::{IntoResult, set_busy_handler};
 use super::statement_context::StatementContext;
 use super::statement_cost::{StatementCost, StatementCosts, VALUE_MAX_BYTES};
+use super::stop_signal::StopSignal;
 use super::temp_space::{HeldBytes, TempSpace};
 use super::tokens::Tokens;
+use super::transaction_guard::step;
 use super::unasked::{self, Unasked, Write};
-use super::write_transaction::step;
 use crate::clock::Clock;
 use crate::grant::Effective;
 use crate::mutex::lock;
@@ -80,81 +81,6 @@ enum Holder {
     Engine,
     /// A worker, with what it may touch.
     Worker(Arc<Effective>),
-}
-
-/// When a run has to end.
-#[derive(Clone)]
-pub(crate) struct StopSignal {
-    pub(crate) deadline: Instant,
-    pub(crate) cancelled: Arc<AtomicBool>,
-    /// By how many microseconds the end comes before the deadline, while the write lock is held.
-    earlier_by: Arc<AtomicU64>,
-    made: Instant,
-    /// Until when nothing ends it, in microseconds since it was made; 0: not at all.
-    spared_until: Arc<AtomicU64>,
-}
-
-impl StopSignal {
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_to_end() && !self.is_within_the_spared_time()
-    }
-
-    pub(crate) fn new(deadline: Instant, cancelled: Arc<AtomicBool>) -> Self {
-        Self {
-            deadline,
-            cancelled,
-            earlier_by: Arc::default(),
-            made: Instant::now(),
-            spared_until: Arc::default(),
-        }
-    }
-
-    /// Nothing ends the run for so long, or until [`spare_no_more`](Self::spare_no_more).
-    pub(crate) fn spare(&self, most: Duration) {
-        let until = u64::try_from((self.made.elapsed() + most).as_micros()).unwrap_or(u64::MAX);
-        self.spared_until.store(until, Ordering::Relaxed);
-    }
-
-    pub(crate) fn spare_no_more(&self) {
-        self.spared_until.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether the run goes on only because it is spared.
-    pub(crate) fn is_spared(&self) -> bool {
-        self.is_to_end() && self.is_within_the_spared_time()
-    }
-
-    fn is_to_end(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed) || self.is_late()
-    }
-
-    fn is_within_the_spared_time(&self) -> bool {
-        let until = self.spared_until.load(Ordering::Relaxed);
-        until != 0 && self.made.elapsed() < Duration::from_micros(until)
-    }
-
-    fn is_late(&self) -> bool {
-        let earlier_by = Duration::from_micros(self.earlier_by.load(Ordering::Relaxed));
-        Instant::now() + earlier_by >= self.deadline
-    }
-
-    /// The write lock is held from now on: at most so long.
-    pub(crate) fn hold_lock(&self, most: Option<Duration>) {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let earlier_by = most.map_or(Duration::ZERO, |most| left.saturating_sub(most));
-        let micros = u64::try_from(earlier_by.as_micros()).unwrap_or(0);
-        self.earlier_by.store(micros, Ordering::Relaxed);
-    }
-
-    /// The write lock is held no more.
-    pub(crate) fn release_lock(&self) {
-        self.earlier_by.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether there would be time left but for the write lock.
-    pub(crate) fn is_over_for_the_lock(&self) -> bool {
-        self.is_late() && Instant::now() < self.deadline
-    }
 }
 
 /// What a statement was ended for, beside its time.

@@ -139,11 +139,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Migration`] when the file's tables are newer than this build, or cannot be made.
     pub fn migrate_reference(&self) -> Result<(), Error> {
-        store::migrate(
-            self.inner.front().raw_mut(),
-            &MigrationSet::REFERENCE,
-            self.inner.clock.now(),
-        )?;
+        store::migrate(self.inner.front().raw(), &MigrationSet::REFERENCE, self.inner.clock.now())?;
         Ok(())
     }
 

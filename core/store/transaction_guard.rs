@@ -1,19 +1,25 @@
-//! A write transaction of the engine's own.
+//! The one way to begin a transaction of the engine's own.
 
 use std::ops::Deref;
 
 use rusqlite::Connection;
 
-/// Holds the write lock. Dropped without a commit, it rolls back.
+/// A transaction is open as long as this lives. Dropped without a commit, it rolls back.
 ///
 /// Like [`rusqlite::Transaction`], with its three statements kept prepared: a claim is so short that
 /// preparing them would show.
-pub(crate) struct WriteTransaction<'c>(&'c Connection);
+pub(crate) struct TransactionGuard<'c>(&'c Connection);
 
-impl<'c> WriteTransaction<'c> {
+impl<'c> TransactionGuard<'c> {
     /// Waits for the write lock and takes it.
-    pub(crate) fn begin(connection: &'c Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn begin_write(connection: &'c Connection) -> rusqlite::Result<Self> {
         step(connection, "BEGIN IMMEDIATE")?;
+        Ok(Self(connection))
+    }
+
+    /// Reads one state of the file, from its first read on, and keeps nobody from writing.
+    pub(crate) fn begin_read(connection: &'c Connection) -> rusqlite::Result<Self> {
+        step(connection, "BEGIN")?;
         Ok(Self(connection))
     }
 
@@ -22,14 +28,14 @@ impl<'c> WriteTransaction<'c> {
     }
 }
 
-impl Deref for WriteTransaction<'_> {
+impl Deref for TransactionGuard<'_> {
     type Target = Connection;
     fn deref(&self) -> &Connection {
         self.0
     }
 }
 
-impl Drop for WriteTransaction<'_> {
+impl Drop for TransactionGuard<'_> {
     fn drop(&mut self) {
         // Some failures have rolled it back already. Where this one fails, closing the connection
         // rolls back: nobody goes on with one that is inside a transaction.
@@ -55,11 +61,11 @@ mod tests {
         connection.execute_batch("CREATE TABLE t (n)").unwrap();
         let count =
             || connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
-        let transaction = WriteTransaction::begin(&connection).unwrap();
+        let transaction = TransactionGuard::begin_write(&connection).unwrap();
         transaction.execute("INSERT INTO t VALUES (1)", []).unwrap();
         drop(transaction);
         assert_eq!((count().unwrap(), connection.is_autocommit()), (0, true));
-        let transaction = WriteTransaction::begin(&connection).unwrap();
+        let transaction = TransactionGuard::begin_write(&connection).unwrap();
         transaction.execute("INSERT INTO t VALUES (1)", []).unwrap();
         transaction.commit().unwrap();
         assert_eq!(count().unwrap(), 1);
