@@ -65,6 +65,7 @@ impl Run {
         let copied = self.connection.engine(|connection| {
             folder.copy(
                 connection,
+                &self.services.location,
                 self.services.setup.as_ref(),
                 &self.task.stop_signal,
                 &|done, total| self.progresses(done, total),

@@ -7,11 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
 
-use super::file_name;
-use super::location::ConnectionSetup;
+use super::location::{ConnectionSetup, Location};
 use super::rusqlite_versions::IntoResult;
 use super::stop_signal::StopSignal;
 use super::transaction_guard::TransactionGuard;
@@ -104,13 +103,15 @@ impl BackupFolder {
     }
 
     /// Copies the database of this connection under the temporary name and looks it through.
-    /// `progress` is told the pages done and of how many.
+    /// `progress` is told the pages done and of how many. A copy of an encrypted file is encrypted
+    /// with the same key.
     ///
     /// In a database with a write-ahead log nobody waits: the copy is of one instant, and others
     /// write on. In one without, others write between two steps, and then it begins anew.
     pub(crate) fn copy(
         &self,
         source: &Connection,
+        location: &Location,
         setup: Option<&ConnectionSetup>,
         stop: &StopSignal,
         progress: &dyn Fn(u64, u64),
@@ -127,12 +128,12 @@ impl BackupFolder {
                 .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
                 .map_err(BackupError::Copy)?;
         }
-        let pages = self.copy_pages(source, stop, progress)?;
+        let pages = self.copy_pages(source, location, stop, progress)?;
         if let Some(snapshot) = snapshot {
             snapshot.commit().map_err(BackupError::Copy)?;
         }
         let path = self.partial();
-        check(&path, setup, stop)?;
+        check(&location.frozen_beside(&path), setup, stop)?;
         let failed = |doing| move |error| BackupError::File(doing, error);
         let file = OpenOptions::new().write(true).open(&path).map_err(failed("open the copy"))?;
         file.sync_all().map_err(failed("write the copy to the disk"))?;
@@ -143,13 +144,13 @@ impl BackupFolder {
     fn copy_pages(
         &self,
         source: &Connection,
+        location: &Location,
         stop: &StopSignal,
         progress: &dyn Fn(u64, u64),
     ) -> Result<u64, BackupError> {
         let path = self.partial();
         private_file(&path).map_err(|error| BackupError::File("make a file", error))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut copy = Connection::open_with_flags(&path, flags).map_err(BackupError::Copy)?;
+        let mut copy = location.beside(&path).open().map_err(BackupError::Copy)?;
         // Nobody sees it before it is whole and on the disk.
         copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
             .map_err(BackupError::Copy)?;
@@ -253,20 +254,16 @@ impl BackupFolder {
 
 /// Opens a copy as a reader would, with nothing beside it, and has SQLite look it through.
 fn check(
-    path: &Path,
+    copy: &Location,
     setup: Option<&ConnectionSetup>,
     stop: &StopSignal,
 ) -> Result<(), BackupError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let damaged = |error: rusqlite::Error| match stop.is_over() {
         true => BackupError::Stopped,
         false => BackupError::Damaged(error.to_string()),
     };
     #[allow(unused_mut, reason = "versions of rusqlite differ in what sets a progress handler")]
-    let mut copy =
-        Connection::open_with_flags(file_name::immutable(path), flags).map_err(damaged)?;
+    let mut copy = copy.open().map_err(damaged)?;
     if let Some(setup) = setup {
         // The app's functions, where an index or a CHECK calls one. What sets up a connection that
         // writes may be refused here.

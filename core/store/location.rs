@@ -102,6 +102,16 @@ impl Location {
         })
     }
 
+    /// Another file with the same key, such as a copy of this one.
+    pub(super) fn beside(&self, path: &Path) -> Self {
+        Self { place: Place::File(path.to_path_buf()), key: self.key.clone() }
+    }
+
+    /// Another file with the same key, where nobody writes.
+    pub(super) fn frozen_beside(&self, path: &Path) -> Self {
+        Self { place: Place::Frozen(path.to_path_buf()), key: self.key.clone() }
+    }
+
     fn renamed(self, rename: impl FnOnce(Place) -> Place) -> Self {
         Self { place: rename(self.place), key: self.key }
     }
@@ -188,7 +198,7 @@ impl Location {
         if logged || !connected.as_ref().is_err_and(shut) || !path.is_file() {
             return connected;
         }
-        let frozen = Self { place: Place::Frozen(path.clone()), key: self.key.clone() };
+        let frozen = self.frozen_beside(path);
         let found = frozen.connect(durability).or(connected)?;
         *self = frozen;
         Ok(found)
