@@ -35,9 +35,10 @@ const BATCHED: usize = 40_000;
 
 const BATCH: usize = 100;
 
+type Part = (&'static str, fn() -> Result<()>);
+
 fn main() -> Result<()> {
-    let parts: [(&str, fn() -> Result<()>); 3] =
-        [("enqueue", enqueue), ("drain", drain), ("backlog", backlog)];
+    let parts: [Part; 3] = [("enqueue", enqueue), ("drain", drain), ("backlog", backlog)];
     // `cargo bench --bench queue -- drain`: those that are named, or all.
     let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     for (name, part) in parts {
