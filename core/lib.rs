@@ -82,8 +82,8 @@ pub use metrics::{Histogram, Metrics, WorkerMetrics};
 pub use plugin_error::PluginError;
 pub use queue::{
     ArgsTextError, Attempted, Backoff, BulkMode, BulkReport, EnqueueError, Enqueued, FilterError,
-    HistorySpan, InexactNumber, Job, JobEdit, JobFilter, JobLog, JobState, JobTime, LoggedLine,
-    NewJob, Queue, QueueError, QueueRow, Retention, Skipped, parse_args,
+    HistorySpan, InexactNumber, Job, JobEdit, JobFilter, JobLog, JobSearch, JobState, JobTime,
+    LoggedLine, NewJob, Queue, QueueError, QueueRow, Retention, Skipped, parse_args,
 };
 pub use run::{AttemptError, RowChange};
 #[cfg(feature = "wasm")]

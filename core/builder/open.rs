@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::Builder;
-use crate::engine::{Engine, Habits, Notifier, Pending, take_back};
+use crate::engine::{Engine, Habits, Notifier, Pending, Readers, take_back};
 use crate::error::OpenError;
 use crate::event::{Bus, Hub};
 use crate::grant::Grant;
@@ -132,6 +132,7 @@ impl Builder {
             inner: Arc::new(Engine {
                 connector: Arc::new(self.connector()),
                 front: Mutex::new(front),
+                readers: Readers::default(),
                 idle: Mutex::new(Vec::new()),
                 registry,
                 #[cfg(feature = "wasm")]

@@ -33,8 +33,9 @@ pub(crate) enum Command {
         /// Only those that fit: TERM TERM …, see below
         ///
         /// A term is one of state=discarded,retryable worker=NAME queue=NAME schedule=NAME tag=WORD
-        /// organization=ID args.PATH=VALUE error~TEXT id>=N id<N, and created, due, attempted or
-        /// finished with >= > < <= and a time. A value with blanks or commas stands in double quotes.
+        /// organization=ID args.PATH=VALUE error~TEXT text~TEXT id>=N id<N, and created, due,
+        /// attempted or finished with >= > < <= and a time. A value with blanks or commas stands in
+        /// double quotes.
         #[arg(long, value_name = "FILTER")]
         filter: Option<JobFilter>,
         /// Only before this id, to page backwards

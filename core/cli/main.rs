@@ -76,7 +76,7 @@ enum Command {
     Enqueue(enqueue::Enqueue),
     /// Look at jobs; retry, cancel, edit or delete one, or many
     #[command(subcommand)]
-    Jobs(jobs::Command),
+    Jobs(Box<jobs::Command>),
     /// What happened: ends and failures of jobs, slots that made none, paused queues
     Events(events::Events),
     /// Look at queues, pause or resume one

@@ -13,6 +13,7 @@ mod performing;
 #[cfg(feature = "wasm")]
 mod plugin_watch;
 mod queue_threads;
+mod readers;
 mod recovery;
 mod report;
 mod settings;
@@ -28,6 +29,7 @@ pub(crate) use notifier::Notifier;
 pub(crate) use pending::Pending;
 #[cfg(feature = "wasm")]
 pub(crate) use plugin_watch::take_in_plugins;
+pub(crate) use readers::Readers;
 pub(crate) use recovery::take_back;
 pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};
 pub(crate) use settings::{Queues, Settings};

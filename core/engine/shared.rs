@@ -13,6 +13,7 @@ use super::executor::Executor;
 use super::habits::Habits;
 use super::notifier::Notifier;
 use super::pending::Pending;
+use super::readers::Readers;
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::mutex::lock;
@@ -30,8 +31,10 @@ const IDLE_MAX: usize = 2;
 /// What all clones share.
 pub(crate) struct Engine {
     pub(crate) connector: Arc<Connector>,
-    /// The app's side: enqueues and reads. It keeps a database in memory alive.
+    /// The app's side: enqueues and other writes. It keeps a database in memory alive.
     pub(crate) front: Mutex<BookConnection>,
+    /// Reads that the app's own calls do not wait for.
+    pub(crate) readers: Readers,
     /// Executors that wait for work.
     pub(crate) idle: Mutex<Vec<Executor>>,
     pub(crate) registry: Registry,
@@ -172,7 +175,6 @@ impl Engine {
     /// Writes as the app's side does, in one transaction.
     pub(crate) fn write<T>(
         &self,
-        _doing: &'static str,
         work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.file_identity.check()?;

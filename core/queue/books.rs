@@ -1,5 +1,7 @@
 //! What the engine and the façade ask of the queue. The SQL stands in the file of its noun.
 
+use std::time::Duration;
+
 use super::backoff::Backoff;
 use super::bulk::{Done, Verb};
 use super::claim::{ClaimOrder, Claimed, DueQueue};
@@ -14,12 +16,13 @@ use super::operate::{Cancelled, Retried};
 use super::prune::{Pruned, Retention};
 use super::queues::QueueRow;
 use super::rescue::{Lost, Rescued};
+use super::search::JobSearch;
 use super::set_aside::Stuck;
 use super::transition::{Attempt, Moved, PerformedBy, Transition};
 use super::waiting::{HasWorker, Kind};
 use super::{
     bulk, claim, correction, edit, grouped, history, insert, log, operate, prune, queues, read,
-    rescue, set_aside, transition,
+    rescue, search, set_aside, transition,
 };
 use crate::event::EventKind;
 use crate::ids::JobId;
@@ -312,5 +315,16 @@ impl Books<'_> {
     /// To insert many jobs, inside a write transaction.
     pub(crate) fn inserting(&self) -> Result<Inserting<'_>, StoreError> {
         Inserting::into(self.connection())
+    }
+
+    /// The newest jobs that fit, looked for as long as there is time.
+    pub(crate) fn search_jobs(
+        &self,
+        filter: &JobFilter,
+        limit: u32,
+        time: Duration,
+        has_worker: HasWorker<'_>,
+    ) -> Result<JobSearch, StoreError> {
+        search::search(self.connection(), filter, limit, time, has_worker)
     }
 }

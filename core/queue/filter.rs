@@ -32,6 +32,7 @@ pub struct JobFilter {
     pub(super) tenant: Option<String>,
     pub(super) args: Vec<(String, Json)>,
     pub(super) error: Option<String>,
+    pub(super) text: Option<String>,
     pub(super) times: Vec<Bound>,
     pub(super) ids: Vec<(Compare, i64)>,
 }
@@ -164,6 +165,14 @@ impl JobFilter {
         self
     }
 
+    /// With this text in its worker's name, its args, its tags or its errors, whatever the case of
+    /// ASCII letters; or with this number as its id. In args it is looked for as JSON writes them:
+    /// names and values alike.
+    pub fn text_contains(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
     /// With this time at or after this instant.
     pub fn since(self, time: JobTime, at: impl Into<Timestamp>) -> Self {
         self.bound(time, Compare::GreaterOrEqual, at.into())
@@ -196,14 +205,35 @@ impl JobFilter {
         self
     }
 
+    /// Whether few jobs can fit, and an index has them.
+    pub(super) fn is_rare(&self) -> bool {
+        !self.states.is_empty() && self.states.iter().all(|state| is_rare(*state))
+    }
+
+    /// Whether none but waiting jobs fit.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.states.is_empty() && self.states.iter().all(|state| state.is_waiting())
+    }
+
+    /// The ids between which those that fit lie, both of them included.
+    pub(super) fn id_range(&self) -> (i64, i64) {
+        self.ids.iter().fold((i64::MIN, i64::MAX), |(first, last), (compare, id)| match compare {
+            Compare::Less => (first, last.min(id.saturating_sub(1))),
+            Compare::LessOrEqual => (first, last.min(*id)),
+            Compare::Equal => (first.max(*id), last.min(*id)),
+            Compare::GreaterOrEqual => (first.max(*id), last),
+            Compare::Greater => (first.max(id.saturating_add(1)), last),
+        })
+    }
+
     /// The condition of a statement on `verger_jobs`, and its parameters.
     pub(super) fn condition(&self) -> (String, Vec<Value>) {
         let mut condition = Condition { text: String::from("1"), params: Vec::new() };
         let states: Vec<_> = self.states.iter().map(|state| state.as_str().to_string()).collect();
         // Word for word what the indexes of the rare states say, so that they are used.
-        if !states.is_empty() && self.states.iter().all(|state| is_rare(*state)) {
+        if self.is_rare() {
             condition.and(RARE, []);
-        } else if !states.is_empty() && self.states.iter().all(|state| state.is_waiting()) {
+        } else if self.is_waiting() {
             condition.and(WAITING, []);
         }
         for (column, values) in [
@@ -261,6 +291,23 @@ impl JobFilter {
                  WHERE CASE WHEN error.type = 'object' THEN \
                  instr(lower(ifnull(error.value ->> 'code', '') || char(10) || ifnull(error.value ->> 'message', '')), lower(?)) > 0 END)",
                 [Value::Text(text.clone())],
+            );
+        }
+        if let Some(text) = &self.text {
+            // Args, tags and errors have quotes, backslashes and line breaks as JSON escapes them.
+            let lower = text.to_ascii_lowercase();
+            let json = Json::String(lower.clone()).to_string();
+            let json = json.get(1..json.len().saturating_sub(1)).unwrap_or(&lower).to_string();
+            condition.and(
+                "(id = ? OR instr(lower(worker), ?) > 0 OR instr(lower(args), ?) > 0 \
+                 OR instr(lower(tags), ?) > 0 OR instr(lower(errors), ?) > 0)",
+                [
+                    text.trim().parse().map_or(Value::Null, Value::Integer),
+                    Value::Text(lower),
+                    Value::Text(json.clone()),
+                    Value::Text(json.clone()),
+                    Value::Text(json),
+                ],
             );
         }
         for Bound { time, compare, at } in &self.times {

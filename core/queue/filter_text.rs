@@ -21,7 +21,7 @@ pub struct FilterError {
     pub reason: String,
 }
 
-const KEYS: &str = "state, worker, queue, schedule, tag, organization, args.PATH, error, id, created, due, attempted and finished";
+const KEYS: &str = "state, worker, queue, schedule, tag, organization, args.PATH, error, text, id, created, due, attempted and finished";
 
 /// Terms with blanks between them; a job has to fit each.
 ///
@@ -33,6 +33,7 @@ const KEYS: &str = "state, worker, queue, schedule, tag, organization, args.PATH
 /// | `organization=acme` | whose args name this organization |
 /// | `args.customer.id=4711` | with this value at this path: JSON, or text where it is no JSON |
 /// | `error~"no mail server"` | with this text in an error |
+/// | `text~invoice` | with this text in worker, args, tags or errors, or with this id |
 /// | `id>=100` `id<200` `id=7` | with such an id |
 /// | `created` `due` `attempted` `finished`, with `>=` `>` `<` `<=` | at such a time: `2026-01-31`, or RFC 3339 |
 ///
@@ -197,6 +198,11 @@ impl Term {
                 self.once(filter.error.is_none())?;
                 filter = filter.error_contains(self.one()?);
             }
+            "text" => {
+                self.signed("~")?;
+                self.once(filter.text.is_none())?;
+                filter = filter.text_contains(self.one()?);
+            }
             "id" => {
                 let id: i64 =
                     self.one()?.parse().map_err(|_| self.wrong("an id is a whole number"))?;
@@ -281,6 +287,7 @@ impl fmt::Display for JobFilter {
             terms.push(format!("args.{path}={}", quoted(&value.to_string())));
         }
         terms.extend(self.error.iter().map(|text| format!("error~{}", quoted(text))));
+        terms.extend(self.text.iter().map(|text| format!("text~{}", quoted(text))));
         for bound in &self.times {
             terms.push(format!("{}{}{}", bound.time.word(), bound.compare.sign(), bound.at));
         }
@@ -301,7 +308,7 @@ mod tests {
             "",
             "state=discarded,retryable worker=a,b queue=mail schedule=nightly tag=x,y",
             "organization=acme args.customer.id=4711 args.lines[0].sku=\"\\\"A 1\\\"\" args.gone=null",
-            "error~\"no mail, \\\\ server\" id>=100 id<200",
+            "error~\"no mail, \\\\ server\" text~\"a b\" id>=100 id<200",
             "created>=2026-01-31T00:00:00Z due<2026-02-01T09:30:00Z finished>2026-01-01T00:00:00.001Z",
             "worker=\"a=b\" queue=\"\\\"\"",
         ] {
@@ -325,6 +332,7 @@ mod tests {
             ("worker=a,,b", "worker=a,,b"),
             ("worker~a", "worker~a"),
             ("error=a", "error=a"),
+            ("text=a", "text=a"),
             ("id=seven", "id=seven"),
             ("id~7", "id~7"),
             ("id<7 id<9", "id<9"),

@@ -171,7 +171,7 @@ pub(super) fn latest(
     Ok(jobs)
 }
 
-fn few_wait(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn few_wait(connection: &Connection) -> rusqlite::Result<bool> {
     let sql = format!(
         "SELECT count(*) FROM (SELECT 1 FROM verger_jobs WHERE {WAITING} LIMIT {WAITING_MAX} + 1)"
     );

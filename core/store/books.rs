@@ -67,6 +67,12 @@ impl BookConnection {
         Ok(self)
     }
 
+    /// Refuses to write from now on.
+    pub(crate) fn only_reading(self) -> Result<Self, StoreError> {
+        self.0.execute_batch("PRAGMA query_only = ON").doing("open a connection to read from")?;
+        Ok(self)
+    }
+
     /// Changes with every commit that another connection makes (see sqlite.org/pragma.html).
     /// `None` where it cannot be read now.
     pub(crate) fn data_version(&self) -> Option<i64> {

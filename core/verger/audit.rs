@@ -27,7 +27,7 @@ impl Verger {
         event.check()?;
         let now = self.inner.clock.now();
         let append = |books: Books<'_>| books.append_audit(now, &Stamp::default(), event);
-        Ok(self.inner.write("write to the audit log", append)?)
+        Ok(self.inner.write(append)?)
     }
 
     /// The newest rows of the audit log that match, newest first, at most `limit`.
@@ -45,7 +45,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn audit_log(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, Error> {
-        Ok(self.inner.front().books().audit_rows(filter, limit)?)
+        Ok(self.inner.reader().books().audit_rows(filter, limit)?)
     }
 
     /// The rows of the audit log behind this id, oldest first, at most `limit`: to keep a copy of
@@ -54,7 +54,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn audit_log_after(&self, id: i64, limit: u32) -> Result<Vec<AuditRow>, Error> {
-        Ok(self.inner.front().books().audit_rows_after(id, limit)?)
+        Ok(self.inner.reader().books().audit_rows_after(id, limit)?)
     }
 
     /// Reads the whole audit log and checks its hash chain, from what retention left to the newest
@@ -67,6 +67,6 @@ impl Verger {
     /// [`ChainError::Broken`] naming the first row that does not fit, [`ChainError::Missing`] when
     /// the newest rows are gone, or [`ChainError::Store`] when the log cannot be read.
     pub fn verify_audit(&self) -> Result<Verified, ChainError> {
-        self.inner.front().books().verify_audit()
+        self.inner.reader().books().verify_audit()
     }
 }

@@ -23,7 +23,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn count_jobs(&self, filter: &JobFilter) -> Result<u64, Error> {
-        Ok(self.inner.front().books().count_jobs(filter)?)
+        Ok(self.inner.reader().books().count_jobs(filter)?)
     }
 
     /// What the worker of a job logged, attempt by attempt: of each the last 64 KiB, committed or
@@ -32,7 +32,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn job_log(&self, job: JobId) -> Result<Vec<JobLog>, Error> {
-        Ok(self.inner.front().books().job_log(job)?)
+        Ok(self.inner.reader().books().job_log(job)?)
     }
 
     /// Makes all jobs that fit, and that failed, were cancelled or are completed, due now, as
@@ -137,7 +137,7 @@ impl Verger {
             }
         };
         let now = self.inner.clock.now();
-        let edited = self.inner.write("edit the job", |books| {
+        let edited = self.inner.write(|books| {
             let edited = books.edit_job(job, edit, args.as_deref(), now)?;
             if matches!(edited, Edited::Changed(_)) {
                 let changes = json!({
@@ -170,7 +170,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn delete(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write("delete the job", |books| {
+        Ok(self.inner.write(|books| {
             let deleted = books.delete_job(job, now)?;
             if deleted {
                 let event = AuditEvent::success("job.deleted").subject("job", job.to_string());
@@ -181,19 +181,18 @@ impl Verger {
     }
 
     fn bulk(&self, filter: &JobFilter, verb: Verb, mode: BulkMode) -> Result<BulkReport, Error> {
-        let _doing = "find the jobs";
         let mut report = BulkReport::default();
         if mode == BulkMode::DryRun {
-            let front = self.inner.front();
+            let front = self.inner.reader();
             let first = front.books().next_bulk_batch(filter, verb, i64::MIN, i64::MAX)?;
             first.into_iter().for_each(|job| report.changed(job));
             report.changed = front.books().count_for_bulk(filter, verb)?;
             return Ok(report);
         }
-        let newest = self.inner.front().books().newest_job_id()?;
+        let newest = self.inner.reader().books().newest_job_id()?;
         let mut after = i64::MIN;
         loop {
-            let jobs = self.inner.front().books().next_bulk_batch(filter, verb, after, newest);
+            let jobs = self.inner.reader().books().next_bulk_batch(filter, verb, after, newest);
             let jobs = jobs?;
             let Some(last) = jobs.last() else { break };
             after = last.number();
@@ -218,7 +217,7 @@ impl Verger {
             }
         }
         let now = self.inner.clock.now();
-        let done = self.inner.write("change the jobs", |books| {
+        let done = self.inner.write(|books| {
             let mut done = Vec::with_capacity(jobs.len());
             for job in jobs {
                 done.push(match books.apply_bulk(*job, verb, now) {

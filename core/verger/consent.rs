@@ -29,7 +29,7 @@ impl Verger {
     pub fn consent(&self, worker: &str) -> Result<Option<Consent>, Error> {
         let reading = "read what a plugin asks for";
         let here = self.inner.plugins.here(worker);
-        Ok(self.inner.plugins.consent(self.inner.front().raw(), worker, here).doing(reading)?)
+        Ok(self.inner.plugins.consent(self.inner.reader().raw(), worker, here).doing(reading)?)
     }
 
     /// Gives a dropped-in worker all it asks for: it runs from the next attempt on, and jobs that
@@ -77,7 +77,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn grants(&self) -> Result<Vec<GrantRow>, Error> {
-        Ok(self.inner.front().books().grants()?)
+        Ok(self.inner.reader().books().grants()?)
     }
 
     fn decide(
@@ -109,7 +109,7 @@ impl Verger {
             }
             Ok(decided)
         };
-        let decided = self.inner.write("decide on a plugin", decide)?;
+        let decided = self.inner.write(decide)?;
         if let Err(reason) = decided {
             return Err(Error::Consent { worker: worker.to_string(), reason });
         }

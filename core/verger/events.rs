@@ -49,7 +49,7 @@ impl Verger {
         position: EventPosition,
         limit: u32,
     ) -> Result<Vec<EventItem>, Error> {
-        let kept = self.inner.front().books().events_after(position, limit as usize)?;
+        let kept = self.inner.reader().books().events_after(position, limit as usize)?;
         let lagged = (kept.missed > 0).then_some(EventItem::Lagged { lagged: kept.missed });
         Ok(lagged.into_iter().chain(kept.events.into_iter().map(EventItem::Event)).collect())
     }
@@ -75,6 +75,6 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn newest_event(&self) -> Result<EventPosition, Error> {
-        Ok(self.inner.front().books().newest_event()?)
+        Ok(self.inner.reader().books().newest_event()?)
     }
 }

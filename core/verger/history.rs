@@ -29,7 +29,7 @@ impl Verger {
         count: u32,
     ) -> Result<Vec<HistorySpan>, Error> {
         let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX).max(1);
-        Ok(self.inner.front().books().job_history(from.into(), span, count.min(1_000))?)
+        Ok(self.inner.reader().books().job_history(from.into(), span, count.min(1_000))?)
     }
 
     /// The newest jobs of a state, at most `limit`: those at their end by when they ended, the
@@ -39,6 +39,6 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn latest_jobs(&self, state: JobState, limit: u32) -> Result<Vec<Job>, Error> {
-        Ok(self.inner.front().books().latest_jobs(state, limit, &self.inner.has_worker())?)
+        Ok(self.inner.reader().books().latest_jobs(state, limit, &self.inner.has_worker())?)
     }
 }

@@ -1,9 +1,11 @@
 //! What became of a job, and what an operator may do with it.
 
+use std::time::Duration;
+
 use super::Verger;
 use crate::error::Error;
 use crate::event;
-use crate::queue::{Cancelled, Job, JobFilter, JobId, JobState, Retried};
+use crate::queue::{Cancelled, Job, JobFilter, JobId, JobSearch, JobState, Retried};
 
 impl Verger {
     /// One job.
@@ -20,7 +22,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
-        let job = self.inner.front().books().job(id, &self.inner.has_worker())?;
+        let job = self.inner.reader().books().job(id, &self.inner.has_worker())?;
         Ok(job.map(|job| self.with_progress(job)))
     }
 
@@ -29,8 +31,40 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, Error> {
-        let jobs = self.inner.front().books().jobs(filter, limit, &self.inner.has_worker())?;
+        let jobs = self.inner.reader().books().jobs(filter, limit, &self.inner.has_worker())?;
         Ok(jobs.into_iter().map(|job| self.with_progress(job)).collect())
+    }
+
+    /// The newest jobs that match, newest first, at most `limit`; looked for no longer than about this
+    /// long. [`jobs`](Self::jobs) goes through all there are, which takes seconds where a million do
+    /// not match; this stops, and says before which job to go on.
+    ///
+    /// ```
+    /// # let verger = verger::Verger::in_memory().open()?;
+    /// use std::time::Duration;
+    /// use verger::JobFilter;
+    ///
+    /// let filter = JobFilter::new().text_contains("invoice 4711");
+    /// let found = verger.search_jobs(&filter, 50, Duration::from_millis(50))?;
+    /// if let Some(job) = found.go_on_before {
+    ///     let further = verger.search_jobs(&filter.before(job), 50, Duration::from_millis(50))?;
+    /// }
+    /// # Ok::<(), verger::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn search_jobs(
+        &self,
+        filter: &JobFilter,
+        limit: u32,
+        time: Duration,
+    ) -> Result<JobSearch, Error> {
+        let has_worker = self.inner.has_worker();
+        let mut found =
+            self.inner.reader().books().search_jobs(filter, limit, time, &has_worker)?;
+        found.jobs = found.jobs.into_iter().map(|job| self.with_progress(job)).collect();
+        Ok(found)
     }
 
     /// Of a job that this process performs, how far it is now: the row has what was committed.
@@ -65,7 +99,7 @@ impl Verger {
         // Told before it is written: the job may hold the write lock until it ends.
         let told = self.inner.tell_to_stop(job);
         let now = self.inner.clock.now();
-        let cancelled = self.inner.write("cancel the job", |books| books.cancel_job(job, now))?;
+        let cancelled = self.inner.write(|books| books.cancel_job(job, now))?;
         match &cancelled {
             Cancelled::AtOnce(event) => event::say(event),
             Cancelled::Asked => {
@@ -94,7 +128,7 @@ impl Verger {
     /// period: nothing is changed then. [`Error::Store`] when the database cannot be written.
     pub fn retry(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        let retried = self.inner.write("retry the job", |books| books.retry_job(job, now))?;
+        let retried = self.inner.write(|books| books.retry_job(job, now))?;
         match retried {
             Retried::StandsFor(other) => Err(Error::NotUnique { job, other }),
             Retried::DueNow(event) => {

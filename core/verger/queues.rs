@@ -12,7 +12,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn queues(&self) -> Result<Vec<QueueRow>, Error> {
-        Ok(self.inner.front().books().queues()?)
+        Ok(self.inner.reader().books().queues()?)
     }
 
     /// Changes how many jobs of a queue may be performed at a time, in this process, from the next
@@ -50,8 +50,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        let event =
-            self.inner.write("pause the queue", |books| books.pause_queue(name, true, now))?;
+        let event = self.inner.write(|books| books.pause_queue(name, true, now))?;
         event.iter().for_each(event::say);
         Ok(())
     }
@@ -62,8 +61,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        let event =
-            self.inner.write("resume the queue", |books| books.pause_queue(name, false, now))?;
+        let event = self.inner.write(|books| books.pause_queue(name, false, now))?;
         event.iter().for_each(event::say);
         self.inner.notifier.ring();
         Ok(())
@@ -74,6 +72,6 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn paused_queues(&self) -> Result<Vec<String>, Error> {
-        Ok(self.inner.front().books().paused_queues()?)
+        Ok(self.inner.reader().books().paused_queues()?)
     }
 }

@@ -12,7 +12,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
-        Ok(self.inner.front().books().schedules()?)
+        Ok(self.inner.reader().books().schedules()?)
     }
 
     /// The fire ledger of a schedule, newest slot first, at most `limit` rows: what became of each
@@ -29,7 +29,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn fires(&self, schedule: &str, limit: u32) -> Result<Vec<FireRow>, Error> {
-        Ok(self.inner.front().books().fires(schedule, limit)?)
+        Ok(self.inner.reader().books().fires(schedule, limit)?)
     }
 
     /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next
@@ -62,7 +62,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write("remove the schedule", |books| books.remove_schedule(name, now))?)
+        Ok(self.inner.write(|books| books.remove_schedule(name, now))?)
     }
 
     /// Pauses a schedule: the slots that fall due meanwhile make no job, and the ledger says so.
@@ -72,9 +72,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self
-            .inner
-            .write("pause the schedule", |books| books.set_schedule_paused(name, true, now))?)
+        Ok(self.inner.write(|books| books.set_schedule_paused(name, true, now))?)
     }
 
     /// Resumes a paused schedule with its next slot; those that fell due while it was paused stay
@@ -84,9 +82,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        let resumed = self
-            .inner
-            .write("resume the schedule", |books| books.set_schedule_paused(name, false, now))?;
+        let resumed = self.inner.write(|books| books.set_schedule_paused(name, false, now))?;
         self.inner.notifier.ring();
         Ok(resumed)
     }
@@ -111,16 +107,14 @@ impl Verger {
     /// [`Error::Enqueue`] when its worker or its args are not usable any more; [`Error::Store`]
     /// when the database cannot be written.
     pub fn run_schedule_now(&self, name: &str) -> Result<Option<Enqueued>, Error> {
-        let Some(row) = self.inner.front().books().schedule(name)? else {
+        let Some(row) = self.inner.reader().books().schedule(name)? else {
             return Ok(None);
         };
         let job = schedule::new_job(&row)
             .map_err(|reason| EnqueueError::Invalid { worker: row.worker.clone(), reason })?;
         let ready = self.inner.ready(job)?;
         let now = self.inner.clock.now();
-        let enqueued = self
-            .inner
-            .write("run the schedule now", |books| books.run_schedule_now(&row, ready, now))?;
+        let enqueued = self.inner.write(|books| books.run_schedule_now(&row, ready, now))?;
         self.inner.notifier.ring();
         Ok(Some(enqueued))
     }
@@ -139,6 +133,6 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn explain(&self, schedule: &str, at: impl Into<Timestamp>) -> Result<String, Error> {
-        Ok(self.inner.front().books().explain_slot(schedule, at.into(), self.inner.clock.now())?)
+        Ok(self.inner.reader().books().explain_slot(schedule, at.into(), self.inner.clock.now())?)
     }
 }
