@@ -283,3 +283,75 @@ fn the_schema_for_editors_is_what_the_check_goes_by() {
         assert!(property["description"].is_string(), "{key}");
     }
 }
+
+#[test]
+fn secrets_and_capabilities_are_told_where_and_never_what() {
+    let (_folder, path) = folder_with(
+        r#"
+file = "app.db"
+
+[secrets.key]
+env = "VERGER_TEST_KEY"
+hosts = ["api.example.com"]
+
+[secrets.password]
+file = "password"
+
+[capabilities]
+cache_folder = "cache"
+
+[capabilities.http]
+allow = ["GET,POST https://api.example.com"]
+timeout = "5s"
+
+[capabilities.mailer]
+server = "localhost"
+from = "no-reply@example.com"
+security = "none"
+user = "mailer"
+secret = "password"
+
+[retention]
+events = "3d"
+
+[grants.reconcile-memberships]
+enqueue = ["deliver-email"]
+limits = { jobs = 7, job = "1KiB", state = "2KiB" }
+"#,
+    );
+    assert_eq!(Config::check(&path).unwrap(), []);
+    let config = Config::read(&path).unwrap();
+    // What the build lacks is told before anything is opened.
+    let lacks = !cfg!(feature = "http") || !cfg!(feature = "mailer");
+    let opened = config.builder();
+    assert_eq!(matches!(opened, Err(ConfigError::NotInThisBuild { .. })), lacks);
+    if let Ok(builder) = opened {
+        builder.open().unwrap();
+    }
+    let said = problems(
+        "[secrets.a]\nhosts = []\n[secrets.b]\nenv = \"B\"\nfile = \"b\"\n[secrets.c]\nvalue = \"hunter22\"\n",
+    );
+    assert!(said[0].contains("secrets.a: it says not where it is"), "{said:?}");
+    assert!(said[1].contains("secrets.b.file: `env` says where it is"), "{said:?}");
+    assert!(
+        said.iter().any(|said| said.contains("secrets.c.value: there is no such key")),
+        "{said:?}"
+    );
+    assert!(said.iter().all(|said| !said.contains("hunter22")), "{said:?}");
+}
+
+#[test]
+fn what_is_said_of_a_built_in_that_is_no_component_holds_in_the_command_too() {
+    let (folder, path) =
+        folder_with("[workers.export-backup.backoff]\nbase = \"1s\"\nmax = \"2s\"\n");
+    let config = Config::read(&path).unwrap();
+    let verger = config.builder_for(folder.path().join("app.db"), |_| true).open().unwrap();
+    let args = json!({"folder": path.join("below-a-file")});
+    let id = verger.enqueue(verger::NewJob::new("export-backup", args)).unwrap().id;
+    let now = verger.now();
+    verger.tick(now).unwrap();
+    let job = verger.job(id).unwrap().unwrap();
+    assert_eq!(job.state, verger::JobState::Retryable, "{:?}", job.errors);
+    // By default it would be 15 seconds.
+    assert!(job.due_at.since(now) < std::time::Duration::from_secs(8), "{:?}", job.due_at);
+}

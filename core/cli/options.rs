@@ -137,28 +137,24 @@ impl Options {
     /// Opens the file to work on it: to change a job, to run one.
     pub(crate) fn open(&self, database: &Database) -> Result<Verger> {
         let target = self.target(database)?;
-        self.open_for_work(&target, |config, file| config.without_schedules(file))
+        self.open_for_work(&target)
     }
 
     /// Opens the file to fire its schedules, those of verger.toml among them. None is retired:
     /// nothing is known here of those that the app's code registers.
     pub(crate) fn open_to_tick(&self, target: &Target) -> Result<Verger> {
-        let workers = match &target.config {
-            Some(config) => config.apply_to(Verger::in_memory()).open()?.workers(),
-            None => Vec::new(),
-        };
-        let has_worker = |worker: &str| workers.iter().any(|known| known == worker);
-        self.open_for_work(target, |config, file| config.builder_for(file, has_worker))
+        let verger = self.open_for_work(target)?;
+        // Which of its workers are there is known now that the plugins are loaded.
+        if let Some(config) = &target.config {
+            config.register_schedules(&verger)?;
+        }
+        Ok(verger)
     }
 
-    fn open_for_work(
-        &self,
-        target: &Target,
-        configured: impl Fn(&Config, &Path) -> Builder,
-    ) -> Result<Verger> {
+    fn open_for_work(&self, target: &Target) -> Result<Verger> {
         check_is_there(&target.file)?;
         let builder = match &target.config {
-            Some(config) => configured(config, &target.file),
+            Some(config) => config.without_schedules(&target.file),
             None => Verger::builder(&target.file),
         };
         let builder = self.keyed(builder.clock(self.clock()).keep_schedules())?;

@@ -68,6 +68,16 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// It switches a capability on that this program was built without.
+    #[error("{} has `{key}`: build the app with verger's feature `{feature}`", path.display())]
+    NotInThisBuild {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The feature of the library that it needs.
+        feature: &'static str,
+    },
     /// It says something that cannot be used.
     #[error("{}", all(path, problems))]
     Invalid {

@@ -90,10 +90,54 @@ pub(super) const TOP: &[Key] = &[
     key("retention", Kind::Table(RETENTION), "How long finished jobs are kept."),
     key("backoff", Kind::Table(BACKOFF), "How long to wait before a failed job is tried again."),
     key("workers", Kind::Named(WORKER), "Settings of single workers, by name."),
+    key("secrets", Kind::Named(SECRET), "Where values are that workers use and never see."),
+    key(
+        "capabilities",
+        Kind::Table(CAPABILITIES),
+        "Functions that come with Verger, switched on for workers that are granted them.",
+    ),
     key("grants", Kind::Named(GRANT), "What workers may touch, by name."),
     key("queues", Kind::Named(QUEUE), "Queues, by name."),
     key("schedules", Kind::Named(SCHEDULE), "Schedules, by name."),
 ];
+
+const SECRET: &[Key] = &[
+    key("env", Kind::Text, "The variable of the environment that has it."),
+    key("file", Kind::Path, "The file that has it and nothing else."),
+    key("hosts", Kind::Texts, "The hosts it may be sent to. Without one, it is for the mailer."),
+];
+
+const CAPABILITIES: &[Key] = &[
+    key("http", Kind::Table(HTTP), "Requests to the hosts that are listed: `http`."),
+    key("mailer", Kind::Table(MAILER), "Mail by this server: `mailer`."),
+    key("cache_folder", Kind::Path, "The folder whose files `remove-file` may remove."),
+];
+
+const HTTP: &[Key] = &[
+    key("allow", Kind::Texts, "Methods and a host: `GET,POST https://api.example.com`."),
+    key("allow_private", Kind::Texts, "The same for hosts of this machine or a private network."),
+    key("timeout", Kind::Duration, "How long one call may last. Default 30s."),
+    key("per_minute", PER_MINUTE, "Calls that each worker may make in a minute. Default 60."),
+    key("request", Kind::Size, "Bytes of a request. Default 512KiB."),
+    key("response", Kind::Size, "Bytes of an answer. Default 512KiB."),
+];
+
+const MAILER: &[Key] = &[
+    key("server", Kind::Text, "The SMTP server."),
+    key("from", Kind::Text, "The address it sends from."),
+    key(
+        "security",
+        Kind::Choice(&["tls", "starttls", "none"]),
+        "How it speaks to the server. Default tls.",
+    ),
+    key("port", Kind::Integer { least: 1, most: 65_535 }, "Its port. Default 465, 587 or 25."),
+    key("user", Kind::Text, "Who logs in."),
+    key("secret", Kind::Text, "The name of the secret that is the password."),
+    key("only_to", Kind::Texts, "The domains it may send to. Default all."),
+    key("per_minute", PER_MINUTE, "Messages that each worker may send in a minute. Default 60."),
+];
+
+const PER_MINUTE: Kind = Kind::Integer { least: 1, most: u32::MAX as i64 };
 
 const WORKER: &[Key] = &[key(
     "backoff",
@@ -111,6 +155,7 @@ const RETENTION: &[Key] = &[
     key("cancelled", Kind::Keep, "Jobs that were cancelled. Default 7d."),
     key("discarded", Kind::Keep, "Jobs that were discarded. Default 90d."),
     key("fires", Kind::Keep, "Lines of the fire ledger. Default 90d."),
+    key("events", Kind::Keep, "Events of jobs and schedules. Default 7d."),
 ];
 
 const QUEUE: &[Key] = &[
@@ -162,6 +207,7 @@ pub(super) const GRANT: &[Key] = &[
     key("tenant_column", Kind::Text, "The column that holds the organization of a row."),
     key("shared", Kind::Texts, "Tables that belong to no organization."),
     key("capabilities", Kind::Texts, "Functions of the app that it may call."),
+    key("enqueue", Kind::Texts, "Workers that it may enqueue jobs for, beside itself."),
     key("sha256", Kind::Text, "Only the component with this SHA-256."),
     key("limits", Kind::Table(LIMITS), "How much of the machine it may use."),
 ];
@@ -180,6 +226,13 @@ pub(super) const LIMITS: &[Key] = &[
     key("events", COUNT, "Messages published between two checkpoints. Default 10,000."),
     key("event", Kind::Size, "Bytes of messages between two checkpoints. Default 16MiB."),
     key("call", Kind::Size, "Bytes of one call of a capability. Default 1MiB."),
+    key("jobs", COUNT, "Jobs it may enqueue, all its checkpoints together. Default 10,000."),
+    key(
+        "job",
+        Kind::Size,
+        "Bytes of the jobs it may enqueue, all its checkpoints together. Default 16MiB.",
+    ),
+    key("state", Kind::Size, "Bytes of state it may keep for one organization. Default 64KiB."),
     key("log_lines", COUNT, "Lines of its log. Default 1,000."),
     key("log", Kind::Size, "Bytes of its log. Default 1MiB."),
 ];

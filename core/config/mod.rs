@@ -1,5 +1,6 @@
 //! `verger.toml`: what a Verger is to be, as a file that the app and the command both read.
 
+mod capabilities;
 mod difference;
 mod error;
 mod keys;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::capabilities::{self, Capabilities};
 use super::node::{Entry, Node};
 use super::units;
 use super::walk::{Problems, join};
@@ -29,6 +30,7 @@ pub(super) struct Settings {
     #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "nothing is compiled"))]
     pub(super) compile_limit: Option<Duration>,
     pub(super) retention: Retention,
+    pub(super) capabilities: Capabilities,
     pub(super) backoff: Option<Backoff>,
     pub(super) backoffs: BTreeMap<String, Backoff>,
     pub(super) grants: BTreeMap<String, Grant>,
@@ -79,6 +81,7 @@ pub(super) fn read(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> S
         }),
         compile_limit: duration(root, "compile_limit"),
         retention: retention(root.get("retention")),
+        capabilities: capabilities::read(root, folder, problems),
         backoff: root.get("backoff").map(backoff),
         ..Settings::default()
     };
@@ -103,8 +106,14 @@ pub(super) fn read(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> S
     settings
 }
 
-fn duration(node: &Node, key: &str) -> Option<Duration> {
+pub(super) fn duration(node: &Node, key: &str) -> Option<Duration> {
     node.get(key).and_then(Node::text).and_then(units::duration)
+}
+
+/// Bytes: a number, or `16MiB`.
+pub(super) fn size(node: &Node, key: &str) -> Option<u64> {
+    let node = node.get(key)?;
+    node.text().map_or_else(|| u64::try_from(node.integer()?).ok(), units::size)
 }
 
 fn backoff(node: &Node) -> Backoff {
@@ -130,6 +139,9 @@ fn retention(node: Option<&Node>) -> Retention {
     }
     if let Some(fires) = keep("fires") {
         retention = retention.fires(fires);
+    }
+    if let Some(events) = keep("events") {
+        retention = retention.events(events);
     }
     retention
 }
@@ -282,6 +294,9 @@ fn grant(entry: &Entry, defaults: &Limits, problems: &mut Problems<'_>) -> Grant
     for capability in node.get("capabilities").map(Node::texts).unwrap_or_default() {
         grant = grant.capability(capability);
     }
+    for worker in node.get("enqueue").map(Node::texts).unwrap_or_default() {
+        grant = grant.enqueue(worker);
+    }
     if let Some(digest) = node.get("sha256") {
         let text = digest.text().unwrap_or_default();
         if text.len() != 64 || !text.chars().all(|digit| digit.is_ascii_hexdigit()) {
@@ -328,10 +343,7 @@ fn limits(node: Option<&Node>, mut limits: Limits) -> Limits {
         let number = node.get(key)?.integer()?;
         u64::try_from(number).ok()
     };
-    let size = |key: &str| {
-        let node = node.get(key)?;
-        node.text().map_or_else(|| u64::try_from(node.integer()?).ok(), units::size)
-    };
+    let size = |key: &str| size(node, key);
     let usize_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     if let Some(time) = duration(node, "time") {
         limits = limits.time(time);
@@ -339,12 +351,14 @@ fn limits(node: Option<&Node>, mut limits: Limits) -> Limits {
     if let Some(time) = duration(node, "write_lock") {
         limits = limits.write_lock(time);
     }
-    let sizes: [(&str, Set<usize>); 6] = [
+    let sizes: [(&str, Set<usize>); 8] = [
         ("memory", Limits::memory_bytes),
         ("sql_memory", Limits::sql_memory_bytes),
         ("chunk", Limits::chunk_bytes),
         ("event", Limits::event_bytes),
         ("call", Limits::call_bytes),
+        ("job", Limits::job_bytes),
+        ("state", Limits::state_bytes),
         ("log", Limits::log_bytes),
     ];
     for (key, set) in sizes {
@@ -364,6 +378,9 @@ fn limits(node: Option<&Node>, mut limits: Limits) -> Limits {
     }
     if let Some(number) = count("statements") {
         limits = limits.statements(number);
+    }
+    if let Some(number) = count("jobs") {
+        limits = limits.jobs(number);
     }
     if let Some(number) = count("audit_rows") {
         limits = limits.audit_rows(number);

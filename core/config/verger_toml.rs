@@ -10,7 +10,8 @@ use super::node::Node;
 use super::settings::{self, Settings};
 use super::walk::{Problems, walk};
 use super::{schema, settings::Cache};
-use crate::builder::Builder;
+use crate::builder::{Builder, Retires};
+use crate::schedule::{Schedule, ScheduleError};
 use crate::verger::Verger;
 
 /// The name of the file.
@@ -136,11 +137,15 @@ impl Config {
     /// A builder with all it says, to which the app adds its workers and capabilities.
     ///
     /// # Errors
-    /// [`ConfigError::NoFile`] when it names no database.
+    /// [`ConfigError::NoFile`] when it names no database. [`ConfigError::NotInThisBuild`] when it
+    /// switches a capability on that the app was built without.
     pub fn builder(&self) -> Result<Builder, ConfigError> {
         let Some(file) = self.file() else {
             return Err(ConfigError::NoFile { path: self.path.clone() });
         };
+        if let Some((key, feature)) = self.settings.capabilities.missing() {
+            return Err(ConfigError::NotInThisBuild { path: self.path.clone(), key, feature });
+        }
         let mut builder = self.dress(Verger::builder(file), |_| true);
         for schedule in &self.settings.schedules {
             builder = builder.schedule(schedule.clone());
@@ -167,6 +172,21 @@ impl Config {
         self.apply_to(Verger::builder(file)).keep_schedules()
     }
 
+    /// Registers its schedules with an open Verger that was made by
+    /// [`without_schedules`](Self::without_schedules): those whose workers are there, which is known
+    /// once the plugins are loaded. All or none; none of the schedules in the database is retired.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] when a worker refuses the args of its schedule, or when the database cannot
+    /// be written.
+    pub fn register_schedules(&self, verger: &Verger) -> Result<(), ScheduleError> {
+        let workers = verger.workers();
+        let has_worker = |schedule: &&Schedule| workers.contains(&schedule.job.worker);
+        let ours: Vec<Schedule> =
+            self.settings.schedules.iter().filter(has_worker).cloned().collect();
+        verger.register_set(&ours, self.schedule_set(), Retires::None)
+    }
+
     /// Adds what it says to a builder: all but its database, its schedules, and what is for workers
     /// that only the app has.
     pub fn apply_to(&self, builder: Builder) -> Builder {
@@ -183,7 +203,8 @@ impl Config {
     fn can_come(&self, worker: &str) -> bool {
         #[cfg(feature = "builtins")]
         let is_built_in = self.settings.built_ins != Some(false)
-            && crate::builtins::PREBUILT.iter().any(|(name, _)| *name == worker);
+            && (crate::builtins::PREBUILT.iter().any(|(name, _)| *name == worker)
+                || crate::builtins::native().iter().any(|native| native.manifest().name == worker));
         #[cfg(not(feature = "builtins"))]
         let is_built_in = false;
         is_built_in || !self.settings.plugins.is_empty()
@@ -192,6 +213,7 @@ impl Config {
     fn dress(&self, builder: Builder, has_worker: impl Fn(&str) -> bool) -> Builder {
         let said = &self.settings;
         let mut builder = builder.schedule_set(self.schedule_set()).retention(said.retention);
+        builder = said.capabilities.add_to(builder);
         for folder in &said.plugins {
             builder = builder.plugins(folder);
         }
