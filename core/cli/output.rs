@@ -110,18 +110,8 @@ pub(crate) fn plain(value: &Json) -> String {
     }
 }
 
-/// A count with its thousands apart: 12,345.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+/// A count with its thousands apart: 12,345, as the page writes it.
+pub(crate) use verger_ui::count;
 
 /// A count and its noun: `1 job`, `2 jobs`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {

@@ -1,11 +1,13 @@
 //! What a form changes.
 
 use http::StatusCode;
-use verger::{Error, JobId, Verger};
+use verger::{BulkMode, Error, JobFilter, JobId, Verger};
 
 use crate::answer::Answer;
+use crate::bulk::Bulk;
 use crate::query::{Query, encoded};
 use crate::ui::Ui;
+use crate::views;
 
 /// Jobs that one form changes.
 const MANY: usize = 200;
@@ -19,8 +21,27 @@ pub(crate) fn perform(ui: &Ui, verger: &Verger, path: &str, form: &Query) -> Ans
         "/jobs/many" => match form.get("do") {
             Some("retry") => many(form, |id| verger.retry(id), "due now"),
             Some("cancel") => many(form, |id| verger.cancel(id), "cancelled"),
-            _ => return Answer::text(StatusCode::BAD_REQUEST, "it is retry or cancel"),
+            Some("delete") => many(form, |id| verger.delete(id), "deleted"),
+            _ => return Answer::text(StatusCode::BAD_REQUEST, Bulk::UNKNOWN),
         },
+        "/jobs/all" => {
+            let Some(verb) = form.get("do").and_then(Bulk::parse) else {
+                return Answer::text(StatusCode::BAD_REQUEST, Bulk::UNKNOWN);
+            };
+            // No filter is no slip of the pen: a form without the field is none of ours.
+            let Some(filter) = form.given("filter").map(str::parse::<JobFilter>) else {
+                return Answer::text(StatusCode::BAD_REQUEST, "the form says not which jobs");
+            };
+            match filter {
+                Ok(filter) => {
+                    verb.apply(verger, &filter, BulkMode::Apply).map(|done| verb.said(&done))
+                }
+                Err(error) => return Answer::text(StatusCode::BAD_REQUEST, error.to_string()),
+            }
+        }
+        "/worker/dry-run" => return views::dry_run(ui, verger, form),
+        #[cfg(feature = "wasm")]
+        "/plugin/approve" | "/plugin/deny" | "/plugin/revoke" => decide(verger, path, form),
         "/queue/pause" => verger.pause_queue(name).map(|()| "The queue is paused.".to_string()),
         "/queue/resume" => verger.resume_queue(name).map(|()| "The queue is resumed.".to_string()),
         "/schedule/pause" => verger.pause_schedule(name).map(|found| known(found, "paused")),
@@ -35,6 +56,39 @@ pub(crate) fn perform(ui: &Ui, verger: &Verger, path: &str, form: &Query) -> Ans
     match done {
         Ok(said) => Answer::See(ui.link(&back(form, &said))),
         Err(error) => Answer::failed(&error),
+    }
+}
+
+/// A decision about a plugin, of the component that the reader was shown.
+#[cfg(feature = "wasm")]
+fn decide(verger: &Verger, path: &str, form: &Query) -> Result<String, Error> {
+    let worker = form.get("name").unwrap_or_default();
+    let who = form.get("who").unwrap_or_default().trim();
+    let digest = form.get("digest").unwrap_or_default();
+    let now = verger.consent(worker)?;
+    // What is denied or taken back was shown, too; approving checks it inside its transaction.
+    let is_shown = || now.as_ref().is_some_and(|now| now.digest.eq_ignore_ascii_case(digest));
+    let decided = match path {
+        "/plugin/approve" => verger.approve_digest(worker, digest, who),
+        _ if !is_shown() => {
+            return Ok("Another version is there now: look at it first.".to_string());
+        }
+        "/plugin/deny" => verger.deny(worker, who),
+        _ => verger.revoke(worker, who),
+    };
+    match decided {
+        Ok(consent) => Ok(format!(
+            "{} {} is {}.",
+            consent.worker,
+            consent.version,
+            match path {
+                "/plugin/approve" => "approved",
+                "/plugin/deny" => "denied",
+                _ => "without its grants",
+            }
+        )),
+        Err(error @ Error::Consent { .. }) => Ok(error.to_string()),
+        Err(error) => Err(error),
     }
 }
 

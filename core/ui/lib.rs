@@ -6,6 +6,7 @@
 
 mod action;
 mod answer;
+mod bulk;
 mod layout;
 mod query;
 #[cfg(feature = "server")]
@@ -19,3 +20,5 @@ mod words;
 #[cfg(feature = "server")]
 pub use server::{ServeError, Server, Stopper};
 pub use ui::{Ui, respond};
+#[doc(hidden)]
+pub use words::count;

@@ -15,6 +15,12 @@ impl Query {
         named.map(|(_, value)| value.as_str())
     }
 
+    /// A value that may be empty; none when the name is not there.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        let named = self.0.iter().find(|(key, _)| key == name);
+        named.map(|(_, value)| value.as_str())
+    }
+
     /// All values of a name.
     pub(crate) fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
         let named = self.0.iter().filter(move |(key, value)| key == name && !value.is_empty());

@@ -7,6 +7,9 @@ use crate::answer::{self, Answer};
 use crate::query::Query;
 use crate::{action, views};
 
+/// What is said to who would change something where nothing may be changed.
+pub(crate) const ONLY_SHOWS: &str = "this page only shows: whoever opened it did not allow changes";
+
 /// Answers a request for the page, which only shows: nothing can be changed through it.
 ///
 /// It needs no server. Give it what a window's custom protocol or a route of the app's server gets,
@@ -51,8 +54,9 @@ impl Ui {
         Self { changes: false, mount: String::new(), secret: random() }
     }
 
-    /// Lets it change things: retry and cancel jobs, pause and resume queues and schedules, run one
-    /// now.
+    /// Lets it change things: retry, cancel and delete jobs, one or all that fit a filter; pause and
+    /// resume queues and schedules, run one now; call a worker without keeping what it does; and,
+    /// with the feature `wasm`, decide what plugins may do.
     pub fn allow_changes(mut self) -> Self {
         self.changes = true;
         self
@@ -90,10 +94,7 @@ impl Ui {
 
     fn change(&self, verger: &Verger, path: &str, request: &Request<Vec<u8>>) -> Answer {
         if !self.changes {
-            return Answer::text(
-                StatusCode::FORBIDDEN,
-                "this page only shows: whoever opened it did not allow changes",
-            );
+            return Answer::text(StatusCode::FORBIDDEN, ONLY_SHOWS);
         }
         // A page of another site has another origin, and browsers say so with each form.
         let from = request.headers().get("sec-fetch-site").and_then(|value| value.to_str().ok());

@@ -44,8 +44,9 @@ pub(crate) fn length(millis: u64) -> String {
     }
 }
 
-/// A count with its thousands apart.
-pub(crate) fn count(number: u64) -> String {
+/// A count with its thousands apart. The command `verger` writes its counts with it, too.
+#[must_use]
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod browser;
+mod changes;
 mod hostile;
+mod large;
 mod server;
 mod site;
 mod views;

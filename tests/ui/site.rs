@@ -7,7 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::prelude::*;
-use verger::{AuditEvent, Missed, NewJob, Schedule, Verger};
+use verger::{AuditEvent, Grant, Missed, NewJob, Schedule, Verger};
 use verger_ui::Ui;
 
 pub(crate) struct Works;
@@ -33,6 +33,29 @@ impl Worker for Works {
     }
 }
 
+/// Runs the statements it is given.
+struct Hand;
+
+impl Worker for Hand {
+    fn manifest(&self) -> Manifest {
+        Manifest::new("hand", "1.0.0")
+            .table(TableAsk::named("things").read().insert().update().delete())
+    }
+
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
+        let statements = args.as_map().get("sql").and_then(|sql| sql.as_array());
+        for sql in statements.into_iter().flatten().filter_map(|sql| sql.as_str()) {
+            job.execute(sql, vec![])?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
 pub(crate) struct Site {
     pub(crate) verger: Verger,
     pub(crate) clock: ManualClock,
@@ -46,6 +69,8 @@ impl Site {
         let verger = Verger::builder(folder.path().join("app.db"))
             .without_built_ins()
             .worker(Works)
+            .worker(Hand)
+            .grant("hand", Grant::new().write("things"))
             .clock(clock.clone())
             .schedule(Schedule::cron("hourly", "0 * * * *").unwrap().worker("works"))
             .schedule(

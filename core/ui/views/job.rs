@@ -42,6 +42,7 @@ fn buttons(view: &View<'_>, job: &Job) -> Markup {
         @if view.ui.changes {
             div.bar {
                 @if job.state.is_final() || matches!(job.state, verger::JobState::Retryable) { (button(view.ui, "/jobs/retry", &fields, "Retry now", &what)) }
+                @if !job.parked { (button(view.ui, "/worker/dry-run", &[("job", id.as_str())], "Dry run", &what)) }
                 @if !job.state.is_final() { (button(view.ui, "/jobs/cancel", &fields, if job.state.is_waiting() { "Cancel" } else { "Stop" }, &what)) }
             }
         }

@@ -1,38 +1,81 @@
 //! Jobs by filter, and what to do with several.
 
+use std::time::Duration;
+
+use http::StatusCode;
 use maud::{Markup, html};
-use verger::{Error, Job, JobFilter, JobId, JobState};
+use verger::{BulkMode, Error, FilterError, Job, JobFilter, JobId, JobState};
 
 use super::{View, job_link, nothing, state};
 use crate::answer::Answer;
+use crate::bulk::Bulk;
 use crate::layout::secret;
-use crate::query::Query;
-use crate::stranger::short;
-use crate::words::{opt_time, time};
+use crate::query::{Query, encoded};
+use crate::stranger::{long, short};
+use crate::ui::ONLY_SHOWS;
+use crate::words::{count, opt_time, time};
 
 /// Jobs on one page.
 const PAGE: u32 = 50;
 
-/// The filter of a query.
-fn filter(query: &Query) -> JobFilter {
-    let mut filter = JobFilter::new();
-    if let Some(state) = query.get("state").and_then(|word| word.parse::<JobState>().ok()) {
-        filter = filter.state(state);
+/// How long jobs are looked for; what is not found by then is looked for on demand.
+const PATIENCE: Duration = Duration::from_millis(40);
+
+/// The filter of a query: what its line of terms says, and what its fields say.
+///
+/// # Errors
+/// When a term or a state cannot be read: it must not be left out, or more jobs are meant than the
+/// reader believes.
+fn filter(query: &Query) -> Result<JobFilter, FilterError> {
+    let mut terms = query.get("filter").unwrap_or_default().to_string();
+    if let Some(state) = query.get("state") {
+        terms.push_str(&format!(" state={}", quoted(state)));
     }
+    let mut filter: JobFilter = terms.parse()?;
     if let Some(worker) = query.get("worker") {
         filter = filter.worker(worker.trim());
     }
     if let Some(queue) = query.get("queue") {
         filter = filter.queue(queue.trim());
     }
-    filter
+    if let Some(text) = query.get("text") {
+        filter = filter.text_contains(text.trim());
+    }
+    Ok(filter)
+}
+
+/// One word of a filter's text, whatever is in it.
+fn quoted(word: &str) -> String {
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Whether a state, and nothing else, is asked for.
 fn state_alone(query: &Query) -> Option<JobState> {
-    let others = ["worker", "queue", "before"];
+    let others = ["worker", "queue", "text", "filter", "before"];
     let alone = others.into_iter().all(|name| query.get(name).is_none());
     query.get("state").filter(|_| alone)?.parse().ok()
+}
+
+/// What is asked for, and what was found.
+struct Found {
+    jobs: Vec<Job>,
+    go_on_before: Option<JobId>,
+}
+
+fn found(view: &View<'_>, filter: &JobFilter) -> Result<Found, Error> {
+    if let Some(state) = state_alone(view.query) {
+        // The newest of a state are those that came to it last.
+        let jobs = view.verger.latest_jobs(state, PAGE)?;
+        let oldest = jobs.iter().map(|job| job.id).min();
+        let go_on_before = oldest.filter(|_| jobs.len() == PAGE as usize);
+        return Ok(Found { jobs, go_on_before });
+    }
+    let mut sought = filter.clone();
+    if let Some(before) = view.query.number("before") {
+        sought = sought.before(JobId::from_number(before));
+    }
+    let search = view.verger.search_jobs(&sought, PAGE, PATIENCE)?;
+    Ok(Found { jobs: search.jobs, go_on_before: search.go_on_before })
 }
 
 pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
@@ -40,29 +83,97 @@ pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
     if let Some(id) = view.query.number("id") {
         return Ok(Answer::See(view.ui.link(&format!("/job/{id}"))));
     }
-    let mut sought = filter(view.query);
-    if let Some(before) = view.query.number("before") {
-        sought = sought.before(JobId::from_number(before));
-    }
-    let jobs = match state_alone(view.query) {
-        // The newest of a rare state are found without reading the others.
-        Some(state) => view.verger.latest_jobs(state, PAGE)?,
-        None => view.verger.jobs(&sought, PAGE)?,
+    let filter = match filter(view.query) {
+        Ok(filter) => filter,
+        Err(error) => {
+            return Ok(Answer::view(
+                "Jobs",
+                html! {
+                    h1 { "Jobs" }
+                    (search(view))
+                    p.alert.bad role="alert" { (short(&error.to_string())) }
+                },
+            ));
+        }
     };
-    let more = jobs.iter().map(|job| job.id).min().filter(|_| jobs.len() == PAGE as usize);
+    let Found { jobs, go_on_before } = found(view, &filter)?;
+    let further = go_on_before.map(|job| {
+        view.ui.link(&format!("/jobs?{}", view.query.with("before", Some(&job.to_string()))))
+    });
     let content = html! {
         h1 { "Jobs" }
         (search(view))
         @if let Some(done) = view.query.get("done") { p.alert role="status" { (short(done)) } }
-        @if jobs.is_empty() {
-            (nothing("No job fits."))
-        } @else {
-            (list(view, &jobs))
+        @if !jobs.is_empty() { (list(view, &jobs)) }
+        @match (go_on_before, further) {
+            (Some(_), Some(link)) if jobs.len() == PAGE as usize => { p { a rel="next" href=(link) { "Older jobs" } } },
+            (Some(job), Some(link)) => {
+                p { "Looked at the newest jobs, back to " (job_link(view, job)) ": "
+                    @if jobs.is_empty() { "none of them fits. " } @else { "no more of them fit. " }
+                    a rel="next" href=(link) { "Look further back" } }
+            },
+            _ if jobs.is_empty() => (nothing("No job fits.")),
+            _ => {},
         }
-        @if let Some(last) = more {
-            p {
-                a rel="next" href=(view.ui.link(&format!("/jobs?{}", view.query.with("before", Some(&last.to_string()))))) { "Older jobs" }
+        (every_one(view, &filter))
+    };
+    Ok(Answer::view("Jobs", content))
+}
+
+/// What can be done with all that fit, however many pages they fill.
+fn every_one(view: &View<'_>, filter: &JobFilter) -> Markup {
+    let text = filter.to_string();
+    html! {
+        @if view.ui.changes {
+            form.bar method="get" action=(view.ui.link("/jobs/all")) {
+                input type="hidden" name="filter" value=(text);
+                span { @if text.is_empty() { "With all jobs there are: " } @else { "With all that fit, on every page: " } }
+                @for verb in Bulk::ALL {
+                    button type="submit" name="do" value=(verb.word()) { (verb.label()) " all…" }
+                }
             }
+        }
+    }
+}
+
+/// Asks whether a verb is meant for all the jobs that fit, and says how many those are.
+pub(super) fn confirm(view: &View<'_>) -> Result<Answer, Error> {
+    if !view.ui.changes {
+        return Ok(Answer::text(StatusCode::FORBIDDEN, ONLY_SHOWS));
+    }
+    let Some(verb) = view.query.get("do").and_then(Bulk::parse) else {
+        return Ok(Answer::text(StatusCode::BAD_REQUEST, Bulk::UNKNOWN));
+    };
+    let filter = match filter(view.query) {
+        Ok(filter) => filter,
+        Err(error) => return Ok(Answer::text(StatusCode::BAD_REQUEST, error.to_string())),
+    };
+    // What is enqueued while the reader reads was not shown, and is not meant.
+    let newest = view.verger.jobs(&JobFilter::new(), 1)?.first().map_or(0, |job| job.id.number());
+    let filter = format!("{filter} id<={newest}").parse().unwrap_or(filter);
+    let would = verb.apply(view.verger, &filter, BulkMode::DryRun)?;
+    let text = filter.to_string();
+    let back = format!("/jobs?filter={}", encoded(&text));
+    let content = html! {
+        h1 { (verb.label()) " " (count(would.changed)) " " (if would.changed == 1 { "job" } else { "jobs" }) "?" }
+        dl {
+            dt { "Which" } dd { code.break { (long(&text)) } }
+            dt { "What" } dd { (verb.about()) }
+            @if !would.first.is_empty() {
+                dt { "The first" } dd { @for job in &would.first { (job_link(view, *job)) " " } }
+            }
+        }
+        @if would.changed == 0 {
+            (nothing("No job that fits is in a state that allows it."))
+        } @else {
+            form.bar method="post" action=(view.ui.link("/jobs/all")) {
+                (secret(view.ui))
+                input type="hidden" name="filter" value=(text);
+                input type="hidden" name="back" value=(back);
+                button type="submit" name="do" value=(verb.word()) { (verb.label()) " them" }
+                a.button href=(view.ui.link(&back)) { "Leave them as they are" }
+            }
+            p.quiet { "Jobs that are enqueued from now on are not meant; those that change their state meanwhile may make the number another. The audit log keeps what was done." }
         }
     };
     Ok(Answer::view("Jobs", content))
@@ -73,6 +184,7 @@ fn search(view: &View<'_>) -> Markup {
     let value = |name: &str| view.query.get(name).unwrap_or_default().to_string();
     html! {
         form.filter role="search" method="get" action=(view.ui.link("/jobs")) {
+            label { "Text " input type="search" name="text" value=(value("text")) placeholder="id, worker, args, error" title="Looks in ids, workers, args, tags and errors"; }
             label { "State "
                 select name="state" {
                     option value="" { "any" }
@@ -83,6 +195,7 @@ fn search(view: &View<'_>) -> Markup {
             }
             label { "Worker " input type="search" name="worker" value=(value("worker")); }
             label { "Queue " input type="search" name="queue" value=(value("queue")); }
+            label { "Terms " input type="search" name="filter" value=(value("filter")) placeholder="tag=monthly created>=2026-01-31" title="As for `verger jobs list --filter`: state= worker= queue= schedule= tag= organization= args.PATH= error~ text~ id> created> due> attempted> finished>"; }
             label { "Id " input type="text" inputmode="numeric" name="id" size="8"; }
             button type="submit" { "Show" }
         }
@@ -102,6 +215,7 @@ fn list(view: &View<'_>, jobs: &[Job]) -> Markup {
                 span { "With those that are marked: " }
                 button type="submit" name="do" value="retry" { "Retry" }
                 button type="submit" name="do" value="cancel" { "Cancel" }
+                button type="submit" name="do" value="delete" { "Delete" }
             }
         }
     }

@@ -3,6 +3,7 @@
 mod audit;
 mod charts;
 mod doctor;
+mod dry_run;
 mod job;
 mod jobs;
 mod now;
@@ -38,6 +39,7 @@ pub(crate) fn show(ui: &Ui, verger: &Verger, path: &str, query: &Query) -> Answe
     let made = match path {
         "/" => now::view(&view),
         "/jobs" => jobs::view(&view),
+        "/jobs/all" => jobs::confirm(&view),
         "/schedules" => schedules::view(&view),
         "/schedule" => schedule::view(&view),
         "/plugins" => plugins::view(&view),
@@ -58,6 +60,12 @@ pub(crate) fn show(ui: &Ui, verger: &Verger, path: &str, query: &Query) -> Answe
         },
     };
     made.unwrap_or_else(|error: Error| Answer::failed(&error))
+}
+
+/// Calls a worker without keeping what it does, and shows what it would have changed.
+pub(crate) fn dry_run(ui: &Ui, verger: &Verger, form: &Query) -> Answer {
+    let view = View { ui, verger, query: form, now: verger.now().as_millis() };
+    dry_run::view(&view).unwrap_or_else(|error| Answer::failed(&error))
 }
 
 /// The word for a state, with a mark that does not need colours.

@@ -14,6 +14,7 @@ pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
     let refused = view.verger.refused_plugins();
     let content = html! {
         h1 { "Plugins" }
+        @if let Some(done) = view.query.get("done") { p.alert role="status" { (short(done)) } }
         @if !refused.is_empty() {
             section aria-labelledby="refused" {
                 h2 id="refused" { "Refused" }
@@ -64,6 +65,75 @@ fn worker(view: &View<'_>, name: &str, withheld: Option<&Withheld>) -> Markup {
             }
             dt { "Tenants" } dd { @if manifest.tenant_aware { "each job names its organization" } @else { "it knows none" } }
         }
+        (consent(view, name))
+        @if view.ui.changes {
+            details id=(format!("dry-{}", encoded(name))) {
+                summary { "Dry run" }
+                (super::dry_run::form(view, name, "{}"))
+            }
+        }
         p { a href=(view.ui.link(&format!("/jobs?worker={}", encoded(name)))) { "Its jobs" } }
+    }
+}
+
+#[cfg(not(feature = "wasm"))]
+fn consent(_: &View<'_>, _: &str) -> Markup {
+    html! {}
+}
+
+/// What a dropped-in worker asks for, what was decided, and the forms that decide.
+#[cfg(feature = "wasm")]
+fn consent(view: &View<'_>, name: &str) -> Markup {
+    use verger::{ConsentState, GrantDecision};
+
+    let consent = match view.verger.consent(name) {
+        Ok(Some(consent)) if consent.state != ConsentState::ByTheApp => consent,
+        Ok(_) => return html! {},
+        Err(error) => return html! { p.alert.bad { (short(&error.to_string())) } },
+    };
+    let (class, what) = match consent.state {
+        ConsentState::Granted => ("alert ok", "has all it asks for"),
+        ConsentState::Waiting => ("alert warn", "waits for somebody to decide"),
+        ConsentState::Denied => ("alert bad", "was refused something it asks for"),
+        ConsentState::RolledBack => ("alert warn", "was rolled back"),
+        _ => ("alert", "has what the app grants"),
+    };
+    let is_granted = consent.state == ConsentState::Granted;
+    let may_revoke = consent.asks.iter().any(|ask| ask.decision == Some(GrantDecision::Granted));
+    html! {
+        div class=(class) {
+            p { "Version " (short(&consent.version)) " " (what) "." }
+            @if !consent.description.is_empty() { p { (short(&consent.description)) } }
+            ul {
+                @for ask in &consent.asks {
+                    li {
+                        (short(&ask.sentence)) " "
+                        @match ask.decision {
+                            Some(GrantDecision::Granted) => { span.state.ok { "granted" } " by " (short(&ask.decided_by)) },
+                            Some(GrantDecision::Denied) => { span.state.bad { "denied" } " by " (short(&ask.decided_by)) },
+                            Some(GrantDecision::Revoked) => { span.state.bad { "taken back" } " by " (short(&ask.decided_by)) },
+                            _ => span.state.warn { "not decided" },
+                        }
+                    }
+                }
+            }
+            p.quiet { "SHA-256 " code.break { (short(&consent.digest)) } }
+            @if view.ui.changes {
+                form.bar method="post" action=(view.ui.link("/plugin/approve")) {
+                    (crate::layout::secret(view.ui))
+                    input type="hidden" name="name" value=(name);
+                    input type="hidden" name="digest" value=(consent.digest);
+                    input type="hidden" name="back" value="/plugins";
+                    label { "Who decides " input type="text" name="who" required maxlength="200" autocomplete="name" placeholder="ann@example.com"; }
+                    @if !is_granted {
+                        button type="submit" aria-label=(format!("Approve {}", plain(name))) { "Approve" }
+                        button type="submit" formaction=(view.ui.link("/plugin/deny")) aria-label=(format!("Deny {}", plain(name))) { "Deny" }
+                    }
+                    @if may_revoke {
+                        button type="submit" formaction=(view.ui.link("/plugin/revoke")) aria-label=(format!("Take back what {} has", plain(name))) { "Take back" }
+                    }
+                }
+            }
+        }
     }
 }
