@@ -115,19 +115,25 @@ fn the_frozen_component_and_the_released_interface_are_what_they_were() {
         Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
     assert_eq!(digest(FROZEN), FROZEN_SHA256, "never build tests/guests/frozen-0.1.0.wasm again");
-    let wit = include_str!("../wit/0.1.0/worker.wit");
-    let code: String = wit
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("//"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    assert_eq!(
-        digest(code.as_bytes()),
-        WIT_SHA256,
-        "wit/0.1.0 is released and never changes: add functions in a folder of their own, see core/guide/interface.md"
-    );
+    for (wit, sha256) in [
+        (include_str!("../wit/0.1.0/worker.wit"), WIT_SHA256),
+        (include_str!("../wit/0.1.0/migration.wit"), MIGRATION_WIT_SHA256),
+    ] {
+        let code: String = wit
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with("//"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(
+            digest(code.as_bytes()),
+            sha256,
+            "wit/0.1.0 is released and never changes: add functions in a folder of their own, see core/guide/interface.md"
+        );
+    }
 }
 
 const FROZEN_SHA256: &str = "5dc0439a76bead76aabc48f7c6cd6e0d8ebe511e245e78e8b419aec2cacabf3d";
 const WIT_SHA256: &str = "fd805bd76c00b0a8c0d72bda799b84e57e3501c156bf226f5a4e4411e05c4d8f";
+const MIGRATION_WIT_SHA256: &str =
+    "ef0c540ea6c49bf18bcaacd97d5658ac5880f6859286dba0ca568ad4b4bb48db";

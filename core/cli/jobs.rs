@@ -417,6 +417,7 @@ fn in_full(job: &Job) -> Vec<String> {
         ("worker", job.worker.clone()),
         ("state", state_in_words(job)),
         ("args", job.args.to_string()),
+        ("version", format!("{} of the args", job.args_version)),
         ("queue", format!("{}, priority {}", job.queue, job.priority)),
         ("due", job.due_at.to_string()),
         ("created", job.created_at.to_string()),
@@ -424,6 +425,9 @@ fn in_full(job: &Job) -> Vec<String> {
         ("finished", opt_time(job.finished_at)),
         ("attempts", format!("{} of {}", job.attempt, job.max_attempts)),
     ];
+    if let Some(why) = &job.parked_because {
+        lines.push(("parked", why.clone()));
+    }
     if job.snoozes > 0 {
         lines.push(("snoozes", job.snoozes.to_string()));
     }

@@ -1,5 +1,6 @@
 //! One attempt at a job, from the claim to its recorded end.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use crate::plugin_error::PluginError;
 use crate::queue::{self, AttemptLog, Claimed, Moved, ON_REQUEST, PerformedBy, Transition};
 use crate::run::{
     AttemptError, Claim, Ended, Group, Interrupt, Interrupted, LEASE_MARGIN, RowChange, Run, Seat,
-    Tally, Task, scope_args,
+    Tally, Task, Unmigrated, scope_args,
 };
 use crate::store::{StopSignal, StoreError, WorkConnection};
 use crate::time::{Timestamp, instant_after};
@@ -51,7 +52,7 @@ pub(super) fn attempt(
             attempt_prepared(inner, executor, clock, claimed, prepared, Some(lease_until), seat)
         }
         Err(failure) => {
-            if !failure.is_of_args() {
+            if !failure.says_nothing_of_its_code() {
                 worker.note(false);
             }
             // A component that cannot be loaded has performed nothing.
@@ -127,7 +128,7 @@ pub(super) fn attempt_prepared(
         executor.commit(group)?;
     }
     let is_lost = group.is_some_and(|group| group.is_lost());
-    let is_of_args = matches!(&ended, Err(failure) if failure.is_of_args());
+    let is_of_args = matches!(&ended, Err(failure) if failure.says_nothing_of_its_code());
     // What stopped it from outside says nothing of its code, and neither do args that are wrong.
     if interrupt.raised().is_none() && !is_of_args && !is_lost {
         prepared.worker.note(ended.is_ok());
@@ -201,15 +202,27 @@ pub(super) struct Preparation {
 pub(super) fn prepare(worker: &Arc<Registered>, claimed: &Claimed) -> Result<Preparation, Failure> {
     let args = worker::parse_args(&claimed.args).map_err(|error| Failure::of_args(&error))?;
     queue::check_numbers(&claimed.args).map_err(|error| Failure::of_args(&error))?;
-    prepare_with(worker, &args)
+    prepare_with(worker, &args, Some(claimed.args_version))
 }
 
-fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Preparation, Failure> {
+/// `version` is that of the args, when they may be of another one than the worker's.
+fn prepare_with(
+    worker: &Arc<Registered>,
+    args: &Args,
+    version: Option<u32>,
+) -> Result<Preparation, Failure> {
     // What it says itself holds, not what was known of it.
     let unusable = |error: PluginError| AttemptError::new("plugin", error.to_string());
     worker.prepare().map_err(unusable)?;
     let manifest: &Manifest = worker.manifest().map_err(unusable)?;
-    worker.check_args(manifest, args).map_err(|error| Failure::of_args(&error))?;
+    let migrated = match version.map(|version| (version, version.cmp(&manifest.args_version))) {
+        Some((version, Ordering::Greater)) => return Err(Failure::too_new(version, manifest)),
+        Some((version, Ordering::Less)) => Some(migrate(worker, version, args)?),
+        Some((_, Ordering::Equal)) | None => None,
+    };
+    let args = migrated.as_ref().unwrap_or(args);
+    let checked = worker.check_args(manifest, args, manifest.args_version);
+    checked.map_err(|error| Failure::of_args(&error))?;
     // For whom it runs the app said when it enqueued the job; the manifest has no say in it.
     let scope = Scope::of(args);
     let scope_args = scope_args(scope.as_ref(), args.as_map());
@@ -223,6 +236,28 @@ fn prepare_with(worker: &Arc<Registered>, args: &Args) -> Result<Preparation, Fa
         name: manifest.name.clone(),
         performed_by: Arc::clone(worker.performed_by().map_err(unusable)?),
     })
+}
+
+/// The args with which a job of this worker is performed.
+pub(crate) fn fit_args(
+    worker: &Arc<Registered>,
+    args: &Args,
+    version: u32,
+) -> Result<Args, AttemptError> {
+    prepare_with(worker, args, Some(version))
+        .map(|prepared| prepared.args)
+        .map_err(|failure| failure.error)
+}
+
+/// Brings args of an earlier version into the present form. The row keeps them as they were written:
+/// so the version before can be taken back, and performs the job too.
+fn migrate(worker: &Registered, from: u32, args: &Args) -> Result<Args, Failure> {
+    let refused = match worker.migrate_args(from, args) {
+        Ok(migrated) => return Ok(migrated),
+        Err(Unmigrated::Refused(error)) => Failure { error, is_final: true, is_parked: false },
+        Err(Unmigrated::Failed(error)) => error.into(),
+    };
+    Err(refused)
 }
 
 impl Preparation {
@@ -346,22 +381,37 @@ impl Performer<'_> {
 pub(super) struct Failure {
     error: AttemptError,
     is_final: bool,
+    /// The job waits for another version of its worker, and the attempt does not count.
+    is_parked: bool,
 }
 
 impl From<AttemptError> for Failure {
     fn from(error: AttemptError) -> Self {
-        Self { error, is_final: false }
+        Self { error, is_final: false, is_parked: false }
     }
 }
 
 impl Failure {
-    fn is_of_args(&self) -> bool {
-        self.error.code == code::ARGS
+    /// Whether it is the job that does not fit.
+    fn says_nothing_of_its_code(&self) -> bool {
+        self.error.code == code::ARGS || self.is_parked
+    }
+
+    /// The args are for a later version of the worker. A component tells its own only once it is
+    /// loaded; from then on such a job is not claimed.
+    fn too_new(version: u32, manifest: &Manifest) -> Self {
+        let why = format!(
+            "the job was enqueued for version {version} of the args of `{}`, which knows them up to version {}",
+            manifest.name, manifest.args_version
+        );
+        let error = AttemptError::new("args-version", why);
+        Self { error, is_final: false, is_parked: true }
     }
 
     /// The args will be no better the next time.
     fn of_args(why: &dyn std::error::Error) -> Self {
-        Self { error: AttemptError::new(code::ARGS, why.to_string()), is_final: true }
+        let error = AttemptError::new(code::ARGS, why.to_string());
+        Self { error, is_final: true, is_parked: false }
     }
 }
 
@@ -377,7 +427,9 @@ fn transition(ended: Ended, now: Timestamp) -> Result<(Transition, AttemptOutcom
             (Transition::Snooze(until), AttemptOutcome::Snoozed(until))
         }
         Ended::Cancel(reason) => cancelled(reason),
-        Ended::Discard(error) => return Err(Failure { error, is_final: true }),
+        Ended::Discard(error) => {
+            return Err(Failure { error, is_final: true, is_parked: false });
+        }
     })
 }
 
@@ -422,12 +474,13 @@ fn record(
     executor: &mut Executor,
     now: Timestamp,
     claimed: &Claimed,
-    (Failure { error, is_final }, interrupted): (Failure, Option<Interrupted>),
+    (Failure { error, is_final, is_parked }, interrupted): (Failure, Option<Interrupted>),
     (by, log): (Option<Arc<PerformedBy>>, Option<AttemptLog>),
 ) -> AttemptOutcome {
     let (to, outcome) = match interrupted {
         Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
         Some(Interrupted::Cancelled) => cancelled(ON_REQUEST.to_string()),
+        None if is_parked => (Transition::Release, AttemptOutcome::Released),
         None => {
             let backoff = inner.backoff(&claimed.worker);
             let retry_at = (!is_final && claimed.attempt < claimed.max_attempts)
@@ -471,7 +524,7 @@ pub(crate) fn perform_directly(
     args: &Args,
     dry: bool,
 ) -> Result<Result<Performed, AttemptError>, StoreError> {
-    let prepared = match prepare_with(worker, args) {
+    let prepared = match prepare_with(worker, args, None) {
         Ok(prepared) => prepared,
         Err(failure) => return Ok(Err(failure.error)),
     };

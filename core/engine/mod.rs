@@ -23,7 +23,7 @@ mod tick;
 mod tick_loop;
 mod upkeep;
 
-pub(crate) use attempt::perform_directly;
+pub(crate) use attempt::{fit_args, perform_directly};
 pub(crate) use habits::{GroupCommit, Habits};
 pub(crate) use notifier::Notifier;
 pub(crate) use pending::Pending;

@@ -96,10 +96,13 @@ impl Engine {
         }
     }
 
-    /// Tells which jobs can be performed here; those of other workers are parked.
-    pub(crate) fn has_worker(&self) -> impl Fn(&str) -> bool + use<> {
+    /// Tells which jobs can be performed here, by worker and version of their args; the others are
+    /// parked.
+    pub(crate) fn has_worker(&self) -> impl Fn(&str) -> Option<u32> + use<> {
         let workers = self.registry.snapshot();
-        move |name| workers.get(name).is_some_and(|worker| !worker.waits())
+        move |name| {
+            workers.get(name).filter(|worker| !worker.waits()).map(|worker| worker.newest_args())
+        }
     }
 
     /// Notes a reading of the clock by which something is going to be written, when it is far from
@@ -196,17 +199,19 @@ impl Engine {
         hub.call_back();
     }
 
-    /// Checks a job against its worker: its args, with nothing filled in, and the worker.
+    /// Checks a job against its worker: its args, with nothing filled in, and the worker. `version`
+    /// is that of the args, where the job says one.
     pub(crate) fn check_args(
         &self,
         worker: &str,
         args: Json,
+        version: Option<u32>,
     ) -> Result<(Args, Arc<Registered>), EnqueueError> {
         let registered = self.registered(worker)?;
         let manifest = registered.manifest()?;
         let args = Args::from_json(args)
             .map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
-        registered.check_args(manifest, &args)?;
+        registered.check_args(manifest, &args, version.unwrap_or(manifest.args_version))?;
         Ok((args, registered))
     }
 
@@ -223,7 +228,7 @@ impl Engine {
 
     /// A job that was checked against its worker.
     pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
-        let (args, registered) = self.check_args(&job.worker, job.args.take())?;
+        let (args, registered) = self.check_args(&job.worker, job.args.take(), job.args_version)?;
         let manifest = registered.manifest()?;
         Ready::new(job, &args, Some(manifest), registered.has_tenant(manifest))
     }

@@ -123,7 +123,12 @@ impl Line<'_> {
         {
             return None;
         }
-        let preparation = prepare(&worker_of(inner, &claimed)?, &claimed).ok()?;
+        let worker = worker_of(inner, &claimed)?;
+        // The group may hold the write lock, and a worker's own code runs to migrate args.
+        if claimed.args_version < worker.newest_args() {
+            return None;
+        }
+        let preparation = prepare(&worker, &claimed).ok()?;
         (!preparation.is_confined()).then_some((claimed, preparation))
     }
 }

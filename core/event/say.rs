@@ -20,7 +20,7 @@ pub(crate) fn say(kind: &EventKind) {
             tracing::info!(target: "verger::job", job = id, worker, queue, attempt, schedule = job.schedule, "a job was cancelled: {}", one_line(reason));
         }
         EventKind::Parked { worker, queue } => {
-            tracing::warn!(target: "verger::job", worker, queue, "jobs are parked: no worker of this name is here");
+            tracing::warn!(target: "verger::job", worker, queue, "jobs are parked: no worker of this name is here, or one that knows an older version of their args");
         }
         EventKind::Skipped { schedule, slot, reason, missed } => {
             tracing::info!(target: "verger::schedule", schedule, %slot, missed, "a slot made no job: {}", one_line(reason));

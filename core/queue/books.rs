@@ -265,7 +265,7 @@ impl Books<'_> {
         &self,
         id: JobId,
         edit: &JobEdit,
-        args: Option<&str>,
+        args: Option<(&str, u32)>,
         now: Timestamp,
     ) -> Result<Edited, StoreError> {
         edit::edit(self.connection(), id, edit, args, now).doing("edit the job")

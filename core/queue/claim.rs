@@ -16,7 +16,7 @@ use rusqlite::{Connection, Row};
 use super::queues::paused_queues;
 use super::read::{count, text};
 use super::transition::{Lease, TIDY};
-use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind, each_kind_in, first_due};
+use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind, each_kind_in, first_due, is_here};
 use crate::ids::JobId;
 use crate::time::Timestamp;
 
@@ -26,6 +26,8 @@ pub(crate) struct Claimed {
     pub(crate) id: JobId,
     pub(crate) worker: String,
     pub(crate) args: String,
+    /// The version of the args they were written for.
+    pub(crate) args_version: u32,
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
     pub(crate) token: i64,
@@ -163,18 +165,20 @@ fn look_at(
     order: &ClaimOrder<'_>,
     found: &mut Vec<Candidate>,
 ) -> rusqlite::Result<Next> {
-    let is_here = kind.names().is_some_and(|(_, worker)| (order.has_worker)(worker));
-    if room == 0 || !is_here {
+    let names = kind.names();
+    if room == 0
+        || !names.is_some_and(|(_, name)| is_here(order.has_worker, name, kind.args_version))
+    {
         return Ok(Next::Kind);
     }
     let sql = format!(
-        "SELECT due_at, id FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 AND due_at <= +?4 \
-         ORDER BY due_at, id LIMIT +?5"
+        "SELECT due_at, id FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 AND args_version = +?4 \
+         AND due_at <= +?5 ORDER BY due_at, id LIMIT +?6"
     );
     let mut select = connection.prepare_cached(&sql)?;
     let most = i64::try_from(room).unwrap_or(i64::MAX);
     let rows = select.query_map(
-        (&kind.queue, kind.priority, &kind.worker, order.now.as_millis(), most),
+        (&kind.queue, kind.priority, &kind.worker, kind.args_version, order.now.as_millis(), most),
         |row| Ok((kind.priority, row.get(0)?, row.get(1)?)),
     )?;
     for row in rows {
@@ -196,7 +200,7 @@ fn claim(
     let mut update = connection.prepare_cached(
         "UPDATE verger_jobs SET state = 'executing', attempt = attempt + 1, token = token + 1, claimed_by = ?1, lease_until = ?2, \
          attempted_at = ?3 WHERE id = ?4 RETURNING id, worker, args, attempt, max_attempts, token, schedule, slot, missed, slot_after, \
-         zone, queue, max(due_at, created_at), traceparent",
+         zone, queue, max(due_at, created_at), traceparent, args_version",
     )?;
     let mut claimed = Vec::with_capacity(found.len());
     for (_, _, id) in found {
@@ -282,7 +286,9 @@ fn due_of(
     has_worker: HasWorker<'_>,
 ) -> rusqlite::Result<Option<Timestamp>> {
     match kind.names() {
-        Some((_, worker)) if has_worker(worker) => first_due(connection, kind),
+        Some((_, worker)) if is_here(has_worker, worker, kind.args_version) => {
+            first_due(connection, kind)
+        }
         _ => Ok(None),
     }
 }
@@ -309,6 +315,7 @@ pub(super) fn from_row(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Claime
         queue: text(row, 11)?,
         wait: now.since(Timestamp::from_millis(row.get(12)?)),
         traceparent: row.get_ref(13)?.as_bytes_or_null()?.map(lossy),
+        args_version: count(row, 14)?,
     })
 }
 

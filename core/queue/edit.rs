@@ -82,12 +82,12 @@ pub(crate) enum Edited {
 }
 
 /// Changes a job that waits, inside a write transaction. `args` is the text of new args that were
-/// checked.
+/// checked, and their version.
 pub(super) fn edit(
     connection: &Connection,
     id: JobId,
     edit: &JobEdit,
-    args: Option<&str>,
+    args: Option<(&str, u32)>,
     now: Timestamp,
 ) -> rusqlite::Result<Edited> {
     let sql =
@@ -123,9 +123,17 @@ pub(super) fn edit(
     connection
         .prepare_cached(
             "UPDATE verger_jobs SET args = coalesce(?2, args), priority = coalesce(?3, priority), queue = coalesce(?4, queue), \
-             tags = CASE WHEN ?5 THEN ?6 ELSE tags END WHERE id = ?1",
+             tags = CASE WHEN ?5 THEN ?6 ELSE tags END, args_version = coalesce(?7, args_version) WHERE id = ?1",
         )?
-        .execute((id.number(), args, edit.priority, &edit.queue, tags.is_some(), tags.flatten()))?;
+        .execute((
+            id.number(),
+            args.map(|(text, _)| text),
+            edit.priority,
+            &edit.queue,
+            tags.is_some(),
+            tags.flatten(),
+            args.map(|(_, version)| version),
+        ))?;
     let event = match edit.due_at {
         Some(at) => reschedule(connection, id, at, now)?,
         None => None,

@@ -35,7 +35,7 @@ pub(super) fn next_in_line(
 static LOOK: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT id, worker, args, attempt + 1, max_attempts, token + 1, schedule, slot, missed, slot_after, zone, \
-         queue, max(due_at, created_at), traceparent \
+         queue, max(due_at, created_at), traceparent, args_version \
          FROM verger_jobs WHERE id = ?1 AND {WAITING}"
     )
 });

@@ -27,6 +27,7 @@ const DEPTH_MAX: usize = 127;
 pub(crate) struct Ready {
     worker: String,
     args: String,
+    args_version: u32,
     queue: String,
     priority: u8,
     max_attempts: u32,
@@ -80,6 +81,11 @@ impl Ready {
                 "priority {asked}: it must be from 0, first, to 9, last"
             )));
         }
+        let args_version =
+            job.args_version.or(manifest.map(|manifest| manifest.args_version)).unwrap_or(1);
+        if args_version == 0 {
+            return Err(invalid("the version of its args must be at least 1"));
+        }
         if job.max_attempts == 0 {
             return Err(invalid("max_attempts must be at least 1"));
         }
@@ -113,6 +119,7 @@ impl Ready {
         Ok(Self {
             worker: job.worker,
             args: text,
+            args_version,
             queue: job.queue,
             priority: job.priority,
             max_attempts: job.max_attempts,
@@ -127,9 +134,9 @@ impl Ready {
         })
     }
 
-    /// The args, as the table has them.
-    pub(crate) fn into_args(self) -> String {
-        self.args
+    /// The args, as the table has them, and their version.
+    pub(crate) fn into_args(self) -> (String, u32) {
+        (self.args, self.args_version)
     }
 
     /// The job of a slot, due then.
@@ -253,12 +260,12 @@ fn no_such_key(job: &NewJob, args: &Args, key: &str) -> EnqueueError {
 }
 
 /// A job that stands for no slot, may be like others, and has nothing beside its args.
-const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, created_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, args_version, tenant_aware, due_at, max_attempts, created_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-const INSERT_IN_FULL: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, tenant_aware, due_at, max_attempts, \
+const INSERT_IN_FULL: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, args_version, tenant_aware, due_at, max_attempts, \
      created_at, schedule, slot, missed, slot_after, zone, unique_key, unique_until, traceparent, tags, meta) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
      ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL) DO NOTHING";
 
 const INSERTING: &str = "enqueue the job";
@@ -326,7 +333,7 @@ impl Ready {
     }
 
     /// What every job has, in the order of the statements.
-    fn columns(&self, now: Timestamp) -> [ToSqlOutput<'_>; 9] {
+    fn columns(&self, now: Timestamp) -> [ToSqlOutput<'_>; 10] {
         let due_at = self.due_at(now);
         let state = if due_at > now { JobState::Scheduled } else { JobState::Available };
         [
@@ -335,6 +342,7 @@ impl Ready {
             self.priority.into(),
             state.as_str().into(),
             self.args.as_str().into(),
+            self.args_version.into(),
             self.tenant_aware.into(),
             due_at.as_millis().into(),
             self.max_attempts.into(),

@@ -100,12 +100,19 @@ pub struct Job {
     pub priority: u8,
     /// Where it is in its life.
     pub state: JobState,
-    /// Whether it waits for another process: the one that looks has no worker of that name. Such a
-    /// job uses no attempt up and keeps no other waiting; a process that has the worker takes it up.
+    /// Whether it waits for another process: the one that looks has no worker of that name, or one
+    /// of a version that is older than the job's args. Such a job uses no attempt up and keeps no
+    /// other waiting; a process that has the worker takes it up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
+    /// Why it is parked: a sentence for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked_because: Option<String>,
     /// Its args: a JSON object. Of a row made by hand that nobody can read, the text.
     pub args: Json,
+    /// The version of its worker's args that they were written for:
+    /// [`Manifest::args_version`](crate::Manifest::args_version).
+    pub args_version: u32,
     /// Not performed before.
     pub due_at: Timestamp,
     /// Attempts begun.

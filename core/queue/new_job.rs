@@ -26,6 +26,8 @@ const DEFAULT_QUEUE: &str = "default";
 pub struct NewJob {
     pub(crate) worker: String,
     pub(crate) args: Json,
+    /// `None`: the one that its worker has.
+    pub(crate) args_version: Option<u32>,
     pub(crate) queue: String,
     pub(crate) priority: u8,
     pub(crate) max_attempts: u32,
@@ -62,6 +64,7 @@ impl NewJob {
         Self {
             worker: worker.into(),
             args,
+            args_version: None,
             queue: DEFAULT_QUEUE.to_string(),
             priority: 5,
             max_attempts: 20,
@@ -72,6 +75,23 @@ impl NewJob {
             tags: Vec::new(),
             meta: None,
         }
+    }
+
+    /// Its args were written for this version of them, at least 1:
+    /// [`Manifest::args_version`](crate::Manifest::args_version). Where nothing is said, for the one
+    /// that the worker has when the job is enqueued, and for the first where the worker is not here.
+    /// Args of an older version are brought into the present form before each attempt; of them only
+    /// the keys that make the scope are checked when the job is enqueued. A job of a newer version
+    /// waits for a worker that knows it.
+    ///
+    /// ```
+    /// use verger::NewJob;
+    ///
+    /// let job = NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})).args_version(1);
+    /// ```
+    pub fn args_version(mut self, version: u32) -> Self {
+        self.args_version = Some(version);
+        self
     }
 
     /// For one organization, on behalf of an actor, or of none: sets the args `organization_id` and

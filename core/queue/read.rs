@@ -16,6 +16,7 @@ const COLUMNS: &[&str] = &[
     "priority",
     "state",
     "args",
+    "args_version",
     "due_at",
     "attempt",
     "max_attempts",
@@ -84,14 +85,19 @@ pub(super) fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
     // A state nobody knows is none that Verger moves a job from.
     let state: JobState = cells.word("state", JobState::Discarded);
     let worker = cells.text("worker");
+    let args_version = cells.count("args_version");
+    let parked = Some(has_worker(&worker)).filter(|_| state.is_waiting());
+    let parked = parked.and_then(|newest| why_parked(&worker, args_version, newest));
     Job {
         id: JobId(cells.integer("id")),
-        parked: state.is_waiting() && !has_worker(&worker),
+        parked: parked.is_some(),
+        parked_because: parked,
         worker,
         queue: cells.text("queue"),
         priority: cells.small("priority"),
         state,
         args: cells.opt_json("args").unwrap_or_default(),
+        args_version,
         due_at: cells.time("due_at"),
         attempt: cells.count("attempt"),
         max_attempts: cells.count("max_attempts"),
@@ -117,6 +123,17 @@ pub(super) fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
         tags: cells.opt_shape("tags").unwrap_or_default(),
         meta: cells.opt_json("meta"),
         unreadable: cells.unreadable(),
+    }
+}
+
+/// Why a waiting job is parked, if it is: its worker takes args of versions up to `newest` here.
+fn why_parked(worker: &str, args_version: u32, newest: Option<u32>) -> Option<String> {
+    match newest {
+        None => Some(format!("no worker named `{worker}` is here")),
+        Some(newest) if args_version > newest => Some(format!(
+            "it was enqueued for version {args_version} of the args of `{worker}`, and the worker here knows them up to version {newest}"
+        )),
+        Some(_) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::read::count;
 use super::transition::{error_json, event_job};
-use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind};
+use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind, is_here};
 use crate::event::{self, EventFailure, EventKind};
 use crate::ids::JobId;
 use crate::time::Timestamp;
@@ -38,7 +38,7 @@ pub(super) fn stuck(connection: &Connection, has_worker: HasWorker<'_>) -> rusql
     each_kind(connection, |kind| {
         match kind.names() {
             None => stuck.unreadable.push(kind.clone()),
-            Some((_, worker)) if has_worker(worker) => {}
+            Some((_, worker)) if is_here(has_worker, worker, kind.args_version) => {}
             Some((queue, worker)) => {
                 stuck.parked.insert((queue.to_string(), worker.to_string()));
             }

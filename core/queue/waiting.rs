@@ -14,15 +14,22 @@ use crate::time::Timestamp;
 pub(super) const WAITING: &str =
     "(state = 'scheduled' OR state = 'available' OR state = 'retryable')";
 
-/// Whether this process has the worker of that name. The jobs of others are parked here.
-pub(crate) type HasWorker<'a> = &'a dyn Fn(&str) -> bool;
+/// The newest version of its args that the worker of that name takes in this process; `None` when
+/// the worker is not here. The jobs of others, and those for a newer version, are parked here.
+pub(crate) type HasWorker<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
-/// A queue, a priority in it, and a worker with jobs waiting there.
+/// Whether the worker of that name is here, in a version that knows these args.
+pub(super) fn is_here(has_worker: HasWorker<'_>, worker: &str, args_version: i64) -> bool {
+    has_worker(worker).is_some_and(|newest| args_version <= newest.into())
+}
+
+/// A queue, a priority in it, a worker with jobs waiting there, and the version of their args.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub(super) queue: RawText,
     pub(super) priority: i64,
     pub(super) worker: RawText,
+    pub(super) args_version: i64,
 }
 
 impl Kind {
@@ -35,7 +42,7 @@ impl Kind {
 /// What a visitor wants to see next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The next worker, of whatever priority and queue.
+    /// The next version or worker, of whatever priority and queue.
     Kind,
     /// The next queue.
     Queue,
@@ -43,7 +50,7 @@ pub(super) enum Next {
     Stop,
 }
 
-/// Visits the kinds of jobs that wait, in the order of queue, priority and worker.
+/// Visits the kinds of jobs that wait, in the order of queue, priority, worker and version.
 pub(super) fn each_kind(
     connection: &Connection,
     visit: impl FnMut(&Kind) -> rusqlite::Result<Next>,
@@ -70,15 +77,20 @@ fn each_kind_from(
 ) -> rusqlite::Result<()> {
     let sql = |more: &str, order: &str| {
         format!(
-            "SELECT queue, priority, worker FROM verger_jobs WHERE {WAITING} {more} \
+            "SELECT queue, priority, worker, args_version FROM verger_jobs WHERE {WAITING} {more} \
              ORDER BY {order} LIMIT 1"
         )
     };
-    let first = sql("", "queue, priority, worker");
-    let from_queue = sql("AND queue = +?1", "priority, worker");
-    let next_queue = sql("AND queue > +?1", "queue, priority, worker");
-    let next_priority = sql("AND queue = +?1 AND priority > +?2", "priority, worker");
-    let next_worker = sql("AND queue = +?1 AND priority = +?2 AND worker > +?3", "worker");
+    let first = sql("", "queue, priority, worker, args_version");
+    let from_queue = sql("AND queue = +?1", "priority, worker, args_version");
+    let next_queue = sql("AND queue > +?1", "queue, priority, worker, args_version");
+    let next_priority = sql("AND queue = +?1 AND priority > +?2", "priority, worker, args_version");
+    // Not `> (+?3, +?4)`: SQLite seeks to the first of several columns that is equal, and reads on from
+    // there.
+    let next_worker = sql(
+        "AND queue = +?1 AND priority = +?2 AND (worker, args_version) >= (+?3, ?4 + 1)",
+        "worker, args_version",
+    );
     let mut kind = match queue {
         Some(queue) => one(connection, &from_queue, [queue])?,
         None => one(connection, &first, [])?,
@@ -88,10 +100,10 @@ fn each_kind_from(
         if next == Next::Stop {
             break;
         }
-        let Kind { queue, priority, worker } = &at;
+        let Kind { queue, priority, worker, args_version } = &at;
         kind = None;
         if next == Next::Kind {
-            kind = one(connection, &next_worker, (queue, priority, worker))?;
+            kind = one(connection, &next_worker, (queue, priority, worker, args_version))?;
             if kind.is_none() {
                 kind = one(connection, &next_priority, (queue, priority))?;
             }
@@ -109,6 +121,7 @@ fn one(connection: &Connection, sql: &str, at: impl Params) -> rusqlite::Result<
             queue: RawText::of(row, 0)?,
             priority: row.get(1)?,
             worker: RawText::of(row, 2)?,
+            args_version: row.get(3)?,
         })
     };
     connection.prepare_cached(sql)?.query_row(at, kind).optional()
@@ -121,11 +134,11 @@ pub(super) fn first_due(
 ) -> rusqlite::Result<Option<Timestamp>> {
     let sql = format!(
         "SELECT due_at FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 \
-         ORDER BY due_at LIMIT 1"
+         AND args_version = +?4 ORDER BY due_at LIMIT 1"
     );
     connection
         .prepare_cached(&sql)?
-        .query_row((&kind.queue, kind.priority, &kind.worker), |row| {
+        .query_row((&kind.queue, kind.priority, &kind.worker, kind.args_version), |row| {
             Ok(Timestamp::from_millis(row.get(0)?))
         })
         .optional()

@@ -25,6 +25,14 @@ impl AttemptError {
     }
 }
 
+/// Why args of an earlier version could not be brought into the present form.
+pub(crate) enum Unmigrated {
+    /// The worker refused them: the same args fare no better the next time.
+    Refused(AttemptError),
+    /// The worker failed over them.
+    Failed(AttemptError),
+}
+
 impl fmt::Display for AttemptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}]", self.message, self.code)

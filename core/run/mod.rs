@@ -53,6 +53,7 @@ pub(crate) use ended::Ended;
 pub(crate) use engine_call::{ANALYZE, BACKUP, VACUUM};
 pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
 pub use error::AttemptError;
+pub(crate) use error::Unmigrated;
 pub(crate) use group::{Group, Pace, SHORT, Seat};
 pub(crate) use interrupt::{Interrupt, Interrupted};
 pub use rows::RowChange;

@@ -15,13 +15,19 @@ use super::guest::{Guest, LastWords, bindings};
 use super::limiter::Limiter;
 use super::wasi::{self, Wasi};
 use crate::json;
-use crate::run::{AttemptError, Ended, Run};
+use crate::run::{AttemptError, Ended, Run, Unmigrated};
 use crate::store::StopSignal;
 use crate::text::reason;
 
-/// How long `describe` may take.
+/// How long `describe` and `migrate-args` may take.
 const DESCRIBE_TIME: Duration = Duration::from_secs(2);
 const DESCRIBE_MEMORY_BYTES: usize = 64 << 20;
+
+/// The export of a worker that brings args of earlier versions into the present form.
+const MIGRATE_ARGS: &str = "migrate-args";
+
+/// The longest JSON of args, migrated or not.
+const ARGS_MAX_BYTES: usize = 1 << 20;
 const MANIFEST_MAX_BYTES: usize = 1 << 20;
 
 /// A value of a guest takes more room in the host than its bytes: so many times those it may send.
@@ -80,13 +86,13 @@ impl Linked {
         Ok(Self { sandbox, has_wasi, pooled, on_demand: OnceLock::new() })
     }
 
-    /// Calls a fresh instance, in the pool if that has room: it has for any component, or refuses
-    /// before anything of the component ran.
+    /// Makes a fresh instance and calls it, in the pool if that has room: it has for any component, or
+    /// refuses before anything of the component ran.
     fn call<T>(
         &self,
         guest: Guest,
         sent: usize,
-        call: impl Fn(&bindings::Worker, &mut Store<Guest>) -> wasmtime::Result<T>,
+        call: impl Fn(&bindings::WorkerPre<Guest>, &mut Store<Guest>) -> wasmtime::Result<T>,
     ) -> (Guest, Called<T>) {
         let (guest, called) = enter(&self.sandbox.pooled, &self.pooled, guest, sent, &call);
         if !matches!(called, Called::Full) {
@@ -120,16 +126,15 @@ impl Linked {
     /// Asks a component for its manifest.
     pub(super) fn describe(&self) -> Result<String, String> {
         let begun = Instant::now();
-        let stop_signal = StopSignal::new(begun + DESCRIBE_TIME, Arc::new(AtomicBool::new(false)));
-        let guest = Guest {
-            run: None,
-            limiter: Limiter::new(DESCRIBE_MEMORY_BYTES),
-            stop_signal,
-            wasi: Wasi::new(0),
-            last_words: LastWords::default(),
-        };
         let (guest, called) =
-            self.call(guest, MANIFEST_MAX_BYTES, |worker, store| worker.call_describe(&mut *store));
+            self.call(without_a_run(begun), MANIFEST_MAX_BYTES, |component, store| {
+                let instance = component.instance_pre().instantiate(&mut *store)?;
+                if let Some(export) = instance.get_func(&mut *store, MIGRATE_ARGS) {
+                    // Told now, and not by the first job that needs it.
+                    export.typed::<MigrateParams<'_>, MigrateResult>(&mut *store)?;
+                }
+                bindings::Worker::new(&mut *store, &instance)?.call_describe(&mut *store)
+            });
         let elapsed_us = begun.elapsed().as_micros() as u64;
         tracing::debug!(target: "verger::sandbox", elapsed_us, memory_bytes = guest.limiter.taken(), "described");
         match called {
@@ -141,6 +146,47 @@ impl Linked {
             Called::Panicked => Err(HOST_PANICKED.to_string()),
             Called::Full => Err(no_room("")),
             Called::NoRoom(why) => Err(no_room(&why)),
+        }
+    }
+
+    /// Brings args of an earlier version into the present form; those of a component that has no
+    /// export for it stay as they are.
+    pub(super) fn migrate_args(&self, from: u32, args: &Args) -> Result<Args, Unmigrated> {
+        let failed = |code: &str, message: String| {
+            Unmigrated::Failed(AttemptError::new(code, format!("{MIGRATE_ARGS}: {message}")))
+        };
+        let text = args.to_string();
+        let guest = without_a_run(Instant::now());
+        let (guest, called) = self.call(guest, ARGS_MAX_BYTES, |component, store| {
+            let instance = component.instance_pre().instantiate(&mut *store)?;
+            let Some(export) = instance.get_func(&mut *store, MIGRATE_ARGS) else {
+                return Ok(None);
+            };
+            let export = export.typed::<MigrateParams<'_>, MigrateResult>(&mut *store)?;
+            export.call(&mut *store, (from, &text)).map(|(migrated,)| Some(migrated))
+        });
+        match called {
+            Called::Returned(None) => Ok(args.clone()),
+            Called::Returned(Some(Ok(migrated))) if migrated.len() > ARGS_MAX_BYTES => {
+                Err(failed(code::LIMIT, format!("args of more than {ARGS_MAX_BYTES} bytes")))
+            }
+            Called::Returned(Some(Ok(migrated))) => {
+                Args::parse(&migrated).map_err(|error| failed("invalid-result", error.to_string()))
+            }
+            Called::Returned(Some(Err(error))) => {
+                Err(Unmigrated::Refused(AttemptError::of_worker(to_error(error))))
+            }
+            Called::Failed(error) if error.downcast_ref() == Some(&Trap::Interrupt) => {
+                let most = DESCRIBE_TIME.as_secs();
+                Err(failed(code::DEADLINE, format!("it did not end within {most} s")))
+            }
+            Called::Failed(error) => {
+                let AttemptError { code, message } = explain(&error, &guest);
+                Err(failed(&code, message))
+            }
+            Called::Panicked => Err(failed("panic", HOST_PANICKED.to_string())),
+            Called::Full => Err(failed(code::LIMIT, no_room(""))),
+            Called::NoRoom(why) => Err(failed(code::LIMIT, no_room(&why))),
         }
     }
 
@@ -166,7 +212,8 @@ impl Linked {
             wasi,
             last_words: LastWords::default(),
         };
-        let (mut guest, called) = self.call(guest, sent, |worker, store| {
+        let (mut guest, called) = self.call(guest, sent, |component, store| {
+            let worker = component.instantiate(&mut *store)?;
             worker.call_perform(&mut *store, scope.as_ref(), &args)
         });
         guest.finish_lines();
@@ -179,6 +226,20 @@ impl Linked {
             Called::NoRoom(why) => Err(AttemptError::new(code::BUSY, no_room(&why))),
         };
         (guest.run, ended)
+    }
+}
+
+type MigrateParams<'a> = (u32, &'a str);
+type MigrateResult = (Result<String, bindings::verger::worker::types::Error>,);
+
+/// A guest that is called without a job.
+fn without_a_run(begun: Instant) -> Guest {
+    Guest {
+        run: None,
+        limiter: Limiter::new(DESCRIBE_MEMORY_BYTES),
+        stop_signal: StopSignal::new(begun + DESCRIBE_TIME, Arc::new(AtomicBool::new(false))),
+        wasi: Wasi::new(0),
+        last_words: LastWords::default(),
     }
 }
 
@@ -197,7 +258,7 @@ fn enter<T>(
     pre: &bindings::WorkerPre<Guest>,
     guest: Guest,
     sent: usize,
-    call: impl Fn(&bindings::Worker, &mut Store<Guest>) -> wasmtime::Result<T>,
+    call: impl Fn(&bindings::WorkerPre<Guest>, &mut Store<Guest>) -> wasmtime::Result<T>,
 ) -> (Guest, Called<T>) {
     let mut store = Store::new(&floor.engine, guest);
     store.set_hostcall_fuel(sent);
@@ -209,8 +270,8 @@ fn enter<T>(
         false => Ok(UpdateDeadline::Continue(1)),
     });
     let watched = floor.watchdog.watch();
-    let called = catch_unwind(AssertUnwindSafe(|| match pre.instantiate(&mut store) {
-        Ok(worker) => call(&worker, &mut store).map_or_else(Called::Failed, Called::Returned),
+    let called = catch_unwind(AssertUnwindSafe(|| match call(pre, &mut store) {
+        Ok(returned) => Called::Returned(returned),
         Err(error) if error.is::<PoolConcurrencyLimitError>() => Called::Full,
         Err(error) => Called::Failed(error),
     }));

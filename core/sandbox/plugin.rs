@@ -12,7 +12,7 @@ use super::compile::Compiler;
 use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
 use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
-use crate::run::{AttemptError, Ended, Run};
+use crate::run::{AttemptError, Ended, Run, Unmigrated};
 
 /// Where a component's bytes come from.
 pub(crate) enum Source {
@@ -139,6 +139,24 @@ impl Plugin {
             (_, Some(Ok(loaded))) => Ok(&loaded.manifest),
             (Some(known), _) => Ok(&known.manifest),
             (None, _) => self.loaded().map(|loaded| &loaded.manifest),
+        }
+    }
+
+    /// The same, without loading it: `None` when that would be needed.
+    pub(crate) fn known_manifest(&self) -> Option<&Manifest> {
+        match (self.loaded.get(), &self.known) {
+            (Some(Ok(loaded)), _) => Some(&loaded.manifest),
+            (_, Some(known)) => Some(&known.manifest),
+            _ => None,
+        }
+    }
+
+    /// Brings args of an earlier version into the present form, if it has an export for that; args of
+    /// a component that has none stay as they are.
+    pub(crate) fn migrate_args(&self, from: u32, args: &Args) -> Result<Args, Unmigrated> {
+        match self.loaded() {
+            Ok(loaded) => loaded.linked.migrate_args(from, args),
+            Err(error) => Err(Unmigrated::Failed(AttemptError::new("plugin", error.to_string()))),
         }
     }
 

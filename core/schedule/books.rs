@@ -124,7 +124,7 @@ impl Books<'_> {
     pub(crate) fn put_schedule(
         &self,
         schedule: &Schedule,
-        args: &str,
+        args: (&str, u32),
         set: Option<&str>,
         now: Timestamp,
     ) -> Result<(), StoreError> {

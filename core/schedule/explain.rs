@@ -198,7 +198,7 @@ impl Rule {
 
 fn job_in_words(connection: &Connection, job: Option<JobId>) -> Result<String, StoreError> {
     let Some(job) = job else { return Ok(String::new()) };
-    Ok(match Books::on(connection).job(job, &|_| true)? {
+    Ok(match Books::on(connection).job(job, &|_| Some(u32::MAX))? {
         Some(job) => format!(", which is {}", job.state),
         None => ", which is no longer kept".to_string(),
     })

@@ -261,6 +261,7 @@ pub(crate) fn new_job(row: &ScheduleRow) -> Result<NewJob, String> {
     let args = serde_json::from_str(&row.args)
         .map_err(|error| format!("its stored args are no JSON: {error}"))?;
     Ok(NewJob::new(&row.worker, args)
+        .args_version(row.args_version)
         .queue(&row.queue)
         .priority(row.priority)
         .max_attempts(row.max_attempts))

@@ -11,12 +11,12 @@ use super::rows::{ScheduleRow, get};
 use crate::time::Timestamp;
 
 /// Stores a schedule, inside a write transaction. An unchanged expression keeps its next slot; a
-/// new or a changed one starts from now. `set` is the set of the app's code it belongs to, if it
+/// new or a changed one starts from now. `args` is the text of its args, with their version. `set` is the set of the app's code it belongs to, if it
 /// does.
 pub(super) fn upsert(
     connection: &Connection,
     schedule: &Schedule,
-    args: &str,
+    (args, args_version): (&str, u32),
     set: Option<&str>,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
@@ -51,6 +51,7 @@ pub(super) fn upsert(
         timezone,
         worker: schedule.job.worker.clone(),
         args: args.to_string(),
+        args_version,
         queue: schedule.job.queue.clone(),
         priority: schedule.job.priority,
         max_attempts: schedule.job.max_attempts,
@@ -85,10 +86,11 @@ fn write(connection: &Connection, row: &ScheduleRow, now: Timestamp) -> rusqlite
     connection
         .prepare_cached(
             "INSERT INTO verger_schedules (name, expression, timezone, worker, args, queue, priority, max_attempts, missed, overlap, deadline_ms, \
-             jitter_ms, paused, anchor, next_fire_at, last_slot, created_at, updated_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?17) \
+             jitter_ms, paused, anchor, next_fire_at, last_slot, created_at, updated_at, args_version) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?17, ?18) \
              ON CONFLICT (name) DO UPDATE SET expression = ?2, timezone = ?3, worker = ?4, args = ?5, queue = ?6, priority = ?7, \
-             max_attempts = ?8, missed = ?9, overlap = ?10, deadline_ms = ?11, jitter_ms = ?12, anchor = ?14, next_fire_at = ?15, updated_at = ?17",
+             max_attempts = ?8, missed = ?9, overlap = ?10, deadline_ms = ?11, jitter_ms = ?12, anchor = ?14, next_fire_at = ?15, updated_at = ?17, \
+             args_version = ?18",
         )?
         .execute(rusqlite::params![
             row.name,
@@ -108,6 +110,7 @@ fn write(connection: &Connection, row: &ScheduleRow, now: Timestamp) -> rusqlite
             row.next_fire_at,
             row.last_slot,
             now.as_millis(),
+            row.args_version,
         ])?;
     Ok(())
 }

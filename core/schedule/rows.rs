@@ -25,6 +25,8 @@ pub struct ScheduleRow {
     pub worker: String,
     /// The args of its jobs, as JSON text.
     pub args: String,
+    /// The version of its worker's args that they were written for.
+    pub args_version: u32,
     /// The queue of its jobs.
     pub queue: String,
     /// The priority of its jobs.
@@ -78,6 +80,7 @@ const COLUMNS: &[&str] = &[
     "timezone",
     "worker",
     "args",
+    "args_version",
     "queue",
     "priority",
     "max_attempts",
@@ -110,6 +113,7 @@ fn from_row(row: &Row<'_>) -> ScheduleRow {
         timezone: cells.text("timezone"),
         worker: cells.text("worker"),
         args: cells.text("args"),
+        args_version: cells.count("args_version"),
         queue: cells.text("queue"),
         priority: cells.small("priority"),
         max_attempts: cells.count("max_attempts"),
@@ -160,6 +164,7 @@ impl ScheduleRow {
         let args = serde_json::from_str(&self.args)
             .map_err(|error| invalid(format!("its args are no JSON: {error}")))?;
         let job = NewJob::new(&self.worker, args)
+            .args_version(self.args_version)
             .queue(&self.queue)
             .priority(self.priority)
             .max_attempts(self.max_attempts);

@@ -138,7 +138,8 @@ impl Verger {
         };
         let now = self.inner.clock.now();
         let edited = self.inner.write(|books| {
-            let edited = books.edit_job(job, edit, args.as_deref(), now)?;
+            let args = args.as_ref().map(|(text, version)| (text.as_str(), *version));
+            let edited = books.edit_job(job, edit, args, now)?;
             if matches!(edited, Edited::Changed(_)) {
                 let changes = json!({
                     "args": args.is_some(), "due_at": edit.due_at, "priority": edit.priority,

@@ -46,9 +46,31 @@ impl Verger {
         self.perform(worker, args, true)
     }
 
+    /// The args with which a job of this worker would be performed, that was enqueued with these args
+    /// for this version of them: brought into the present version and checked, with the defaults filled
+    /// in. Nothing is performed or written.
+    ///
+    /// ```
+    /// let verger = verger::testing::example();
+    /// let args = verger.args_for("send-mail", serde_json::json!({"to": "ann@example.org"}), 1)?;
+    /// assert_eq!(args["to"], "ann@example.org");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PerformError`] for an unknown worker, and for args with which the attempt would fail: with code
+    /// `args-version` for a version that the worker does not know yet.
+    pub fn args_for(&self, worker: &str, args: Json, version: u32) -> Result<Json, PerformError> {
+        let (args, registered) = self.inner.check_args(worker, args, Some(version))?;
+        let fitted = engine::fit_args(&registered, &args, version);
+        let fitted =
+            fitted.map_err(|source| PerformError::Failed { worker: worker.to_string(), source })?;
+        Ok(Json::Object(fitted.as_map().clone()))
+    }
+
     fn perform(&self, worker: &str, args: Json, dry: bool) -> Result<Performance, PerformError> {
         let inner = &*self.inner;
-        let (args, registered) = inner.check_args(worker, args)?;
+        let (args, registered) = inner.check_args(worker, args, None)?;
         let begun = Instant::now();
         let mut executor = inner.executor();
         let performed =

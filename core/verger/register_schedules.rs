@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use super::Verger;
 use crate::builder::Retires;
 use crate::queue::EnqueueError;
-use crate::schedule::{Schedule, ScheduleError};
+use crate::schedule::{Schedule, ScheduleError, ScheduleRow};
 
 impl Verger {
     /// Stores a schedule that belongs to no set of the app's code.
     pub(crate) fn store_schedule(&self, schedule: &Schedule) -> Result<(), ScheduleError> {
-        let args = self.check_schedule(schedule)?;
+        let (args, version) = self.check_schedule(schedule)?;
         let now = self.inner.clock.now();
-        self.inner.write(|books| books.put_schedule(schedule, &args, None, now))?;
+        self.inner.write(|books| books.put_schedule(schedule, (&args, version), None, now))?;
         Ok(())
     }
 
@@ -46,8 +46,8 @@ impl Verger {
         let now = self.inner.clock.now();
         let mut executor = self.inner.executor();
         executor.transaction(|books| {
-            let stored = checked.iter().try_for_each(|(schedule, args)| {
-                books.put_schedule(schedule, args, Some(set), now)
+            let stored = checked.iter().try_for_each(|(schedule, (args, version))| {
+                books.put_schedule(schedule, (args, *version), Some(set), now)
             });
             let retired = || dropped.iter().try_for_each(|name| books.retire_schedule(name, now));
             stored.and_then(|()| retired())
@@ -62,15 +62,24 @@ impl Verger {
         Ok(())
     }
 
-    /// Checks a schedule and its job: the text of its args.
-    fn check_schedule(&self, schedule: &Schedule) -> Result<String, ScheduleError> {
+    /// Checks a schedule and its job: the text of its args, and their version.
+    fn check_schedule(&self, schedule: &Schedule) -> Result<(String, u32), ScheduleError> {
         schedule.check()?;
-        let (args, _) = self
-            .inner
-            .check_args(&schedule.job.worker, schedule.job.args.clone())
-            .map_err(|error| refusal(schedule, error))?;
-        self.inner.ready(schedule.job.clone()).map_err(|error| refusal(schedule, error))?;
-        Ok(args.to_string())
+        let mut job = schedule.job.clone();
+        job.args_version = job.args_version.or(self.stored_version(schedule)?);
+        let ready = self.inner.ready(job).map_err(|error| refusal(schedule, error))?;
+        Ok(ready.into_args())
+    }
+
+    /// The version of the args of a schedule that stays as it is stored: code that registers it at
+    /// each start does not know that its worker was replaced meanwhile.
+    fn stored_version(&self, schedule: &Schedule) -> Result<Option<u32>, ScheduleError> {
+        let stored = self.inner.front().books().schedule(&schedule.name)?;
+        let is_the_same = |row: &ScheduleRow| {
+            let args = serde_json::from_str::<serde_json::Value>(&row.args);
+            row.worker == schedule.job.worker && args.is_ok_and(|args| args == schedule.job.args)
+        };
+        Ok(stored.filter(is_the_same).map(|row| row.args_version))
     }
 }
 

@@ -12,7 +12,7 @@ use verger_worker::{Args, Context, Manifest, ManifestError, Outcome, Scope, Work
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
 use crate::queue::PerformedBy;
-use crate::run::{AttemptError, Ended, Run};
+use crate::run::{AttemptError, Ended, Run, Unmigrated};
 #[cfg(feature = "wasm")]
 use crate::sandbox::Plugin;
 
@@ -160,8 +160,34 @@ impl Registered {
         manifest.tenant_aware || self.grant.confines()
     }
 
-    pub(crate) fn check_args(&self, manifest: &Manifest, args: &Args) -> Result<(), ManifestError> {
-        manifest.check_args_of(args, self.has_tenant(manifest))
+    pub(crate) fn check_args(
+        &self,
+        manifest: &Manifest,
+        args: &Args,
+        version: u32,
+    ) -> Result<(), ManifestError> {
+        manifest.check_args_of(args, version, self.has_tenant(manifest))
+    }
+
+    /// The newest version of its args that it takes: any, as long as that is not known, for a
+    /// component is not compiled to learn it.
+    pub(crate) fn newest_args(&self) -> u32 {
+        let known = match &self.code {
+            Code::Native { manifest, .. } => Some(&**manifest),
+            #[cfg(feature = "wasm")]
+            Code::Component(plugin) => plugin.known_manifest(),
+        };
+        known.map_or(u32::MAX, |manifest| manifest.args_version)
+    }
+
+    /// Brings args of an earlier version into the present form. Their scope stays.
+    pub(crate) fn migrate_args(&self, from: u32, args: &Args) -> Result<Args, Unmigrated> {
+        let migrated = match &self.code {
+            Code::Native { worker, .. } => migrate_native(&**worker, from, args.clone()),
+            #[cfg(feature = "wasm")]
+            Code::Component(plugin) => plugin.migrate_args(from, args),
+        };
+        migrated.map(|migrated| Manifest::keep_scope(args, migrated))
     }
 
     /// Whether it is a built-in worker with the grant it comes with.
@@ -200,6 +226,17 @@ impl Registered {
             #[cfg(feature = "wasm")]
             Code::Component(plugin) => plugin.perform(run, args),
         }
+    }
+}
+
+fn migrate_native(worker: &dyn Worker, from: u32, args: Args) -> Result<Args, Unmigrated> {
+    match catch_unwind(AssertUnwindSafe(|| worker.migrate_args(from, args))) {
+        Ok(Ok(migrated)) => Ok(migrated),
+        Ok(Err(error)) => Err(Unmigrated::Refused(AttemptError::of_native(error))),
+        Err(panic) => Err(Unmigrated::Failed(AttemptError::new(
+            "panic",
+            format!("migrate_args panicked: {}", panic_message(&*panic)),
+        ))),
     }
 }
 

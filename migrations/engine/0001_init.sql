@@ -4,7 +4,7 @@
 -- in memory, anew at each execution, which costs more than all the rest of a small statement.
 
 -- One durable row a job. The app, its triggers and programs in any language may INSERT one; of the columns only `worker` is required, and
--- these may be given: worker, args, queue, priority, due_at, max_attempts, tenant_aware, created_at, unique_key. The others are Verger's.
+-- these may be given: worker, args, args_version, queue, priority, due_at, max_attempts, tenant_aware, created_at, unique_key. The others are Verger's.
 -- INSERT INTO verger_jobs (worker, args) VALUES ('send-mail', json_object('message', NEW.id))
 CREATE TABLE verger_jobs (
     id INTEGER PRIMARY KEY,                         -- never reused: pruning keeps the newest row
@@ -19,6 +19,8 @@ CREATE TABLE verger_jobs (
             OR state = 'scheduled' OR state = 'retryable' OR state = 'discarded' OR state = 'cancelled'),
     args TEXT NOT NULL DEFAULT '{}'                 -- a JSON object
         CONSTRAINT args_must_be_a_json_object CHECK (json_valid(args) AND json_type(args) = 'object'),
+    args_version INTEGER NOT NULL DEFAULT 1         -- the version of the args they were written for: a statement stays what it was
+        CONSTRAINT args_version_must_be_at_least_1 CHECK (args_version BETWEEN 1 AND 4294967295),
     tenant_aware INTEGER NOT NULL DEFAULT 0,        -- 1: args must carry the keys organization_id and actor_id
     due_at INTEGER NOT NULL DEFAULT 0               -- not performed before; whoever inserts a row for later leaves its state at the default
         CONSTRAINT due_at_must_be_before_the_year_10000 CHECK (due_at < 253402300800000),
@@ -59,8 +61,8 @@ CREATE TABLE verger_jobs (
 ) STRICT;
 
 -- What can be claimed, in the order of the claim within one worker's jobs. A claim reads only what it takes, however long the backlog:
--- jobs of a worker that a process lacks are jumped over.
-CREATE INDEX verger_jobs_due ON verger_jobs (queue, priority, worker, due_at)
+-- jobs of a worker that a process lacks, or for args that its version does not know, are jumped over.
+CREATE INDEX verger_jobs_due ON verger_jobs (queue, priority, worker, args_version, due_at)
     WHERE state = 'scheduled' OR state = 'available' OR state = 'retryable';
 -- What is held, for rescue; and what completed since the last claim. Completing leaves lease_until alone, so that it writes one page and
 -- no index: the next claim moves what is left over from this index to the one below, all at once.
@@ -150,6 +152,7 @@ CREATE TABLE verger_schedules (
     timezone TEXT NOT NULL,                         -- IANA name
     worker TEXT NOT NULL,
     args TEXT NOT NULL CHECK (json_valid(args) AND json_type(args) = 'object'),
+    args_version INTEGER NOT NULL DEFAULT 1,        -- the version of the args they were written for
     queue TEXT NOT NULL,
     priority INTEGER NOT NULL,
     max_attempts INTEGER NOT NULL,

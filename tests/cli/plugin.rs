@@ -42,7 +42,7 @@ fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
         "reconcile-memberships 0.1.0",
         "  store   reads and writes the database through the host, as far as it is granted",
         "and nothing else: no files, no network, no environment, no clock of its own.",
-        "  describe, perform",
+        "  migrate-args, describe, perform",
         "  table memberships, or what the arg `table` names  update   NOT GRANTED",
         "Without --grant or --trust this is an empty grant, and an empty grant grants nothing.",
         "  organization_id    must be there, and may be null",
@@ -662,6 +662,35 @@ fn a_name_that_is_taken_is_told() {
         "{checked}"
     );
     assert!(has(&checked, "advice", "name", "a built-in worker has its name"), "{checked}");
+}
+
+#[test]
+fn the_waiting_jobs_that_a_version_could_not_perform_are_named() {
+    let site = Site::new();
+    let waiting = |args: &str, version: u32, count: usize| {
+        let sql = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+             INSERT INTO verger_jobs (worker, args, args_version, queue) SELECT 'report', '{args}', {version}, 'q' FROM n"
+        );
+        site.open().execute_batch(&sql).unwrap();
+    };
+    text(&["tick", "--db", site.db()]);
+    let file = repository("tests/guests/migrant.wasm");
+    let check = ["plugin", "check", &file, "--args", r#"{"minutes": 1}"#, "--db", site.db()];
+    waiting(r#"{"days": 1}"#, 1, 700);
+    waiting(r#"{"hours": 1}"#, 2, 1);
+    let checked = object(0, &check);
+    assert!(checked.to_string().contains("its args fit 701 waiting jobs"), "{checked}");
+    waiting(r#"{"dayz": 1}"#, 1, 7);
+    waiting(r#"{"seconds": 1}"#, 4, 1);
+    let checked = object(1, &check);
+    let unfit = "7 waiting jobs (702, 703, 704, 705, 706, …) could not be performed";
+    assert!(has(&checked, "must-fix", "jobs", unfit), "{checked}");
+    assert!(has(&checked, "must-fix", "jobs", "the arg `days` is missing"), "{checked}");
+    assert!(has(&checked, "advice", "jobs", "1 waiting job (709) would be parked"), "{checked}");
+    let of_all = "SELECT count(*) FROM verger_jobs WHERE attempt = 0 AND state = 'available'";
+    let count: i64 = site.open().query_row(of_all, [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 709, "nothing of them is changed");
 }
 
 // --- forget

@@ -138,8 +138,9 @@ fn a_failed_performance_has_exit_status_1_and_a_refused_one_2() {
     );
 }
 
-const JOB_COLUMNS: [&str; 26] = [
+const JOB_COLUMNS: [&str; 27] = [
     "args",
+    "args_version",
     "attempt",
     "attempted_at",
     "created_at",
@@ -311,6 +312,7 @@ fn a_schedule_is_added_fires_is_paused_and_removed() {
     let columns = [
         "anchor",
         "args",
+        "args_version",
         "deadline_ms",
         "expression",
         "jitter_ms",

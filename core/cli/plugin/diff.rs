@@ -69,6 +69,7 @@ impl Difference {
         let (a, b) = (&old.manifest, &new.manifest);
         told("name", a.name.clone(), b.name.clone());
         told("version", a.version.clone(), b.version.clone());
+        told("version of its args", a.args_version.to_string(), b.args_version.to_string());
         told("description", a.description.clone(), b.description.clone());
         let suggested = |manifest: &Manifest| {
             manifest.schedule.as_ref().map_or("none".to_string(), |when| json!(when).to_string())

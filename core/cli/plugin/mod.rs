@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
-use verger::verger_worker::{Suggested, WIT};
+use verger::verger_worker::{MIGRATION_WIT, Suggested, WIT};
 use verger::{Expression, ExpressionError};
 
 use crate::options::{Database, Options};
@@ -37,7 +37,11 @@ pub(crate) enum Command {
     /// command. The README it writes has the four steps: build, test, check, try.
     New(New),
     /// Print the interface between Verger and its workers, as WIT
-    Wit,
+    Wit {
+        /// Print the world of workers that migrate the args of waiting jobs, a file beside the other
+        #[arg(long)]
+        migration: bool,
+    },
     /// Wrap a core module, as compilers make it, into a component
     ///
     /// Of Rust for wasm32-unknown-unknown, of C, C++ and Zig for wasm32-wasi (as a reactor), of Go
@@ -121,7 +125,8 @@ impl Command {
             Self::Check(check) => return check.run(options),
             Self::Diff { old, new } => diff::diff(old, new, options)?,
             Self::New(new) => new.run(options)?,
-            Self::Wit => print(WIT.lines()),
+            Self::Wit { migration: false } => print(WIT.lines()),
+            Self::Wit { migration: true } => print(MIGRATION_WIT.lines()),
             Self::Forget { name, database } => forget::forget(name, database, options)?,
             Self::Approve(decide) => decide.approve(options)?,
             Self::Deny(decide) => decide.deny(options)?,

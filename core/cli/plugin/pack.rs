@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use verger::verger_worker::WIT;
+use verger::verger_worker::{MIGRATION_WIT, WIT};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
@@ -52,12 +52,12 @@ pub(super) fn pack(module: &Path, output: &Path, options: &Options) -> Result<()
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>> {
-    let Needs { interface, adapter } = needs(module)?;
+    let Needs { interface, adapter, world } = needs(module)?;
     let mut module = module.to_vec();
     if interface {
         let mut resolve = Resolve::default();
-        let package = resolve.push_source("worker.wit", WIT)?;
-        let world = resolve.select_world(&[package], Some("worker"))?;
+        let package = resolve.push_source("worker.wit", &interface_with(world))?;
+        let world = resolve.select_world(&[package], Some(world))?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
     let mut encoder = ComponentEncoder::default().module(&module)?.validate(true);
@@ -68,16 +68,33 @@ fn encode(module: &[u8]) -> Result<Vec<u8>> {
     encoder.encode()
 }
 
+/// The interface, with the world that migrates args where it is that one.
+fn interface_with(world: &str) -> String {
+    match world {
+        WORKER => WIT.to_string(),
+        _ => WIT.to_string() + &MIGRATION_WIT.replacen(PACKAGE_LINE, "", 1),
+    }
+}
+
+/// The world of most workers, and the one of those that export `migrate-args`.
+const WORKER: &str = "worker";
+const WORKER_WITH_MIGRATION: &str = "worker-with-migration";
+
+/// Two files of one package both begin with it.
+const PACKAGE_LINE: &str = "package verger:worker@0.1.0;";
+
 /// What a module lacks that a component of it has.
 struct Needs {
     /// It has no copy of the interface it was built against.
     interface: bool,
     /// It imports WASI preview 1.
     adapter: bool,
+    /// Of which world it is: one that exports `migrate-args` has a world of its own.
+    world: &'static str,
 }
 
 fn needs(module: &[u8]) -> Result<Needs> {
-    let mut needs = Needs { interface: true, adapter: false };
+    let mut needs = Needs { interface: true, adapter: false, world: WORKER };
     let mut exports = Vec::new();
     for payload in Parser::new(0).parse_all(module) {
         match payload.context("it is no whole WebAssembly module")? {
@@ -96,6 +113,9 @@ fn needs(module: &[u8]) -> Result<Needs> {
             }
             _ => {}
         }
+    }
+    if exports.iter().any(|name| name == "migrate-args") {
+        needs.world = WORKER_WITH_MIGRATION;
     }
     if exports.iter().any(|name| name == "_start") {
         bail!(

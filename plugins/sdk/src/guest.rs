@@ -15,7 +15,7 @@ use crate::worker::Worker;
 pub mod bindings {
     wit_bindgen::generate!({
         path: "wit/0.1.0",
-        world: "worker",
+        world: "worker-with-migration",
         pub_export_macro: true,
         default_bindings_module: "verger_worker::guest::bindings",
         additional_derives: [PartialEq],
@@ -50,6 +50,24 @@ pub fn perform(
         Ok(Outcome::Snooze(seconds)) => bindings::Outcome::Snooze(seconds),
         Ok(Outcome::Cancel(reason)) => bindings::Outcome::Cancel(reason),
         Err(error) => failure(error),
+    }
+}
+
+/// The export `migrate-args`.
+///
+/// # Errors
+/// Why the args cannot be used.
+pub fn migrate_args(
+    worker: &dyn Worker,
+    from_version: u32,
+    args: &str,
+) -> Result<String, bindings::Error> {
+    let migrated = Args::parse(args)
+        .map_err(WorkerError::from)
+        .and_then(|args| worker.migrate_args(from_version, args));
+    match migrated {
+        Ok(args) => Ok(args.to_string()),
+        Err(error) => Err(error.into_error().into()),
     }
 }
 

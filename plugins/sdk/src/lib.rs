@@ -58,7 +58,9 @@ pub use context::{Context, Cursor, Rows, Savepoint};
 pub use error::{HostError, WorkerError, code};
 pub use host::{Found, Host, HostCursor, HostSavepoint, JobInfo, LogLevel, Slot};
 pub use ident::{Ident, IdentError};
-pub use manifest::{ArgSpec, Manifest, ManifestError, Suggested, TableAsk, TableName, Verb};
+pub use manifest::{
+    ArgSpec, ArgType, Manifest, ManifestError, Suggested, TableAsk, TableName, Verb,
+};
 pub use new_job::{Enqueued, NewJob};
 pub use outcome::Outcome;
 pub use scope::Scope;
@@ -72,12 +74,16 @@ pub use worker::Worker;
 #[cfg(not(target_family = "wasm"))]
 pub const WIT: &str = include_str!("../wit/0.1.0/worker.wit");
 
+/// The world of the same package whose workers migrate args, as WIT: a file beside [`WIT`].
+#[cfg(not(target_family = "wasm"))]
+pub const MIGRATION_WIT: &str = include_str!("../wit/0.1.0/migration.wit");
+
 /// Everything a worker needs, in one import.
 pub mod prelude {
     pub use crate::{
-        AgedAudit, AgedRows, AgedSweep, AgedTally, ArgError, ArgSpec, Args, AuditEvent, Context,
-        EventOutcome, HostError, Ident, LogLevel, Manifest, MissingArg, NewJob, Outcome, Row,
-        Scope, Suggested, Sweeper, TableAsk, TimeFormat, Value, Walk, Worker, WorkerError,
+        AgedAudit, AgedRows, AgedSweep, AgedTally, ArgError, ArgSpec, ArgType, Args, AuditEvent,
+        Context, EventOutcome, HostError, Ident, LogLevel, Manifest, MissingArg, NewJob, Outcome,
+        Row, Scope, Suggested, Sweeper, TableAsk, TimeFormat, Value, Walk, Worker, WorkerError,
         fetch_arg, params,
     };
     pub use serde_json::json;

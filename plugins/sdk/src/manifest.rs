@@ -35,6 +35,11 @@ pub struct Manifest {
     /// ignored: for whom a job runs, the app says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, ArgSpec>,
+    /// The version of its args, from 1. Raise it when args of the form before cannot be used as they
+    /// are: waiting jobs keep theirs, and go through
+    /// [`Worker::migrate_args`](crate::Worker::migrate_args).
+    #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
+    pub args_version: u32,
     /// The tables it asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableAsk>,
@@ -63,6 +68,7 @@ impl Manifest {
             description: String::new(),
             tenant_aware: false,
             args: BTreeMap::new(),
+            args_version: first_version(),
             tables: Vec::new(),
             capabilities: Vec::new(),
             enqueues: Vec::new(),
@@ -89,6 +95,13 @@ impl Manifest {
     #[must_use]
     pub fn arg(mut self, key: impl Into<String>, spec: ArgSpec) -> Self {
         self.args.insert(key.into(), spec);
+        self
+    }
+
+    /// Its args have this version, from 1.
+    #[must_use]
+    pub fn args_version(mut self, version: u32) -> Self {
+        self.args_version = version;
         self
     }
 
@@ -141,7 +154,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Checks the name, the version and the tables.
+    /// Checks the name, the versions, the args and the tables.
     ///
     /// # Errors
     /// [`ManifestError::Invalid`] with what is wrong.
@@ -159,6 +172,20 @@ impl Manifest {
         }
         if self.version.is_empty() || self.version.len() > 64 {
             return invalid("the version must have 1 to 64 bytes".to_string());
+        }
+        if self.args_version == 0 {
+            return invalid("`args_version` must be at least 1".to_string());
+        }
+        for (key, spec) in &self.args {
+            if let (Some(value_type), Some(default)) = (spec.value_type, &spec.default)
+                && !spec.accepts(default)
+            {
+                return invalid(format!(
+                    "the arg `{key}` must be {}, and its default is {}",
+                    value_type.in_words(),
+                    kind(default)
+                ));
+            }
         }
         for ask in &self.tables {
             let table = match &ask.table {
@@ -190,18 +217,25 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError::MissingKeys`] naming every absent key: the tenant keys of a tenant-aware
     /// worker and its required args. [`ManifestError::WrongKey`] for an `organization_id`,
-    /// `actor_id` or `impersonating_from` that can be no id.
+    /// `actor_id` or `impersonating_from` that can be no id. [`ManifestError::WrongType`] for an arg
+    /// of another type than it has here.
     pub fn check_args(&self, args: &Args) -> Result<(), ManifestError> {
-        self.check_args_of(args, self.tenant_aware)
+        self.check_args_of(args, self.args_version, self.tenant_aware)
     }
 
-    /// For hosts: as [`check_args`](Self::check_args), where the host knows whether the worker is
-    /// confined to a tenant.
+    /// For hosts: as [`check_args`](Self::check_args), where the host knows for which version of the
+    /// args they were written, and whether the worker is confined to a tenant. Of args of another
+    /// version only the keys that make the scope are looked at.
     ///
     /// # Errors
     /// As [`check_args`](Self::check_args).
     #[doc(hidden)]
-    pub fn check_args_of(&self, args: &Args, has_tenant: bool) -> Result<(), ManifestError> {
+    pub fn check_args_of(
+        &self,
+        args: &Args,
+        version: u32,
+        has_tenant: bool,
+    ) -> Result<(), ManifestError> {
         let is_id = |value: &Json| match value {
             Json::Null | Json::String(_) => true,
             Json::Number(number) => number.is_i64() || number.is_u64(),
@@ -217,9 +251,9 @@ impl Manifest {
             }
         }
         let tenant_keys: &[&str] = if has_tenant { &TENANT_KEYS } else { &[] };
-        let required = self
-            .args
-            .iter()
+        let own = self.args.iter().filter(|_| version == self.args_version);
+        let required = own
+            .clone()
             .filter(|(_, spec)| spec.required && spec.default.is_none())
             .map(|(key, _)| key.as_str());
         let missing: Vec<String> = tenant_keys
@@ -229,11 +263,22 @@ impl Manifest {
             .filter(|key| !args.as_map().contains_key(*key))
             .map(str::to_string)
             .collect();
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(ManifestError::MissingKeys { worker: self.name.clone(), keys: missing })
+        if !missing.is_empty() {
+            return Err(ManifestError::MissingKeys { worker: self.name.clone(), keys: missing });
         }
+        for (key, spec) in own {
+            if let (Some(value), Some(value_type)) = (args.as_map().get(key), spec.value_type)
+                && !spec.accepts(value)
+            {
+                return Err(ManifestError::WrongType {
+                    worker: self.name.clone(),
+                    key: key.clone(),
+                    expected: value_type.in_words().to_string(),
+                    found: kind(value).to_string(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The args with every default filled in, but those of the keys that make the scope.
@@ -259,6 +304,20 @@ impl Manifest {
             }
         }
         complete
+    }
+
+    /// For hosts: what a worker made of args of an earlier version, with the scope they had. For whom
+    /// a job runs the app said; a migration has no say in it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn keep_scope(before: &Args, mut migrated: Args) -> Args {
+        for key in SCOPE_KEYS {
+            match before.as_map().get(key) {
+                Some(value) => migrated.as_map_mut().insert(key.to_string(), value.clone()),
+                None => migrated.as_map_mut().remove(key),
+            };
+        }
+        migrated
     }
 
     /// The keys of a scope that it gives a default, which is ignored.
@@ -309,6 +368,10 @@ pub struct ArgSpec {
     /// Whether a job without it is refused.
     #[serde(default)]
     pub required: bool,
+    /// The JSON type of its value; none for any. Null is accepted as well, unless the arg is
+    /// required.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub value_type: Option<ArgType>,
     /// What it means.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
@@ -339,6 +402,73 @@ impl ArgSpec {
         self.description = meaning.into();
         self
     }
+
+    /// Its value has this type.
+    #[must_use]
+    pub fn of(mut self, value_type: ArgType) -> Self {
+        self.value_type = Some(value_type);
+        self
+    }
+
+    fn accepts(&self, value: &Json) -> bool {
+        match (self.value_type, value) {
+            (None, _) => true,
+            (Some(_), Json::Null) => !self.required,
+            (Some(value_type), value) => value_type.has(value),
+        }
+    }
+}
+
+/// The JSON type of an arg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ArgType {
+    /// A string.
+    String,
+    /// A whole number of at most 64 bits; `1.0` is none.
+    Integer,
+    /// A number.
+    Number,
+    /// True or false.
+    Boolean,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+impl ArgType {
+    fn has(self, value: &Json) -> bool {
+        match self {
+            Self::String => value.is_string(),
+            Self::Integer => value.is_i64() || value.is_u64(),
+            Self::Number => value.is_number(),
+            Self::Boolean => value.is_boolean(),
+            Self::Array => value.is_array(),
+            Self::Object => value.is_object(),
+        }
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::String => "a string",
+            Self::Integer => "a whole number",
+            Self::Number => "a number",
+            Self::Boolean => "a boolean",
+            Self::Array => "an array",
+            Self::Object => "an object",
+        }
+    }
+}
+
+fn first_version() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_first_version(version: &u32) -> bool {
+    *version == first_version()
 }
 
 /// What a worker may ask to do with a table.
@@ -500,13 +630,24 @@ pub enum ManifestError {
         /// What its value is.
         found: String,
     },
+    /// The value of an arg has another type than the worker's manifest says.
+    WrongType {
+        /// The worker.
+        worker: String,
+        /// The key.
+        key: String,
+        /// What its value must be.
+        expected: String,
+        /// What its value is.
+        found: String,
+    },
 }
 
 impl ManifestError {
     /// Whether it is a job's args that are wrong, not the manifest.
     #[must_use]
     pub fn is_of_args(&self) -> bool {
-        matches!(self, Self::MissingKeys { .. } | Self::WrongKey { .. })
+        matches!(self, Self::MissingKeys { .. } | Self::WrongKey { .. } | Self::WrongType { .. })
     }
 }
 
@@ -524,6 +665,9 @@ impl fmt::Display for ManifestError {
                 f,
                 "the arg `{key}` for worker `{worker}` must be null, a string or a whole number, not {found}"
             ),
+            Self::WrongType { worker, key, expected, found } => {
+                write!(f, "the arg `{key}` for worker `{worker}` must be {expected}, not {found}")
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::audit::AuditEvent;
 use crate::context::Context;
 use crate::error::{HostError, WorkerError, code};
 use crate::host::{Found, Host, HostCursor, HostSavepoint, JobInfo, LogLevel};
+use crate::manifest::Manifest;
 use crate::new_job::{Enqueued, NewJob};
 use crate::outcome::Outcome;
 use crate::scope::Scope;
@@ -135,10 +136,27 @@ impl MemoryHost {
     /// # Errors
     /// Why the attempt failed: its code, its words, and whether the job is discarded at once.
     pub fn perform(&self, worker: &dyn Worker, args: Json) -> Result<Outcome, WorkerError> {
+        self.perform_enqueued_for(worker, worker.manifest().args_version, args)
+    }
+
+    /// As [`perform`](Self::perform), a job that was enqueued for this version of the args.
+    ///
+    /// # Errors
+    /// As [`perform`](Self::perform); what [`Worker::migrate_args`] refuses is discarded.
+    pub fn perform_enqueued_for(
+        &self,
+        worker: &dyn Worker,
+        version: u32,
+        args: Json,
+    ) -> Result<Outcome, WorkerError> {
         let manifest = worker.manifest();
         manifest.check()?;
-        let args = Args::from_json(args)?;
+        let mut args = Args::from_json(args)?;
         let scope = Scope::of(&args);
+        if version < manifest.args_version {
+            let migrated = worker.migrate_args(version, args.clone());
+            args = Manifest::keep_scope(&args, migrated.map_err(WorkerError::discard)?);
+        }
         let args = manifest.complete(&args)?;
         let organization = scope.as_ref().and_then(Scope::organization_id);
         self.organization.replace(organization.map(str::to_string));

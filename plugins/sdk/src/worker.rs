@@ -32,6 +32,47 @@ pub trait Worker {
         scope: Option<&Scope>,
         args: &Args,
     ) -> Result<Outcome, WorkerError>;
+
+    /// The args of a job that was enqueued for an earlier version of them, in the form that
+    /// [`perform`](Self::perform) takes: of [`Manifest::args_version`]. Where nothing is said they
+    /// stay as they are; either way they are held against the manifest afterwards.
+    ///
+    /// It is called before each attempt at such a job, without a database, and with no defaults filled
+    /// in. The job keeps the args it was enqueued with, so that the version before can be taken back.
+    /// The keys that make the scope keep their values, whatever is returned.
+    ///
+    /// ```
+    /// use verger_worker::prelude::*;
+    ///
+    /// struct Report;
+    ///
+    /// impl Worker for Report {
+    ///     fn manifest(&self) -> Manifest {
+    ///         // Version 1 had `days`, a number of days.
+    ///         Manifest::new("report", "2.0.0")
+    ///             .args_version(2)
+    ///             .arg("hours", ArgSpec::required().of(ArgType::Integer))
+    ///     }
+    ///
+    ///     fn migrate_args(&self, from: u32, args: Args) -> Result<Args, WorkerError> {
+    ///         match from {
+    ///             1 => Ok(Args::from_json(json!({ "hours": 24 * args.get::<i64>("days")? }))?),
+    ///             _ => Ok(args),
+    ///         }
+    ///     }
+    ///
+    ///     fn perform(&self, _: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    ///         Ok(Outcome::DoneWith(json!(args.get::<i64>("hours")?)))
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Any error discards the job at once: the same args give the same answer the next time.
+    fn migrate_args(&self, from: u32, args: Args) -> Result<Args, WorkerError> {
+        let _ = from;
+        Ok(args)
+    }
 }
 
 /// Exports a worker from a component. Outside WebAssembly it expands to nothing.
@@ -63,6 +104,14 @@ macro_rules! export {
                 ) -> $crate::guest::bindings::Outcome {
                     $crate::guest::log_panics();
                     $crate::guest::perform(&$worker, scope, &args)
+                }
+                fn migrate_args(
+                    from_version: u32,
+                    args: ::std::string::String,
+                ) -> ::std::result::Result<::std::string::String, $crate::guest::bindings::Error>
+                {
+                    $crate::guest::log_panics();
+                    $crate::guest::migrate_args(&$worker, from_version, &args)
                 }
             }
     $crate::guest::bindings::export!(Exported with_types_in $crate::guest::bindings);

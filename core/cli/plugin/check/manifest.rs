@@ -174,12 +174,13 @@ fn unknown(text: &str) -> Vec<(String, Option<String>)> {
     found.into_iter().map(|place| (place.clone(), meant(&place))).collect()
 }
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
     "name",
     "version",
     "description",
     "tenant_aware",
     "args",
+    "args_version",
     "tables",
     "capabilities",
     "enqueues",
@@ -187,6 +188,7 @@ const FIELDS: [&str; 14] = [
     "schedule",
     "default",
     "required",
+    "type",
     "cron",
     "every_ms",
 ];

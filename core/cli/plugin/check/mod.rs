@@ -1,6 +1,7 @@
 //! `verger plugin check`: does this `.wasm` load and behave, and what should a person fix?
 
 mod confined;
+mod database;
 mod finding;
 mod manifest;
 mod outcomes;
@@ -26,7 +27,7 @@ use crate::clock::Held;
 use crate::escape::{shown, to_paste};
 use crate::failure::WORK_FAILED;
 use crate::input;
-use crate::options::Options;
+use crate::options::{Database, Options};
 use crate::output::{count, print, print_json};
 use finding::{Findings, Level};
 use witness::{Seen, witness};
@@ -56,6 +57,10 @@ pub(crate) struct Check {
     /// an app's own
     #[arg(long, value_name = "FILE")]
     sql: Option<PathBuf>,
+    /// Say which of its jobs that wait in this database it could not perform: their args are brought
+    /// into its version, as an attempt would, and nothing is changed
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
 }
 
 /// What a check came to.
@@ -123,7 +128,13 @@ impl Check {
                 }
                 return Ok(Checked { component, findings, loading, manifest: None, lived: None });
             }
-            Ok(loaded) => loaded.manifest,
+            Ok(loaded) => {
+                if let Some(file) = &self.db {
+                    let waiting = options.open_to_read(&Database { db: Some(file.clone()) })?;
+                    database::examine(&loaded, &waiting, &mut findings)?;
+                }
+                loaded.manifest
+            }
         };
         loading.examine(&component, &mut findings);
         manifest::examine(&manifest, &self.file, &mut findings);
