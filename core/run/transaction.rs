@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use verger_worker::{HostError, code};
 
 use super::audit::Audited;
@@ -359,13 +358,13 @@ impl Run {
     /// Commits, and has the audit log remember its newest row when this transaction added any.
     fn commit(&self) -> Result<(), HostError> {
         let growth = self.check_growth()?;
-        let commit = |connection: &Connection| {
+        let committed = self.connection.engine(|connection| {
             if self.audited.get().new.rows > 0 {
                 self.log.borrow().seal(connection)?;
             }
             step(connection, "COMMIT")
-        };
-        self.connection.engine(commit).map_err(|error| match kind_of(&error) {
+        });
+        committed.map_err(|error| match kind_of(&error) {
             StoreErrorKind::Constraint => refused_commit(),
             _ => from_store(&error),
         })?;
