@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::handmade::Handmade;
 use crate::harness::{Folder, command, keys, object, puppet, refusal, repository, said, text};
 
-const LANGUAGES: [&str; 6] = ["rust", "js", "ts", "py", "c", "cpp"];
+const LANGUAGES: [&str; 7] = ["rust", "js", "ts", "py", "c", "cpp", "zig"];
 
 /// Runs the command in a folder.
 #[track_caller]

@@ -35,6 +35,7 @@ enum Language {
     Py,
     C,
     Cpp,
+    Zig,
 }
 
 /// A file of a template: its path, and its text, in which `{{name}}` and the like are replaced.
@@ -87,7 +88,7 @@ const PY: &[File] = template![
     ".gitignore" = "py/gitignore",
 ];
 
-/// The calls of the host, which C and C++ share.
+/// The calls of the host, which C, C++ and Zig share.
 const CLANG: &[File] = template!["verger.h" = "c/verger.h", ".gitignore" = "c/gitignore"];
 
 const C: &[File] = template!["Makefile" = "c/Makefile", "worker.c" = "c/worker.c"];
@@ -96,6 +97,13 @@ const CPP: &[File] = template![
     "Makefile" = "cpp/Makefile",
     "worker.cpp" = "cpp/worker.cpp",
     "verger.hpp" = "cpp/verger.hpp",
+];
+
+const ZIG: &[File] = template![
+    "Makefile" = "zig/Makefile",
+    "worker.zig" = "zig/worker.zig",
+    "verger.zig" = "zig/verger.zig",
+    "words.c" = "zig/words.c",
 ];
 
 /// What a README says of its language.
@@ -116,6 +124,7 @@ impl Language {
             Self::Py => (&[], PY),
             Self::C => (CLANG, C),
             Self::Cpp => (CLANG, CPP),
+            Self::Zig => (CLANG, ZIG),
         };
         shared.iter().chain(own)
     }
@@ -158,6 +167,12 @@ impl Language {
                 "make",
                 "make test",
                 "`verger.hpp` has the words it is written in, `verger.h` the calls of the host.",
+            ],
+            Self::Zig => [
+                "Needs make and Zig: `python3 -m venv .venv && . .venv/bin/activate && pip install ziglang` brings it.",
+                "make",
+                "make test",
+                "`verger.zig` has the words it is written in, `verger.h` the calls of the host.",
             ],
         };
         Words { needs, build, test, shim }
