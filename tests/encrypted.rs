@@ -155,6 +155,46 @@ fn a_hook_comes_first_on_every_connection() {
 }
 
 #[test]
+fn a_backup_is_encrypted_with_the_same_key() {
+    let wide = || {
+        Key::with(|connection| {
+            connection.execute_batch("PRAGMA key = 'abc'; PRAGMA cipher_page_size = 8192")
+        })
+    };
+    let keys: [&dyn Fn() -> Key; 3] = [&key, &|| Key::passphrase(PASSPHRASE), &wide];
+    for key in keys {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("app.db");
+        let verger = Verger::builder(&file).key(key()).open().unwrap();
+        let app = verger.connect().unwrap();
+        app.execute_batch(
+            "CREATE TABLE things (name TEXT); INSERT INTO things VALUES ('plainly-readable')",
+        )
+        .unwrap();
+        let done = verger.perform_now("export-backup", json!({})).unwrap();
+        let copies = content(&folder.path().join("backups"));
+        let name = copies.iter().map(|(name, _)| name).find(|name| name.ends_with(".db"));
+        let copy = folder.path().join("backups").join(name.unwrap());
+        for (name, bytes) in &copies {
+            for plain in ["plainly-readable", "SQLite format 3"] {
+                let is_there = bytes.windows(plain.len()).any(|part| part == plain.as_bytes());
+                assert!(!is_there, "{name} has {plain:?}: {done:?}");
+            }
+        }
+        let refused = refusal(Verger::builder(&copy));
+        assert!(refused.contains("encrypted"), "{refused}");
+        let opened = Verger::builder(&copy).key(key()).open().unwrap();
+        let things: String = opened
+            .connect()
+            .unwrap()
+            .query_row("SELECT name FROM things", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(things, "plainly-readable");
+        opened.verify_audit().unwrap();
+    }
+}
+
+#[test]
 fn a_key_shows_in_no_debug_and_no_error() {
     let debug = format!("{:?} {:?}", Key::passphrase(PASSPHRASE), Key::raw([0x2a; 32]));
     assert_eq!(debug, "Key(…) Key(…)");
