@@ -172,6 +172,7 @@ fn a_person_decides_in_the_page_about_the_version_they_were_shown() {
     let get =
         |ui: &Ui| body(ui.respond(&verger, Request::get("/plugins").body(Vec::new()).unwrap()));
     assert!(get(&shows).contains("waits for somebody to decide"));
+    assert!(get(&shows).contains("Waiting for a decision") && !get(&shows).contains("Refused"));
     assert!(!get(&shows).contains("/plugin/approve"));
     let page = get(&ui);
     assert!(page.contains("It adds rows to the table things: &lt;b&gt;to count"), "{page}");

@@ -231,7 +231,7 @@ fn table(view: &View<'_>, jobs: &[Job]) -> Markup {
                     tr {
                         @if may_change { th { input type="checkbox" data-all="id" aria-label="All on this page" hidden; } }
                         th scope="col" { "Job" } th scope="col" { "State" } th scope="col" { "Worker" } th scope="col" { "Queue" }
-                        th scope="col" { "Attempts" } th scope="col" { "Due or ended" } th scope="col" { "Result or last error" }
+                        th.number scope="col" { "Attempts" } th scope="col" { "Due or ended" } th scope="col" { "Result or last error" }
                     }
                 }
                 tbody {

@@ -2,33 +2,41 @@
 
 use maud::{Markup, html};
 use verger::verger_worker::TableName;
-use verger::{Error, Withheld};
+use verger::{Error, PluginError, Withheld};
 
 use super::{View, nothing};
 use crate::answer::Answer;
 use crate::query::encoded;
-use crate::stranger::{plain, short};
+use crate::stranger::{long, plain, short};
 
 pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
     let withheld = view.verger.withheld();
-    let refused = view.verger.refused_plugins();
+    let mut refused = view.verger.refused_plugins();
+    // One that waits is shown with what it asks for, and the forms to decide.
+    refused
+        .retain(|reason| !cfg!(feature = "wasm") || !matches!(reason, PluginError::Waits { .. }));
+    let (waiting, workers): (Vec<String>, Vec<String>) =
+        view.verger.workers().into_iter().partition(|name| waits(view, name));
     let content = html! {
         h1 { "Plugins" }
         @if let Some(done) = view.query.get("done") { p.alert role="status" { (short(done)) } }
         @if !refused.is_empty() {
             section aria-labelledby="refused" {
                 h2 id="refused" { "Refused" }
-                ul { @for reason in refused { li.alert.bad { (short(&reason.to_string())) } } }
+                ul { @for reason in refused { li.alert.bad { (long(&reason.to_string())) } } }
             }
         }
-        section aria-labelledby="workers" {
-            h2 id="workers" { "Workers" }
-            @let workers = view.verger.workers();
-            @if workers.is_empty() { (nothing("This process has no workers.")) }
-            @for name in workers.iter().take(200) {
-                article {
-                    h3 id=(format!("worker-{}", encoded(name))) { (short(name)) }
-                    (worker(view, name, withheld.iter().find(|withheld| withheld.worker == *name)))
+        @for (id, title, names) in [("waiting", "Waiting for a decision", &waiting), ("workers", "Workers", &workers)] {
+            @if id == "workers" || !names.is_empty() {
+                section aria-labelledby=(id) {
+                    h2 id=(id) { (title) }
+                    @if names.is_empty() { (nothing("This process has no workers.")) }
+                    @for name in names.iter().take(200) {
+                        article {
+                            h3 id=(format!("worker-{}", encoded(name))) { (short(name)) }
+                            (worker(view, name, withheld.iter().find(|withheld| withheld.worker == *name)))
+                        }
+                    }
                 }
             }
         }
@@ -74,6 +82,18 @@ fn worker(view: &View<'_>, name: &str, withheld: Option<&Withheld>) -> Markup {
         }
         p { a href=(view.ui.link(&format!("/jobs?worker={}", encoded(name)))) { "Its jobs" } }
     }
+}
+
+/// Whether somebody has to decide about it.
+#[cfg(feature = "wasm")]
+fn waits(view: &View<'_>, name: &str) -> bool {
+    let consent = view.verger.consent(name).ok().flatten();
+    consent.is_some_and(|consent| consent.state == verger::ConsentState::Waiting)
+}
+
+#[cfg(not(feature = "wasm"))]
+fn waits(_: &View<'_>, _: &str) -> bool {
+    false
 }
 
 #[cfg(not(feature = "wasm"))]
