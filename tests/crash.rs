@@ -300,7 +300,7 @@ fn of_jobs_that_died_together_the_first_one_counts_the_crash_and_then_whoever_ki
         Process::start("tick_once", &variables).end(Duration::from_secs(30)).0
     };
     assert!(!tick(Groups::Always).success());
-    let app = Connection::open(&file).unwrap();
+    let app = open(&file);
     let attempts = || {
         let mut select = app
             .prepare("SELECT state, attempt FROM verger_jobs WHERE schedule IS NULL ORDER BY id")
