@@ -94,8 +94,7 @@ impl Doctor {
             "stuck-jobs" => {
                 let (backoff, now) = (|_: &str| Backoff::default(), self.now());
                 let rescued = Books::on(&connection)
-                    .write(|books| books.rescue_jobs(Lost::Expired, now, &backoff))
-                    .doing(doing)?;
+                    .write(doing, |books| books.rescue_jobs(Lost::Expired, now, &backoff))?;
                 rescued.events.iter().for_each(event::say);
                 let rescued = rescued.jobs;
                 format!(

@@ -106,7 +106,7 @@ impl Executor {
         &mut self,
         work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.books(|books| books.write(work))
+        self.books(|books| books.write("write to the database", work))
     }
 
     /// Gives memory back that big sweeps left in the page caches.

@@ -51,7 +51,7 @@ fn rescue(
         return Ok(());
     }
     let backoff = |worker: &str| settings.backoff(worker);
-    let rescued = books.write(|books| books.rescue_jobs(lost, now, &backoff)).doing(DOING)?;
+    let rescued = books.write(DOING, |books| books.rescue_jobs(lost, now, &backoff))?;
     rescued.events.iter().for_each(event::say);
     if rescued.jobs > 0 {
         habits.expect_trouble();

@@ -178,10 +178,11 @@ impl Engine {
     /// Writes as the app's side does, in one transaction.
     pub(crate) fn write<T>(
         &self,
+        doing: &'static str,
         work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.file_identity.check()?;
-        let done = self.front().books().write(work)?;
+        let done = self.front().books().write(doing, work)?;
         self.deliver_front();
         Ok(done)
     }

@@ -32,14 +32,16 @@ impl<'c> Books<'c> {
         !self.0.is_autocommit()
     }
 
-    /// Does something in one write transaction, which rolls back when it fails.
+    /// Does something in one write transaction, which rolls back when it fails. `doing` is what a
+    /// person reads when the transaction itself cannot begin or commit.
     pub(crate) fn write<T>(
         self,
+        doing: &'static str,
         work: impl FnOnce(Books<'c>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction = TransactionGuard::begin_write(self.0).doing("begin a transaction")?;
+        let transaction = TransactionGuard::begin_write(self.0).doing(doing)?;
         let done = work(self)?;
-        transaction.commit().doing("commit a transaction")?;
+        transaction.commit().doing(doing)?;
         Ok(done)
     }
 

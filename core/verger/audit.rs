@@ -27,7 +27,7 @@ impl Verger {
         event.check()?;
         let now = self.inner.clock.now();
         let append = |books: Books<'_>| books.append_audit(now, &Stamp::default(), event);
-        Ok(self.inner.write(append)?)
+        Ok(self.inner.write("write to the audit log", append)?)
     }
 
     /// The newest rows of the audit log that match, newest first, at most `limit`.

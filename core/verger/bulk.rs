@@ -137,7 +137,7 @@ impl Verger {
             }
         };
         let now = self.inner.clock.now();
-        let edited = self.inner.write(|books| {
+        let edited = self.inner.write("edit the job", |books| {
             let args = args.as_ref().map(|(text, version)| (text.as_str(), *version));
             let edited = books.edit_job(job, edit, args, now)?;
             if matches!(edited, Edited::Changed(_)) {
@@ -171,7 +171,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn delete(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write(|books| {
+        Ok(self.inner.write("delete the job", |books| {
             let deleted = books.delete_job(job, now)?;
             if deleted {
                 let event = AuditEvent::success("job.deleted").subject("job", job.to_string());
@@ -218,7 +218,7 @@ impl Verger {
             }
         }
         let now = self.inner.clock.now();
-        let done = self.inner.write(|books| {
+        let done = self.inner.write("change the jobs", |books| {
             let mut done = Vec::with_capacity(jobs.len());
             for job in jobs {
                 done.push(match books.apply_bulk(*job, verb, now) {

@@ -109,7 +109,7 @@ impl Verger {
             }
             Ok(decided)
         };
-        let decided = self.inner.write(decide)?;
+        let decided = self.inner.write("decide on a plugin", decide)?;
         if let Err(reason) = decided {
             return Err(Error::Consent { worker: worker.to_string(), reason });
         }

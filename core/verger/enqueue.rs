@@ -80,7 +80,7 @@ impl Verger {
             jobs.into_iter().map(|job| self.inner.ready(job)).collect::<Result<Vec<_>, _>>()?;
         self.inner.file_identity.check()?;
         let now = self.inner.clock.now();
-        let enqueued = self.inner.front().books().write(|books| {
+        let enqueued = self.inner.front().books().write("enqueue the jobs", |books| {
             self.inner.note_reading(books, now)?;
             let mut inserting = books.inserting()?;
             ready.iter().map(|job| inserting.insert(job, now)).collect::<Result<Vec<_>, _>>()

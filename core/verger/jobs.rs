@@ -99,7 +99,7 @@ impl Verger {
         // Told before it is written: the job may hold the write lock until it ends.
         let told = self.inner.tell_to_stop(job);
         let now = self.inner.clock.now();
-        let cancelled = self.inner.write(|books| books.cancel_job(job, now))?;
+        let cancelled = self.inner.write("cancel the job", |books| books.cancel_job(job, now))?;
         match &cancelled {
             Cancelled::AtOnce(event) => event::say(event),
             Cancelled::Asked => {
@@ -128,7 +128,7 @@ impl Verger {
     /// period: nothing is changed then. [`Error::Store`] when the database cannot be written.
     pub fn retry(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        let retried = self.inner.write(|books| books.retry_job(job, now))?;
+        let retried = self.inner.write("retry the job", |books| books.retry_job(job, now))?;
         match retried {
             Retried::StandsFor(other) => Err(Error::NotUnique { job, other }),
             Retried::DueNow(event) => {

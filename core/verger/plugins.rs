@@ -159,7 +159,7 @@ impl Verger {
             }
             Ok(rolled)
         };
-        let rolled = self.inner.write(roll_back)?;
+        let rolled = self.inner.write("roll a plugin back", roll_back)?;
         let info =
             rolled.map_err(|reason| Error::NotRolledBack { name: name.to_string(), reason })?;
         engine::take_in_plugins(&self.inner)?;
@@ -175,6 +175,6 @@ impl Verger {
     #[cfg(feature = "wasm")]
     pub fn forget_plugin(&self, name: &str) -> Result<bool, Error> {
         let forget = |books: Books<'_>| books.free_name(name);
-        Ok(self.inner.write(forget)?)
+        Ok(self.inner.write("forget a plugin", forget)?)
     }
 }

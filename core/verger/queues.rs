@@ -50,7 +50,8 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        let event = self.inner.write(|books| books.pause_queue(name, true, now))?;
+        let event =
+            self.inner.write("pause the queue", |books| books.pause_queue(name, true, now))?;
         event.iter().for_each(event::say);
         Ok(())
     }
@@ -61,7 +62,8 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_queue(&self, name: &str) -> Result<(), Error> {
         let now = self.inner.clock.now();
-        let event = self.inner.write(|books| books.pause_queue(name, false, now))?;
+        let event =
+            self.inner.write("resume the queue", |books| books.pause_queue(name, false, now))?;
         event.iter().for_each(event::say);
         self.inner.notifier.ring();
         Ok(())

@@ -12,7 +12,9 @@ impl Verger {
     pub(crate) fn store_schedule(&self, schedule: &Schedule) -> Result<(), ScheduleError> {
         let (args, version) = self.check_schedule(schedule)?;
         let now = self.inner.clock.now();
-        self.inner.write(|books| books.put_schedule(schedule, (&args, version), None, now))?;
+        self.inner.write("store the schedule", |books| {
+            books.put_schedule(schedule, (&args, version), None, now)
+        })?;
         Ok(())
     }
 

@@ -62,7 +62,7 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write(|books| books.remove_schedule(name, now))?)
+        Ok(self.inner.write("remove the schedule", |books| books.remove_schedule(name, now))?)
     }
 
     /// Pauses a schedule: the slots that fall due meanwhile make no job, and the ledger says so.
@@ -72,7 +72,9 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn pause_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        Ok(self.inner.write(|books| books.set_schedule_paused(name, true, now))?)
+        Ok(self
+            .inner
+            .write("pause the schedule", |books| books.set_schedule_paused(name, true, now))?)
     }
 
     /// Resumes a paused schedule with its next slot; those that fell due while it was paused stay
@@ -82,7 +84,9 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
         let now = self.inner.clock.now();
-        let resumed = self.inner.write(|books| books.set_schedule_paused(name, false, now))?;
+        let resumed = self
+            .inner
+            .write("resume the schedule", |books| books.set_schedule_paused(name, false, now))?;
         self.inner.notifier.ring();
         Ok(resumed)
     }
@@ -114,7 +118,9 @@ impl Verger {
             .map_err(|reason| EnqueueError::Invalid { worker: row.worker.clone(), reason })?;
         let ready = self.inner.ready(job)?;
         let now = self.inner.clock.now();
-        let enqueued = self.inner.write(|books| books.run_schedule_now(&row, ready, now))?;
+        let enqueued = self
+            .inner
+            .write("run the schedule now", |books| books.run_schedule_now(&row, ready, now))?;
         self.inner.notifier.ring();
         Ok(Some(enqueued))
     }

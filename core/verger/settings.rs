@@ -45,7 +45,7 @@ impl Verger {
             .unwrap_or_default();
         let names = serde_json::json!({ "names": names });
         let event = AuditEvent::success(ACTION).subject("worker", worker).metadata(names);
-        Ok(self.inner.write(|books| {
+        Ok(self.inner.write("store the settings of a worker", |books| {
             books.set_worker_settings(worker, &text, now)?;
             books.append_audit(now, &Stamp::default(), &event).map(drop)
         })?)
