@@ -52,6 +52,8 @@ pub mod testing {}
 pub mod durability {}
 
 #[doc = include_str!("guide/speed.md")]
+#[doc = ""]
+#[doc = include_str!("guide/app_waits.svg")]
 pub mod speed {}
 
 #[doc = include_str!("guide/beyond.md")]

@@ -89,7 +89,8 @@ impl BookConnection {
         &self.0
     }
 
-    /// As [`raw`](Self::raw).
+    /// As [`raw`](Self::raw), for what dropped-in workers are known by.
+    #[cfg(feature = "wasm")]
     pub(crate) fn raw_mut(&mut self) -> &mut Connection {
         &mut self.0
     }
