@@ -11,6 +11,8 @@ mod harness;
 mod key;
 mod plugin;
 mod printing;
+#[path = "../common/puppet.rs"]
+mod puppet;
 mod queue;
 mod service;
 mod verbs;

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::handmade::Handmade;
 use crate::harness::{Folder, command, keys, object, puppet, refusal, repository, said, text};
+use crate::puppet::puppet_as;
 
 const LANGUAGES: [&str; 7] = ["rust", "js", "ts", "py", "c", "cpp", "zig"];
 
@@ -240,19 +241,4 @@ fn a_check_finds_what_only_confinement_and_the_queue_show() {
     {
         assert!(found.contains(part), "{part}: {found}");
     }
-}
-
-/// The puppet under another manifest, which must be no longer than its own.
-fn puppet_as(manifest: &serde_json::Value) -> Vec<u8> {
-    let puppet = std::fs::read(puppet()).unwrap();
-    let find = |what: &[u8], from: usize| {
-        from + puppet[from..].windows(what.len()).position(|window| window == what).unwrap()
-    };
-    let start = find(b"{\n    \"name\": \"puppet\"", 0);
-    let last = b"\"absent\"]\n}";
-    let end = find(last, start) + last.len();
-    let mut text = manifest.to_string().into_bytes();
-    assert!(text.len() <= end - start, "the manifest is too long for its place");
-    text.resize(end - start, b' ');
-    [&puppet[..start], &text, &puppet[end..]].concat()
 }

@@ -6,14 +6,14 @@ pub(crate) mod chronicle;
 pub(crate) mod faulty;
 mod marionette;
 pub(crate) mod processes;
+mod puppet;
 
 use serde_json::{Value as Json, json};
 use verger::testing::TestVerger;
 use verger::{Builder, Grant, Job, JobId, NewJob, PerformError};
 
 pub(crate) use marionette::Marionette;
-
-pub(crate) const PUPPET: &[u8] = include_bytes!("../guests/puppet.wasm");
+pub(crate) use puppet::{PUPPET, puppet_as};
 
 /// `value` has no type: it keeps the class it was given.
 pub(crate) const TABLES: &str =
@@ -21,20 +21,6 @@ pub(crate) const TABLES: &str =
     CREATE TABLE other (id INTEGER PRIMARY KEY, secret TEXT);
     INSERT INTO other VALUES (1, 'o');
     CREATE TABLE withheld (id INTEGER PRIMARY KEY);";
-
-/// The puppet under another manifest, which must be no longer than its own.
-pub(crate) fn puppet_as(manifest: &Json) -> Vec<u8> {
-    let find = |what: &[u8], from: usize| {
-        from + PUPPET[from..].windows(what.len()).position(|window| window == what).unwrap()
-    };
-    let start = find(b"{\n    \"name\": \"puppet\"", 0);
-    let last = b"\"absent\"]\n}";
-    let end = find(last, start) + last.len();
-    let mut text = manifest.to_string().into_bytes();
-    assert!(text.len() <= end - start, "the manifest is too long for its place");
-    text.resize(end - start, b' ');
-    [&PUPPET[..start], &text, &PUPPET[end..]].concat()
-}
 
 /// Less than the puppet asks for: not the table `withheld`.
 pub(crate) fn grant() -> Grant {

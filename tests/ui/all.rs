@@ -5,6 +5,9 @@ mod browser;
 mod changes;
 mod hostile;
 mod large;
+#[cfg(feature = "wasm")]
+#[path = "../common/puppet.rs"]
+mod puppet;
 mod server;
 mod site;
 mod views;

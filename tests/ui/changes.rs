@@ -5,6 +5,8 @@ use serde_json::json;
 use verger::{JobFilter, JobId, JobState, NewJob};
 use verger_ui::Ui;
 
+#[cfg(feature = "wasm")]
+use crate::puppet::puppet_as;
 use crate::site::{Site, secret};
 
 fn body(response: Response<Vec<u8>>) -> String {
@@ -205,20 +207,4 @@ fn a_person_decides_in_the_page_about_the_version_they_were_shown() {
             .iter()
             .any(|row| row.action == "plugin.revoked" && row.actor_id.as_deref() == Some("ann"))
     );
-}
-
-/// The puppet under another manifest, which must be no longer than its own.
-#[cfg(feature = "wasm")]
-fn puppet_as(manifest: &serde_json::Value) -> Vec<u8> {
-    let puppet = include_bytes!("../guests/puppet.wasm");
-    let find = |what: &[u8], from: usize| {
-        from + puppet[from..].windows(what.len()).position(|window| window == what).unwrap()
-    };
-    let start = find(b"{\n    \"name\": \"puppet\"", 0);
-    let last = b"\"absent\"]\n}";
-    let end = find(last, start) + last.len();
-    let mut text = manifest.to_string().into_bytes();
-    assert!(text.len() <= end - start, "the manifest is too long for its place");
-    text.resize(end - start, b' ');
-    [&puppet[..start], &text, &puppet[end..]].concat()
 }
