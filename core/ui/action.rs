@@ -16,13 +16,11 @@ const MANY: usize = 200;
 pub(crate) fn perform(ui: &Ui, verger: &Verger, path: &str, form: &Query) -> Answer {
     let name = form.get("name").unwrap_or_default();
     let done = match path {
-        "/jobs/retry" => many(form, |id| verger.retry(id), "due now"),
-        "/jobs/cancel" => many(form, |id| verger.cancel(id), "cancelled"),
-        "/jobs/many" => match form.get("do") {
-            Some("retry") => many(form, |id| verger.retry(id), "due now"),
-            Some("cancel") => many(form, |id| verger.cancel(id), "cancelled"),
-            Some("delete") => many(form, |id| verger.delete(id), "deleted"),
-            _ => return Answer::text(StatusCode::BAD_REQUEST, Bulk::UNKNOWN),
+        "/jobs/retry" => many(verger, form, Bulk::Retry),
+        "/jobs/cancel" => many(verger, form, Bulk::Cancel),
+        "/jobs/many" => match form.get("do").and_then(Bulk::parse) {
+            Some(verb) => many(verger, form, verb),
+            None => return Answer::text(StatusCode::BAD_REQUEST, Bulk::UNKNOWN),
         },
         "/jobs/all" => {
             let Some(verb) = form.get("do").and_then(Bulk::parse) else {
@@ -99,15 +97,12 @@ fn known(found: bool, what: &str) -> String {
     }
 }
 
-fn many(
-    form: &Query,
-    change: impl Fn(JobId) -> Result<bool, Error>,
-    what: &str,
-) -> Result<String, Error> {
+/// A verb on the jobs that are marked.
+fn many(verger: &Verger, form: &Query, verb: Bulk) -> Result<String, Error> {
     let (mut changed, mut others, mut reasons) = (0, 0, Vec::new());
     let ids = form.all("id").filter_map(|id| id.parse().ok()).map(JobId::from_number);
     for id in ids.take(MANY) {
-        match change(id) {
+        match verb.apply_to(verger, id) {
             Ok(true) => changed += 1,
             Ok(false) => others += 1,
             // One that is refused keeps no other from its turn.
@@ -115,10 +110,7 @@ fn many(
             Err(error) => return Err(error),
         }
     }
-    let mut said = match changed {
-        1 => format!("1 job is {what}."),
-        changed => format!("{changed} jobs are {what}."),
-    };
+    let mut said = verb.said_of(changed);
     if others > 0 {
         said.push_str(&format!(" {others} could not be: their states do not allow it."));
     }

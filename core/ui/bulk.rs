@@ -1,6 +1,6 @@
-//! One verb on all the jobs that a filter means.
+//! One verb on many jobs: on those that are marked, or on all that a filter means.
 
-use verger::{BulkMode, BulkReport, Error, JobFilter, Verger};
+use verger::{BulkMode, BulkReport, Error, JobFilter, JobId, Verger};
 
 use crate::words::count;
 
@@ -68,13 +68,27 @@ impl Bulk {
         }
     }
 
-    /// What was done, in words.
-    pub(crate) fn said(self, report: &BulkReport) -> String {
+    /// On one job: whether its state allows it.
+    pub(crate) fn apply_to(self, verger: &Verger, job: JobId) -> Result<bool, Error> {
+        match self {
+            Self::Retry => verger.retry(job),
+            Self::Cancel => verger.cancel(job),
+            Self::Delete => verger.delete(job),
+        }
+    }
+
+    /// To how many it was done, in words.
+    pub(crate) fn said_of(self, changed: u64) -> String {
         let done = self.done();
-        let mut said = match report.changed {
+        match changed {
             1 => format!("1 job is {done}."),
             changed => format!("{} jobs are {done}.", count(changed)),
-        };
+        }
+    }
+
+    /// What was done, in words.
+    pub(crate) fn said(self, report: &BulkReport) -> String {
+        let mut said = self.said_of(report.changed);
         if report.skipped > 0 {
             said.push_str(&format!(" {} could not be.", count(report.skipped)));
         }
