@@ -254,7 +254,7 @@ pub(crate) fn fit_args(
 fn migrate(worker: &Registered, from: u32, args: &Args) -> Result<Args, Failure> {
     let refused = match worker.migrate_args(from, args) {
         Ok(migrated) => return Ok(migrated),
-        Err(Unmigrated::Refused(error)) => Failure { error, is_final: true, is_parked: false },
+        Err(Unmigrated::Refused(error)) => Failure { error, next: Next::Discard },
         Err(Unmigrated::Failed(error)) => error.into(),
     };
     Err(refused)
@@ -377,24 +377,32 @@ impl Performer<'_> {
     }
 }
 
-/// Why an attempt failed, and whether it is the last.
+/// Why an attempt failed, and what becomes of its job.
 pub(super) struct Failure {
     error: AttemptError,
-    is_final: bool,
-    /// The job waits for another version of its worker, and the attempt does not count.
-    is_parked: bool,
+    next: Next,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Another attempt, if there is one left.
+    Retry,
+    /// None.
+    Discard,
+    /// It waits for another version of its worker, and the attempt does not count.
+    Park,
 }
 
 impl From<AttemptError> for Failure {
     fn from(error: AttemptError) -> Self {
-        Self { error, is_final: false, is_parked: false }
+        Self { error, next: Next::Retry }
     }
 }
 
 impl Failure {
     /// Whether it is the job that does not fit.
     fn says_nothing_of_its_code(&self) -> bool {
-        self.error.code == code::ARGS || self.is_parked
+        self.error.code == code::ARGS || self.next == Next::Park
     }
 
     /// The args are for a later version of the worker. A component tells its own only once it is
@@ -405,13 +413,13 @@ impl Failure {
             manifest.name, manifest.args_version
         );
         let error = AttemptError::new("args-version", why);
-        Self { error, is_final: false, is_parked: true }
+        Self { error, next: Next::Park }
     }
 
     /// The args will be no better the next time.
     fn of_args(why: &dyn std::error::Error) -> Self {
         let error = AttemptError::new(code::ARGS, why.to_string());
-        Self { error, is_final: true, is_parked: false }
+        Self { error, next: Next::Discard }
     }
 }
 
@@ -428,7 +436,7 @@ fn transition(ended: Ended, now: Timestamp) -> Result<(Transition, AttemptOutcom
         }
         Ended::Cancel(reason) => cancelled(reason),
         Ended::Discard(error) => {
-            return Err(Failure { error, is_final: true, is_parked: false });
+            return Err(Failure { error, next: Next::Discard });
         }
     })
 }
@@ -474,16 +482,16 @@ fn record(
     executor: &mut Executor,
     now: Timestamp,
     claimed: &Claimed,
-    (Failure { error, is_final, is_parked }, interrupted): (Failure, Option<Interrupted>),
+    (Failure { error, next }, interrupted): (Failure, Option<Interrupted>),
     (by, log): (Option<Arc<PerformedBy>>, Option<AttemptLog>),
 ) -> AttemptOutcome {
     let (to, outcome) = match interrupted {
         Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
         Some(Interrupted::Cancelled) => cancelled(ON_REQUEST.to_string()),
-        None if is_parked => (Transition::Release, AttemptOutcome::Released),
+        None if next == Next::Park => (Transition::Release, AttemptOutcome::Released),
         None => {
             let backoff = inner.backoff(&claimed.worker);
-            let retry_at = (!is_final && claimed.attempt < claimed.max_attempts)
+            let retry_at = (next == Next::Retry && claimed.attempt < claimed.max_attempts)
                 .then(|| now + backoff.after(claimed.id, claimed.attempt));
             let outcome = match retry_at {
                 Some(at) => AttemptOutcome::Retryable(error.clone(), at),
