@@ -769,9 +769,17 @@ impl WorkConnection {
     pub(crate) fn shorten_log(&self) -> rusqlite::Result<()> {
         self.guard.state().is_impatient = true;
         let done = self.engine(|connection| {
-            connection
-                .prepare_cached("PRAGMA main.wal_checkpoint(TRUNCATE)")?
-                .query_row([], |_| Ok(()))
+            // Cutting holds the write lock. So the folding, which waits for the disk, goes first by
+            // itself and keeps nobody from writing; what is written meanwhile stays.
+            let is_folded: bool = connection
+                .prepare_cached("PRAGMA main.wal_checkpoint(PASSIVE)")?
+                .query_row([], |row| Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?))?;
+            match is_folded {
+                true => connection
+                    .prepare_cached("PRAGMA main.wal_checkpoint(TRUNCATE)")?
+                    .query_row([], |_| Ok(())),
+                false => Ok(()),
+            }
         });
         self.guard.state().is_impatient = false;
         done
