@@ -22,7 +22,7 @@ use crate::run::{
     AttemptError, Claim, Ended, Group, Interrupt, Interrupted, LEASE_MARGIN, RowChange, Run, Seat,
     Tally, Task, Unmigrated, scope_args,
 };
-use crate::store::{StopSignal, StoreError, WorkConnection};
+use crate::store::{Books, StopSignal, StoreError, WorkConnection};
 use crate::time::{Timestamp, instant_after};
 use crate::worker::{self, Registered};
 
@@ -99,17 +99,26 @@ pub(super) fn attempt_prepared(
         executor.give_back(Some(connection));
         return Ok(report(claimed, begun, Tally::default(), AttemptOutcome::Lost(stale())));
     }
+    let mut next = match seat {
+        Seat::Alone | Seat::First(_) => executor.next_claim(inner, clock),
+        Seat::Member(..) => None,
+    };
+    let mut claim_next = |books: Books<'_>| {
+        if let Some(next) = &mut next {
+            next.claim(books);
+        }
+    };
     let _running = inner.running(claim.id, &interrupt);
     let task = prepared.task(&claimed, claim, clock.now(), &interrupt);
     let performer =
         Performer { inner, clock, prepared: &prepared, group: group.as_ref(), dry: false };
     let (run, ended) = performer.perform(executor, (connection, task), seat);
     let to = |ended| transition(ended, clock.now());
-    let (mut tally, mut ended) = commit_or_roll_back(run.as_ref(), ended, to);
+    let (mut tally, mut ended) = commit_or_roll_back(run.as_ref(), ended, to, &mut claim_next);
     let (run, repeated) = match run {
         Some(run) if run.is_to_be_repeated_alone() => {
             let (run, again) = performer.perform_again(executor, run);
-            (tally, ended) = commit_or_roll_back(run.as_ref(), again, to);
+            (tally, ended) = commit_or_roll_back(run.as_ref(), again, to, &mut claim_next);
             (run, true)
         }
         run => (run, false),
@@ -123,6 +132,11 @@ pub(super) fn attempt_prepared(
     }
     let log = run.as_ref().filter(|_| ended.is_err()).and_then(Run::kept_lines);
     executor.give_back(run.and_then(Run::into_connection));
+    if ended.is_ok()
+        && let Some(next) = next
+    {
+        executor.follow(next);
+    }
     if let (Err(_), Some(group)) = (&ended, &group) {
         // It is claimed, and what becomes of it is written by itself.
         executor.commit(group)?;
@@ -445,11 +459,13 @@ fn cancelled(reason: String) -> (Transition, AttemptOutcome) {
     (Transition::Cancel(reason.clone()), AttemptOutcome::Cancelled(reason))
 }
 
-/// Commits what the worker did together with the job's transition, or rolls it back.
+/// Commits what the worker did together with the job's transition and what else belongs into that
+/// commit, or rolls it back.
 fn commit_or_roll_back(
     run: Option<&Run>,
     ended: Result<Ended, AttemptError>,
     to: impl FnOnce(Ended) -> Result<(Transition, AttemptOutcome), Failure>,
+    also: &mut dyn FnMut(Books<'_>),
 ) -> (Tally, Result<AttemptOutcome, Failure>) {
     let Some(run) = run else {
         let lost = || AttemptError::new("panic", "the attempt was lost to a panic");
@@ -458,7 +474,7 @@ fn commit_or_roll_back(
     let ended = ended
         .map_err(Failure::from)
         .and_then(to)
-        .and_then(|(to, outcome)| Ok(reported(run.finish(Some(&to))?, outcome)));
+        .and_then(|(to, outcome)| Ok(reported(run.finish(Some(&to), also)?, outcome)));
     if ended.is_err() {
         run.abandon();
     }
@@ -553,7 +569,7 @@ pub(crate) fn perform_directly(
     let ended = ended
         .and_then(|ended| match ended {
             Ended::Discard(error) => Err(error),
-            ended => run.finish(None).map(|_| ended),
+            ended => run.finish(None, &mut |_| {}).map(|_| ended),
         })
         .map_err(|error| run.stopped().unwrap_or(error));
     let (tally, changes, rows) = (run.tally(), run.take_changes(), run.take_rows());

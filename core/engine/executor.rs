@@ -3,6 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use super::next_claim::{Following, NextClaim, Turn};
+use super::shared::Engine;
+use crate::clock::Clock;
 use crate::grant::Effective;
 use crate::run::Group;
 use crate::store::{Books, Connector, ProcessLock, StoreContext, StoreError, WorkConnection};
@@ -15,6 +18,10 @@ pub(crate) struct Executor {
     /// For jobs that are confined to a tenant; made at the first.
     confined: Option<WorkConnection>,
     holder: String,
+    /// The jobs it performs now.
+    turn: Option<Arc<Turn>>,
+    /// The next of them, claimed with the end of the last one.
+    following: Option<Following>,
 }
 
 impl Executor {
@@ -26,7 +33,51 @@ impl Executor {
             connection: None,
             confined: None,
             holder: format!("{}-{random:016x}", std::process::id()),
+            turn: None,
+            following: None,
         }
+    }
+
+    /// From now on it performs jobs of this queue, or of all, as long as this says so.
+    pub(super) fn begin_turn(
+        &mut self,
+        queue: Option<&str>,
+        goes_on: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
+        let queue = queue.map(str::to_string);
+        self.turn = Some(Arc::new(Turn { queue, goes_on: Box::new(goes_on) }));
+    }
+
+    /// The turn is over: the job that is claimed and was not begun, if there is one.
+    pub(super) fn end_turn(&mut self) -> Option<Following> {
+        self.turn = None;
+        self.following.take()
+    }
+
+    /// What claims the job that comes next.
+    pub(super) fn next_claim<'a>(
+        &self,
+        inner: &'a Engine,
+        clock: &'a Arc<dyn Clock>,
+    ) -> Option<NextClaim<'a>> {
+        let turn = Arc::clone(self.turn.as_ref()?);
+        let holder = self.holder(inner.process_lock.as_ref());
+        Some(NextClaim::new(inner, clock, turn, holder))
+    }
+
+    /// What was claimed is committed.
+    pub(super) fn follow(&mut self, next: NextClaim<'_>) {
+        self.following = next.into_following();
+    }
+
+    /// Whether the next job is claimed.
+    pub(super) fn has_following(&self) -> bool {
+        self.following.is_some()
+    }
+
+    /// The next job, if it is claimed.
+    pub(super) fn take_following(&mut self) -> Option<Following> {
+        self.following.take()
     }
 
     /// The name of its claims: who it is, and the lock that shows whether it lives.

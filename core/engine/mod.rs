@@ -6,6 +6,7 @@ mod commit_watcher;
 mod dispatch;
 mod executor;
 mod habits;
+mod next_claim;
 mod notifier;
 mod observe;
 mod pending;

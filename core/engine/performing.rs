@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::attempt::attempt;
 use super::executor::Executor;
+use super::next_claim::Following;
 use super::observe;
 use super::pending::PendingTransition;
 use super::report::AttemptReport;
@@ -15,40 +16,71 @@ use crate::run::Seat;
 use crate::store::StoreError;
 use crate::time::Timestamp;
 
-/// Claims the first due job, of this queue or of all, and performs it, and with it those behind it
-/// that may share its transaction. Nothing is reported when
-/// none is due, or none may begin now.
+/// Performs the first due job, of this queue or of all, and with it those behind it that may share
+/// its transaction. It is claimed here, unless the end of the one before has done so. Nothing is
+/// reported when none is due, or none may begin now.
 pub(super) fn perform_due(
     inner: &Engine,
     executor: &mut Executor,
     clock: &Arc<dyn Clock>,
     queue: Option<&str>,
 ) -> Result<Vec<AttemptReport>, StoreError> {
-    let now = clock.now();
-    // An idle look writes nothing.
-    if !is_due(inner, executor, now, queue)? {
-        return Ok(Vec::new());
-    }
+    let claimed = match executor.take_following() {
+        Some(following) => Some(following),
+        None => claim(inner, executor, clock.now(), queue)?,
+    };
+    claimed.map_or(Ok(Vec::new()), |claimed| perform(inner, executor, clock, claimed, queue))
+}
+
+fn claim(
+    inner: &Engine,
+    executor: &mut Executor,
+    now: Timestamp,
+    queue: Option<&str>,
+) -> Result<Option<Following>, StoreError> {
     let lease = Lease {
         holder: executor.holder(inner.process_lock.as_ref()),
         until: now + inner.services.lease,
     };
-    let order = ClaimOrder {
-        lease: &lease,
+    let claimed = claim_order(inner, &lease, now, |order| {
+        executor.books(|books| books.claim_due(queue, order))
+    })?;
+    Ok(claimed.into_iter().next().map(|job| Following { job, lease }))
+}
+
+/// Does something with the order to claim one job.
+pub(super) fn claim_order<T>(
+    inner: &Engine,
+    lease: &Lease,
+    now: Timestamp,
+    work: impl FnOnce(&ClaimOrder<'_>) -> T,
+) -> T {
+    work(&ClaimOrder {
+        lease,
         now,
         most: 1,
         has_worker: &inner.has_worker(),
         most_in_file: &|queue| inner.settings.queues.most_in_file(queue),
-    };
-    let claimed = executor.transaction(|books| match queue {
-        Some(queue) => books.claim_in(queue, &order),
-        None => books.claim_first(&order),
-    })?;
-    let mut attempts = Vec::with_capacity(claimed.len());
-    for job in claimed {
-        attempts.extend(perform(inner, executor, clock, job, &lease, queue)?);
+    })
+}
+
+/// Ends an executor's turn. A job that was claimed and not begun goes back, its attempt unused.
+pub(super) fn end_turn(inner: &Engine, executor: &mut Executor, clock: &Arc<dyn Clock>) {
+    if let Some(Following { job, .. }) = executor.end_turn() {
+        // What cannot be written now is written later.
+        let _ = inner.pending.write_all(executor, clock.now(), vec![given_back(&job)]);
     }
-    Ok(attempts)
+}
+
+fn given_back(job: &Claimed) -> PendingTransition {
+    PendingTransition {
+        id: job.id,
+        token: job.token,
+        attempt: job.attempt,
+        to: Transition::Release,
+        by: None,
+        log: None,
+    }
 }
 
 /// Whether a job is due, in this queue or in any.
@@ -69,21 +101,13 @@ fn perform(
     inner: &Engine,
     executor: &mut Executor,
     clock: &Arc<dyn Clock>,
-    job: Claimed,
-    lease: &Lease,
+    Following { job, lease }: Following,
     queue: Option<&str>,
 ) -> Result<Vec<AttemptReport>, StoreError> {
-    let given_back = PendingTransition {
-        id: job.id,
-        token: job.token,
-        attempt: job.attempt,
-        to: Transition::Release,
-        by: None,
-        log: None,
-    };
+    let given_back = given_back(&job);
     observe::started(inner, clock.now(), &job);
     let attempted = if sharing::may_begin(inner, &job) {
-        sharing::perform_group(inner, executor, clock, job, lease, queue)
+        sharing::perform_group(inner, executor, clock, job, &lease, queue)
     } else {
         observe::span(&job)
             .in_scope(|| attempt(inner, executor, clock, job, lease.until, Seat::Alone))

@@ -108,11 +108,29 @@ impl QueueThreads {
     /// Performs due jobs of a queue, one after the other: how that ended, and whether the loop has
     /// something new to wait for.
     fn perform(self: &Arc<Self>, executor: &mut Executor, queue: &str) -> (TurnEnd, bool) {
-        let (inner, begun) = (&*self.inner, Instant::now());
+        let (threads, begun) = (Arc::clone(self), Instant::now());
+        executor.begin_turn(Some(queue), move || threads.goes_on(begun));
+        let ended = self.perform_turn(executor, queue, begun);
+        performing::end_turn(&self.inner, executor, &self.inner.clock);
+        ended
+    }
+
+    /// Whether a turn that began then goes on after a job.
+    fn goes_on(&self, begun: Instant) -> bool {
+        !self.dispatch.is_stopping() && (begun.elapsed() < TURN_MAX || !self.dispatch.has_line())
+    }
+
+    fn perform_turn(
+        self: &Arc<Self>,
+        executor: &mut Executor,
+        queue: &str,
+        begun: Instant,
+    ) -> (TurnEnd, bool) {
+        let inner = &*self.inner;
         let mut is_news = false;
         loop {
             let concurrency = inner.settings.queues.concurrency(queue);
-            if self.dispatch.leave_if_crowded(queue, concurrency) {
+            if !executor.has_following() && self.dispatch.leave_if_crowded(queue, concurrency) {
                 return (TurnEnd::Left, is_news);
             }
             if concurrency > 1 {
@@ -137,9 +155,7 @@ impl QueueThreads {
                     return (TurnEnd::Blocked(AFTER_ERROR), true);
                 }
             }
-            if self.dispatch.is_stopping()
-                || begun.elapsed() >= TURN_MAX && self.dispatch.has_line()
-            {
+            if !executor.has_following() && !self.goes_on(begun) {
                 return (TurnEnd::More, is_news);
             }
         }

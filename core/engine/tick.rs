@@ -29,6 +29,27 @@ pub(crate) fn tick(inner: &Arc<Engine>, now: Timestamp) -> Result<TickReport, St
     done
 }
 
+/// Performs what is due, as much as one tick does.
+fn perform(
+    inner: &Engine,
+    executor: &mut Executor,
+    clock: &Arc<dyn Clock>,
+    begun: Instant,
+    report: &mut TickReport,
+) -> Result<(), StoreError> {
+    while executor.has_following() || report.attempts.len() < JOBS_MAX && begun.elapsed() < TIME_MAX
+    {
+        let has_room = report.attempts.len() + 1 < JOBS_MAX;
+        executor.begin_turn(None, move || has_room && begun.elapsed() < TIME_MAX);
+        let attempts = performing::perform_due(inner, executor, clock, None)?;
+        if attempts.is_empty() {
+            break;
+        }
+        report.attempts.extend(attempts);
+    }
+    Ok(())
+}
+
 fn pass(
     inner: &Engine,
     executor: &mut Executor,
@@ -39,13 +60,9 @@ fn pass(
     let mut report = TickReport::at(now);
     let failed = upkeep::before_jobs(inner, executor, now, &mut report)?;
     // Jobs of every queue, in one order.
-    while report.attempts.len() < JOBS_MAX && begun.elapsed() < TIME_MAX {
-        let attempts = performing::perform_due(inner, executor, clock, None)?;
-        if attempts.is_empty() {
-            break;
-        }
-        report.attempts.extend(attempts);
-    }
+    let performed = perform(inner, executor, clock, begun, &mut report);
+    performing::end_turn(inner, executor, clock);
+    performed?;
     let next_due = executor
         .books(|books| books.next_due_job(&inner.has_worker()).doing("read what is due next"))?;
     report.next_wake_at = upkeep::next_wake(executor, now)?.into_iter().chain(next_due).min();

@@ -43,7 +43,7 @@ impl Books<'_> {
             .doing("renew the lease of a job")
     }
 
-    /// Records where the job goes.
+    /// Records where the job goes, inside a write transaction.
     pub(crate) fn transition(
         &self,
         attempt: Attempt,
@@ -55,18 +55,23 @@ impl Books<'_> {
             .doing("record the end of an attempt")
     }
 
-    /// Claims the first due jobs of a queue whose workers are here, inside a write transaction.
-    pub(crate) fn claim_in(
+    /// Claims the first due jobs, of a queue or of all, whose workers are here, in a transaction of
+    /// its own. Where none is due, nobody is kept from writing.
+    pub(crate) fn claim_due(
         &self,
-        queue: &str,
+        queue: Option<&str>,
         order: &ClaimOrder<'_>,
     ) -> Result<Vec<Claimed>, StoreError> {
-        claim::claim_in(self.connection(), queue, order).doing("claim a job")
+        claim::claim_due(self.connection(), queue, order).doing("claim a job")
     }
 
-    /// Claims the first due jobs of all queues, as [`claim_in`].
-    pub(crate) fn claim_first(&self, order: &ClaimOrder<'_>) -> Result<Vec<Claimed>, StoreError> {
-        claim::claim_first(self.connection(), order).doing("claim a job")
+    /// As [`claim_due`](Self::claim_due), inside the caller's write transaction.
+    pub(crate) fn claim_now(
+        &self,
+        queue: Option<&str>,
+        order: &ClaimOrder<'_>,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        claim::claim_now(self.connection(), queue, order).doing("claim a job")
     }
 
     /// When the next waiting job is due that can be claimed here, if there is one.

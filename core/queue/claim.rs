@@ -9,6 +9,7 @@
 //! takes, from each worker: a backlog of a million jobs costs nothing, and neither does one of
 //! jobs whose worker this process lacks. Those are parked: they wait for a process that has it.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rusqlite::{Connection, Row};
@@ -18,6 +19,7 @@ use super::read::{count, text};
 use super::transition::{Lease, TIDY};
 use super::waiting::{HasWorker, Kind, Next, WAITING, each_kind, each_kind_in, first_due, is_here};
 use crate::ids::JobId;
+use crate::store::{TransactionGuard, is_busy};
 use crate::time::Timestamp;
 
 /// A job that was claimed, with what is needed to perform it.
@@ -58,15 +60,51 @@ pub(crate) struct ClaimOrder<'a> {
 /// performed.
 type Candidate = (i64, i64, i64);
 
-/// Claims the first due jobs of a queue whose workers are here, inside a write transaction. They
-/// are performed in the order returned.
-pub(super) fn claim_in(
+/// Claims the first due jobs, of a queue or of all, whose workers are here, in a transaction of its
+/// own. They are performed in the order returned. Where none is due, nothing is written and nobody
+/// kept from writing.
+pub(super) fn claim_due(
     connection: &Connection,
-    queue: &str,
+    queue: Option<&str>,
     order: &ClaimOrder<'_>,
 ) -> rusqlite::Result<Vec<Claimed>> {
-    let found = waiting_in(connection, queue, order)?;
+    let look = TransactionGuard::begin_read(connection)?;
+    let found = candidates(&look, queue, order)?;
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    match claim(&look, found, order) {
+        Ok(claimed) => look.commit().map(|()| claimed),
+        // Someone writes, or has since the look.
+        Err(error) if is_busy(&error) => {
+            drop(look);
+            let transaction = TransactionGuard::begin_write(connection)?;
+            let claimed = claim_now(&transaction, queue, order)?;
+            transaction.commit().map(|()| claimed)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`claim_due`], inside the caller's write transaction.
+pub(super) fn claim_now(
+    connection: &Connection,
+    queue: Option<&str>,
+    order: &ClaimOrder<'_>,
+) -> rusqlite::Result<Vec<Claimed>> {
+    let found = candidates(connection, queue, order)?;
     claim(connection, found, order)
+}
+
+fn candidates(
+    connection: &Connection,
+    queue: Option<&str>,
+    order: &ClaimOrder<'_>,
+) -> rusqlite::Result<Vec<Candidate>> {
+    match queue {
+        Some(queue) => waiting_in(connection, queue, order),
+        None => waiting(connection, order),
+    }
 }
 
 /// The first due jobs of a queue whose workers are here, in their order.
@@ -93,25 +131,13 @@ fn waiting_in(
     Ok(found)
 }
 
-/// Claims the first due jobs of all queues, as [`claim_in`].
-pub(super) fn claim_first(
-    connection: &Connection,
-    order: &ClaimOrder<'_>,
-) -> rusqlite::Result<Vec<Claimed>> {
-    let found = waiting(connection, order)?;
-    claim(connection, found, order)
-}
-
 /// The first due jobs of a queue, or of all, in their order: those a claim would take now.
 pub(super) fn first_waiting(
     connection: &Connection,
     queue: Option<&str>,
     order: &ClaimOrder<'_>,
 ) -> rusqlite::Result<Vec<JobId>> {
-    let found = match queue {
-        Some(queue) => waiting_in(connection, queue, order)?,
-        None => waiting(connection, order)?,
-    };
+    let found = candidates(connection, queue, order)?;
     Ok(found.into_iter().map(|(_, _, id)| JobId(id)).collect())
 }
 
@@ -157,6 +183,13 @@ fn room(connection: &Connection, queue: &str, order: &ClaimOrder<'_>) -> rusqlit
     Ok(order.most.min(most_in_file.saturating_sub(executing as usize)))
 }
 
+static FIRST_OF_KIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT due_at, id FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 AND args_version = +?4 \
+         AND due_at <= +?5 ORDER BY due_at, id LIMIT +?6"
+    )
+});
+
 /// Adds the first due jobs of a kind to the candidates.
 fn look_at(
     connection: &Connection,
@@ -171,11 +204,7 @@ fn look_at(
     {
         return Ok(Next::Kind);
     }
-    let sql = format!(
-        "SELECT due_at, id FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 AND args_version = +?4 \
-         AND due_at <= +?5 ORDER BY due_at, id LIMIT +?6"
-    );
-    let mut select = connection.prepare_cached(&sql)?;
+    let mut select = connection.prepare_cached(&FIRST_OF_KIND)?;
     let most = i64::try_from(room).unwrap_or(i64::MAX);
     let rows = select.query_map(
         (&kind.queue, kind.priority, &kind.worker, kind.args_version, order.now.as_millis(), most),

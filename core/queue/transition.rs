@@ -8,7 +8,6 @@ use super::job::JobState;
 use super::read::{opt_text, text};
 use crate::event::{self, EventFailure, EventJob, EventKind};
 use crate::ids::JobId;
-use crate::store::TransactionGuard;
 use crate::time::Timestamp;
 
 /// Who holds a claim, and until when.
@@ -84,7 +83,7 @@ const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested T
      worker_version = coalesce(?12, worker_version), worker_digest = CASE WHEN ?12 IS NULL THEN worker_digest ELSE ?13 END \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4 RETURNING cancel_requested, worker, queue, schedule";
 
-/// Records where the job goes. Giving it back asks for no live lease.
+/// Records where the job goes, inside a write transaction. Giving it back asks for no live lease.
 pub(super) fn transition(
     connection: &Connection,
     attempt: Attempt,
@@ -94,26 +93,7 @@ pub(super) fn transition(
 ) -> rusqlite::Result<Moved> {
     let held_until =
         if matches!(to, Transition::Release) { Timestamp::from_millis(i64::MIN) } else { now };
-    transition_held(connection, attempt, held_until, now, to, by)
-}
-
-/// As [`transition`], of an attempt whose lease holds until this instant at least.
-fn transition_held(
-    connection: &Connection,
-    attempt: Attempt,
-    held_until: Timestamp,
-    now: Timestamp,
-    to: &Transition,
-    by: Option<&PerformedBy>,
-) -> rusqlite::Result<Moved> {
-    if !connection.is_autocommit() {
-        return recorded(connection, attempt, held_until, now, to, by).map(|(moved, _)| moved);
-    }
-    // Where the job goes and what is told of it are one.
-    let transaction = TransactionGuard::begin_write(connection)?;
-    let (moved, _) = recorded(&transaction, attempt, held_until, now, to, by)?;
-    transaction.commit()?;
-    Ok(moved)
+    recorded(connection, attempt, held_until, now, to, by).map(|(moved, _)| moved)
 }
 
 /// Records where the job goes, and the event of that if it is one that is kept, inside a write

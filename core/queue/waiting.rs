@@ -5,6 +5,8 @@
 //! The plus before a parameter hides its value from the planner: SQLite would prepare the statement
 //! anew whenever it changed.
 
+use std::sync::LazyLock;
+
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use crate::store::RawText;
@@ -70,30 +72,52 @@ pub(super) fn each_kind_in(
     })
 }
 
-fn each_kind_from(
-    connection: &Connection,
-    queue: Option<&str>,
-    mut visit: impl FnMut(&Kind) -> rusqlite::Result<Next>,
-) -> rusqlite::Result<()> {
+/// The first kind there is, and the next one of each sort, by a seek each.
+struct Seeks {
+    first: String,
+    from_queue: String,
+    next_queue: String,
+    next_priority: String,
+    next_worker: String,
+}
+
+static SEEKS: LazyLock<Seeks> = LazyLock::new(|| {
     let sql = |more: &str, order: &str| {
         format!(
             "SELECT queue, priority, worker, args_version FROM verger_jobs WHERE {WAITING} {more} \
              ORDER BY {order} LIMIT 1"
         )
     };
-    let first = sql("", "queue, priority, worker, args_version");
-    let from_queue = sql("AND queue = +?1", "priority, worker, args_version");
-    let next_queue = sql("AND queue > +?1", "queue, priority, worker, args_version");
-    let next_priority = sql("AND queue = +?1 AND priority > +?2", "priority, worker, args_version");
-    // Not `> (+?3, +?4)`: SQLite seeks to the first of several columns that is equal, and reads on from
-    // there.
-    let next_worker = sql(
-        "AND queue = +?1 AND priority = +?2 AND (worker, args_version) >= (+?3, ?4 + 1)",
-        "worker, args_version",
-    );
+    Seeks {
+        first: sql("", "queue, priority, worker, args_version"),
+        from_queue: sql("AND queue = +?1", "priority, worker, args_version"),
+        next_queue: sql("AND queue > +?1", "queue, priority, worker, args_version"),
+        next_priority: sql("AND queue = +?1 AND priority > +?2", "priority, worker, args_version"),
+        // Not `> (+?3, +?4)`: SQLite seeks to the first of several columns that is equal, and reads
+        // on from there.
+        next_worker: sql(
+            "AND queue = +?1 AND priority = +?2 AND (worker, args_version) >= (+?3, ?4 + 1)",
+            "worker, args_version",
+        ),
+    }
+});
+
+static FIRST_DUE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT due_at FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 \
+         AND args_version = +?4 ORDER BY due_at LIMIT 1"
+    )
+});
+
+fn each_kind_from(
+    connection: &Connection,
+    queue: Option<&str>,
+    mut visit: impl FnMut(&Kind) -> rusqlite::Result<Next>,
+) -> rusqlite::Result<()> {
+    let seeks = &*SEEKS;
     let mut kind = match queue {
-        Some(queue) => one(connection, &from_queue, [queue])?,
-        None => one(connection, &first, [])?,
+        Some(queue) => one(connection, &seeks.from_queue, [queue])?,
+        None => one(connection, &seeks.first, [])?,
     };
     while let Some(at) = kind {
         let next = visit(&at)?;
@@ -103,13 +127,13 @@ fn each_kind_from(
         let Kind { queue, priority, worker, args_version } = &at;
         kind = None;
         if next == Next::Kind {
-            kind = one(connection, &next_worker, (queue, priority, worker, args_version))?;
+            kind = one(connection, &seeks.next_worker, (queue, priority, worker, args_version))?;
             if kind.is_none() {
-                kind = one(connection, &next_priority, (queue, priority))?;
+                kind = one(connection, &seeks.next_priority, (queue, priority))?;
             }
         }
         if kind.is_none() {
-            kind = one(connection, &next_queue, [queue])?;
+            kind = one(connection, &seeks.next_queue, [queue])?;
         }
     }
     Ok(())
@@ -132,12 +156,8 @@ pub(super) fn first_due(
     connection: &Connection,
     kind: &Kind,
 ) -> rusqlite::Result<Option<Timestamp>> {
-    let sql = format!(
-        "SELECT due_at FROM verger_jobs WHERE {WAITING} AND queue = +?1 AND priority = +?2 AND worker = +?3 \
-         AND args_version = +?4 ORDER BY due_at LIMIT 1"
-    );
     connection
-        .prepare_cached(&sql)?
+        .prepare_cached(&FIRST_DUE)?
         .query_row((&kind.queue, kind.priority, &kind.worker, kind.args_version), |row| {
             Ok(Timestamp::from_millis(row.get(0)?))
         })

@@ -447,7 +447,7 @@ impl Run {
             let has_written = matches!(self.transaction.get(), State::Writing(_));
             self.begin()?;
             Failpoint::Performed.reached();
-            let moved = self.transition(Some(to))?;
+            let moved = self.transition(Some(to), &mut |_| {})?;
             let growth = self.check_growth()?;
             self.keep_growth(growth);
             Ok((moved, has_written))
@@ -469,7 +469,7 @@ impl Run {
         let unclaimed = self.membership.unclaimed.as_ref().filter(|_| !self.has_kept_lines());
         let (Transition::Complete(result), Some(unclaimed)) = (to, unclaimed) else {
             self.claim()?;
-            let moved = self.transition(Some(to))?;
+            let moved = self.transition(Some(to), &mut |_| {})?;
             self.put_off(&mut self.membership.group()?.shared());
             return Ok(moved);
         };
@@ -495,7 +495,7 @@ impl Run {
             // Its commit would be refused, and everyone else's with it.
             return Err(self.conflict().into());
         }
-        let ended = self.transition(Some(to)).and_then(|moved| {
+        let ended = self.transition(Some(to), &mut |_| {}).and_then(|moved| {
             let growth = self.check_growth()?;
             self.engine_step("RELEASE verger_member")?;
             self.keep_growth(growth);

@@ -11,7 +11,7 @@ use super::statement::Changes;
 use super::{AttemptError, Interrupted, Run, Tally};
 use crate::failpoint::Failpoint;
 use crate::queue::{Moved, Transition};
-use crate::store::{StoreErrorKind, kind_of, step};
+use crate::store::{Books, StoreErrorKind, kind_of, step};
 
 /// Savepoints one run may have open at once.
 const SAVEPOINTS_MAX: usize = 32;
@@ -279,11 +279,16 @@ impl Run {
         })
     }
 
-    /// Commits what is open together with the job's transition: what became of that.
+    /// Commits what is open together with the job's transition, and what else belongs into that
+    /// commit: what became of the transition.
     ///
     /// # Errors
     /// When the claim is stale or the database refuses: then nothing is kept.
-    pub(crate) fn finish(&self, to: Option<&Transition>) -> Result<Moved, AttemptError> {
+    pub(crate) fn finish(
+        &self,
+        to: Option<&Transition>,
+        also: &mut dyn FnMut(Books<'_>),
+    ) -> Result<Moved, AttemptError> {
         self.worker_ended();
         if let Some(error) = self.stopped() {
             self.rollback();
@@ -302,13 +307,9 @@ impl Run {
             return ended;
         }
         self.end_snapshot().inspect_err(|_| self.rollback())?;
-        if to.is_some() && self.has_kept_lines() {
-            // With the job's own transition, or not at all.
-            self.begin().inspect_err(|_| self.rollback())?;
-        }
         let held = self.held_since();
         Failpoint::Performed.reached();
-        let ended = self.transition(to).and_then(|moved| {
+        let ended = self.transition(to, also).and_then(|moved| {
             if held.is_some() {
                 Failpoint::BeforeCommit.reached();
                 self.commit()?;
@@ -331,19 +332,28 @@ impl Run {
         }
     }
 
-    pub(super) fn transition(&self, to: Option<&Transition>) -> Result<Moved, AttemptError> {
+    pub(super) fn transition(
+        &self,
+        to: Option<&Transition>,
+        also: &mut dyn FnMut(Books<'_>),
+    ) -> Result<Moved, AttemptError> {
         let (Some(claim), Some(to)) = (self.task.claim, to) else { return Ok(Moved::There) };
         let now = self.clock.now();
         let moved = self
             .connection
             .books(|books| {
-                let attempt = (claim.id, claim.token, claim.attempt);
-                let by = Some(&*self.task.performed_by);
-                let moved = books.transition(attempt, now, to, by)?;
-                if let Some(log) = self.kept_lines().filter(|_| moved != Moved::Stale) {
-                    books.keep_job_log((claim.id, claim.attempt), now, &log)?;
-                }
-                Ok(moved)
+                books.write_together("record the end of an attempt", |books| {
+                    let attempt = (claim.id, claim.token, claim.attempt);
+                    let by = Some(&*self.task.performed_by);
+                    let moved = books.transition(attempt, now, to, by)?;
+                    if moved != Moved::Stale {
+                        if let Some(log) = self.kept_lines() {
+                            books.keep_job_log((claim.id, claim.attempt), now, &log)?;
+                        }
+                        also(books);
+                    }
+                    Ok(moved)
+                })
             })
             .map_err(|error| AttemptError::from(from_books(&error)))?;
         if moved != Moved::Stale {

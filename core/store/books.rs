@@ -45,6 +45,15 @@ impl<'c> Books<'c> {
         Ok(done)
     }
 
+    /// As [`write`](Self::write), in the transaction that is open, if one is.
+    pub(crate) fn write_together<T>(
+        self,
+        doing: &'static str,
+        work: impl FnOnce(Books<'c>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.is_in_transaction() { work(self) } else { self.write(doing, work) }
+    }
+
     /// Gives memory back that big sweeps left in the page cache.
     pub(crate) fn release_memory(self) {
         release_memory(self.0);

@@ -1,0 +1,73 @@
+//! The claim of the job that comes next, made by the commit that ends the one before it.
+//!
+//! A job with a transaction of its own would write twice: its claim and its end. One that another
+//! follows at once shares its end with the next one's claim. Between the two lies nothing in which
+//! the next could still be put off, unless someone is told of the end: then it is claimed later.
+
+use std::sync::Arc;
+
+use super::performing::claim_order;
+use super::shared::Engine;
+use crate::clock::Clock;
+use crate::queue::{Claimed, Lease};
+use crate::store::Books;
+
+/// Jobs that one executor performs, one after the other.
+pub(super) struct Turn {
+    /// Of this queue, or of all.
+    pub(super) queue: Option<String>,
+    /// Whether another one follows, as things are now.
+    pub(super) goes_on: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// A job that is claimed, and until when.
+pub(crate) struct Following {
+    pub(super) job: Claimed,
+    pub(super) lease: Lease,
+}
+
+/// What claims it.
+pub(super) struct NextClaim<'a> {
+    pub(super) inner: &'a Engine,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) turn: Arc<Turn>,
+    pub(super) holder: String,
+    following: Option<Following>,
+}
+
+impl<'a> NextClaim<'a> {
+    pub(super) fn new(
+        inner: &'a Engine,
+        clock: &'a Arc<dyn Clock>,
+        turn: Arc<Turn>,
+        holder: String,
+    ) -> Self {
+        Self { inner, clock, turn, holder, following: None }
+    }
+
+    /// Claims it, inside the transaction of the end before. That one commits whether or not this
+    /// succeeds.
+    pub(super) fn claim(&mut self, books: Books<'_>) {
+        // Whoever is told of an end may pause the queue, or cancel what follows.
+        if self.inner.services.hub.is_heard() || !(self.turn.goes_on)() {
+            return;
+        }
+        let now = self.clock.now();
+        let lease = Lease { holder: self.holder.clone(), until: now + self.inner.services.lease };
+        let claimed = claim_order(self.inner, &lease, now, |order| {
+            books.claim_now(self.turn.queue.as_deref(), order)
+        });
+        match claimed {
+            Ok(claimed) => {
+                let job = claimed.into_iter().next();
+                self.following = job.map(|job| Following { job, lease });
+            }
+            Err(error) => tracing::debug!(%error, "the next job is claimed later"),
+        }
+    }
+
+    /// What was claimed, once it is committed.
+    pub(super) fn into_following(self) -> Option<Following> {
+        self.following
+    }
+}
