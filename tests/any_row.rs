@@ -119,7 +119,7 @@ fn a_bad_value_in_any_column_stops_nothing_else() {
     let all = columns(&filled());
     assert!(all.len() > 70, "{all:?}");
     for (table, column) in &all {
-        // The memory of the audit log's ends is the log's own business: see tests/audit.rs.
+        // The memory of the audit log's ends is the log's own business: see tests/audit/.
         if table.starts_with("verger_audit") {
             continue;
         }

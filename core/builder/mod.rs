@@ -2,7 +2,9 @@
 
 mod capabilities;
 mod components;
+mod execution;
 mod open;
+mod workers;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -124,41 +126,6 @@ impl Builder {
         }
     }
 
-    /// Takes every `.wasm` in this folder as a worker. One that is refused does not keep the
-    /// others, or the app, from starting: see [`Verger::refused_plugins`](crate::Verger::refused_plugins).
-    ///
-    /// The name a file gives itself is bound to its SHA-256 at the first open, in the database.
-    /// Another file of that name is refused from then on; of two that differ at the first open, both
-    /// are. The same file with new bytes is a new version, and keeps the name. A grant
-    /// [for one SHA-256](Grant::for_digest) is above this, and [`Verger::forget_plugin`](crate::Verger::forget_plugin) frees a
-    /// name. A database in memory remembers nothing.
-    ///
-    /// ```
-    /// let folder = std::env::temp_dir().join("plugins-of-my-app");
-    /// let verger = verger::Verger::in_memory().plugins(folder).open()?;
-    /// for refused in verger.refused_plugins() {
-    ///     eprintln!("{refused}");
-    /// }
-    /// # Ok::<(), verger::Error>(())
-    /// ```
-    pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.plugin_folders.push(folder.into());
-        self
-    }
-
-    /// Takes this `.wasm` as a worker. Refused like one from a folder.
-    pub fn plugin(mut self, file: impl Into<PathBuf>) -> Self {
-        self.plugin_files.push(file.into());
-        self
-    }
-
-    /// Takes these bytes as a worker; `what` names them in errors. Refused, it keeps Verger from
-    /// opening: it is the app's own.
-    pub fn component(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        self.components.push((what.into(), bytes.into()));
-        self
-    }
-
     /// Calls this whenever an attempt fails in this process: to be tried again, or for good. A job
     /// that a crash of another process took down counts where it is taken back.
     ///
@@ -193,76 +160,6 @@ impl Builder {
         call: impl Fn(&LifecycleEvent) + Send + Sync + 'static,
     ) -> Self {
         self.callbacks.push(Callback { failures_only, call: Box::new(call) });
-        self
-    }
-
-    /// Registers a worker that is part of the app. It is granted what its manifest asks for, unless
-    /// [`grant`](Self::grant) says otherwise.
-    ///
-    /// ```
-    /// use verger::verger_worker::prelude::*;
-    ///
-    /// struct Hello;
-    ///
-    /// impl Worker for Hello {
-    ///     fn manifest(&self) -> Manifest {
-    ///         Manifest::new("hello", "1.0.0")
-    ///     }
-    ///
-    ///     fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> {
-    ///         Ok(Outcome::Done)
-    ///     }
-    /// }
-    ///
-    /// let verger = verger::Verger::in_memory().worker(Hello).open()?;
-    /// assert!(verger.workers().contains(&"hello".to_string()));
-    /// # Ok::<(), verger::Error>(())
-    /// ```
-    pub fn worker(mut self, worker: impl Worker + Send + Sync + 'static) -> Self {
-        self.native.push(Box::new(worker));
-        self
-    }
-
-    /// Grants a worker what it may touch; for the built-in workers and the app's own it takes the
-    /// place of [`Grant::as_declared`]. For a dropped-in worker that is not named here, somebody
-    /// decides while the app runs (see [`Verger::consent`](crate::Verger::consent)): until then it
-    /// has nothing, and its jobs wait. What is said here holds, whatever was decided there.
-    ///
-    /// A grant for a worker that is not there is refused at [`open`](Self::open), unless a plugin
-    /// may still bring it.
-    ///
-    /// ```
-    /// use verger::{Grant, Verger};
-    ///
-    /// let verger = Verger::in_memory()
-    ///     .plugins(std::env::temp_dir().join("plugins-of-my-app"))
-    ///     .grant("acme-rollup", Grant::new().read("orders").write("order_totals"))
-    ///     .open()?;
-    /// # Ok::<(), verger::Error>(())
-    /// ```
-    pub fn grant(mut self, worker: impl Into<String>, grant: Grant) -> Self {
-        self.grants.insert(worker.into(), grant);
-        self
-    }
-
-    /// Grants this to every dropped-in worker that [`grant`](Self::grant) does not name, those that
-    /// are dropped in while the app runs included.
-    pub fn grant_plugins(mut self, grant: Grant) -> Self {
-        self.plugin_grant = Some(grant);
-        self
-    }
-
-    /// What a dropped-in worker has besides what it asks for, once somebody
-    /// [approved](crate::Verger::approve) it: the limits, the tenant column and the shared tables of
-    /// this grant.
-    pub fn approved_plugins(mut self, base: Grant) -> Self {
-        self.approved_grant = base;
-        self
-    }
-
-    /// Leaves the built-in workers out.
-    pub fn without_built_ins(mut self) -> Self {
-        self.built_ins = false;
         self
     }
 
@@ -404,92 +301,6 @@ impl Builder {
         setup: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static,
     ) -> Self {
         self.setup = Some(Arc::new(setup));
-        self
-    }
-
-    /// How long to wait before a failed job is tried again.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use verger::{Backoff, Verger};
-    ///
-    /// let verger = Verger::in_memory()
-    ///     .backoff(Backoff { base: Duration::from_secs(5), max: Duration::from_secs(3600) })
-    ///     .open()?;
-    /// # Ok::<(), verger::Error>(())
-    /// ```
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.settings.backoff = backoff;
-        self
-    }
-
-    /// How many jobs of this queue may be performed at a time. See [`Queue`]; while Verger is open,
-    /// [`Verger::set_queue`](crate::Verger::set_queue) changes it.
-    ///
-    /// ```
-    /// use verger::{Queue, Verger};
-    ///
-    /// let verger = Verger::in_memory().queue(Queue::new("downloads").concurrency(3)).open()?;
-    /// # Ok::<(), verger::Error>(())
-    /// ```
-    pub fn queue(mut self, queue: Queue) -> Self {
-        self.queues.push(queue);
-        self
-    }
-
-    /// How many threads may perform jobs while the loop runs, of all queues together, 1 to 32.
-    /// Default 8. They are started when there is work and end when there is none for some seconds.
-    /// With fewer than there are queues with due jobs, the queues take turns.
-    pub fn threads(mut self, most: usize) -> Self {
-        self.settings.threads = most;
-        self
-    }
-
-    /// Whether short jobs share transactions. Default true.
-    ///
-    /// Jobs of one queue that take less than a millisecond are committed together, some hundred at
-    /// a time, each in a savepoint of its own: that is several times as fast as a commit for each.
-    /// A worker takes part once its last attempt was that short, and made no checkpoint and no call
-    /// of a capability. Each job has its effects, its audit rows and its end together, once or not
-    /// at all, as it has by itself; events are delivered after the commit.
-    ///
-    /// When a process dies in the midst of such jobs, all of them are performed again, and the
-    /// attempt that counts as crashed is the first one's; after that each is performed by itself for
-    /// a while. A native worker that does something outside the database by means of its own, as
-    /// sending a mail, may do so again for all of them: where that matters, let it call a
-    /// [capability](Self::capability), or turn this off.
-    pub fn group_commit(mut self, on: bool) -> Self {
-        self.settings.group_commit = if on { GroupCommit::On } else { GroupCommit::Off };
-        self
-    }
-
-    /// Has all jobs share transactions that can, also those of workers nothing is known of, and also
-    /// after a crash.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn group_commit_always(mut self) -> Self {
-        self.settings.group_commit = GroupCommit::Always;
-        self
-    }
-
-    /// How long to wait before a failed job of this worker is tried again. Refused at
-    /// [`open`](Self::open) as a [`grant`](Self::grant) is, when there is no such worker.
-    pub fn backoff_of(mut self, worker: impl Into<String>, backoff: Backoff) -> Self {
-        self.settings.backoffs.insert(worker.into(), backoff);
-        self
-    }
-
-    /// How long finished jobs are kept.
-    pub fn retention(mut self, retention: Retention) -> Self {
-        self.settings.retention = retention;
-        self
-    }
-
-    /// How long a claim holds when nothing renews it: after this long, another process takes the
-    /// jobs of one that died. Default 2 min. A worker that may run longer by its grant has a longer
-    /// lease.
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
         self
     }
 

@@ -30,7 +30,7 @@ pub(crate) type ConnectionSetup = Arc<dyn Fn(&Connection) -> rusqlite::Result<()
 /// What a commit survives.
 ///
 /// A process that is killed loses nothing in either case, and after a power cut the file is whole
-/// in either case. `tests/faults.rs` cuts the power of a simulated disk, which then has what was
+/// in either case. `tests/faults/` cuts the power of a simulated disk, which then has what was
 /// synced and, of the writes since, each with a chance of one half. Over 400 cuts of a life of some
 /// 4,800 jobs each (`VERGER_LONG=1 cargo test --test faults power_cut -- --nocapture`), every file
 /// left was whole and its jobs, their effects and the audit log agreed; `Full` was never missing a

@@ -1,4 +1,6 @@
 //! What a component can get wrong, or do wrong, below what any language lets its worker say.
+//!
+//! One file because it is one table: each entry is a component and the wall that stops it.
 
 use super::{ANSWER, DATA, EXPORTS, Handmade, OUTCOME, SELECT, push_length};
 

@@ -1,0 +1,118 @@
+//! Handing a message to the server, and what was sent before.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::{Message, SmtpTransport, Transport};
+
+use super::{Mailer, Security};
+use crate::mutex::lock;
+
+/// Messages that are known to have been sent, so that none is sent twice by this process.
+pub(super) const REMEMBERED: usize = 10_000;
+
+/// The time one exchange with the server may take, whatever is left of the whole.
+const COMMAND_TIME: Duration = Duration::from_secs(30);
+
+/// What was sent, each with the server's answer. The oldest are forgotten.
+#[derive(Default)]
+pub(super) struct Sent {
+    pub(super) answers: HashMap<String, String>,
+    pub(super) order: VecDeque<String>,
+}
+
+impl Sent {
+    pub(super) fn remember(&mut self, key: String, answer: String) {
+        if self.answers.insert(key.clone(), answer).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+    }
+}
+
+/// How sending failed.
+pub(super) enum Failure {
+    /// The server will never take this message.
+    Permanent(String),
+    /// It may another time; or nobody knows what became of it.
+    Other(String),
+}
+
+impl Mailer {
+    /// Sends on a thread of its own, which nobody waits for longer than so long. What it sends after
+    /// that is remembered all the same.
+    pub(super) fn send(
+        &self,
+        message: Message,
+        password: Option<&str>,
+        key: String,
+        time: Duration,
+    ) -> Result<String, Failure> {
+        let other = |error: &dyn fmt::Display| Failure::Other(error.to_string());
+        let tls = || TlsParameters::new(self.server.clone()).map_err(|error| other(&error));
+        let mut transport = SmtpTransport::builder_dangerous(&self.server)
+            .port(self.port)
+            .timeout(Some(time.min(COMMAND_TIME).max(Duration::from_millis(1))))
+            .tls(match self.security {
+                Security::Tls => Tls::Wrapper(tls()?),
+                Security::StartTls => Tls::Required(tls()?),
+                Security::Plain => Tls::None,
+            });
+        if let (Some((user, _)), Some(password)) = (&self.login, password) {
+            transport = transport.credentials(Credentials::new(user.clone(), password.to_string()));
+        }
+        let transport = transport.build();
+        let sent = Arc::clone(&self.sent);
+        let (tell, told) = mpsc::sync_channel(1);
+        let send = move || {
+            let answered = transport.send(&message).map(|response| {
+                let answer = response.message().collect::<Vec<_>>().join(" ");
+                let mut sent = lock(&sent);
+                sent.remember(key, answer.clone());
+                answer
+            });
+            // Nobody may wait any more.
+            let _ = tell.send(answered);
+        };
+        std::thread::Builder::new()
+            .name("verger-mailer".to_string())
+            .spawn(send)
+            .map_err(|error| other(&error))?;
+        match told.recv_timeout(time) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(_) => Err(Failure::Other(
+                "the time for the message is over: it may have been sent".to_string(),
+            )),
+        }
+    }
+}
+
+/// What the server will never take is a reply 5yz about the message or a recipient. One about the
+/// log-in or the conversation is the app's to mend.
+fn failure(error: &lettre::transport::smtp::Error) -> Failure {
+    let mut why = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        why.push_str(": ");
+        why.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    let code = error.status().map(|code| code.to_string());
+    let is_about_the_message = matches!(
+        code.as_deref(),
+        Some("550" | "551" | "552" | "553" | "554" | "555" | "556" | "501")
+    );
+    match error.is_permanent() && is_about_the_message {
+        true => Failure::Permanent(why),
+        false => Failure::Other(why),
+    }
+}

@@ -1,0 +1,214 @@
+//! The capability `mailer`: mail by a server that the app names.
+
+mod delivery;
+mod message;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lettre::Transport;
+use lettre::message::Mailbox;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use self::delivery::{Failure, Sent};
+use self::message::mailbox;
+use super::{CapabilityCall, InvalidCapability};
+use crate::mutex::lock;
+
+/// How the connection to the server is kept from being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Security {
+    /// TLS from the first byte.
+    Tls,
+    /// TLS by STARTTLS, or nothing is sent.
+    StartTls,
+    /// None.
+    Plain,
+}
+
+/// Mail by SMTP, as a capability for workers that are granted it; `deliver-email` sends the mail of an
+/// outbox table by it.
+///
+/// A worker calls it with `{"to", "cc", "bcc", "reply_to", "subject", "text", "html", "message_id"}`,
+/// addresses as text or as a list of texts, and is answered with `{"sent": true, "message_id",
+/// "response"}`. What the server refuses for good, as an unknown recipient, is answered with
+/// `{"sent": false, "permanent": true, "reason"}`; anything else that fails is an error, to be tried
+/// again. In Rust it has [`Email`](verger_worker::Email).
+///
+/// - Who sends is the app's to say, and no header but those named here is a worker's. A line break in
+///   an address or a subject is refused, so that no header can be slipped in.
+/// - A `message_id` that this process has sent is answered as sent and not sent again: a worker whose
+///   note of that was lost may ask again.
+/// - It is slow: a worker calls it outside its write transaction, or is refused with the code
+///   `checkpoint-first`.
+/// - Sizes, time, recipients and the number of messages are bounded. In a dry run nothing is sent.
+///
+/// ```no_run
+/// use verger::{Mailer, Secret, Verger};
+///
+/// let mailer = Mailer::smtp("mail.example.com", "Example <no-reply@example.com>")?
+///     .login("no-reply@example.com", "smtp-password");
+/// let verger = Verger::builder("app.db")
+///     .mailer(mailer)
+///     .secret("smtp-password", Secret::from_fn(|| Ok("from the key chain".to_string())))
+///     .open()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Mailer {
+    server: String,
+    port: u16,
+    security: Security,
+    from: Mailbox,
+    /// A user's name, and the name of the secret that is its password.
+    login: Option<(String, String)>,
+    timeout: Duration,
+    message_bytes: usize,
+    recipients: usize,
+    pub(super) per_minute: u32,
+    domains: Vec<String>,
+    sent: Arc<Mutex<Sent>>,
+}
+
+impl fmt::Debug for Mailer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailer")
+            .field("server", &self.server)
+            .field("port", &self.port)
+            .field("security", &self.security)
+            .field("from", &self.from.to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mailer {
+    /// Sends by this server, from this address: `no-reply@example.com`, or with a name,
+    /// `Example <no-reply@example.com>`. By TLS on port 465.
+    ///
+    /// # Errors
+    /// [`InvalidCapability`] for what is no address.
+    pub fn smtp(server: impl Into<String>, from: &str) -> Result<Self, InvalidCapability> {
+        let parsed = mailbox(from).map_err(|why| InvalidCapability::new(from, why))?;
+        Ok(Self {
+            server: server.into(),
+            port: 465,
+            security: Security::Tls,
+            from: parsed,
+            login: None,
+            timeout: Duration::from_secs(60),
+            message_bytes: 512 * 1024,
+            recipients: 50,
+            per_minute: 60,
+            domains: Vec::new(),
+            sent: Arc::default(),
+        })
+    }
+
+    /// By STARTTLS on port 587: nothing is sent to a server that does not offer it.
+    #[must_use]
+    pub fn starttls(mut self) -> Self {
+        (self.security, self.port) = (Security::StartTls, 587);
+        self
+    }
+
+    /// With no TLS, on port 25: for a server on this machine.
+    #[must_use]
+    pub fn without_tls(mut self) -> Self {
+        (self.security, self.port) = (Security::Plain, 25);
+        self
+    }
+
+    /// On another port.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Logs in as this user, with the password that [`Builder::secret`](crate::Builder::secret) has
+    /// under this name.
+    #[must_use]
+    pub fn login(mut self, user: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.login = Some((user.into(), secret.into()));
+        self
+    }
+
+    /// Only to addresses of this domain; call it again for more.
+    #[must_use]
+    pub fn only_to(mut self, domain: impl Into<String>) -> Self {
+        self.domains.push(domain.into().to_ascii_lowercase());
+        self
+    }
+
+    /// How long one message may take; never longer than the attempt. Default 60 s.
+    #[must_use]
+    pub fn timeout(mut self, most: Duration) -> Self {
+        self.timeout = most;
+        self
+    }
+
+    /// Bytes of a message's texts. Default 512 KiB.
+    #[must_use]
+    pub fn message_bytes(mut self, most: usize) -> Self {
+        self.message_bytes = most;
+        self
+    }
+
+    /// Recipients of a message, copies included. Default 50.
+    #[must_use]
+    pub fn recipients(mut self, most: usize) -> Self {
+        self.recipients = most;
+        self
+    }
+
+    /// Messages that each worker may send in a minute. Default 60.
+    #[must_use]
+    pub fn per_minute(mut self, messages: u32) -> Self {
+        self.per_minute = messages;
+        self
+    }
+
+    /// Answers a call.
+    ///
+    /// # Errors
+    /// In words, for the worker, with no secret in them.
+    pub(super) fn call(&self, call: &CapabilityCall<'_>) -> Result<Json, String> {
+        let refused = |why: String| Ok(json!({"sent": false, "permanent": true, "reason": why}));
+        let (message, id) = match self.message(call.request, call.now) {
+            Ok(message) => message,
+            Err(why) => return refused(why),
+        };
+        let key = format!("{} {id}", call.worker);
+        if let Some(answer) = self.sent().answers.get(&key) {
+            return Ok(json!({
+                "sent": true, "message_id": id, "response": answer, "was_sent_before": true,
+            }));
+        }
+        if call.is_dry_run {
+            return Ok(json!({"sent": true, "message_id": id, "response": "dry run"}));
+        }
+        let password = match &self.login {
+            Some((_, secret)) => Some(call.secrets.for_the_app(secret)?),
+            None => None,
+        };
+        let hide = |text: String| match &password {
+            Some(password) => {
+                let mut eraser = super::secrets::Eraser::default();
+                eraser.add("of the mail server", password);
+                eraser.text(&text)
+            }
+            None => text,
+        };
+        match self.send(message, password.as_deref(), key, self.timeout.min(call.time_left)) {
+            Ok(answer) => Ok(json!({"sent": true, "message_id": id, "response": hide(answer)})),
+            Err(Failure::Permanent(why)) => refused(hide(why)),
+            Err(Failure::Other(why)) => Err(hide(why)),
+        }
+    }
+
+    fn sent(&self) -> std::sync::MutexGuard<'_, Sent> {
+        lock(&self.sent)
+    }
+}

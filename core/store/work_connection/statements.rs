@@ -1,0 +1,204 @@
+//! A worker's statements: prepared, stepped and looked at in its name.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, Statement};
+use verger_worker::Verb;
+
+use super::WorkConnection;
+use super::guard::{
+    Holder, Overdrawn, STEPS_BETWEEN_LOOKS, STEPS_BETWEEN_LOOKS_AT_CALLS,
+    STEPS_BETWEEN_LOOKS_AT_PREPARE, STEPS_BETWEEN_READINGS, STEPS_BETWEEN_READINGS_AT_CALLS, Turn,
+    look,
+};
+use crate::grant::Effective;
+use crate::store::confinement::Confinement;
+use crate::store::full_text;
+use crate::store::rusqlite_versions::IntoResult;
+use crate::store::statement_cost::{StatementCost, VALUE_MAX_BYTES};
+use crate::store::temp_space::TempSpace;
+use crate::store::tokens::Tokens;
+use crate::store::transaction_guard::step;
+use crate::store::unasked::{self, Write};
+
+impl WorkConnection {
+    /// Installs the progress handler, unless it looks that often already.
+    #[allow(
+        unsafe_code,
+        reason = "rusqlite sets a handler only where nothing else holds the connection; statements do"
+    )]
+    fn look_every(&self, steps: i32, reading: i32) {
+        if self.looks_every.replace(steps) != steps {
+            self.guard.quick_looks.store((reading / steps).unsigned_abs(), Ordering::Relaxed);
+            // SAFETY: the guard lives as long as this connection, which is used from one thread at
+            // a time, as is the handle.
+            unsafe {
+                rusqlite::ffi::sqlite3_progress_handler(
+                    self.connection.handle(),
+                    steps,
+                    Some(look),
+                    Arc::as_ptr(&self.guard) as _,
+                )
+            };
+        }
+    }
+
+    /// Steps a statement as a worker with this grant.
+    pub(crate) fn step<'c, T>(
+        &'c self,
+        grant: &Arc<Effective>,
+        tokens: &Arc<Tokens>,
+        program: StatementCost,
+        work: impl FnOnce(&'c Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        match program.calls {
+            true => self.look_every(STEPS_BETWEEN_LOOKS_AT_CALLS, STEPS_BETWEEN_READINGS_AT_CALLS),
+            false => self.look_every(STEPS_BETWEEN_LOOKS, STEPS_BETWEEN_READINGS),
+        }
+        let limited = program.value_max_bytes() < VALUE_MAX_BYTES;
+        if limited {
+            self.connection
+                .set_limit(Limit::SQLITE_LIMIT_LENGTH, program.value_max_bytes())
+                .into_result()?;
+        }
+        let done = match &self.confinement {
+            Some(confinement) => {
+                confinement.begin_step();
+                // Those that return rows are undone by whoever reads them.
+                let many = program.writes_rows
+                    && !program.returns
+                    && (program.loops || confinement.computes_tenants());
+                self.undone_if_failed(confinement, many, || self.worker(grant, tokens, work))
+            }
+            None => self.worker(grant, tokens, work),
+        };
+        if limited {
+            self.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES).into_result()?;
+        }
+        done
+    }
+
+    /// Undoes what a failed write through the tenant's walls did before: each of its rows was a
+    /// statement of its own to SQLite.
+    fn undone_if_failed<T>(
+        &self,
+        confinement: &Confinement,
+        many: bool,
+        work: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if !many || self.connection.is_autocommit() {
+            return work();
+        }
+        self.engine(|connection| step(connection, "SAVEPOINT verger_statement"))?;
+        let done = work();
+        // A failure may have ended the transaction, and the savepoint with it.
+        if !self.connection.is_autocommit() {
+            self.engine(|connection| {
+                if done.is_err() && !confinement.keeps() {
+                    step(connection, "ROLLBACK TO verger_statement")?;
+                }
+                step(connection, "RELEASE verger_statement")
+            })?;
+        }
+        done
+    }
+
+    /// Prepares a statement as a worker with this grant, under its deadline.
+    pub(crate) fn prepare<'c>(
+        &'c self,
+        grant: &Arc<Effective>,
+        tokens: &Arc<Tokens>,
+        sql: &str,
+    ) -> rusqlite::Result<Statement<'c>> {
+        self.look_every(STEPS_BETWEEN_LOOKS_AT_PREPARE, STEPS_BETWEEN_LOOKS_AT_PREPARE);
+        self.worker(grant, tokens, |connection| connection.prepare(sql))
+    }
+
+    /// Does something as a worker with this grant, for the statement with these tokens.
+    fn worker<'c, T>(
+        &'c self,
+        grant: &Arc<Effective>,
+        tokens: &Arc<Tokens>,
+        work: impl FnOnce(&'c Connection) -> T,
+    ) -> T {
+        let mut state = self.guard.state();
+        state.holder = Holder::Worker(Arc::clone(grant));
+        state.watched = Some(grant.limits.sql_memory_bytes);
+        state.around.tokens = Some(Arc::clone(tokens));
+        state.around.target = None;
+        state.around.closed.take();
+        state.denied = None;
+        state.write = None;
+        state.overdrawn = None;
+        self.guard.words.store(0, Ordering::Relaxed);
+        let temp_space = state.temp_space.clone();
+        drop(state);
+        let _entered = temp_space.map(TempSpace::enter);
+        let _turn = Turn(&self.guard);
+        work(&self.connection)
+    }
+
+    /// Looks at a worker's statement before it is stepped, under the run's deadline: what it costs,
+    /// and whether it does anything that the grant does not cover and the authorizer is not asked
+    /// about. If it sorts, the rest of the run sorts in small steps.
+    pub(crate) fn program(
+        &self,
+        grant: &Effective,
+        tokens: &Tokens,
+        write: Option<&Write>,
+        sql: &str,
+    ) -> rusqlite::Result<StatementCost> {
+        self.engine(|connection| {
+            let mut state = self.guard.state();
+            state.watched = Some(grant.limits.sql_memory_bytes);
+            let confined = state.around.confined.is_some();
+            // The program shows of a table behind the tenant's walls no more than the wall.
+            let walled = state.around.confined.as_ref().map_or(Ok(()), |shadows| {
+                unasked::check_joins(grant, tokens, shadows.tables.iter().map(String::as_str))
+            });
+            drop(state);
+            let program = self.programs.of(connection, tokens, sql)?;
+            let unasked = match walled {
+                Ok(()) => self.unasked.check(
+                    connection,
+                    (grant, confined),
+                    tokens,
+                    write,
+                    &program.reached,
+                )?,
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = unasked {
+                self.guard.state().denied = Some(reason);
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_AUTH),
+                    None,
+                ));
+            }
+            if program.cost.sorts {
+                self.cache.make_small(connection)?;
+            }
+            Ok(program.cost)
+        })
+    }
+
+    /// What the last refused statement of a worker was refused for.
+    pub(crate) fn take_denied(&self) -> Option<String> {
+        full_text::why_refused(&self.guard.words)
+            .or_else(|| self.guard.state().denied.take())
+            .or_else(|| self.confinement.as_ref().and_then(Confinement::take_denied))
+    }
+
+    /// The limit that a worker's last statement was ended for.
+    pub(crate) fn take_overdrawn(&self) -> Option<Overdrawn> {
+        self.guard.state().overdrawn.take()
+    }
+
+    /// The first write that the worker's last prepared statement makes by itself: the verb and the
+    /// table.
+    pub(crate) fn take_write(&self) -> Option<(Verb, String)> {
+        self.guard.state().write.take()
+    }
+}
