@@ -49,6 +49,7 @@ mod verger;
 mod wall_clock;
 mod worker;
 mod worker_settings;
+mod worker_state;
 
 pub use audit::{AuditFilter, AuditRow, ChainError, Verified};
 pub use builder::Builder;

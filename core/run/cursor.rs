@@ -3,22 +3,14 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
-use rusqlite::Row;
-use rusqlite::types::ValueRef;
 use verger_worker::{Found, HostError, Value, code};
 
 use super::Run;
-use super::statement::{Prepared, bind};
 use super::transaction::State;
-use super::values::value_of;
-use crate::store::{HeldBytes, Overdrawn};
+use crate::store::{HeldBytes, Overdrawn, WorkerStatement, row_bytes};
 
 /// Cursors one run may have open.
 const OPEN_MAX: usize = 64;
-
-/// Bytes that a value takes beside its text, and a row beside its values.
-const VALUE_BYTES: usize = size_of::<Value>();
-const ROW_BYTES: usize = size_of::<Vec<Value>>() + 16;
 
 /// Rows of a statement that writes, read between two looks at the memory they take.
 const ROWS_AT_ONCE: u32 = 64;
@@ -70,7 +62,7 @@ impl Open {
     }
 
     /// Has a cursor go on with a statement that stands where its own stood.
-    pub(super) fn resume(&mut self, id: CursorId, sql: &str, statement: Prepared) {
+    pub(super) fn resume(&mut self, id: CursorId, sql: &str, statement: WorkerStatement) {
         if let Some(cursor) = self.cursors.get_mut(&id)
             && matches!(cursor.rows, Source::Suspended)
         {
@@ -86,7 +78,7 @@ struct Cursor {
 
 enum Source {
     /// A SELECT, stepped as its rows are asked for.
-    Live(String, Prepared),
+    Live(String, WorkerStatement),
     /// Rows that were read at once: those of a statement that also writes. Their bytes count with
     /// the memory of the run's SQL as long as the cursor is open.
     Read(VecDeque<Vec<Value>>, Option<HeldBytes>),
@@ -106,12 +98,12 @@ impl Run {
             ));
         }
         let mut statement = self.ready(sql)?;
-        statement.with(|_, statement| bind(statement, params))?;
+        statement.bind(params)?;
         // Each open cursor keeps a statement.
         if self.connection.takes_more_than(self.task.grant.limits.sql_memory_bytes) {
             return Err(self.overdrawn(Overdrawn::Memory));
         }
-        let (columns, reads) = columns_of(&mut statement);
+        let (columns, reads) = (statement.columns(), statement.only_reads());
         if columns.is_empty() {
             return Err(no_rows());
         }
@@ -201,8 +193,8 @@ impl Run {
         self.alive()?;
         self.account(1, &[params])?;
         let mut statement = self.ready(sql)?;
-        statement.with(|_, statement| bind(statement, params))?;
-        let (columns, reads) = columns_of(&mut statement);
+        statement.bind(params)?;
+        let (columns, reads) = (statement.columns(), statement.only_reads());
         if columns.is_empty() {
             return Err(no_rows());
         }
@@ -253,7 +245,7 @@ impl Run {
     /// more than the run may hold is undone.
     fn write_and_read(
         &self,
-        statement: &mut Prepared,
+        statement: &mut WorkerStatement,
         columns: usize,
     ) -> Result<(VecDeque<Vec<Value>>, Option<HeldBytes>), HostError> {
         let before = self.connection.change_mark();
@@ -266,8 +258,7 @@ impl Run {
                 }
                 all.extend(rows);
                 if self.connection.takes_more_than(self.task.grant.limits.sql_memory_bytes) {
-                    // Dropped, the rows are reset.
-                    statement.with(|_, statement| drop(statement.raw_query()));
+                    statement.reset();
                     return Err(self.overdrawn(Overdrawn::Memory));
                 }
                 if ended {
@@ -275,8 +266,7 @@ impl Run {
                 }
             }
         })?;
-        let counted = self.connection.raw().changes();
-        let changed = self.connection.changed_since(before, counted);
+        let changed = self.connection.changed_by_last_statement(before);
         self.changed(statement, changed);
         Ok((all, held))
     }
@@ -285,83 +275,16 @@ impl Run {
     /// statement came to its end.
     pub(super) fn read(
         &self,
-        statement: &mut Prepared,
+        statement: &mut WorkerStatement,
         columns: usize,
         max_rows: u32,
     ) -> Result<(Vec<Vec<Value>>, bool), HostError> {
         let most = self.task.grant.limits.chunk_bytes;
-        let mut left = most;
-        let mut chunk = Vec::new();
-        let ended = self.turn(statement, |statement| {
-            let mut rows = statement.raw_query();
-            while chunk.len() < max_rows as usize && left > 0 {
-                let Some(row) = rows.next()? else { return Ok(true) };
-                chunk.push(values(row, columns, &mut left, most)?);
-            }
-            // Dropped, it would begin again from the first row.
-            std::mem::forget(rows);
-            Ok(false)
-        });
-        Ok((chunk, ended.map_err(|error| self.failed(statement, &error))?))
+        let read = statement.read(&self.task.grant, columns, max_rows, most);
+        read.map_err(|error| self.failed(statement, &error))
     }
-}
-
-/// The names of a statement's columns, and whether it only reads.
-fn columns_of(statement: &mut Prepared) -> (Vec<String>, bool) {
-    statement.with(|_, statement| {
-        let columns: Vec<String> = (0..statement.column_count())
-            .filter_map(|at| statement.column_name(at).ok().map(str::to_string))
-            .collect();
-        (columns, statement.readonly())
-    })
 }
 
 fn no_rows() -> HostError {
     HostError::new(code::INVALID, "the statement returns no rows: use execute, not query")
-}
-
-/// Bytes that a row takes in memory.
-fn row_bytes(row: &[Value]) -> usize {
-    ROW_BYTES + row.iter().map(|value| VALUE_BYTES + text_bytes(value)).sum::<usize>()
-}
-
-fn text_bytes(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Integer(_) | Value::Real(_) => 0,
-        Value::Text(text) => text.len(),
-        Value::Blob(bytes) => bytes.len(),
-    }
-}
-
-/// The values of a row, their bytes taken from what is left. A row alone must not have more than
-/// `most`.
-fn values(
-    row: &Row<'_>,
-    columns: usize,
-    left: &mut usize,
-    most: usize,
-) -> rusqlite::Result<Vec<Value>> {
-    let mut values = Vec::with_capacity(columns);
-    *left = left.saturating_sub(ROW_BYTES);
-    let mut total = 0;
-    for column in 0..columns {
-        let cell = row.get_ref(column)?;
-        let bytes = match cell {
-            ValueRef::Null => 0,
-            ValueRef::Integer(_) | ValueRef::Real(_) => 8,
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
-        };
-        let value = value_of(cell);
-        *left = left.saturating_sub(bytes + VALUE_BYTES);
-        total += bytes;
-        if total > most {
-            let message = format!("a row has more than the {most} bytes one chunk may have");
-            return Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_TOOBIG),
-                Some(message),
-            ));
-        }
-        values.push(value);
-    }
-    Ok(values)
 }

@@ -115,10 +115,8 @@ impl Run {
         self.begin_read()?;
         let found = self
             .connection
-            .engine(|connection| {
-                Ok((maintenance::auto_vacuum(connection)?, maintenance::free_pages(connection)?))
-            })
-            .map_err(|error: rusqlite::Error| from_store(&error))?;
+            .engine(maintenance::auto_vacuum_and_free_pages)
+            .map_err(|error| from_store(&error))?;
         let (mode, free) = found;
         if mode != AutoVacuum::Incremental || free == 0 || pages == 0 {
             return Ok(json!({"auto_vacuum": mode.as_str(), "freed": 0, "free": free}).to_string());

@@ -17,9 +17,8 @@ use super::Run;
 use super::error::from_store;
 use super::group::Place;
 use super::reads::{Extent, Query};
-use super::statement::Prepared;
 use super::transaction::State;
-use crate::store::{is_busy, step};
+use crate::store::{WorkerStatement, is_busy, step};
 
 /// Writes nothing, and begins to write: it takes the lock.
 const TAKE_LOCK: &str = "DELETE FROM verger_queues WHERE 0";
@@ -109,13 +108,13 @@ impl Run {
                 return Err(refused);
             }
         };
-        let writes = statement.with(|_, statement| !statement.readonly());
+        let writes = !statement.only_reads();
         self.put_away(sql, statement);
         Ok(writes)
     }
 
     /// Prepares a statement and takes what it needs: a snapshot, or the write lock.
-    pub(super) fn ready(&self, sql: &str) -> Result<Prepared, HostError> {
+    pub(super) fn ready(&self, sql: &str) -> Result<WorkerStatement, HostError> {
         if self.writes_first(sql)? {
             self.join()?;
         }
@@ -123,7 +122,7 @@ impl Run {
         loop {
             let mut statement = self.take(sql)?;
             let schema = self.connection.schema();
-            if !statement.with(|_, statement| statement.readonly()) {
+            if !statement.only_reads() {
                 self.begin()?;
             }
             if schema == self.connection.schema() {
@@ -156,7 +155,7 @@ impl Run {
     /// cursor on it goes on from there.
     fn read_again(&self, query: &Query) -> Result<bool, HostError> {
         let mut statement = self.prepare(&query.sql, &query.params)?;
-        let columns = statement.with(|_, statement| statement.column_count());
+        let columns = statement.column_count();
         let mut found = Extent::default();
         while found.rows < query.read.rows && !found.ended {
             let most = u32::try_from(query.read.rows - found.rows).unwrap_or(u32::MAX);

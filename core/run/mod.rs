@@ -25,7 +25,6 @@ mod sets;
 mod state;
 mod statement;
 mod transaction;
-mod values;
 mod written;
 
 use std::cell::{Cell, RefCell};
@@ -305,12 +304,9 @@ impl Run {
         let Self { connection, statements, cursors, task, written, .. } = self;
         drop((statements, cursors));
         let connection = Rc::try_unwrap(connection).ok().filter(|connection| {
-            let ended = connection.run_ends();
-            if leaves_open {
-                return ended.is_ok();
-            }
-            let ended = ended.and_then(|()| written.get().give_back(connection));
-            ended.is_ok() && connection.raw().is_autocommit()
+            connection.run_ends().is_ok()
+                && (leaves_open
+                    || written.get().give_back(connection) && !connection.is_in_transaction())
         });
         (connection, task)
     }

@@ -5,19 +5,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use super::Run;
 use crate::mutex::lock;
-use crate::store::{Touched, unwatch_rows, watch_rows};
-use crate::text::beginning;
+use crate::store::Touched;
 
 const ROWS_MAX: usize = 200;
 const BYTES_MAX: usize = 1 << 20;
-const VALUE_MAX_BYTES: usize = 1 << 10;
 
 /// A row that a dry run would have changed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,13 +41,13 @@ impl Run {
     pub(super) fn watch(&self) {
         if self.dry {
             // Without memory for it, nothing is shown.
-            self.watched.borrow_mut().touched = watch_rows(self.connection.raw()).ok();
+            self.watched.borrow_mut().touched = self.connection.watch_rows();
         }
     }
 
     pub(super) fn unwatch(&self) {
         if self.watched.borrow_mut().touched.take().is_some() {
-            unwatch_rows(self.connection.raw());
+            self.connection.unwatch_rows();
         }
     }
 
@@ -67,7 +63,7 @@ impl Run {
         watched.rows = rows
             .take(ROWS_MAX)
             .map(|(table, rowid)| RowChange {
-                after: self.read_row(&table, rowid),
+                after: self.connection.row(&table, rowid),
                 table,
                 rowid,
                 before: None,
@@ -80,7 +76,7 @@ impl Run {
         self.unwatch();
         let mut rows = std::mem::take(&mut self.watched.borrow_mut().rows);
         for row in &mut rows {
-            row.before = self.read_row(&row.table, row.rowid);
+            row.before = self.connection.row(&row.table, row.rowid);
         }
         let mut bytes = 0;
         rows.retain(|row| {
@@ -117,43 +113,5 @@ impl Run {
                 _ => false,
             }
         })
-    }
-
-    fn read_row(&self, table: &str, rowid: i64) -> Option<Json> {
-        self.connection.engine(|connection| read_row(connection, table, rowid)).ok().flatten()
-    }
-}
-
-fn read_row(connection: &Connection, table: &str, rowid: i64) -> rusqlite::Result<Option<Json>> {
-    let table = table.replace('"', "\"\"");
-    let mut select =
-        connection.prepare(&format!("SELECT * FROM main.\"{table}\" WHERE _rowid_ = ?1"))?;
-    let names = (0..select.column_count())
-        .map(|place| select.column_name(place).map(str::to_string))
-        .collect::<Result<Vec<_>, _>>()?;
-    select
-        .query_row([rowid], |row| {
-            let mut object = Map::new();
-            for (place, name) in names.iter().enumerate() {
-                object.insert(name.clone(), json(row.get_ref(place)?));
-            }
-            Ok(Json::Object(object))
-        })
-        .optional()
-}
-
-fn json(value: ValueRef<'_>) -> Json {
-    match value {
-        ValueRef::Null => Json::Null,
-        ValueRef::Integer(number) => number.into(),
-        ValueRef::Real(number) => number.into(),
-        ValueRef::Text(text) => {
-            let text = String::from_utf8_lossy(text);
-            match beginning(&text, VALUE_MAX_BYTES) {
-                whole if whole.len() == text.len() => whole.into(),
-                cut => format!("{cut}… ({} bytes)", text.len()).into(),
-            }
-        }
-        ValueRef::Blob(bytes) => format!("(blob of {} bytes)", bytes.len()).into(),
     }
 }

@@ -10,9 +10,10 @@
 use verger_worker::{HostError, Value, code};
 
 use super::error::from_store;
-use super::statement::{Changes, Prepared, bind};
+use super::statement::Changes;
 use super::transaction::State;
 use super::{Run, Tally};
+use crate::store::WorkerStatement;
 
 type Results = Vec<Result<u64, HostError>>;
 
@@ -69,14 +70,18 @@ impl Run {
         Ok(changed)
     }
 
-    fn execute_set(&self, statement: &mut Prepared, set: &[Value]) -> Result<u64, HostError> {
-        statement.with(|_, statement| bind(statement, set))?;
+    fn execute_set(
+        &self,
+        statement: &mut WorkerStatement,
+        set: &[Value],
+    ) -> Result<u64, HostError> {
+        statement.bind(set)?;
         self.step(statement)
     }
 
     fn each_for_itself(
         &self,
-        statement: &mut Prepared,
+        statement: &mut WorkerStatement,
         sets: &[Vec<Value>],
     ) -> Result<Results, HostError> {
         let mark = self.mark();
@@ -100,7 +105,7 @@ impl Run {
 
     fn pass(
         &self,
-        statement: &mut Prepared,
+        statement: &mut WorkerStatement,
         sets: &[Vec<Value>],
         refused: &mut [Option<HostError>],
         one_by_one: bool,
@@ -115,7 +120,7 @@ impl Run {
                 continue;
             }
             self.alive()?;
-            let before = self.connection.raw().total_changes();
+            let before = self.connection.total_changes();
             let result = if one_by_one {
                 self.execute_alone(statement, set, owed)
             } else {
@@ -126,7 +131,7 @@ impl Run {
                 return Ok(Pass::RolledBack);
             }
             self.alive()?;
-            suspect |= result.is_err() && self.connection.raw().total_changes() != before;
+            suspect |= result.is_err() && self.connection.total_changes() != before;
             results.push(result);
         }
         if one_by_one {
@@ -143,7 +148,7 @@ impl Run {
     /// One set in a savepoint of its own, undone when it leaves a key that does not hold.
     fn execute_alone(
         &self,
-        statement: &mut Prepared,
+        statement: &mut WorkerStatement,
         set: &[Value],
         owed: bool,
     ) -> Result<u64, HostError> {
@@ -162,7 +167,7 @@ impl Run {
     /// What was refused may go once the others went: a row that points to another of the sets.
     fn try_owing_again(
         &self,
-        statement: &mut Prepared,
+        statement: &mut WorkerStatement,
         sets: &[Vec<Value>],
         results: &mut Results,
         owed: bool,
@@ -193,7 +198,7 @@ impl Run {
         let mark = self.mark();
         self.engine_step(&format!("SAVEPOINT {name}"))?;
         let done = work();
-        if self.connection.raw().is_autocommit() || self.alive().is_err() {
+        if !self.connection.is_in_transaction() || self.alive().is_err() {
             return done;
         }
         if done.is_err() {

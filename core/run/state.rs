@@ -1,44 +1,16 @@
-//! What a worker keeps between its jobs: a few small values by key, those of each organization apart.
+//! What a worker keeps between its jobs, as it sees it in its run.
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension};
-use verger_worker::{HostError, Scope, Value, Verb, code};
+use verger_worker::{HostError, Scope, Value, code};
 
 use super::Run;
-use super::error::from_store;
+use super::error::from_books;
 use super::reads::size;
 use super::transaction::State;
-use super::values::{bound, value_of};
+use crate::worker_state::{KEYS_MAX, Kept, StateKey};
 
 const KEY_MAX_BYTES: usize = 128;
-
-/// Keys that one worker may have for one organization.
-const KEYS_MAX: i64 = 64;
-
-const GET: &str =
-    "SELECT value FROM verger_state WHERE worker = ?1 AND organization_id IS ?2 AND key = ?3";
-
-const FORGET: &str =
-    "DELETE FROM verger_state WHERE worker = ?1 AND organization_id IS ?2 AND key = ?3";
-
-const REPLACE: &str = "UPDATE verger_state SET value = ?4, updated_at = ?5 \
-     WHERE worker = ?1 AND organization_id IS ?2 AND key = ?3";
-
-const ADD: &str = "INSERT INTO verger_state (worker, organization_id, key, value, updated_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5)";
-
-/// The other keys of a worker and an organization, and the bytes they take.
-const OTHERS: &str = "SELECT count(*), coalesce(sum(length(CAST(key AS BLOB)) + \
-     CASE typeof(value) WHEN 'text' THEN length(CAST(value AS BLOB)) WHEN 'blob' THEN length(value) ELSE 8 END), 0) \
-     FROM verger_state WHERE worker = ?1 AND organization_id IS ?2 AND key <> ?3";
-
-/// What became of a value that was to be kept.
-enum Set {
-    /// The row was changed so, if it was.
-    Done(Option<Verb>),
-    TooMuch,
-}
 
 impl Run {
     pub(crate) fn get_state(&self, key: &str) -> Result<Value, HostError> {
@@ -58,38 +30,19 @@ impl Run {
             return Err(self.too_much_state());
         }
         self.begin()?;
-        let (worker, organization) = (&self.task.worker, self.organization());
-        let now = self.clock.now().as_millis();
-        let set = |connection: &Connection| {
-            if *value == Value::Null {
-                let forgotten =
-                    connection.prepare_cached(FORGET)?.execute((worker, organization, key))?;
-                return Ok(Set::Done((forgotten > 0).then_some(Verb::Delete)));
-            }
-            let (keys, bytes): (i64, i64) = connection
-                .prepare_cached(OTHERS)?
-                .query_row((worker, organization, key), |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let bytes = bytes.saturating_add((key.len() + size(value)) as i64);
-            if keys >= KEYS_MAX || bytes > i64::try_from(most).unwrap_or(i64::MAX) {
-                return Ok(Set::TooMuch);
-            }
-            let params = (worker, organization, key, bound(value), now);
-            if connection.prepare_cached(REPLACE)?.execute(params)? > 0 {
-                return Ok(Set::Done(Some(Verb::Update)));
-            }
-            let params = (worker, organization, key, bound(value), now);
-            connection.prepare_cached(ADD)?.execute(params)?;
-            Ok(Set::Done(Some(Verb::Insert)))
-        };
-        let done = self.connection.engine(set).map_err(|error| from_store(&error));
-        match done.inspect_err(|error| self.notice_lost_transaction(error))? {
-            Set::TooMuch => Err(self.too_much_state()),
-            Set::Done(Some(verb)) if self.dry => {
+        let (at, now) = (self.state_key(key), self.clock.now());
+        let kept = self
+            .connection
+            .books(|books| books.keep_worker_state(at, (value, size(value)), most, now))
+            .map_err(|error| from_books(&error));
+        match kept.inspect_err(|error| self.notice_lost_transaction(error))? {
+            Kept::TooMuch => Err(self.too_much_state()),
+            Kept::Done(Some(verb)) if self.dry => {
                 let key = ("verger_state".into(), verb);
                 *self.changes.borrow_mut().entry(key).or_default() += 1;
                 Ok(())
             }
-            Set::Done(_) => Ok(()),
+            Kept::Done(_) => Ok(()),
         }
     }
 
@@ -107,20 +60,13 @@ impl Run {
     }
 
     fn read_state(&self, key: &str) -> Result<Value, HostError> {
-        let get = |connection: &Connection| {
-            let mut select = connection.prepare_cached(GET)?;
-            select
-                .query_row((&self.task.worker, self.organization(), key), |row| {
-                    Ok(value_of(row.get_ref(0)?))
-                })
-                .optional()
-        };
-        let value = self.connection.engine(get).map_err(|error| from_store(&error))?;
-        Ok(value.unwrap_or(Value::Null))
+        let at = self.state_key(key);
+        self.connection.books(|books| books.worker_state(at)).map_err(|error| from_books(&error))
     }
 
-    fn organization(&self) -> Option<&str> {
-        self.scope().and_then(Scope::organization_id)
+    fn state_key<'a>(&'a self, key: &'a str) -> StateKey<'a> {
+        let organization = self.scope().and_then(Scope::organization_id);
+        StateKey { worker: &self.task.worker, organization, key }
     }
 
     fn too_much_state(&self) -> HostError {

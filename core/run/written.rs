@@ -30,11 +30,10 @@ impl Written {
     }
 
     /// After a run that wrote much, kept or not: the log takes its room on the disk until it is cut.
-    pub(super) fn give_back(self, connection: &WorkConnection) -> rusqlite::Result<()> {
-        match connection.bytes_written().saturating_sub(self.at_start) >= LONG_LOG_BYTES {
-            true => connection.shorten_log(),
-            false => Ok(()),
-        }
+    /// Whether the connection can be used on.
+    pub(super) fn give_back(self, connection: &WorkConnection) -> bool {
+        connection.bytes_written().saturating_sub(self.at_start) < LONG_LOG_BYTES
+            || connection.shorten_log().is_ok()
     }
 }
 

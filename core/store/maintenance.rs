@@ -39,6 +39,13 @@ pub(crate) fn auto_vacuum(connection: &Connection) -> rusqlite::Result<AutoVacuu
     })
 }
 
+/// Whether the file gives pages back, and how many there are that nothing is in.
+pub(crate) fn auto_vacuum_and_free_pages(
+    connection: &Connection,
+) -> rusqlite::Result<(AutoVacuum, u64)> {
+    Ok((auto_vacuum(connection)?, free_pages(connection)?))
+}
+
 /// Pages that nothing is in.
 pub(crate) fn free_pages(connection: &Connection) -> rusqlite::Result<u64> {
     let pages: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;

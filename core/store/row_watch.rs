@@ -8,10 +8,17 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::{Map, Value as Json};
 
+use super::work_connection::WorkConnection;
 use crate::mutex::lock;
+use crate::text::beginning;
+
+/// The longest value that is shown of a row.
+const VALUE_MAX_BYTES: usize = 1 << 10;
 
 /// Rows that are remembered.
 const ROWS_MAX: usize = 1_000;
@@ -37,11 +44,30 @@ impl Touched {
 
 type Shared = Mutex<Touched>;
 
+impl WorkConnection {
+    /// Watches which rows change, until [`unwatch_rows`](Self::unwatch_rows). `None` without memory
+    /// for it.
+    pub(crate) fn watch_rows(&self) -> Option<Arc<Mutex<Touched>>> {
+        watch_rows(self.raw()).ok()
+    }
+
+    /// Watches no more.
+    pub(crate) fn unwatch_rows(&self) {
+        unwatch_rows(self.raw());
+    }
+
+    /// A row as an object of its columns, its long values cut. `None` where there is none, or none
+    /// that can be read.
+    pub(crate) fn row(&self, table: &str, rowid: i64) -> Option<Json> {
+        self.engine(|connection| read_row(connection, table, rowid)).ok().flatten()
+    }
+}
+
 /// Watches a connection from now on, until [`unwatch_rows`].
 ///
 /// # Errors
 /// When SQLite has no memory left.
-pub(crate) fn watch_rows(connection: &Connection) -> rusqlite::Result<Arc<Shared>> {
+fn watch_rows(connection: &Connection) -> rusqlite::Result<Arc<Shared>> {
     let touched: Arc<Shared> = Arc::default();
     let (flags, kept) = (
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY,
@@ -68,7 +94,7 @@ pub(crate) fn watch_rows(connection: &Connection) -> rusqlite::Result<Arc<Shared
 }
 
 /// Watches no more.
-pub(crate) fn unwatch_rows(connection: &Connection) {
+fn unwatch_rows(connection: &Connection) {
     // SAFETY: the handle is of an open connection, used from the thread that holds it.
     #[allow(unsafe_code, reason = "rusqlite's own wants the connection to itself")]
     unsafe {
@@ -94,4 +120,38 @@ unsafe extern "C" fn hook(
             lock(touched).add(table, row);
         }
     }));
+}
+
+fn read_row(connection: &Connection, table: &str, rowid: i64) -> rusqlite::Result<Option<Json>> {
+    let table = table.replace('"', "\"\"");
+    let mut select =
+        connection.prepare(&format!("SELECT * FROM main.\"{table}\" WHERE _rowid_ = ?1"))?;
+    let names = (0..select.column_count())
+        .map(|place| select.column_name(place).map(str::to_string))
+        .collect::<Result<Vec<_>, _>>()?;
+    select
+        .query_row([rowid], |row| {
+            let mut object = Map::new();
+            for (place, name) in names.iter().enumerate() {
+                object.insert(name.clone(), json(row.get_ref(place)?));
+            }
+            Ok(Json::Object(object))
+        })
+        .optional()
+}
+
+fn json(value: ValueRef<'_>) -> Json {
+    match value {
+        ValueRef::Null => Json::Null,
+        ValueRef::Integer(number) => number.into(),
+        ValueRef::Real(number) => number.into(),
+        ValueRef::Text(text) => {
+            let text = String::from_utf8_lossy(text);
+            match beginning(&text, VALUE_MAX_BYTES) {
+                whole if whole.len() == text.len() => whole.into(),
+                cut => format!("{cut}… ({} bytes)", text.len()).into(),
+            }
+        }
+        ValueRef::Blob(bytes) => format!("(blob of {} bytes)", bytes.len()).into(),
+    }
 }

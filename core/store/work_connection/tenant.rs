@@ -97,6 +97,16 @@ impl WorkConnection {
         }
     }
 
+    /// As [`changed_since`](Self::changed_since), with the count of the statement that ended last.
+    pub(crate) fn changed_by_last_statement(&self, mark: ChangeMark) -> u64 {
+        self.changed_since(mark, self.connection.changes())
+    }
+
+    /// Rows that were changed since the connection was opened, by triggers too.
+    pub(crate) fn total_changes(&self) -> u64 {
+        self.connection.total_changes()
+    }
+
     /// A text without the names a worker must not learn.
     pub(crate) fn redact(&self, text: String) -> String {
         match &self.confinement {
