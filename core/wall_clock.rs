@@ -59,7 +59,7 @@ pub(crate) enum Reading {
 }
 
 /// The reading that has been right, and what is to be noted.
-fn judge(noted: Option<Noted>, now: Timestamp) -> (Reading, Noted) {
+fn compare(noted: Option<Noted>, now: Timestamp) -> (Reading, Noted) {
     let fresh = Noted { read_at: now, leap: None, set_back_at: None };
     let Some(noted) = noted else { return (Reading::Plain, fresh) };
     if now + HOUR < noted.read_at {
@@ -128,14 +128,14 @@ impl Books<'_> {
 /// What this reading says; and the change to note, if there is one.
 fn read(connection: &Connection, now: Timestamp) -> rusqlite::Result<(Reading, Option<Noted>)> {
     let noted = noted(connection)?;
-    let (reading, after) = judge(noted, now);
+    let (reading, after) = compare(noted, now);
     Ok((reading, (noted != Some(after)).then_some(after)))
 }
 
 /// The instant by which the age of things is told: this reading, or one before it while it is in
 /// doubt.
 fn believed(connection: &Connection, now: Timestamp) -> rusqlite::Result<Timestamp> {
-    let (_, noted) = judge(noted(connection)?, now);
+    let (_, noted) = compare(noted(connection)?, now);
     Ok(noted.leap.map_or(now, |(before, _)| before.min(now)))
 }
 
@@ -223,7 +223,7 @@ mod tests {
     fn walk(readings: &[Timestamp]) -> (Vec<Reading>, Noted) {
         let mut noted = None;
         let judged = readings.iter().map(|now| {
-            let (reading, after) = judge(noted, *now);
+            let (reading, after) = compare(noted, *now);
             noted = Some(after);
             reading
         });

@@ -9,7 +9,7 @@ use crate::capability::Http;
 use crate::capability::Mailer;
 #[cfg(any(feature = "http", feature = "mailer"))]
 use crate::capability::Secret;
-use crate::capability::{REMOVE_FILE, remove_file};
+use crate::capability::{REMOVE_FILE, Speed, remove_file};
 
 impl Builder {
     /// Registers the capability `remove-file`, by which the built-in worker `evict-cache` removes
@@ -18,7 +18,7 @@ impl Builder {
     pub fn cache_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         self.capabilities
-            .add(REMOVE_FILE.to_string(), false, move |call| remove_file(&folder, call));
+            .add(REMOVE_FILE.to_string(), Speed::Quick, move |call| remove_file(&folder, call));
         self
     }
 

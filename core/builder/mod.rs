@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use serde_json::Value as Json;
 use verger_worker::Worker;
 
-use crate::capability::{Capabilities, CapabilityCall};
+use crate::capability::{Capabilities, CapabilityCall, Speed};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{GroupCommit, Queues, Settings};
 use crate::event::{Callback, LifecycleEvent};
@@ -184,7 +184,7 @@ impl Builder {
         name: impl Into<String>,
         function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
     ) -> Self {
-        self.capabilities.add(name.into(), false, function);
+        self.capabilities.add(name.into(), Speed::Quick, function);
         self
     }
 
@@ -196,7 +196,7 @@ impl Builder {
         name: impl Into<String>,
         function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
     ) -> Self {
-        self.capabilities.add(name.into(), true, function);
+        self.capabilities.add(name.into(), Speed::Slow, function);
         self
     }
 

@@ -73,11 +73,19 @@ impl CapabilityCall<'_> {
 
 type Function = Arc<dyn Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync>;
 
+/// How long a function of the app may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speed {
+    /// It only computes, or asks something on this machine.
+    Quick,
+    /// It waits for the network, a disk or a person: never while the write lock is held.
+    Slow,
+}
+
 /// What the app registered.
 #[derive(Default, Clone)]
 pub(crate) struct Capabilities {
-    /// Each with whether it may take long.
-    functions: BTreeMap<String, (Function, bool)>,
+    functions: BTreeMap<String, (Function, Speed)>,
     #[cfg(any(feature = "http", feature = "mailer"))]
     pub(crate) secrets: Secrets,
 }
@@ -86,17 +94,17 @@ impl Capabilities {
     pub(crate) fn add(
         &mut self,
         name: String,
-        is_slow: bool,
+        speed: Speed,
         function: impl Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync + 'static,
     ) {
-        self.functions.insert(name, (Arc::new(function), is_slow));
+        self.functions.insert(name, (Arc::new(function), speed));
     }
 
     /// Requests to the hosts that this lists.
     #[cfg(feature = "http")]
     pub(crate) fn add_http(&mut self, http: Http) {
         let rate = rate::Rate::per_minute(http.per_minute);
-        self.add(http.name.clone(), true, move |call| {
+        self.add(http.name.clone(), Speed::Slow, move |call| {
             rate.take(call.worker, call.now)?;
             http.call(call)
         });
@@ -106,14 +114,14 @@ impl Capabilities {
     #[cfg(feature = "mailer")]
     pub(crate) fn add_mailer(&mut self, mailer: Mailer) {
         let rate = rate::Rate::per_minute(mailer.per_minute);
-        self.add("mailer".to_string(), true, move |call| {
+        self.add("mailer".to_string(), Speed::Slow, move |call| {
             rate.take(call.worker, call.now)?;
             mailer.call(call)
         });
     }
 
-    /// The function, and whether it may take long.
-    pub(crate) fn get(&self, name: &str) -> Option<(&Function, bool)> {
-        self.functions.get(name).map(|(function, is_slow)| (function, *is_slow))
+    /// The function, and how long it may take.
+    pub(crate) fn get(&self, name: &str) -> Option<(&Function, Speed)> {
+        self.functions.get(name).map(|(function, speed)| (function, *speed))
     }
 }

@@ -7,15 +7,16 @@ use verger_worker::{HostError, code};
 
 use super::Run;
 use super::transaction::State;
-use crate::capability::CapabilityCall;
+use crate::capability::{CapabilityCall, Speed};
 use crate::json;
 use crate::text::{beginning, reason};
 
 /// A call within a write transaction that takes longer is named in the log.
 const HELD_LONG: Duration = Duration::from_millis(100);
 
-/// How long a run whose time is over, or that is to stop, may still go on to note what a slow function
-/// of the app did: what reached the outside cannot be undone, and must not be forgotten.
+/// How long a run may go on after its time is over, or after it was told to stop, to write down
+/// what a slow function of the app did. What reached the outside cannot be undone, and must not be
+/// forgotten.
 const NOTE: Duration = Duration::from_secs(1);
 
 /// The longest name of a capability that an error repeats, in bytes.
@@ -47,14 +48,14 @@ impl Run {
         if let Some(answered) = self.call_engine(name, request) {
             return answered;
         }
-        let Some((function, is_slow)) = self.services.capabilities.get(name) else {
+        let Some((function, speed)) = self.services.capabilities.get(name) else {
             return Err(HostError::new(
                 code::CAPABILITY,
                 format!("capability `{name}` is granted but the app registered no function for it"),
             ));
         };
         let request = json::parse(request, most.saturating_mul(UNFOLDED)).map_err(|error| {
-            // What is weighed and found too heavy is data, what is no JSON is syntax.
+            // Too much memory is an error of data; text that is no JSON is an error of syntax.
             let (code, what) = match error.is_data() {
                 true => (code::LIMIT, "is too large"),
                 false => (code::INVALID, "is no JSON"),
@@ -62,7 +63,7 @@ impl Run {
             HostError::new(code, format!("the request to capability `{name}` {what}: {error}"))
         })?;
         let is_writing = matches!(self.transaction.get(), State::Writing(_));
-        if is_slow && is_writing {
+        if speed == Speed::Slow && is_writing {
             return Err(HostError::new(
                 code::CHECKPOINT_FIRST,
                 format!(
@@ -73,7 +74,10 @@ impl Run {
         // From here on nothing can be undone, and what was read before may change meanwhile.
         self.has_effects.set(true);
         self.lock_first.set(true);
-        if is_slow && self.cursors.borrow().is_empty() && self.savepoints.borrow().is_empty() {
+        if speed == Speed::Slow
+            && self.cursors.borrow().is_empty()
+            && self.savepoints.borrow().is_empty()
+        {
             // An old snapshot keeps the write-ahead log from being folded back.
             self.end_snapshot()?;
         }
@@ -91,7 +95,7 @@ impl Run {
             secrets: &self.services.capabilities.secrets,
         };
         let answer = catch_unwind(AssertUnwindSafe(|| function(&call)));
-        if is_slow {
+        if speed == Speed::Slow {
             self.task.stop_signal.spare(NOTE);
         }
         let took = begun.elapsed();

@@ -61,7 +61,7 @@ impl Open {
         }
     }
 
-    /// Has a cursor go on with a statement that stands where its own stood.
+    /// Gives a cursor a statement that is at the same row as its own was.
     pub(super) fn resume(&mut self, id: CursorId, sql: &str, statement: WorkerStatement) {
         if let Some(cursor) = self.cursors.get_mut(&id)
             && matches!(cursor.rows, Source::Suspended)

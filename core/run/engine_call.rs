@@ -93,7 +93,7 @@ impl Run {
         self.begin()?;
         let now = self.clock.now();
         let before = Timestamp::from_millis(request.before).min(now - self.services.keep_audit);
-        // While the clock is in doubt, as old as that by the reading before.
+        // While the clock is in doubt, the age is counted from the last reading that is believed.
         let age = now.since(before);
         let deleted = self
             .connection

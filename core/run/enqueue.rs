@@ -76,7 +76,8 @@ impl Run {
         });
         let bytes = bytes.fold(0, usize::saturating_add);
         self.has_room_for(jobs.len(), bytes)?;
-        // One after the other: of what is read, which takes more memory than its text, there is one.
+        // One after the other, so that the parsed form of only one job is in memory: it is larger
+        // than its text.
         let checked = jobs.into_iter().map(|(worker, args, options)| {
             let checked = parse(worker.as_str(), &args, &options);
             (checked.and_then(|job| self.check_job(&job)), worker)
@@ -149,7 +150,7 @@ impl Run {
         }
     }
 
-    /// Whether it has enqueued jobs that nobody was told of. Who asks tells.
+    /// Whether it has enqueued jobs that the loop was not told of. The caller tells it.
     pub(super) fn take_enqueued(&self) -> bool {
         let tally = self.enqueued.get();
         self.enqueued.set(EnqueueTally { is_waiting: false, ..tally });
@@ -250,7 +251,7 @@ fn parse(worker: &str, args: &str, options: &str) -> Result<Asked, HostError> {
 #[cfg(feature = "wasm")]
 fn read(text: &str, what: &str) -> Result<Json, HostError> {
     json::parse(text, UNFOLDED_MAX_BYTES).map_err(|error| {
-        // What is weighed and found too heavy is data, what is no JSON is syntax.
+        // Too much memory is an error of data; text that is no JSON is an error of syntax.
         match error.is_data() {
             true => over(format!("the {what} are too large: {error}")),
             false => invalid(&format!("the {what} are no JSON: {error}")),

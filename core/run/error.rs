@@ -41,8 +41,8 @@ impl fmt::Display for AttemptError {
 impl std::error::Error for AttemptError {}
 
 impl AttemptError {
-    /// What a worker says of its own failure. A claim that is lost is known to the host alone: by
-    /// another's word it would be left to its lease.
+    /// What a worker says of its own failure. Only the host knows whether a claim is lost. A worker
+    /// that said so would have its job left until the lease runs out.
     pub(crate) fn of_worker(error: HostError) -> Self {
         let code = match code::or_failed(&error.code) {
             code::LEASE_LOST => code::FAILED,

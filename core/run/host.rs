@@ -66,7 +66,8 @@ impl Host for Run {
     fn is_cancelled(&self) -> bool {
         let cancelled = self.task.interrupt.raised().is_some();
         if cancelled {
-            // The worker knows, and ends early: whatever it returns, its job is not done.
+            // The worker knows that it is cancelled and ends early. Whatever it returns, its job is
+            // not done.
             let _ = self.stop_now();
         }
         cancelled

@@ -10,7 +10,7 @@ use crate::mutex::lock;
 pub(crate) enum Interrupted {
     /// The loop is stopping: the attempt is given back.
     Shutdown,
-    /// Someone cancelled the job. It stays so when the loop stops, too.
+    /// Someone cancelled the job. That holds even when the loop stops.
     Cancelled,
 }
 

@@ -147,7 +147,8 @@ pub(crate) struct Run {
     /// What is committed, and what is not yet.
     tally: Cell<Tally>,
     uncommitted: Cell<Tally>,
-    /// While a statement runs whose transaction can be begun anew; and whether it was taken.
+    /// Set while a statement runs whose transaction can be begun anew. The second says whether the
+    /// transaction was rolled back.
     may_begin_anew: Cell<bool>,
     was_rolled_back: Cell<bool>,
     dry: bool,

@@ -7,8 +7,8 @@ use super::Run;
 use super::error::from_store;
 use crate::store::{LONG_LOG_BYTES, Overdrawn, WorkConnection};
 
-/// A run that wrote less than this is not asked how much larger it made the file: each page it wrote
-/// counts.
+/// Below this, every page that a run wrote counts as growth. Above it, the growth of the file is
+/// measured.
 const MEASURED_FROM_BYTES: u64 = 16 << 20;
 
 /// Bytes of pages, as the connection counts them, and by how much the file grew.

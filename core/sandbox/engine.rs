@@ -30,8 +30,8 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// The floor without a pool, made when the pool is full for the first time: some 20 µs slower
-    /// an attempt, and with no end but the memory that each attempt may have.
+    /// The engine without a pool, made when the pool is full for the first time. An attempt is some
+    /// 20 µs slower there. Its instances are bounded only by the memory that each attempt may have.
     pub(super) fn on_demand(&self) -> Result<&Floor, String> {
         let floor =
             self.on_demand.get_or_init(|| Floor::new(None).map_err(|error| format!("{error:#}")));
@@ -87,8 +87,8 @@ fn config(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Config> {
     #[cfg(feature = "pulley")]
     config.target(INTERPRETER)?;
     config.epoch_interruption(true).max_wasm_stack(WASM_STACK_BYTES).wasm_component_model(true);
-    // Names of functions in a trap's message are not worth a backtrace at each trap a hostile
-    // worker makes.
+    // A hostile worker can trap again and again, and a backtrace at each trap would cost more than
+    // the names of functions are worth.
     config.wasm_backtrace_max_frames(None);
     if let Some(pool) = pool {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -104,8 +104,8 @@ const TABLES_MAX: u32 = 64;
 
 fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    // Every one of the components may take all it may: what one takes is missing to no other, and
-    // the pool is full before a component is begun or not at all.
+    // Each component of the pool can take its full share: none takes from another. So a component
+    // is refused before it begins, or not at all.
     pool.total_component_instances(INSTANCES)
         .total_core_instances(INSTANCES * CORE_INSTANCES_MAX)
         .total_memories(INSTANCES * MEMORIES_MAX)
@@ -115,9 +115,9 @@ fn pool() -> PoolingAllocationConfig {
         .max_tables_per_component(TABLES_MAX)
         .table_elements(20_000)
         .max_unused_warm_slots(4)
-        // What a small worker touches is cleared in place rather than unmapped and faulted in
-        // again: a third off an attempt. Where the kernel says which pages those are (Linux 6.7),
-        // wherever they lie: the stack of a Rust guest is in its first MiB, at the far end.
+        // The memory that a small worker touched is cleared in place, not unmapped and faulted in
+        // again: that takes a third off an attempt. Since Linux 6.7 the kernel says which pages
+        // those are. Elsewhere the first MiB is cleared, where the stack of a Rust guest lies.
         .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10);

@@ -52,7 +52,7 @@ pub(super) struct Guest {
     pub(super) last_words: LastWords,
 }
 
-/// What a trap is explained by: a guest without words of its own says little.
+/// What explains a trap: most guests say little themselves.
 #[derive(Default)]
 pub(super) struct LastWords {
     /// The last call that the host refused.
@@ -144,7 +144,7 @@ fn from_values(values: Vec<Value>) -> Vec<wit::types::Value> {
     values.into_iter().map(from_value).collect()
 }
 
-/// A host function: traps never, answers the guest with a result.
+/// A host function. It never traps: it answers the guest with a result.
 type Answer<T> = wasmtime::Result<Result<T, wit::types::Error>>;
 
 impl wit::types::Host for Guest {}

@@ -30,10 +30,11 @@ const MIGRATE_ARGS: &str = "migrate-args";
 const ARGS_MAX_BYTES: usize = 1 << 20;
 const MANIFEST_MAX_BYTES: usize = 1 << 20;
 
-/// A value of a guest takes more room in the host than its bytes: so many times those it may send.
+/// A guest's value takes more room in the host than its bytes. This is how many times the bytes
+/// that it may send.
 const ROOM: usize = 4;
 
-/// However little it may send: the largest result, and some SQL.
+/// Enough for the largest result and some SQL, however little the guest may send.
 const SENT_MIN_BYTES: usize = 4 << 20;
 
 /// The largest JSON result a job may have.
@@ -42,7 +43,8 @@ const RESULT_MAX_BYTES: usize = 1 << 20;
 /// What a result may take in memory: a report holds it until the app has read it.
 const RESULT_UNFOLDED_MAX_BYTES: usize = 16 << 20;
 
-/// A component linked with the host's functions: in the pool, and on demand once that was full.
+/// A component linked with the host's functions, for the pool. Once the pool has been full, for
+/// instances on demand too.
 pub(super) struct Linked {
     sandbox: &'static Sandbox,
     has_wasi: bool,
@@ -86,8 +88,8 @@ impl Linked {
         Ok(Self { sandbox, has_wasi, pooled, on_demand: OnceLock::new() })
     }
 
-    /// Makes a fresh instance and calls it, in the pool if that has room: it has for any component, or
-    /// refuses before anything of the component ran.
+    /// Makes a fresh instance and calls it, in the pool if that has room. A full pool refuses
+    /// before any code of the component has run.
     fn call<T>(
         &self,
         guest: Guest,

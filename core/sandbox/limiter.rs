@@ -22,7 +22,7 @@ impl Limiter {
         self.refused.then_some(self.most)
     }
 
-    /// The most bytes it took. What is given back is not: memories only grow.
+    /// The most bytes it took. Nothing is ever given back, because memories only grow.
     pub(super) fn taken(&self) -> usize {
         self.most - self.left
     }

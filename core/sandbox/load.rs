@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use verger_worker::Manifest;
 use wasmtime::Engine;
 
-use super::compile::Compiler;
+use super::compile::{Compiler, Origin};
 use super::engine::sandbox;
 use super::instance::Linked;
 use super::wasi;
@@ -30,15 +30,14 @@ pub(super) struct Loaded {
 pub(super) fn load(
     what: &str,
     bytes: &[u8],
-    is_part_of_the_app: bool,
+    origin: Origin,
     compiler: &Compiler,
 ) -> Result<Loaded, PluginError> {
     let engine_error = |reason: String| PluginError::Engine { what: what.to_string(), reason };
     check_form(what, bytes)?;
     let sandbox = sandbox().map_err(engine_error)?;
     let digest: [u8; 32] = Sha256::digest(bytes).into();
-    let component =
-        compiler.component(what, bytes, &digest, is_part_of_the_app, &sandbox.pooled.engine)?;
+    let component = compiler.component(what, bytes, &digest, origin, &sandbox.pooled.engine)?;
     let mut has_wasi = false;
     for (import, _) in component.component_type().imports(&sandbox.pooled.engine) {
         let known = import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@'));

@@ -8,7 +8,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use verger_worker::{Args, Manifest};
 
-use super::compile::Compiler;
+use super::compile::{Compiler, Origin};
 use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
 use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
@@ -21,7 +21,7 @@ pub(crate) enum Source {
     Embedded { name: &'static str, bytes: &'static [u8] },
     /// Bytes the app has.
     Bytes { name: String, bytes: Vec<u8> },
-    /// A file. It is read once: what becomes of it later is another plugin.
+    /// A file. It is read once. If the file changes later, that is another plugin.
     File(PathBuf),
 }
 
@@ -41,7 +41,7 @@ impl Drop for Timed<'_> {
 pub(crate) struct Plugin {
     source: Source,
     compiler: Arc<Compiler>,
-    /// Of a file that is as it was when it was loaded before: what it said of itself then.
+    /// The manifest from the last load of the same file, if the file is unchanged.
     known: Option<Known>,
     loaded: OnceLock<Result<Loaded, PluginError>>,
 }
@@ -61,7 +61,7 @@ impl Plugin {
     /// The component of a file that was read.
     pub(crate) fn of_file(path: &Path, bytes: &[u8], compiler: Arc<Compiler>) -> Self {
         let plugin = Self::new(Source::File(path.to_path_buf()), compiler);
-        let _ = plugin.loaded.set(load(&plugin.what(), bytes, false, &plugin.compiler));
+        let _ = plugin.loaded.set(load(&plugin.what(), bytes, Origin::File, &plugin.compiler));
         plugin
     }
 
@@ -99,11 +99,11 @@ impl Plugin {
             let what = self.what();
             let _timed = Timed { counters: &self.compiler.counters, begun: Instant::now() };
             match &self.source {
-                Source::Embedded { bytes, .. } => load(&what, bytes, true, &self.compiler),
-                Source::Bytes { bytes, .. } => load(&what, bytes, false, &self.compiler),
+                Source::Embedded { bytes, .. } => load(&what, bytes, Origin::App, &self.compiler),
+                Source::Bytes { bytes, .. } => load(&what, bytes, Origin::File, &self.compiler),
                 Source::File(path) => {
                     let bytes = read(path)?;
-                    let loaded = load(&what, &bytes, false, &self.compiler)?;
+                    let loaded = load(&what, &bytes, Origin::File, &self.compiler)?;
                     match &self.known {
                         Some(known) if known.digest != hex(&loaded.digest) => {
                             Err(PluginError::Changed { what })
@@ -177,8 +177,8 @@ impl Plugin {
     }
 }
 
-/// Reads a file that may be a plugin: no more of it than a plugin may have, and nothing that would
-/// never end, as a pipe.
+/// Reads a file that may be a plugin. It reads no more bytes than a plugin may have, and no pipe or
+/// device, which might never end.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PluginError> {
     let what = path.display().to_string();
     let unreadable = |error: std::io::Error| PluginError::Unreadable {

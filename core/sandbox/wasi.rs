@@ -166,8 +166,8 @@ fn define(
     }
 }
 
-/// Takes up what is written, a piece at a time: its bytes stay in the component's memory, and its
-/// time may end in between.
+/// Takes up what is written, a piece at a time. The bytes stay in the component's memory, and the
+/// deadline is looked at between two pieces.
 fn write(context: &mut Context<'_>, stream: Stream, bytes: &WasmList<u8>) -> wasmtime::Result<()> {
     let mut from = 0;
     loop {
@@ -195,7 +195,7 @@ pub(super) struct Wasi {
 }
 
 impl Wasi {
-    /// Chance is the same for the same seed: a job's attempt can be repeated.
+    /// The same seed gives the same random bytes, so that a job's attempt can be repeated.
     pub(super) fn new(seed: u64) -> Self {
         Self { console: Console::default(), chance: Chance(seed), latest_nanos: 0 }
     }

@@ -70,7 +70,8 @@ fn watch(shared: &Shared, engine: &EngineWeak) {
         }
         if quiet > LINGER {
             shared.asleep.store(true, Ordering::SeqCst);
-            // Looked at again after saying so: a run that began in between did not wake it.
+            // Looked at again after the thread said that it sleeps: a run that began just before
+            // that did not wake it.
             while shared.running.load(Ordering::SeqCst) == 0 {
                 std::thread::park();
             }

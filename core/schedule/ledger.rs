@@ -27,7 +27,7 @@ pub struct FireRow {
     pub fired_at: Timestamp,
     /// What became of it.
     pub outcome: SlotOutcome,
-    /// Why it made no job; or, of a line for no slot, why there is one.
+    /// Why it made no job. For a line that belongs to no slot: why the line is there.
     pub reason: Option<Reason>,
     /// How many slots before this one the row stands for too.
     pub missed: u32,
@@ -79,7 +79,7 @@ impl FromStr for SlotOutcome {
     }
 }
 
-/// Why a slot made no job; and of a line that is for no slot, why there is one.
+/// Why a slot made no job. For a line that belongs to no slot: why the line is there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {

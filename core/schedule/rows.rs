@@ -277,8 +277,7 @@ pub(super) fn advance(
     Ok(())
 }
 
-/// Has a schedule come due no more whose very name cannot be read, so that the ledger can have no
-/// line of it.
+/// Stops a schedule whose name cannot be read: the ledger could have no line of it.
 pub(super) fn stop_nameless(
     connection: &Connection,
     due: &Due,

@@ -3,11 +3,12 @@
 //!
 //! What the app's own views, triggers and virtual tables touch on a worker's behalf is allowed: a
 //! worker can make none of them, a view has to be granted to be read, and a trigger fires only by a
-//! granted write. What tells such an access from one of the worker's own are the statement's tokens,
-//! as SQLite tells them apart: for the worker's own, one of them has to be the table's name.
+//! granted write. The statement's tokens tell such an access from one of the worker's own: to
+//! access a table itself, a statement has to have the table's name as a token. The tokens are told
+//! apart as SQLite does it.
 //!
-//! Where one is, the *accessor* decides, the innermost view or trigger, as
-//! SQLite tells it. It is weaker, for it can be forged. For `WITH x AS (SELECT … FROM secrets) …`
+//! If one token is the name, the *accessor* decides: the innermost view or trigger, as SQLite
+//! reports it. That is weaker, because it can be forged. For `WITH x AS (SELECT … FROM secrets) …`
 //! it is `x`; for an UPDATE or DELETE of a view it is that view, also in the statement's own WHERE
 //! and RETURNING; and a term of the statement's own that SQLite pushes into a view is counted as
 //! the view's.
@@ -20,7 +21,7 @@ use super::statement_context::StatementContext;
 use crate::grant::Effective;
 
 /// What a worker may do. Names what is denied.
-pub(super) fn judge(
+pub(super) fn authorize(
     grant: &Effective,
     around: &StatementContext,
     context: &AuthContext<'_>,
@@ -253,7 +254,7 @@ fn is_open(around: &StatementContext, name: &str) -> bool {
         && !around.closed_functions.contains(&name)
 }
 
-/// What the connection changed last may have been another tenant's.
+/// The last change on the connection may have been another tenant's.
 fn counts(name: &str) -> bool {
     ["changes", "total_changes", "last_insert_rowid"]
         .iter()

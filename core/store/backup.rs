@@ -211,7 +211,8 @@ impl BackupFolder {
         Ok(path)
     }
 
-    /// Removes the oldest copies but for so many, and never the newest; how many went and are left.
+    /// Removes the oldest copies and keeps so many; the newest always stays. Returns how many were
+    /// removed and how many are left.
     pub(crate) fn prune(&self, keep: usize, newest: &Path) -> Result<(usize, usize), BackupError> {
         let failed = |error| BackupError::File("look through the folder", error);
         let mut others = Vec::new();

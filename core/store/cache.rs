@@ -1,4 +1,5 @@
-//! The page cache of a connection that workers use, and with it how much is sorted at once.
+//! The page cache of a connection that workers use. Its size also bounds how much is sorted at
+//! once.
 //!
 //! SQLite fills the cache's size in memory, sorts that in one step that cannot be interrupted, puts
 //! it into a temporary file and goes on. Batched sweeps live on a large cache; a statement that
@@ -33,8 +34,8 @@ impl Cache {
     }
 }
 
-/// Pages that were only read go with the cache's size; changed ones stay in memory until there are
-/// too many of them.
+/// When the cache shrinks, pages that were only read leave it. Changed pages stay in memory until
+/// there are too many of them.
 fn set(connection: &Connection, kib: u32) -> rusqlite::Result<()> {
     connection
         .execute_batch(&format!("PRAGMA cache_size = -{kib}; PRAGMA cache_spill = -{CACHE_KIB}"))

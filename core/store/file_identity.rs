@@ -68,7 +68,7 @@ impl Identity {
         }
     }
 
-    /// A number that no other file of the same file system has while this one is there.
+    /// A number that no other file of the same file system has as long as this one exists.
     pub(super) fn number(&self) -> u64 {
         #[cfg(unix)]
         {

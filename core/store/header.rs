@@ -23,8 +23,8 @@ pub(crate) fn is_wal(path: &Path) -> rusqlite::Result<bool> {
 }
 
 impl Location {
-    /// Opens a file to look at it, and leaves nothing beside it: one that nobody has open is read as
-    /// it is, for SQLite would make the files of its log otherwise.
+    /// Opens a file to look at it, and leaves nothing beside it. A file that nobody has open is
+    /// opened as immutable: otherwise SQLite would make the files of its log.
     pub(crate) fn look(path: &Path) -> rusqlite::Result<Connection> {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");

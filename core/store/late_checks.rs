@@ -1,5 +1,6 @@
-//! What a statement's own result does not tell: a foreign key whose check is put off to the commit,
-//! and triggers and constraints that keep a part of a failed statement or take the transaction.
+//! Failures that a statement's own result does not show. A deferred foreign key fails at the commit
+//! only. Some triggers and constraints keep a part of a failed statement, or roll the transaction
+//! back.
 
 use rusqlite::Connection;
 use rusqlite::ffi;

@@ -66,7 +66,7 @@ enum Place {
     File(PathBuf),
     /// A file that is looked at and never written.
     ReadOnly(PathBuf),
-    /// One that is where nothing can be written, and so nobody writes.
+    /// A file in a place where nothing can be written, so that nobody else writes either.
     Frozen(PathBuf),
     Memory(String),
 }
@@ -180,9 +180,9 @@ impl Location {
         }))
     }
 
-    /// Opens the first connection. In a folder where SQLite can make no file, one in WAL mode that
-    /// is only looked at cannot be read as others are; without a log beside it nobody has it open,
-    /// and it is read as it is.
+    /// Opens the first connection. SQLite cannot read a file in WAL mode in a folder where it can
+    /// make no file. Without a log beside it nobody has it open, so a file that is only looked at
+    /// is then read as immutable.
     pub(crate) fn first_connection(
         &mut self,
         durability: Durability,

@@ -1,16 +1,16 @@
 //! Taking turns at the write lock.
 //!
-//! SQLite has no queue for it: who waits looks again and again whether it is free. A sweep that
+//! SQLite has no queue for it: whoever waits looks again and again whether it is free. A sweep that
 //! commits and begins anew at once leaves it free for microseconds, and could keep others out for
 //! as long as it lasts. So a connection that has held the lock for some time pauses, long enough
-//! for those who wait to look: while others write to the file after a few milliseconds each time,
-//! when nobody does hardly ever.
+//! for those who wait to look. While others write to the file it pauses every few milliseconds;
+//! when nobody does, hardly ever.
 //!
-//! Who they are shows in two ways. SQLite's data version tells what others have committed. And a
-//! connection of Verger, or one of the app's that cooperates, looks every 2 ms and knocks: between
-//! processes the knock is the time of the file that marks a process as present. Any change of it
-//! counts, its value means nothing. A plain connection that waits and has not written for long is
-//! not seen by anybody: it gets its turn in the rare long pause.
+//! Whether others wait shows in two ways. SQLite's data version tells what others have committed.
+//! And a connection of Verger, or one of the app's that cooperates, looks every 2 ms and knocks:
+//! between processes the knock is the time of the file that marks a process as present. Any change
+//! of it counts, its value means nothing. A plain connection that waits and has not written for
+//! long is not seen by anybody: it gets its turn in the rare long pause.
 //!
 //! A lock that one statement holds cannot be given away before the statement ends.
 
@@ -209,7 +209,8 @@ impl Holding {
         {
             self.look(version);
         }
-        // The lock was left before the log was folded back, if it was: someone has had it already.
+        // If the log was folded back, the lock was released before that: someone else has had it
+        // already.
         let is_left = before.is_some() && self.version.get() != before;
         let free = since.saturating_duration_since(self.ended.get());
         if free >= longest_between_looks(self.ended.get().duration_since(self.stretch.get())) {
@@ -223,7 +224,8 @@ impl Holding {
         self.held_in_all.set(held_in_all);
         let pause = match self.others() {
             Others::Write if is_left => Duration::ZERO,
-            // Twice, for on a busy machine looks come late. It ends with the first commit.
+            // Two rounds, because looks come late on a busy machine. The pause ends with the first
+            // commit.
             Others::Write if stretch >= HELD_BESIDE_WRITERS => 2 * longest_between_looks(stretch),
             Others::Wrote if stretch >= 2 * HELD_AFTER_WRITERS => longest_between_looks(stretch),
             Others::Wrote if stretch >= HELD_AFTER_WRITERS => SHORT_PAUSE,

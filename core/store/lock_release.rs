@@ -1,11 +1,11 @@
 //! Giving the write lock back while the thread that holds it is busy with something else.
 //!
 //! Jobs that share a transaction run while it is open. One that takes longer than was thought must
-//! not keep the lock for it: until it touches the database, its connection is lent. When the time is
-//! over, a thread of this file's does on it what is to be done, which ends the transaction.
+//! not keep the lock for it: until it touches the database, its connection is lent. When the time
+//! is over, the thread of this file ends the transaction on it.
 //!
-//! Lent or not, one thread at a time has the connection: whoever lent it takes it back first, and
-//! waits while it is being used.
+//! One thread at a time uses the connection. Whoever lent it takes it back before using it, and
+//! waits while the other thread does.
 
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -183,7 +183,8 @@ impl ReleaseThread {
             quiet = if self.lent.load(Ordering::SeqCst) > 0 { 0 } else { quiet + 1 };
             if quiet > LINGER {
                 self.asleep.store(true, Ordering::SeqCst);
-                // Looked at again after saying so: one that was lent in between woke nobody.
+                // Looked at again after the thread said that it sleeps: a connection that was lent
+                // just before that woke nobody.
                 while self.lent.load(Ordering::SeqCst) == 0 {
                     std::thread::park();
                 }

@@ -65,10 +65,10 @@ pub(crate) fn vacuum(connection: &Connection, pages: u32) -> rusqlite::Result<u6
 /// A statement that was run, and why it failed, if it did.
 pub(crate) type Analyzed = (String, Option<String>);
 
-/// Runs the first statement that `PRAGMA optimize` would run and that is not among those done, a
-/// table's ANALYZE, inside a write transaction. One that fails for the table, as with an index on a
-/// function that nobody vouches for, is told and changes nothing. The engine's own tables are left
-/// out: their plans are made without counts.
+/// Runs, inside a write transaction, the first statement that `PRAGMA optimize` would run and that
+/// is not among those done: an ANALYZE of one table. If it fails for that table, as with an index
+/// on a function that is not marked innocuous, the error is returned and nothing is changed. The
+/// engine's own tables are left out: their queries are planned without counts.
 pub(crate) fn analyze_next(
     connection: &Connection,
     done: &[String],

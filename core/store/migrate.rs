@@ -31,7 +31,7 @@ impl MigrationSet {
         i64::try_from(self.steps.len()).unwrap_or(i64::MAX)
     }
 
-    /// The version that a database has; 0 when it has none of these tables.
+    /// The version of these tables in a database; 0 when it has none of them.
     pub(crate) fn applied_to(&self, connection: &Connection) -> Result<i64, StoreError> {
         applied(connection, self)
     }

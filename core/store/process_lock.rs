@@ -125,8 +125,7 @@ pub(crate) fn is_held(database: &Path) -> bool {
         .is_some_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// The file with this name, where it is a file of its own: never one that a link points to, which
-/// may be anybody's.
+/// Opens the file with this name. Follows no link: what it points to may belong to anybody.
 pub(super) fn existing(path: &Path, how: &OpenOptions) -> Option<File> {
     // Before it is opened, too: a pipe would wait for whoever reads from it.
     std::fs::symlink_metadata(path).ok().filter(Metadata::is_file)?;
@@ -137,7 +136,7 @@ pub(super) fn existing(path: &Path, how: &OpenOptions) -> Option<File> {
 
 fn share(file: &File) -> io::Result<()> {
     match file.unlock() {
-        // Windows is asked to unlock until nothing is locked. Wine says that it is so in words of
+        // Windows is asked to unlock until nothing is locked. Wine reports that with an error of
         // its own, ERROR_LOCK_VIOLATION.
         Err(error) if cfg!(windows) && error.raw_os_error() == Some(33) => {}
         unlocked => unlocked?,
@@ -231,8 +230,8 @@ fn give(_: &File, _: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// The random name that is written in the file; by who is alone, where it is empty. A file with
-/// anything else in it is not ours and is not written.
+/// The random name that is written in the file. Whoever is alone writes one into an empty file. A
+/// file with anything else in it is not ours and is not written.
 fn name(file: &mut File, alone: bool) -> io::Result<Option<String>> {
     let mut text = String::new();
     file.rewind()?;

@@ -1,7 +1,7 @@
 //! Which rows the statements of a connection change, by table and rowid: SQLite's update hook.
 //!
-//! It is not told of tables WITHOUT ROWID, of rows that a REPLACE deletes, and of a table that is
-//! emptied at a stroke (see sqlite.org/c3ref/update_hook.html).
+//! SQLite does not call it for tables WITHOUT ROWID, for rows that a REPLACE deletes, or for a
+//! table that is emptied by one DELETE without WHERE (see sqlite.org/c3ref/update_hook.html).
 
 use std::collections::HashSet;
 use std::ffi::{CStr, c_char, c_int, c_void};

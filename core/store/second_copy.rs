@@ -1,9 +1,10 @@
 //! Whether another copy of SQLite in this process has the file open.
 //!
-//! SQLite keeps its locks for the process, and knows of those that it took itself. A second copy, as
-//! one that a library loaded at run time, shares them and does not know: when either closes a
-//! descriptor of the file, the system drops the locks of both, and the file comes to harm (see
-//! sqlite.org/howtocorrupt.html). On Windows locks belong to a handle, and there is no harm.
+//! SQLite keeps its locks for the process, and knows of those that it took itself. A second copy,
+//! such as one of a library loaded at run time, shares these locks and does not know it: when
+//! either closes a descriptor of the file, the system drops the locks of both, and the file comes
+//! to harm (see sqlite.org/howtocorrupt.html). On Windows locks belong to a handle, and there is no
+//! harm.
 //!
 //! It shows where the system lists its locks, Linux alone: this process holds one on the file, and
 //! this copy of SQLite gets the exclusive lock all the same. In WAL mode every connection that has
@@ -24,7 +25,7 @@ pub(crate) fn has_second_copy_open(location: &Location) -> rusqlite::Result<bool
     if location.is_read_only() || !is_locked_by(&locks, std::process::id(), file.ino()) {
         return Ok(false);
     }
-    // Of its own connections this copy knows, and is not alone then.
+    // This copy knows its own connections, so it does not get the lock while one is open.
     let Exclusive::Proved(alone) = prove_exclusive(location)? else { return Ok(false) };
     // The one that held the lock may have closed meanwhile.
     let is_the_file = |descriptor: std::io::Result<std::fs::DirEntry>| {

@@ -1,5 +1,5 @@
-//! What SQLite makes of a worker's statement, looked at before it is stepped: does it sort, and on
-//! how many values does it work between two looks at the deadline?
+//! What a worker's statement costs, read from SQLite's program before it is stepped: does it sort,
+//! and on how many values does it work between two looks at the deadline?
 //!
 //! SQLite looks at the deadline when a program jumps: once a row, at least. Within a row it goes
 //! through all of the statement's expressions, and each may take a time that grows with the values

@@ -1,7 +1,7 @@
 //! What a run's SQL may lean on beside the database: temporary space, and the time.
 //!
-//! SQLite asks its file system for both, and the file system cannot know for whom it is asked: the
-//! run at hand says so, for its thread.
+//! SQLite asks its file system for both, and the file system cannot know which run asks. So the run
+//! says so for its thread.
 
 use std::cell::RefCell;
 use std::sync::Arc;

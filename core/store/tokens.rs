@@ -6,8 +6,8 @@
 //!
 //! What it is for: SQLite tells the authorizer which table is accessed, but not whether the worker
 //! or a view of the app's named it. To name a table, a column or a function, a token of the
-//! statement has to *be* that name. So what no token is was not named by the worker. The other way
-//! round nothing follows: a token may be an alias, or a text.
+//! statement has to *be* that name. So the worker did not name a thing that is no token. The
+//! reverse does not hold: a token may be an alias, or a text.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What SQLite does without asking the authorizer, judged by the program it compiled.
+//! What SQLite does without asking the authorizer, found in the program it compiled.
 //!
 //! The columns that `NATURAL` and `USING` compare are not asked about, nor is their table where no
 //! other column of it is read. Neither are the rows that a constraint of the table's own replaces:

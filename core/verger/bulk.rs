@@ -38,10 +38,10 @@ impl Verger {
     /// Makes all jobs that fit, and that failed, were cancelled or are completed, due now, as
     /// [`retry`](Self::retry) does one.
     ///
-    /// As all verbs on many: in transactions of 400 jobs, oldest first, so that nobody waits for
-    /// long; jobs that are enqueued meanwhile are not meant; one that resists keeps no other from
-    /// its turn; each transaction has a row in the audit log that names its jobs. What is done stays
-    /// done when a later transaction fails.
+    /// Like all verbs on many jobs, it works in transactions of 400 jobs, oldest first, so that
+    /// nobody waits for long. Jobs that are enqueued meanwhile are not changed. A job that cannot
+    /// be changed does not stop the others. Each transaction has a row in the audit log that names
+    /// its jobs. What is done stays done when a later transaction fails.
     ///
     /// ```
     /// use verger::{BulkMode, JobFilter, JobState, Verger};

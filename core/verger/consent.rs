@@ -11,9 +11,9 @@ use crate::store::{Books, StoreContext};
 use crate::worker::{Consent, GrantDecision, GrantRow};
 
 impl Verger {
-    /// What a dropped-in worker asks for, in sentences and as data, and what was decided about it:
-    /// of the version that waits for a decision, when one does, else of the one that runs. `None`
-    /// when nothing is known of such a worker.
+    /// What a dropped-in worker asks for, in sentences and as data, and what was decided about it.
+    /// It speaks of the version that waits for a decision; if none waits, of the version that runs.
+    /// `None` when no such worker is known.
     ///
     /// ```
     /// # let verger = verger::Verger::in_memory().open()?;
@@ -71,8 +71,8 @@ impl Verger {
         self.decide(worker, (GrantDecision::Revoked, who), None)
     }
 
-    /// What was decided about dropped-in workers, by worker. A row that somebody wrote by hand and
-    /// that says nothing usable grants nothing, and says so.
+    /// What was decided about dropped-in workers, by worker. A row that was written by hand and
+    /// cannot be used grants nothing. Its problem is named.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.

@@ -67,7 +67,8 @@ impl Verger {
         Ok(found)
     }
 
-    /// Of a job that this process performs, how far it is now: the row has what was committed.
+    /// For a job that this process performs, the progress is as it is now. The row has the progress
+    /// of the last commit.
     fn with_progress(&self, mut job: Job) -> Job {
         if job.state == JobState::Executing
             && let Some((done, total)) = self.inner.progress_of(job.id)
@@ -78,10 +79,10 @@ impl Verger {
         job
     }
 
-    /// Cancels a job: at once when it waits; one that is being performed is told to stop, here at
-    /// once, in another process at its next checkpoint. An attempt that ends before it was told, in
-    /// whatever way but completing the job, is the last. False when there is no such job or it has
-    /// come to its end.
+    /// Cancels a job. One that waits is cancelled at once. One that is being performed is told to
+    /// stop: in this process at once, in another process at its next checkpoint. If the attempt
+    /// ends first and does not complete the job, the job is cancelled. False when there is no such
+    /// job, or it has ended.
     ///
     /// ```
     /// use verger::{JobState, NewJob};

@@ -49,10 +49,10 @@ impl fmt::Debug for Verger {
 }
 
 impl Verger {
-    /// Begins to open the database at this path; it is made when it is not there. A relative path is
-    /// of the working directory at [`open`](Builder::open), whatever becomes of that later; symbolic
-    /// links are followed then. Beside it stands a small lock file, `…-verger`, which shows what
-    /// processes have the file open.
+    /// Begins to open the database at this path. It is made if it is not there. A relative path is
+    /// resolved against the working directory at [`open`](Builder::open), and symbolic links are
+    /// followed then. A small lock file beside it, `…-verger`, shows which processes have the file
+    /// open.
     pub fn builder(path: impl AsRef<Path>) -> Builder {
         Builder::new(Location::of_file(path.as_ref()))
     }
@@ -149,10 +149,10 @@ impl Verger {
         self.inner.clock.now()
     }
 
-    /// Has a connection of the app's wait for the write lock as Verger's own do: it looks every 2 ms
-    /// rather than ever more seldom, and whoever sweeps meanwhile, in any process, hears of it and
-    /// makes room. It takes the place of the connection's busy handler or busy timeout, and waits up
-    /// to 10 s. Connections from [`connect`](Self::connect) do so by themselves.
+    /// Has a connection of the app's wait for the write lock as Verger's own do. It looks every 2
+    /// ms whether the lock is free, for up to 10 s. A sweep that holds the lock, in any process,
+    /// notices that and makes room. It replaces the connection's busy handler or busy timeout.
+    /// Connections from [`connect`](Self::connect) do so by themselves.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -46,9 +46,9 @@ impl Verger {
         self.perform(worker, args, true)
     }
 
-    /// The args with which a job of this worker would be performed, that was enqueued with these args
-    /// for this version of them: brought into the present version and checked, with the defaults filled
-    /// in. Nothing is performed or written.
+    /// The args that a worker would get for a job that was enqueued with these args, for this
+    /// version of them. They are brought into the present version and checked, with the defaults
+    /// filled in. Nothing is performed or written.
     ///
     /// ```
     /// let verger = verger::testing::example();

@@ -51,9 +51,9 @@ impl Verger {
         Ok(self.inner.registered(worker)?.digest()?)
     }
 
-    /// What workers ask for and are not granted, one entry for each worker that lacks something:
-    /// after an update of a plugin, what the new version wants more. A manifest that would lift a
-    /// wall around tenants, were it believed, is told of too.
+    /// What workers ask for and are not granted, one entry for each worker that lacks something.
+    /// After an update of a plugin it shows what the new version asks for beyond its grant. It also
+    /// names manifests that would lift the wall around a tenant if they were believed.
     ///
     /// ```
     /// let verger = verger::testing::example();

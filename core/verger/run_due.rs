@@ -1,4 +1,4 @@
-//! One run of an app that is closed otherwise: what is due is done, and no more.
+//! One run of an app that is otherwise closed: it does what is due, and ends.
 
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,9 @@ pub struct DueReport {
 }
 
 impl Verger {
-    /// Does what is due, and ends: for an app that the system's timer starts while it is closed,
-    /// as `yourapp --verger-tick`. It makes one pass after the other until nothing is due, or so
-    /// much time is over; a job that has begun is finished. Then this Verger is closed, and
+    /// Does what is due, and ends: for an app that the system's timer starts while it is closed, as
+    /// `yourapp --verger-tick`. It makes one pass after the other until nothing is due, or this
+    /// much time is over. A job that has begun is finished. Then this Verger is closed, and
     /// [`next_wake_at`](DueReport::next_wake_at) says when the next run is of use.
     ///
     /// It shares the file with the app itself: if that runs, each job is performed once, by either.
@@ -57,8 +57,8 @@ impl Verger {
             all.rescued += report.rescued;
             all.next_wake_at = report.next_wake_at;
             let is_due = report.next_wake_at.is_some_and(|next| next <= self.now());
-            // A pass that did nothing although something is due, as while a clock is in doubt,
-            // would do nothing again.
+            // If a pass did nothing although something is due, the next pass would do nothing
+            // either. A clock in doubt is one cause.
             if !is_due || is_idle || begun.elapsed() >= at_most {
                 return Ok(all);
             }

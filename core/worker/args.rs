@@ -6,8 +6,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
 use verger_worker::{ArgError, Args};
 
-/// Reads the args of a row. A row that was inserted by hand may have a key twice; of two tenants
-/// neither is taken.
+/// Reads the args of a row. A row that was inserted by hand may have a key twice. Such args are
+/// refused: of two tenants neither is taken.
 ///
 /// # Errors
 /// [`ArgError::NotAnObject`] when they are no JSON object, or one that has a key twice.

@@ -33,8 +33,8 @@ pub(crate) struct KnownVersion {
     pub(crate) stamp: String,
 }
 
-/// A text of a row, whatever it holds: what was written by hand and is none stands for nothing
-/// there is.
+/// A text of a row. A value that was written by hand and is no text reads as a name that nothing
+/// has.
 fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
@@ -192,8 +192,8 @@ fn forget_versions(connection: &Connection, name: &str) -> rusqlite::Result<()> 
     digests.iter().try_for_each(|digest| forget_version(connection, digest))
 }
 
-/// How a component's bytes are parted: the last part first, so that one that has its first part is
-/// whole.
+/// How a component's bytes are cut into parts. The last part is written first, so that a component
+/// with its first part is complete.
 pub(super) fn parts(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     bytes.chunks(PART_BYTES).enumerate().collect::<Vec<_>>().into_iter().rev()
 }
@@ -220,7 +220,7 @@ pub(super) fn has_code(connection: &Connection, digest: &str) -> rusqlite::Resul
         .exists([digest])
 }
 
-/// The bytes of a component, if they are there. Whether they are whole their digest tells.
+/// The bytes of a component, if they are there. The digest tells whether they are complete.
 pub(super) fn code(connection: &Connection, digest: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     if !has_code(connection, digest)? {
         return Ok(None);

@@ -1,8 +1,8 @@
 //! The time that compiling may take.
 //!
-//! A plugin may be made to keep a compiler busy. So its shape is checked first; then it is compiled
-//! on a thread of its own, which is left behind when the time is over, and ends itself before the
-//! compiler's next step on a function.
+//! A plugin may be made to keep a compiler busy. So its complexity is checked first. Then it is
+//! compiled on a thread of its own. When the time is over that thread is left behind, and ends
+//! itself before the compiler's next step on a function.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,8 +113,8 @@ fn check_and_compile(what: &str, bytes: &[u8], engine: &Engine) -> Result<Compon
     }
 }
 
-/// Ends the thread it is set for. The compiler tells its profiler of each step on each function,
-/// and can be told nothing itself.
+/// Ends the thread it is set for. The compiler has no way to be stopped, but it calls its profiler
+/// at each step on each function.
 struct Stop(Arc<AtomicBool>);
 
 impl Profiler for Stop {

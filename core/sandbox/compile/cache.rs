@@ -1,10 +1,10 @@
 //! Compiled components on disk, so that only the first start of an app compiles.
 //!
-//! Loading a compiled artefact runs it: whoever can write one can run code in the app. So the cache
-//! is a folder only its owner can write, an entry is named by the digest of the component and of
-//! everything the compiler depends on, it is written to a temporary file and renamed, and it
-//! carries a digest of the component and of itself: one that was cut short or damaged, or lies in
-//! the place of another, is compiled again.
+//! Loading a compiled artefact runs it: whoever can write one can run code in the app. So only its
+//! owner can write to the folder of the cache. An entry is named by the digest of the component and
+//! of everything the compiler depends on. It is written to a temporary file and renamed. It carries
+//! a digest of the component and of itself: one that was cut short, damaged, or copied over another
+//! is compiled again.
 
 use std::fs;
 #[cfg(feature = "compile")]
@@ -66,8 +66,8 @@ impl CompileCache {
     #[cfg(feature = "compile")]
     pub(super) fn forget(&self, engine: &Engine, digest: &[u8; 32]) {
         let Some(folder) = self.folder().filter(|folder| is_private(folder)) else { return };
-        // Another process may have been faster, or it was never there. What was compiled ahead is
-        // the app's.
+        // The entry may be gone already, or was never there. What was compiled ahead belongs to the
+        // app and stays.
         let _ = fs::remove_file(folder.join(name(engine, digest)));
     }
 
@@ -97,8 +97,8 @@ pub(super) fn read(entry: &[u8], engine: &Engine, digest: &[u8; 32]) -> Option<C
     unsafe { Component::deserialize(engine, artefact) }.ok()
 }
 
-/// Over both, for an entry that lies in the place of another is whole by itself, and another
-/// worker.
+/// Covers digest and artefact, so that a valid entry copied under another component's name does not
+/// load.
 fn seal(digest: &[u8; 32], artefact: &[u8]) -> [u8; DIGEST_BYTES] {
     Sha256::new().chain_update(digest).chain_update(artefact).finalize().into()
 }

@@ -25,6 +25,15 @@ use super::engine::sandbox;
 use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
 
+/// Where a component comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) enum Origin {
+    /// It is part of the app: it is compiled however long that takes.
+    App,
+    /// Anybody may have put it there: compiling it has a bound.
+    File,
+}
+
 /// Where the components of one open get their machine code.
 pub(crate) struct Compiler {
     pub(in crate::sandbox) counters: Arc<Counters>,
@@ -63,8 +72,8 @@ impl Compiler {
         })
     }
 
-    /// Removes the machine code of a component that is needed no more. Where there is no compiler,
-    /// it stays: it could not be made again.
+    /// Removes the machine code of a component that is no longer needed. A build without a compiler
+    /// keeps it, because it could not make it again.
     #[cfg(feature = "compile")]
     pub(in crate::sandbox) fn forget(&self, digest: &[u8; 32]) {
         if let Ok(sandbox) = sandbox() {
@@ -77,15 +86,14 @@ impl Compiler {
         let _ = &self.cache;
     }
 
-    /// What is part of the app is compiled however long it takes. `what` names the component in
-    /// errors.
+    /// Takes the component from the cache, or compiles it. `what` names it in errors.
     #[cfg(feature = "compile")]
     pub(in crate::sandbox) fn component(
         &self,
         what: &str,
         bytes: &[u8],
         digest: &[u8; 32],
-        is_part_of_the_app: bool,
+        origin: Origin,
         engine: &Engine,
     ) -> Result<Component, PluginError> {
         let begun = Instant::now();
@@ -94,10 +102,9 @@ impl Compiler {
         let component = match cached {
             Some(component) => component,
             None => {
-                let component = if is_part_of_the_app {
-                    from_binary(what, bytes, engine)
-                } else {
-                    self.budget.compile(what, bytes, engine)
+                let component = match origin {
+                    Origin::App => from_binary(what, bytes, engine),
+                    Origin::File => self.budget.compile(what, bytes, engine),
                 }?;
                 self.cache.store(engine, digest, &component);
                 component
@@ -116,7 +123,7 @@ impl Compiler {
         what: &str,
         _: &[u8],
         digest: &[u8; 32],
-        _: bool,
+        _: Origin,
         engine: &Engine,
     ) -> Result<Component, PluginError> {
         self.made_before(digest, engine).ok_or_else(|| PluginError::Engine {

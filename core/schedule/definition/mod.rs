@@ -233,8 +233,8 @@ impl Schedule {
         self
     }
 
-    /// Puts its jobs off by up to this long: always the same for one name, different from name to
-    /// name.
+    /// Delays its jobs by up to this long. One schedule name always has the same delay; other names
+    /// have other delays.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,13 +1,13 @@
 //! Tenant confinement: a connection on which a worker sees, changes and counts the rows of one
 //! tenant only, even with hostile SQL.
 //!
-//! Before every granted table that has the tenant column stands a virtual table of the same name,
-//! in `temp`, where SQLite looks first; the authorizer refuses `main.…`. What SQLite sees of it are
-//! the tenant's rows, so whatever its planner does with a worker's statement, no expression in it is
-//! ever computed on a row of another tenant: there is none to compute it on. The virtual table
-//! reads and writes the app's table by statements of its own ([`inner`]), which hold the tenant
-//! beside no more than the values that an index of the table is asked for ([`plan`]), and the key of
-//! the row that is written ([`write`]).
+//! Every granted table that has the tenant column is hidden by a virtual table of the same name in
+//! `temp`, where SQLite looks first. The authorizer refuses `main.…`. The virtual table has the
+//! tenant's rows only. So whatever the planner does with a worker's statement, no expression in it
+//! is ever computed on a row of another tenant. The virtual table reads and writes the app's table
+//! by statements of its own ([`inner`]), which hold the tenant beside no more than the values that
+//! an index of the table is asked for ([`plan`]), and the key of the row that is written
+//! ([`write`]).
 //!
 //! # What a worker may still learn of others, and where it is told apart from a plain table
 //!

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::WorkConnection;
-use super::guard::memory_used;
+use super::handlers::memory_used;
 use crate::clock::Clock;
 use crate::store::stop_signal::StopSignal;
 use crate::store::temp_space::{HeldBytes, TempSpace};
@@ -19,7 +19,7 @@ impl WorkConnection {
 
     /// A run begins: until when waiting and stepping may last, and the clock its SQL reads.
     pub(crate) fn run_begins(&self, stop_signal: StopSignal, clock: Arc<dyn Clock>) {
-        let mut state = self.guard.state();
+        let mut state = self.handlers.state();
         state.stop_signal = Some(stop_signal);
         state.temp_space = Some(TempSpace::new(clock));
         state.memory = memory_used();
@@ -27,16 +27,16 @@ impl WorkConnection {
 
     /// Counts what a run holds beside SQLite with what its SQL takes. `None` between runs.
     pub(crate) fn hold(&self) -> Option<HeldBytes> {
-        self.guard.state().temp_space.clone().map(HeldBytes::of)
+        self.handlers.state().temp_space.clone().map(HeldBytes::of)
     }
 
     /// Whether the SQL of the run at hand takes more memory than this, with what the run holds.
     pub(crate) fn takes_more_than(&self, bytes: usize) -> bool {
-        self.guard.state().taken() > bytes
+        self.handlers.state().taken() > bytes
     }
 
     pub(crate) fn run_ends(&self) -> rusqlite::Result<()> {
-        let mut state = self.guard.state();
+        let mut state = self.handlers.state();
         (state.stop_signal, state.temp_space) = (None, None);
         state.may_write = u64::MAX;
         drop(state);
@@ -46,24 +46,24 @@ impl WorkConnection {
     /// Bytes of pages that this connection wrote since it was opened, to the log or to the file.
     /// What still waits in its cache is not among them.
     pub(crate) fn bytes_written(&self) -> u64 {
-        self.guard.pages.bytes_written()
+        self.handlers.pages.bytes_written()
     }
 
     /// A worker's statement is ended when the connection has written more than this in all.
     pub(crate) fn may_write(&self, bytes: u64) {
-        self.guard.state().may_write = bytes;
+        self.handlers.state().may_write = bytes;
     }
 
     /// Bytes of the pages that are in use in the database, as this transaction sees it.
     pub(crate) fn bytes_in_use(&self) -> rusqlite::Result<u64> {
-        self.engine(|connection| self.guard.pages.bytes_in_use(connection))
+        self.engine(|connection| self.handlers.pages.bytes_in_use(connection))
     }
 
     /// Gives back what a long write-ahead log takes on the disk: folds it into the file and cuts
     /// it, when nobody else reads or writes. Whoever writes next does it otherwise: the log is cut
     /// to its usual size when it is used again from its start.
     pub(crate) fn shorten_log(&self) -> rusqlite::Result<()> {
-        self.guard.state().is_impatient = true;
+        self.handlers.state().is_impatient = true;
         let done = self.engine(|connection| {
             // Cutting holds the write lock. So the folding, which waits for the disk, goes first by
             // itself and keeps nobody from writing; what is written meanwhile stays.
@@ -77,7 +77,7 @@ impl WorkConnection {
                 false => Ok(()),
             }
         });
-        self.guard.state().is_impatient = false;
+        self.handlers.state().is_impatient = false;
         done
     }
 }

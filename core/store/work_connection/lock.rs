@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::FOLD_BESIDE_WRITERS;
-use super::guard::{Holder, Turn};
+use super::handlers::{Holder, HolderReset};
 use super::{FOLD_EVERY, WorkConnection};
 use crate::store::confinement::Confinement;
 use crate::store::lock_release::LentConnection;
@@ -22,12 +22,12 @@ impl WorkConnection {
         at: Instant,
         work: impl FnOnce(&LentConnection<'_>) + Send + 'static,
     ) -> bool {
-        let guard = Arc::clone(&self.guard);
+        let handlers = Arc::clone(&self.handlers);
         self.lender.lend(
             at,
             Box::new(move |lent: &LentConnection<'_>| {
-                guard.state().holder = Holder::Engine;
-                let _turn = Turn(&guard);
+                handlers.state().holder = Holder::Engine;
+                let _reset = HolderReset(&handlers);
                 work(lent);
             }),
         )
@@ -53,7 +53,7 @@ impl WorkConnection {
         };
         for _ in 0..SCHEMA_TRIES {
             let followed = confinement.follow_schema(self);
-            self.guard.state().around.confined = Some(confinement.shadows());
+            self.handlers.state().around.confined = Some(confinement.shadows());
             followed?;
             self.engine(|connection| step(connection, sql))?;
             let version = self.schema_version()?;

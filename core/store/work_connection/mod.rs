@@ -5,7 +5,7 @@
 //! Between runs that state denies everything.
 
 mod account;
-mod guard;
+mod handlers;
 mod lock;
 mod statements;
 mod tenant;
@@ -21,9 +21,9 @@ use rusqlite::hooks::{AuthContext, Authorization};
 use rusqlite::limits::Limit;
 
 #[cfg(feature = "wasm")]
-pub(crate) use self::guard::tick_clock;
-pub(crate) use self::guard::{Guard, Overdrawn};
-use self::guard::{Holder, State, Turn};
+pub(crate) use self::handlers::tick_clock;
+pub(crate) use self::handlers::{Handlers, Overdrawn};
+use self::handlers::{Holder, HolderReset, State};
 use super::books::Books;
 use super::bounded_functions;
 use super::cache::Cache;
@@ -51,7 +51,7 @@ fn has_log(connection: &Connection) -> rusqlite::Result<bool> {
 /// A connection that workers and the engine take turns on.
 pub(crate) struct WorkConnection {
     connection: Connection,
-    guard: Arc<Guard>,
+    handlers: Arc<Handlers>,
     confinement: Option<Confinement>,
     holding: Holding,
     lender: Lender,
@@ -60,7 +60,7 @@ pub(crate) struct WorkConnection {
     programs: StatementCosts,
     cache: Cache,
     unasked: Unasked,
-    /// The version of the schema whose views the guard knows.
+    /// The version of the schema whose views the handlers knows.
     schema: Cell<i64>,
     has_log: Cell<bool>,
     has_late_checks: Cell<bool>,
@@ -116,7 +116,7 @@ impl WorkConnection {
         ] {
             connection.set_limit(limit, value).into_result()?;
         }
-        let guard = Arc::new(Guard {
+        let handlers = Arc::new(Handlers {
             state: Mutex::new(State {
                 holder: Holder::Nobody,
                 around,
@@ -137,29 +137,29 @@ impl WorkConnection {
             words: Words::default(),
             inner: Arc::default(),
         });
-        let shared = Arc::clone(&guard);
+        let shared = Arc::clone(&handlers);
         let is_over = Arc::new(move || shared.is_over()) as _;
-        guard.state().around.has_bounded_full_text =
-            full_text::install(&connection, &guard.words, &is_over)?;
+        handlers.state().around.has_bounded_full_text =
+            full_text::install(&connection, &handlers.words, &is_over)?;
         bounded_functions::install(
             &connection,
             usize::try_from(VALUE_MAX_BYTES).unwrap_or_default(),
             &is_over,
         )?;
-        let shared = Arc::clone(&guard);
+        let shared = Arc::clone(&handlers);
         connection
             .authorizer(Some(move |context: AuthContext<'_>| match shared.allow(&context) {
                 true => Authorization::Allow,
                 false => Authorization::Deny,
             }))
             .into_result()?;
-        let shared = Arc::clone(&guard);
+        let shared = Arc::clone(&handlers);
         let mut waiting = Waiting::on(location);
         set_busy_handler(&connection, move |tries| shared.may_wait() && waiting.wait(tries))?;
         Ok(Self {
             lender: Lender::of(&connection),
             connection,
-            guard,
+            handlers,
             confinement: None,
             holding: Holding::of(location),
             looks_every: Cell::new(0),
@@ -185,8 +185,8 @@ impl WorkConnection {
 
     /// Does something as the engine.
     pub(crate) fn engine<'c, T>(&'c self, work: impl FnOnce(&'c Connection) -> T) -> T {
-        self.guard.state().holder = Holder::Engine;
-        let _turn = Turn(&self.guard);
+        self.handlers.state().holder = Holder::Engine;
+        let _reset = HolderReset(&self.handlers);
         work(&self.connection)
     }
 

@@ -8,10 +8,9 @@ use rusqlite::{Connection, Statement};
 use verger_worker::Verb;
 
 use super::WorkConnection;
-use super::guard::{
-    Holder, Overdrawn, STEPS_BETWEEN_LOOKS, STEPS_BETWEEN_LOOKS_AT_CALLS,
-    STEPS_BETWEEN_LOOKS_AT_PREPARE, STEPS_BETWEEN_READINGS, STEPS_BETWEEN_READINGS_AT_CALLS, Turn,
-    look,
+use super::handlers::{
+    Holder, HolderReset, Overdrawn, STEPS_BETWEEN_LOOKS, STEPS_BETWEEN_LOOKS_AT_CALLS,
+    STEPS_BETWEEN_LOOKS_AT_PREPARE, STEPS_BETWEEN_READINGS, STEPS_BETWEEN_READINGS_AT_CALLS, look,
 };
 use crate::grant::Effective;
 use crate::store::confinement::Confinement;
@@ -31,15 +30,15 @@ impl WorkConnection {
     )]
     fn look_every(&self, steps: i32, reading: i32) {
         if self.looks_every.replace(steps) != steps {
-            self.guard.quick_looks.store((reading / steps).unsigned_abs(), Ordering::Relaxed);
-            // SAFETY: the guard lives as long as this connection, which is used from one thread at
+            self.handlers.quick_looks.store((reading / steps).unsigned_abs(), Ordering::Relaxed);
+            // SAFETY: the handlers lives as long as this connection, which is used from one thread at
             // a time, as is the handle.
             unsafe {
                 rusqlite::ffi::sqlite3_progress_handler(
                     self.connection.handle(),
                     steps,
                     Some(look),
-                    Arc::as_ptr(&self.guard) as _,
+                    Arc::as_ptr(&self.handlers) as _,
                 )
             };
         }
@@ -123,7 +122,7 @@ impl WorkConnection {
         tokens: &Arc<Tokens>,
         work: impl FnOnce(&'c Connection) -> T,
     ) -> T {
-        let mut state = self.guard.state();
+        let mut state = self.handlers.state();
         state.holder = Holder::Worker(Arc::clone(grant));
         state.watched = Some(grant.limits.sql_memory_bytes);
         state.around.tokens = Some(Arc::clone(tokens));
@@ -132,11 +131,11 @@ impl WorkConnection {
         state.denied = None;
         state.write = None;
         state.overdrawn = None;
-        self.guard.words.store(0, Ordering::Relaxed);
+        self.handlers.words.store(0, Ordering::Relaxed);
         let temp_space = state.temp_space.clone();
         drop(state);
         let _entered = temp_space.map(TempSpace::enter);
-        let _turn = Turn(&self.guard);
+        let _reset = HolderReset(&self.handlers);
         work(&self.connection)
     }
 
@@ -151,7 +150,7 @@ impl WorkConnection {
         sql: &str,
     ) -> rusqlite::Result<StatementCost> {
         self.engine(|connection| {
-            let mut state = self.guard.state();
+            let mut state = self.handlers.state();
             state.watched = Some(grant.limits.sql_memory_bytes);
             let confined = state.around.confined.is_some();
             // The program shows of a table behind the tenant's walls no more than the wall.
@@ -171,7 +170,7 @@ impl WorkConnection {
                 Err(reason) => Err(reason),
             };
             if let Err(reason) = unasked {
-                self.guard.state().denied = Some(reason);
+                self.handlers.state().denied = Some(reason);
                 return Err(rusqlite::Error::SqliteFailure(
                     rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_AUTH),
                     None,
@@ -186,19 +185,19 @@ impl WorkConnection {
 
     /// What the last refused statement of a worker was refused for.
     pub(crate) fn take_denied(&self) -> Option<String> {
-        full_text::why_refused(&self.guard.words)
-            .or_else(|| self.guard.state().denied.take())
+        full_text::why_refused(&self.handlers.words)
+            .or_else(|| self.handlers.state().denied.take())
             .or_else(|| self.confinement.as_ref().and_then(Confinement::take_denied))
     }
 
     /// The limit that a worker's last statement was ended for.
     pub(crate) fn take_overdrawn(&self) -> Option<Overdrawn> {
-        self.guard.state().overdrawn.take()
+        self.handlers.state().overdrawn.take()
     }
 
     /// The first write that the worker's last prepared statement makes by itself: the verb and the
     /// table.
     pub(crate) fn take_write(&self) -> Option<(Verb, String)> {
-        self.guard.state().write.take()
+        self.handlers.state().write.take()
     }
 }

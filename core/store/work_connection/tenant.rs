@@ -10,9 +10,9 @@ use crate::store::late_checks;
 use crate::store::unasked::{self};
 
 impl WorkConnection {
-    /// Looks at the schema, where it changed. To be called in each transaction before a worker's
-    /// first statement: then it stays.
-    /// Whether it had changed.
+    /// Looks at the schema, if it changed. Returns whether it had. It is called in each transaction
+    /// before a worker's first statement, because the schema stays the same until the transaction
+    /// ends.
     pub(crate) fn learn(&self) -> rusqlite::Result<bool> {
         self.engine(|connection| {
             let version = connection.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))?;
@@ -27,7 +27,7 @@ impl WorkConnection {
             let views = names("SELECT name FROM main.sqlite_schema WHERE type = 'view'")?;
             let tables = names("SELECT name FROM main.sqlite_schema WHERE type = 'table' UNION ALL SELECT name FROM pragma_module_list")?;
             let virtual_tables = unasked::virtual_tables(connection)?;
-            let mut state = self.guard.state();
+            let mut state = self.handlers.state();
             (state.around.views, state.around.tables) = (views, tables);
             state.around.virtual_tables = virtual_tables;
             drop(state);
@@ -55,7 +55,7 @@ impl WorkConnection {
 
     /// Makes this a connection whose workers see one tenant only; see [`confine`](Self::confine).
     pub(crate) fn confinable(mut self) -> rusqlite::Result<Self> {
-        self.confinement = Some(Confinement::install(&self, Arc::clone(&self.guard.inner))?);
+        self.confinement = Some(Confinement::install(&self, Arc::clone(&self.handlers.inner))?);
         Ok(self)
     }
 
@@ -68,7 +68,7 @@ impl WorkConnection {
     pub(crate) fn confine(&self, grant: &Effective, tenant: &str) -> rusqlite::Result<()> {
         let Some(confinement) = &self.confinement else { return Ok(()) };
         let confined = confinement.confine(self, grant, tenant);
-        self.guard.state().around.confined = Some(confinement.shadows());
+        self.handlers.state().around.confined = Some(confinement.shadows());
         confined
     }
 

@@ -1,4 +1,4 @@
-//! What makes up the tables and memories of an instance before it runs.
+//! How the tables and memories of an instance are filled before it runs.
 
 use wasmparser::{
     ConstExpr, DataKind, DataSectionReader, ElementItems, ElementKind, ElementSectionReader,

@@ -1,10 +1,10 @@
 //! What a component may be built of before the compiler sees it.
 //!
-//! Some shapes take the compiler minutes or gigabytes out of a few kilobytes: loops in loops,
-//! variables that live across thousands of branches, one endless function, copies of copies. Each
-//! is counted here, in one pass, and refused beyond a figure of its own. The figures leave room
-//! above the largest honest code known: interpreters of Python, JavaScript and Ruby, programs in
-//! Go, unoptimised Rust.
+//! Some code of a few kilobytes takes the compiler minutes or gigabytes: loops in loops, variables
+//! that live across thousands of branches, one endless function, copies of copies. Each is counted
+//! here, in one pass, and refused beyond a figure of its own. The figures leave room above the
+//! largest honest code known: interpreters of Python, JavaScript and Ruby, programs in Go,
+//! unoptimised Rust.
 
 mod initialisers;
 
@@ -141,8 +141,8 @@ impl Survey {
             self.open.push(Part::default());
             at_most(DEPTH_MAX, self.open.len() as u64, "components in one another")?;
         }
-        // A section begins with the number of its entries. Where it does not, with another small
-        // number.
+        // A section begins with the number of its entries. A section that does not begins with
+        // another small number.
         let section =
             payload.as_section().and_then(|(_, range)| bytes.get(range)).unwrap_or_default();
         self.entries += u64::from(BinaryReader::new(section, 0).read_var_u32().unwrap_or_default());

@@ -9,7 +9,7 @@ use verger_worker::Verb;
 
 use crate::grant::Effective;
 use crate::mutex::lock;
-use crate::store::authorizer::judge;
+use crate::store::authorizer::authorize;
 use crate::store::full_text::{self, Words};
 use crate::store::page_count::PageCount;
 use crate::store::statement_context::StatementContext;
@@ -61,7 +61,7 @@ pub(crate) enum Overdrawn {
 }
 
 /// The state the handlers of one connection share.
-pub(crate) struct Guard {
+pub(crate) struct Handlers {
     pub(super) state: Mutex<State>,
     pub(super) looks: AtomicU32,
     /// Looks, of which one reads the clock.
@@ -105,7 +105,7 @@ impl State {
     }
 }
 
-impl Guard {
+impl Handlers {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -126,7 +126,7 @@ impl Guard {
         let verdict = match &state.holder {
             Holder::Engine => return true,
             Holder::Nobody => Err("no run is in progress".to_string()),
-            Holder::Worker(grant) => judge(grant, &state.around, context),
+            Holder::Worker(grant) => authorize(grant, &state.around, context),
         };
         match verdict {
             Ok(()) => true,
@@ -178,14 +178,14 @@ impl Guard {
 
 /// The progress handler.
 #[allow(unsafe_code, reason = "SQLite calls it through a pointer")]
-pub(super) unsafe extern "C" fn look(guard: *mut c_void) -> c_int {
-    // SAFETY: it is the pointer that was installed, to the guard of the connection that calls.
-    let guard = unsafe { &*guard.cast::<Guard>() };
+pub(super) unsafe extern "C" fn look(handlers: *mut c_void) -> c_int {
+    // SAFETY: it is the pointer that was installed, to the handlers of the connection that calls.
+    let handlers = unsafe { &*handlers.cast::<Handlers>() };
     // A refused search is over, and stays refused.
-    if guard.words.load(Ordering::Relaxed) < full_text::REFUSED {
-        guard.words.store(0, Ordering::Relaxed);
+    if handlers.words.load(Ordering::Relaxed) < full_text::REFUSED {
+        handlers.words.store(0, Ordering::Relaxed);
     }
-    c_int::from(guard.is_to_end())
+    c_int::from(handlers.is_to_end())
 }
 
 pub(super) fn memory_used() -> i64 {
@@ -206,9 +206,9 @@ fn write_of<'a>(action: &AuthAction<'a>) -> Option<(Verb, &'a str)> {
 }
 
 /// Puts the holder back to nobody at the end of a turn.
-pub(super) struct Turn<'a>(pub(super) &'a Guard);
+pub(super) struct HolderReset<'a>(pub(super) &'a Handlers);
 
-impl Drop for Turn<'_> {
+impl Drop for HolderReset<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         (state.holder, state.watched) = (Holder::Nobody, None);
