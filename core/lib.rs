@@ -50,6 +50,7 @@ mod wall_clock;
 mod worker;
 mod worker_settings;
 mod worker_state;
+mod written_grant;
 
 pub use audit::{AuditFilter, AuditRow, ChainError, Verified};
 pub use builder::Builder;
@@ -82,9 +83,10 @@ pub use membership::normalized_membership_state;
 pub use metrics::{Histogram, Metrics, WorkerMetrics};
 pub use plugin_error::PluginError;
 pub use queue::{
-    ArgsTextError, Attempted, Backoff, BulkMode, BulkReport, EnqueueError, Enqueued, FilterError,
-    HistorySpan, InexactNumber, Job, JobEdit, JobFilter, JobLog, JobSearch, JobState, JobTime,
-    LoggedLine, NewJob, Queue, QueueError, QueueRow, Retention, Skipped, parse_args,
+    ArgsTextError, Attempted, Backoff, BulkMode, BulkPart, BulkReport, BulkVerb, EnqueueError,
+    Enqueued, FilterError, HistorySpan, InexactNumber, Job, JobEdit, JobFilter, JobLog, JobSearch,
+    JobState, JobTime, LoggedLine, NewJob, Queue, QueueError, QueueRow, Retention, Skipped,
+    parse_args,
 };
 pub use run::{AttemptError, RowChange};
 #[cfg(feature = "wasm")]
@@ -102,6 +104,7 @@ pub use verger::{DueReport, Performance, Verger};
 #[cfg(feature = "wasm")]
 pub use worker::{Ask, Consent, ConsentState, GrantDecision, GrantRow, PluginInfo};
 pub use worker_settings::SettingsError;
+pub use written_grant::WrittenGrant;
 
 /// The connection library the app shares with Verger: its `Transaction` is what `enqueue_in` takes.
 pub use rusqlite;

@@ -212,28 +212,146 @@ impl Limits {
     /// All of them, by the names they have in a grant written as JSON; `write_lock_ms` where it is
     /// set.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        [
-            ("time_ms", millis(self.time)),
-            ("memory_bytes", count(self.memory_bytes)),
-            ("sql_memory_bytes", count(self.sql_memory_bytes)),
-            ("chunk_bytes", count(self.chunk_bytes)),
-            ("statements", self.statements),
-            ("transaction_bytes", self.transaction_bytes),
-            ("growth_bytes", self.growth_bytes),
-            ("audit_rows", self.audit_rows),
-            ("audit_bytes", self.audit_bytes),
-            ("events", count(self.events)),
-            ("event_bytes", count(self.event_bytes)),
-            ("call_bytes", count(self.call_bytes)),
-            ("log_lines", self.log_lines.into()),
-            ("log_bytes", count(self.log_bytes)),
-            ("jobs", self.jobs),
-            ("job_bytes", count(self.job_bytes)),
-            ("state_bytes", count(self.state_bytes)),
-        ]
-        .into_iter()
-        .chain(self.write_lock.map(|most| ("write_lock_ms", millis(most))))
+        FIELDS.iter().filter_map(|field| Some((field.name, (field.get)(self)?)))
+    }
+
+    /// The same with one of them set, by its name in a grant written as JSON. `None` when there is
+    /// no limit of this name.
+    pub(crate) fn with(self, name: &str, value: u64) -> Option<Self> {
+        let field = FIELDS.iter().find(|field| field.name == name)?;
+        Some((field.set)(self, value))
+    }
+}
+
+/// One limit, as people write it.
+struct Field {
+    name: &'static str,
+    get: fn(&Limits) -> Option<u64>,
+    set: fn(Limits, u64) -> Limits,
+}
+
+/// Every limit: what reads grants, and what prints them, goes by this list alone.
+const FIELDS: [Field; 18] = [
+    Field {
+        name: "time_ms",
+        get: |limits| Some(millis(limits.time)),
+        set: |limits, value| limits.time(Duration::from_millis(value)),
+    },
+    Field {
+        name: "memory_bytes",
+        get: |limits| Some(wide(limits.memory_bytes)),
+        set: |limits, value| limits.memory_bytes(narrow(value)),
+    },
+    Field {
+        name: "sql_memory_bytes",
+        get: |limits| Some(wide(limits.sql_memory_bytes)),
+        set: |limits, value| limits.sql_memory_bytes(narrow(value)),
+    },
+    Field {
+        name: "chunk_bytes",
+        get: |limits| Some(wide(limits.chunk_bytes)),
+        set: |limits, value| limits.chunk_bytes(narrow(value)),
+    },
+    Field {
+        name: "statements",
+        get: |limits| Some(limits.statements),
+        set: |limits, value| limits.statements(value),
+    },
+    Field {
+        name: "transaction_bytes",
+        get: |limits| Some(limits.transaction_bytes),
+        set: |limits, value| limits.transaction_bytes(value),
+    },
+    Field {
+        name: "growth_bytes",
+        get: |limits| Some(limits.growth_bytes),
+        set: |limits, value| limits.growth_bytes(value),
+    },
+    Field {
+        name: "audit_rows",
+        get: |limits| Some(limits.audit_rows),
+        set: |limits, value| limits.audit_rows(value),
+    },
+    Field {
+        name: "audit_bytes",
+        get: |limits| Some(limits.audit_bytes),
+        set: |limits, value| limits.audit_bytes(value),
+    },
+    Field {
+        name: "events",
+        get: |limits| Some(wide(limits.events)),
+        set: |limits, value| limits.events(narrow(value)),
+    },
+    Field {
+        name: "event_bytes",
+        get: |limits| Some(wide(limits.event_bytes)),
+        set: |limits, value| limits.event_bytes(narrow(value)),
+    },
+    Field {
+        name: "call_bytes",
+        get: |limits| Some(wide(limits.call_bytes)),
+        set: |limits, value| limits.call_bytes(narrow(value)),
+    },
+    Field {
+        name: "log_lines",
+        get: |limits| Some(limits.log_lines.into()),
+        set: |limits, value| limits.log_lines(u32::try_from(value).unwrap_or(u32::MAX)),
+    },
+    Field {
+        name: "log_bytes",
+        get: |limits| Some(wide(limits.log_bytes)),
+        set: |limits, value| limits.log_bytes(narrow(value)),
+    },
+    Field {
+        name: "jobs",
+        get: |limits| Some(limits.jobs),
+        set: |limits, value| limits.jobs(value),
+    },
+    Field {
+        name: "job_bytes",
+        get: |limits| Some(wide(limits.job_bytes)),
+        set: |limits, value| limits.job_bytes(narrow(value)),
+    },
+    Field {
+        name: "state_bytes",
+        get: |limits| Some(wide(limits.state_bytes)),
+        set: |limits, value| limits.state_bytes(narrow(value)),
+    },
+    Field {
+        name: "write_lock_ms",
+        get: |limits| limits.write_lock.map(millis),
+        set: |limits, value| limits.write_lock(Duration::from_millis(value)),
+    },
+];
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn narrow(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_set_by_its_name_and_by_no_other() {
+        for field in &FIELDS {
+            let defaults = Limits::new();
+            let set = Limits::new().with(field.name, 77);
+            let changed: Vec<_> = set
+                .iter()
+                .flat_map(Limits::all)
+                .filter(|limit| !defaults.all().any(|other| other == *limit))
+                .collect();
+            assert_eq!(changed, [(field.name, 77)]);
+        }
+        assert_eq!(Limits::new().with("time", 1), None);
     }
 }

@@ -270,6 +270,12 @@ pub enum PluginError {
 }
 
 impl PluginError {
+    /// Whether nothing is wrong with it, and somebody has to decide what it may do.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        matches!(self, Self::Waits { .. })
+    }
+
     /// Bytes that are no component for a validator, by its words.
     #[cfg(feature = "compile")]
     pub(crate) fn invalid(what: &str, reason: String) -> Self {

@@ -341,6 +341,114 @@ limits = { jobs = 7, job = "1KiB", state = "2KiB" }
 }
 
 #[test]
+fn faults_of_capabilities_secrets_and_retention_have_a_place() {
+    let found = problems(
+        r#"[secrets.key]
+evn = "KEY"
+hosts = "api.example.com"
+
+[capabilities]
+htp = {}
+
+[capabilities.http]
+allow = "GET https://api.example.com"
+time_out = "5s"
+per_minute = 0
+
+[capabilities.mailer]
+server = "localhost"
+from = 7
+security = "ssl"
+port = 70000
+
+[retention]
+event = "3d"
+events = "never"
+
+[grants.reconcile-memberships]
+enqueue = "deliver-email"
+enqueues = ["deliver-email"]
+shared = ["log:id"]
+limits = { job = "1MB", jobs = 0 }
+"#,
+    );
+    let expected = [
+        ("1:10", "secrets.key", "it says not where it is"),
+        ("2:1", "secrets.key.evn", "did you mean `env`?"),
+        ("3:9", "secrets.key.hosts", "it must be a list"),
+        ("6:1", "capabilities.htp", "did you mean `http`?"),
+        ("9:9", "capabilities.http.allow", "it must be a list"),
+        ("10:1", "capabilities.http.time_out", "did you mean `timeout`?"),
+        ("11:14", "capabilities.http.per_minute", "from 1 to"),
+        ("15:8", "capabilities.mailer.from", "a text in quotes"),
+        ("16:12", "capabilities.mailer.security", "tls, starttls, none"),
+        ("17:8", "capabilities.mailer.port", "from 1 to 65535"),
+        ("20:1", "retention.event", "did you mean `events`?"),
+        ("21:10", "retention.events", "or forever"),
+        ("24:11", "grants.reconcile-memberships.enqueue", "it must be a list"),
+        ("25:1", "grants.reconcile-memberships.enqueues", "did you mean `enqueue`?"),
+        ("26:10", "grants.reconcile-memberships.shared", "names columns"),
+        ("27:18", "grants.reconcile-memberships.limits.job", "no size"),
+        ("27:32", "grants.reconcile-memberships.limits.jobs", "at least 1"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, (at, key, says)) in found.iter().zip(expected) {
+        assert!(found.starts_with(&format!("{at}: {key}: ")), "{found}, not {at} {key}");
+        assert!(found.contains(says), "{found}, not {says}");
+    }
+}
+
+#[cfg(all(feature = "http", feature = "mailer"))]
+#[test]
+fn what_only_a_capability_can_judge_has_a_place_too() {
+    let found = problems(
+        r#"[capabilities.http]
+allow = ["GET ftp://example.com"]
+allow_private = ["BREW https://example.com"]
+
+[capabilities.mailer]
+server = "localhost"
+from = "nobody"
+"#,
+    );
+    let expected = [
+        ("2:9", "capabilities.http.allow"),
+        ("3:17", "capabilities.http.allow_private"),
+        ("7:8", "capabilities.mailer.from"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, (at, key)) in found.iter().zip(expected) {
+        assert!(found.starts_with(&format!("{at}: {key}: ")), "{found}, not {at} {key}");
+    }
+    let login = problems(
+        "[capabilities.mailer]\nserver = \"localhost\"\nfrom = \"a@example.com\"\nuser = \"u\"\nsecret = \"none\"\n",
+    );
+    assert!(login[0].starts_with("5:10: capabilities.mailer.secret: there is no"), "{login:?}");
+}
+
+#[test]
+fn what_a_grant_in_the_file_leaves_out_is_told_by_the_difference() {
+    let text = |enqueue: &str| {
+        format!(
+            "file = \"app.db\"\n[grants.reconcile-memberships]\nread = [\"memberships\"]\n{enqueue}\n"
+        )
+    };
+    let (_folder, path) = folder_with(&text(""));
+    drop(Verger::from_config(&path).unwrap());
+    let changes = Config::read(&path).unwrap().difference().unwrap();
+    let keys: Vec<_> = changes.iter().map(|change| (change.kind, change.key.as_str())).collect();
+    assert_eq!(keys, [(ChangeKind::Refuse, "grants.reconcile-memberships")], "{changes:?}");
+    assert!(changes[0].message.contains("update on table memberships"), "{changes:?}");
+    // Of what is not in the database (capabilities, secrets, retention) nothing changes there.
+    std::fs::write(
+        &path,
+        "file = \"app.db\"\n[retention]\nevents = \"3d\"\n[secrets.key]\nenv = \"KEY\"\n",
+    )
+    .unwrap();
+    assert_eq!(Config::read(&path).unwrap().difference().unwrap(), []);
+}
+
+#[test]
 fn what_is_said_of_a_built_in_that_is_no_component_holds_in_the_command_too() {
     let (folder, path) =
         folder_with("[workers.export-backup.backoff]\nbase = \"1s\"\nmax = \"2s\"\n");

@@ -21,6 +21,7 @@ const ORDER: [&[&str]; 33] = [
     &["clock"],
     &["membership"],
     &["grant"],
+    &["written_grant"],
     &["store"],
     &["wall_clock"],
     &["audit"],

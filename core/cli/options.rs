@@ -160,7 +160,11 @@ impl Options {
         let builder = self.keyed(builder.clock(self.clock()).keep_schedules())?;
         let verger = self.with_plugins(builder)?.open()?;
         for refusal in verger.refused_plugins() {
-            tell(format!("verger: a plugin was refused: {refusal}"));
+            match refusal.waits() {
+                // The reason is a whole sentence, with the verbs that decide.
+                true => tell(format!("verger: {refusal}")),
+                false => tell(format!("verger: a plugin was refused: {refusal}")),
+            }
         }
         let workers = verger.workers();
         for (unknown, _) in self.grants()?.iter().filter(|(worker, _)| !workers.contains(worker)) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::capabilities::{self, Capabilities};
+use super::keys::{Key, Kind, LIMITS};
 use super::node::{Entry, Node};
 use super::units;
 use super::walk::{Problems, join};
@@ -13,6 +14,7 @@ use crate::limits::Limits;
 use crate::queue::{Backoff, Queue, Retention};
 use crate::schedule::{Missed, Overlap, Schedule};
 use crate::store::Durability;
+use crate::written_grant::WrittenGrant;
 
 /// What a `verger.toml` says. `None` where it says nothing.
 #[derive(Debug, Clone, Default)]
@@ -37,9 +39,6 @@ pub(super) struct Settings {
     pub(super) queues: Vec<Queue>,
     pub(super) schedules: Vec<Schedule>,
 }
-
-/// Sets one limit.
-type Set<N> = fn(Limits, N) -> Limits;
 
 /// Where compiled workers are kept.
 #[derive(Debug, Clone)]
@@ -270,126 +269,70 @@ fn reason(error: &crate::schedule::ScheduleError) -> String {
 fn grant(entry: &Entry, defaults: &Limits, problems: &mut Problems<'_>) -> Grant {
     let (node, name) = (&entry.node, join("grants", &entry.name));
     let declared = node.get("as_declared").and_then(Node::flag).unwrap_or(false);
-    let mut grant = if declared { Grant::as_declared() } else { Grant::new() };
-    for verb in ["read", "insert", "update", "delete", "write"] {
-        let Some(list) = node.get(verb) else { continue };
-        if declared {
+    let mut written = WrittenGrant::default();
+    for key in ["read", "insert", "update", "delete", "write", "shared"] {
+        let Some(list) = node.get(key) else { continue };
+        if declared && key != "shared" {
             let message = "`as_declared` gives all that is asked for: keep one";
-            problems.add(&list.span, &join(&name, verb), message);
+            problems.add(&list.span, &join(&name, key), message);
         }
         for part in list.texts() {
-            match add(grant.clone(), verb, part) {
-                Ok(more) => grant = more,
-                Err(reason) => problems.add(&list.span, &join(&name, verb), reason),
+            if let Err(reason) = written.allow(key, part) {
+                problems.add(&list.span, &join(&name, key), reason);
             }
         }
     }
-    let text = |key: &str| node.get(key).and_then(Node::text);
-    if let Some(column) = text("tenant_column") {
-        grant = grant.tenant_column(column);
+    if let Some(column) = node.get("tenant_column").and_then(Node::text) {
+        written.confine(column);
     }
-    for table in node.get("shared").map(Node::texts).unwrap_or_default() {
-        grant = grant.shared(table);
+    let texts = |key: &str| node.get(key).map(Node::texts).unwrap_or_default();
+    written.give(&texts("capabilities"), &texts("enqueue"));
+    if let Some(digest) = node.get("sha256")
+        && let Some(Err(reason)) = digest.text().map(|text| written.bind(text))
+    {
+        problems.add(&digest.span, &join(&name, "sha256"), reason);
     }
-    for capability in node.get("capabilities").map(Node::texts).unwrap_or_default() {
-        grant = grant.capability(capability);
-    }
-    for worker in node.get("enqueue").map(Node::texts).unwrap_or_default() {
-        grant = grant.enqueue(worker);
-    }
-    if let Some(digest) = node.get("sha256") {
-        let text = digest.text().unwrap_or_default();
-        if text.len() != 64 || !text.chars().all(|digit| digit.is_ascii_hexdigit()) {
-            let message = "it is no SHA-256: `verger plugin inspect` prints it";
-            problems.add(&digest.span, &join(&name, "sha256"), message);
-        }
-        grant = grant.for_digest(text);
-    }
-    grant.limits(limits(node.get("limits"), defaults.clone()))
+    written.to_grant_with(declared, limits(node.get("limits"), defaults.clone()))
 }
 
-/// A verb on a table, or on some columns of it: `users:id,name`.
-fn add(grant: Grant, verb: &str, part: &str) -> Result<Grant, String> {
-    let (table, columns) = match part.split_once(':') {
-        Some((table, columns)) => (table, Some(columns)),
-        None => (part, None),
-    };
-    if table.trim().is_empty() {
-        return Err(format!("{part:?} names no table"));
-    }
-    let Some(columns) = columns else {
-        return Ok(match verb {
-            "read" => grant.read(table),
-            "insert" => grant.insert(table),
-            "update" => grant.update(table),
-            "delete" => grant.delete(table),
-            _ => grant.write(table),
-        });
-    };
-    let columns: Vec<&str> = columns.split(',').map(str::trim).collect();
-    if columns.iter().any(|column| column.is_empty()) {
-        return Err(format!("{part:?} is no table:column,column"));
-    }
-    match verb {
-        "read" => Ok(grant.read_columns(table, columns)),
-        "update" => Ok(grant.update_columns(table, columns)),
-        _ => Err(format!("{part:?} names columns: only `read` and `update` take them")),
-    }
-}
-
-fn limits(node: Option<&Node>, mut limits: Limits) -> Limits {
+/// The limits of a table, on these defaults. A key is the limit's name without its unit.
+fn limits(node: Option<&Node>, limits: Limits) -> Limits {
     let Some(node) = node else { return limits };
-    let count = |key: &str| {
-        let number = node.get(key)?.integer()?;
-        u64::try_from(number).ok()
-    };
-    let size = |key: &str| size(node, key);
-    let usize_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    if let Some(time) = duration(node, "time") {
-        limits = limits.time(time);
+    LIMITS.iter().fold(limits, |limits, key| {
+        let value = match key.kind {
+            Kind::Duration => duration(node, key.name)
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            Kind::Size => size(node, key.name),
+            _ => node
+                .get(key.name)
+                .and_then(Node::integer)
+                .and_then(|number| u64::try_from(number).ok()),
+        };
+        let set = value.and_then(|value| limits.clone().with(&name_of(key), value));
+        set.unwrap_or(limits)
+    })
+}
+
+/// The name of a limit in a grant written as JSON, where numbers have no units.
+fn name_of(key: &Key) -> String {
+    match key.kind {
+        Kind::Duration => format!("{}_ms", key.name),
+        Kind::Size => format!("{}_bytes", key.name),
+        _ => key.name.to_string(),
     }
-    if let Some(time) = duration(node, "write_lock") {
-        limits = limits.write_lock(time);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_key_and_every_key_a_limit() {
+        let mut keys: Vec<String> = LIMITS.iter().map(name_of).collect();
+        let limits = Limits::new().write_lock(Duration::from_secs(1));
+        let mut names: Vec<&str> = limits.all().map(|(name, _)| name).collect();
+        keys.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(keys, names);
     }
-    let sizes: [(&str, Set<usize>); 8] = [
-        ("memory", Limits::memory_bytes),
-        ("sql_memory", Limits::sql_memory_bytes),
-        ("chunk", Limits::chunk_bytes),
-        ("event", Limits::event_bytes),
-        ("call", Limits::call_bytes),
-        ("job", Limits::job_bytes),
-        ("state", Limits::state_bytes),
-        ("log", Limits::log_bytes),
-    ];
-    for (key, set) in sizes {
-        if let Some(bytes) = size(key) {
-            limits = set(limits, usize_of(bytes));
-        }
-    }
-    let sizes: [(&str, Set<u64>); 3] = [
-        ("transaction", Limits::transaction_bytes),
-        ("growth", Limits::growth_bytes),
-        ("audit", Limits::audit_bytes),
-    ];
-    for (key, set) in sizes {
-        if let Some(bytes) = size(key) {
-            limits = set(limits, bytes);
-        }
-    }
-    if let Some(number) = count("statements") {
-        limits = limits.statements(number);
-    }
-    if let Some(number) = count("jobs") {
-        limits = limits.jobs(number);
-    }
-    if let Some(number) = count("audit_rows") {
-        limits = limits.audit_rows(number);
-    }
-    if let Some(number) = count("events") {
-        limits = limits.events(usize_of(number));
-    }
-    if let Some(number) = count("log_lines") {
-        limits = limits.log_lines(u32::try_from(number).unwrap_or(u32::MAX));
-    }
-    limits
 }

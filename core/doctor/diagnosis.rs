@@ -52,6 +52,8 @@ pub(crate) struct Known {
     pub(crate) workers: Vec<String>,
     /// Why plugins were refused.
     pub(crate) refused: Vec<String>,
+    /// What plugins wait for that somebody has to decide about.
+    pub(crate) waiting: Vec<String>,
     /// What workers ask for and are not granted.
     pub(crate) withheld: Vec<String>,
     /// Whether there are no others: it is the app itself that looks.
@@ -229,6 +231,10 @@ fn plugins(examination: &mut Examination<'_>, known: &Known) {
             Finding::warning("plugin-refused", format!("a plugin was refused: {reason}"))
                 .mend("verger plugin inspect FILE.wasm"),
         );
+    }
+    for reason in &known.waiting {
+        examination
+            .found(Finding::warning("plugin-waits", reason.clone()).mend("verger plugin grants"));
     }
     for reason in &known.withheld {
         examination.found(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::bulk::{Done, Verb};
+use super::bulk::{BulkVerb, Done, Spans};
 use super::claim::{ClaimOrder, Claimed, DueQueue};
 use super::edit::{Edited, JobEdit};
 use super::filter::JobFilter;
@@ -285,15 +285,35 @@ impl Books<'_> {
     pub(crate) fn next_bulk_batch(
         &self,
         filter: &JobFilter,
-        verb: Verb,
-        after: i64,
-        up_to: i64,
+        verb: BulkVerb,
+        after_and_up_to: (i64, i64),
+        most: usize,
     ) -> Result<Vec<JobId>, StoreError> {
-        bulk::next_batch(self.connection(), filter, verb, after, up_to).doing("find the jobs")
+        bulk::next_batch(self.connection(), filter, verb, after_and_up_to, most)
+            .doing("find the jobs")
+    }
+
+    /// The spans of ids in which jobs can fit that are there now.
+    pub(crate) fn bulk_spans(&self, filter: &JobFilter) -> Result<Spans, StoreError> {
+        bulk::spans(self.connection(), filter).doing("find the jobs")
+    }
+
+    /// How many jobs of a span a verb would change.
+    pub(crate) fn count_for_bulk_in(
+        &self,
+        filter: &JobFilter,
+        verb: BulkVerb,
+        span: (i64, i64),
+    ) -> Result<u64, StoreError> {
+        bulk::count_between(self.connection(), filter, verb, span).doing("find the jobs")
     }
 
     /// How many jobs a verb would change.
-    pub(crate) fn count_for_bulk(&self, filter: &JobFilter, verb: Verb) -> Result<u64, StoreError> {
+    pub(crate) fn count_for_bulk(
+        &self,
+        filter: &JobFilter,
+        verb: BulkVerb,
+    ) -> Result<u64, StoreError> {
         bulk::count_for(self.connection(), filter, verb).doing("find the jobs")
     }
 
@@ -306,7 +326,7 @@ impl Books<'_> {
     pub(crate) fn apply_bulk(
         &self,
         id: JobId,
-        verb: Verb,
+        verb: BulkVerb,
         now: Timestamp,
     ) -> Result<Done, StoreError> {
         bulk::apply(self.connection(), id, verb, now).doing("change the jobs")

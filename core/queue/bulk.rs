@@ -1,5 +1,7 @@
 //! One verb on many jobs: those that a filter means, in bounded batches.
 
+use std::time::Duration;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
@@ -8,6 +10,7 @@ use super::filter::JobFilter;
 use super::operate::{Cancelled, Retried, cancel, retry};
 use super::prune::delete_job;
 use super::read::count;
+use super::search::id_range;
 use super::transition::{event_job, returned};
 use super::waiting::WAITING;
 use crate::event::EventKind;
@@ -72,15 +75,59 @@ impl BulkReport {
 
 /// What is done to each job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
+#[non_exhaustive]
+pub enum BulkVerb {
+    /// Those that failed, were cancelled or are completed are due now.
     Retry,
+    /// Unfinished ones are cancelled; those that are being performed are told to stop.
     Cancel,
+    /// All but those that are being performed are deleted.
     Delete,
+    /// Waiting ones are due at this instant.
     Reschedule(Timestamp),
+    /// Waiting ones have this priority, from 0, first, to 9, last.
     SetPriority(u8),
 }
 
-impl Verb {
+/// What a verb on many jobs did in the time it had.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BulkPart {
+    /// What it did, or would do.
+    pub report: BulkReport,
+    /// The job after which to go on, with [`JobFilter::after`]. `None` when all were looked at.
+    pub go_on_after: Option<JobId>,
+}
+
+/// The first span of ids that is looked through at a time; the next is twice as long after one that
+/// took less than [`QUICK`].
+const SPAN: i64 = 2_000;
+const QUICK: Duration = Duration::from_millis(5);
+
+/// Spans of ids, from the oldest job that can fit to the newest, for as long as there is time.
+pub(crate) struct Spans {
+    next: i64,
+    last: i64,
+    span: i64,
+}
+
+impl Spans {
+    /// The next one: its first and its last id.
+    pub(crate) fn next(&self) -> Option<(i64, i64)> {
+        let last = self.next.saturating_add(self.span - 1).min(self.last);
+        (self.next <= self.last).then_some((self.next, last))
+    }
+
+    /// Goes on after this id, which took so long to reach.
+    pub(crate) fn done_to(&mut self, id: i64, took: Duration) {
+        self.next = id.saturating_add(1);
+        if took < QUICK {
+            self.span = self.span.saturating_mul(2);
+        }
+    }
+}
+
+impl BulkVerb {
     /// The action in the audit log.
     pub(crate) const fn action(self) -> &'static str {
         match self {
@@ -116,16 +163,16 @@ pub(crate) enum Done {
 pub(super) fn next_batch(
     connection: &Connection,
     filter: &JobFilter,
-    verb: Verb,
-    after: i64,
-    up_to: i64,
+    verb: BulkVerb,
+    (after, up_to): (i64, i64),
+    most: usize,
 ) -> rusqlite::Result<Vec<JobId>> {
     let (condition, mut params) = filter.condition();
     let sql = format!(
         "SELECT id FROM verger_jobs WHERE {condition} AND {} AND id > ? AND id <= ? ORDER BY id LIMIT ?",
         verb.applies()
     );
-    params.extend([after, up_to, BATCH as i64].map(Value::Integer));
+    params.extend([after, up_to, i64::try_from(most).unwrap_or(i64::MAX)].map(Value::Integer));
     connection
         .prepare(&sql)?
         .query_map(params_from_iter(params), |row| row.get(0).map(JobId))?
@@ -143,9 +190,27 @@ pub(super) fn newest_id(connection: &Connection) -> rusqlite::Result<i64> {
 pub(super) fn count_for(
     connection: &Connection,
     filter: &JobFilter,
-    verb: Verb,
+    verb: BulkVerb,
 ) -> rusqlite::Result<u64> {
     counted(connection, filter, verb.applies())
+}
+
+/// The same among the jobs with ids from the first of these to the last.
+pub(super) fn count_between(
+    connection: &Connection,
+    filter: &JobFilter,
+    verb: BulkVerb,
+    (first, last): (i64, i64),
+) -> rusqlite::Result<u64> {
+    let between = format!("{} AND id >= {first} AND id <= {last}", verb.applies());
+    counted(connection, filter, &between)
+}
+
+/// The spans of ids in which jobs can fit that are there now: what is enqueued while a verb is at
+/// work is not meant.
+pub(super) fn spans(connection: &Connection, filter: &JobFilter) -> rusqlite::Result<Spans> {
+    let (next, last) = id_range(connection, filter)?;
+    Ok(Spans { next, last, span: SPAN })
 }
 
 /// How many jobs there are that fit.
@@ -165,32 +230,32 @@ fn counted(connection: &Connection, filter: &JobFilter, applies: &str) -> rusqli
 pub(super) fn apply(
     connection: &Connection,
     id: JobId,
-    verb: Verb,
+    verb: BulkVerb,
     now: Timestamp,
 ) -> rusqlite::Result<Done> {
     let gone = || Done::Skipped("it is in another state now".to_string());
     Ok(match verb {
-        Verb::Retry => match retry(connection, id, now)? {
+        BulkVerb::Retry => match retry(connection, id, now)? {
             Retried::DueNow(event) => Done::Changed(Some(event)),
             Retried::StandsFor(other) => Done::Skipped(format!(
                 "it is unique, and job {other} like it is unfinished, or keeps its period"
             )),
             Retried::Nothing => gone(),
         },
-        Verb::Cancel => match cancel(connection, id, now)? {
+        BulkVerb::Cancel => match cancel(connection, id, now)? {
             Cancelled::AtOnce(event) => Done::Changed(Some(event)),
             Cancelled::Asked => Done::Asked,
             Cancelled::Nothing => gone(),
         },
-        Verb::Delete => match delete(connection, id, now)? {
+        BulkVerb::Delete => match delete(connection, id, now)? {
             true => Done::Changed(None),
             false => gone(),
         },
-        Verb::Reschedule(at) => match reschedule(connection, id, at, now)? {
+        BulkVerb::Reschedule(at) => match reschedule(connection, id, at, now)? {
             Some(event) => Done::Changed(Some(event)),
             None => gone(),
         },
-        Verb::SetPriority(priority) => {
+        BulkVerb::SetPriority(priority) => {
             let sql = format!("UPDATE verger_jobs SET priority = ?2 WHERE id = ?1 AND {WAITING}");
             match connection.prepare_cached(&sql)?.execute((id.number(), priority))? {
                 1 => Done::Changed(None),

@@ -89,7 +89,10 @@ pub(crate) fn search(
 }
 
 /// The ids between which jobs can fit.
-fn id_range(connection: &Connection, filter: &JobFilter) -> rusqlite::Result<(i64, i64)> {
+pub(super) fn id_range(
+    connection: &Connection,
+    filter: &JobFilter,
+) -> rusqlite::Result<(i64, i64)> {
     let ends: (Option<i64>, Option<i64>) = connection
         .prepare_cached(
             "SELECT (SELECT min(id) FROM verger_jobs), (SELECT max(id) FROM verger_jobs)",

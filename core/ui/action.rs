@@ -1,16 +1,21 @@
 //! What a form changes.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use verger::{BulkMode, Error, JobFilter, JobId, Verger};
 
 use crate::answer::Answer;
-use crate::bulk::Bulk;
+use crate::bulk::{Bulk, Progress};
 use crate::query::{Query, encoded};
 use crate::ui::Ui;
 use crate::views;
 
 /// Jobs that one form changes.
 const MANY: usize = 200;
+
+/// How long a request changes jobs before it answers how far it is.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Does what a form asks for, and goes back to the view it was on.
 pub(crate) fn perform(ui: &Ui, verger: &Verger, path: &str, form: &Query) -> Answer {
@@ -31,9 +36,7 @@ pub(crate) fn perform(ui: &Ui, verger: &Verger, path: &str, form: &Query) -> Ans
                 return Answer::text(StatusCode::BAD_REQUEST, "the form says not which jobs");
             };
             match filter {
-                Ok(filter) => {
-                    verb.apply(verger, &filter, BulkMode::Apply).map(|done| verb.said(&done))
-                }
+                Ok(filter) => return all(ui, verger, form, verb, filter),
                 Err(error) => return Answer::text(StatusCode::BAD_REQUEST, error.to_string()),
             }
         }
@@ -94,6 +97,26 @@ fn known(found: bool, what: &str) -> String {
     match found {
         true => format!("The schedule is {what}."),
         false => "There is no such schedule.".to_string(),
+    }
+}
+
+/// A verb on all that fit, for as long as a request may take. What is left is done by the requests
+/// of the form that it answers with.
+fn all(ui: &Ui, verger: &Verger, form: &Query, verb: Bulk, filter: JobFilter) -> Answer {
+    let rest = match form.number("after") {
+        Some(after) => filter.clone().after(JobId::from_number(after)),
+        None => filter.clone(),
+    };
+    let part = match verger.change_some(&rest, verb.verb(), BulkMode::Apply, PATIENCE) {
+        Ok(part) => part,
+        Err(error) => return Answer::failed(&error),
+    };
+    let mut progress = Progress::of(form);
+    progress.add(&part.report);
+    let place = back(form, &progress.said(verb));
+    match part.go_on_after {
+        None => Answer::See(ui.link(&place)),
+        Some(after) => views::going_on(ui, form, verb, &filter, &progress, (after, &place)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! One verb on many jobs: on those that are marked, or on all that a filter means.
 
-use verger::{BulkMode, BulkReport, Error, JobFilter, JobId, Verger};
+use verger::{BulkReport, BulkVerb, Error, JobId, Verger};
 
+use crate::query::Query;
 use crate::words::count;
 
 /// What can be done with many jobs.
@@ -55,16 +56,20 @@ impl Bulk {
         }
     }
 
-    pub(crate) fn apply(
-        self,
-        verger: &Verger,
-        filter: &JobFilter,
-        mode: BulkMode,
-    ) -> Result<BulkReport, Error> {
+    pub(crate) const fn verb(self) -> BulkVerb {
         match self {
-            Self::Retry => verger.retry_all(filter, mode),
-            Self::Cancel => verger.cancel_all(filter, mode),
-            Self::Delete => verger.delete_all(filter, mode),
+            Self::Retry => BulkVerb::Retry,
+            Self::Cancel => BulkVerb::Cancel,
+            Self::Delete => BulkVerb::Delete,
+        }
+    }
+
+    /// What is going on, for a heading.
+    pub(crate) const fn going_on(self) -> &'static str {
+        match self {
+            Self::Retry => "Retrying jobs",
+            Self::Cancel => "Cancelling jobs",
+            Self::Delete => "Deleting jobs",
         }
     }
 
@@ -85,15 +90,54 @@ impl Bulk {
             changed => format!("{} jobs are {done}.", count(changed)),
         }
     }
+}
+
+/// How far a verb on many jobs is: what the requests before did, handed on from form to form.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) changed: u64,
+    pub(crate) skipped: u64,
+    /// Why the first of those were left as they are.
+    pub(crate) reasons: Vec<String>,
+    /// How many there were to be, when they were counted to the end.
+    pub(crate) total: Option<u64>,
+}
+
+/// Reasons that are handed on, and shown.
+const REASONS: usize = 3;
+
+/// The most bytes of one.
+const REASON_BYTES: usize = 300;
+
+impl Progress {
+    pub(crate) fn of(form: &Query) -> Self {
+        let number = |name: &str| form.number(name).and_then(|number| u64::try_from(number).ok());
+        Self {
+            changed: number("changed").unwrap_or(0),
+            skipped: number("skipped").unwrap_or(0),
+            reasons: form.all("why").take(REASONS).map(str::to_string).collect(),
+            total: number("total"),
+        }
+    }
+
+    pub(crate) fn add(&mut self, report: &BulkReport) {
+        self.changed = self.changed.saturating_add(report.changed);
+        self.skipped = self.skipped.saturating_add(report.skipped);
+        for skipped in report.reasons.iter().take(REASONS.saturating_sub(self.reasons.len())) {
+            let mut reason = format!("Job {}: {}.", skipped.job, skipped.reason);
+            reason.truncate(reason.floor_char_boundary(REASON_BYTES));
+            self.reasons.push(reason);
+        }
+    }
 
     /// What was done, in words.
-    pub(crate) fn said(self, report: &BulkReport) -> String {
-        let mut said = self.said_of(report.changed);
-        if report.skipped > 0 {
-            said.push_str(&format!(" {} could not be.", count(report.skipped)));
+    pub(crate) fn said(&self, verb: Bulk) -> String {
+        let mut said = verb.said_of(self.changed);
+        if self.skipped > 0 {
+            said.push_str(&format!(" {} could not be.", count(self.skipped)));
         }
-        for skipped in report.reasons.iter().take(3) {
-            said.push_str(&format!(" Job {}: {}.", skipped.job, skipped.reason));
+        for reason in &self.reasons {
+            said.push_str(&format!(" {reason}"));
         }
         said
     }

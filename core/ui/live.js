@@ -30,6 +30,38 @@
         for (const box of content.querySelectorAll(`input[name="${all.dataset.all}"]`)) box.checked = all.checked;
       });
     }
+    const going = root.querySelector("form[data-go-on]");
+    if (going) goOn(going);
+    if (root.querySelector("[data-late]")) fetchLate(root);
+  };
+
+  // What takes more than one request: the form that goes on sends itself, until the answer is
+  // another view.
+  const goOn = async (form) => {
+    try {
+      const answer = await fetch(form.action, {
+        method: "POST", body: new URLSearchParams(new FormData(form)), headers: { "x-verger-part": "1" },
+      });
+      if (!form.isConnected) return;
+      if (answer.redirected) { location.replace(answer.url); return; }
+      const text = await answer.text();
+      replace(text);
+    } catch {
+      say("The app does not answer: what was done stays done.");
+    }
+  };
+  // What has to be compiled to be shown, one after the other.
+  const fetchLate = async (root) => {
+    for (const late of root.querySelectorAll("[data-late]")) {
+      try {
+        const answer = await fetch(late.dataset.late, { headers: { "x-verger-part": "1" } });
+        const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const article = parsed.querySelector("article");
+        if (!article || !late.isConnected) return;
+        late.replaceWith(article);
+        local(article);
+      } catch { return; }
+    }
   };
 
   // Nothing is replaced under the reader's hands.

@@ -1,5 +1,7 @@
 //! Many jobs at once: those that a filter means. And one job, edited or deleted.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use verger_worker::AuditEvent;
 
@@ -8,13 +10,30 @@ use crate::audit::Stamp;
 use crate::error::Error;
 use crate::event;
 use crate::queue::{
-    self, BulkMode, BulkReport, Done, Edited, JobEdit, JobFilter, JobId, JobLog, Verb,
+    self, BulkMode, BulkPart, BulkReport, BulkVerb, Done, Edited, JobEdit, JobFilter, JobId, JobLog,
 };
 use crate::text::beginning;
 use crate::time::Timestamp;
 
 /// The most bytes of a filter that the audit log repeats.
 const FILTER_MAX_BYTES: usize = 2 << 10;
+
+/// Jobs changed in one transaction where an answer is waited for.
+const PART: usize = 100;
+
+/// Whether a verb can be done at all.
+fn check(verb: BulkVerb) -> Result<(), Error> {
+    let reason = match verb {
+        BulkVerb::Reschedule(at) if !queue::is_due_time(at) => {
+            "they would be due after the year 9999, the last a time can name"
+        }
+        BulkVerb::SetPriority(priority) if !queue::is_priority(priority) => {
+            "the priority must be from 0, first, to 9, last"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Invalid { reason: reason.into() })
+}
 
 impl Verger {
     /// How many jobs fit a filter. What the filter bounds by no index is counted row by row: about
@@ -57,7 +76,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read or written.
     pub fn retry_all(&self, filter: &JobFilter, mode: BulkMode) -> Result<BulkReport, Error> {
-        self.bulk(filter, Verb::Retry, mode)
+        self.bulk(filter, BulkVerb::Retry, mode)
     }
 
     /// Cancels all unfinished jobs that fit, as [`cancel`](Self::cancel) does one: those that are
@@ -66,7 +85,7 @@ impl Verger {
     /// # Errors
     /// As [`retry_all`](Self::retry_all).
     pub fn cancel_all(&self, filter: &JobFilter, mode: BulkMode) -> Result<BulkReport, Error> {
-        self.bulk(filter, Verb::Cancel, mode)
+        self.bulk(filter, BulkVerb::Cancel, mode)
     }
 
     /// Deletes all jobs that fit and are not being performed, as [`delete`](Self::delete) does one.
@@ -74,7 +93,7 @@ impl Verger {
     /// # Errors
     /// As [`retry_all`](Self::retry_all).
     pub fn delete_all(&self, filter: &JobFilter, mode: BulkMode) -> Result<BulkReport, Error> {
-        self.bulk(filter, Verb::Delete, mode)
+        self.bulk(filter, BulkVerb::Delete, mode)
     }
 
     /// Has all waiting jobs that fit be due at this instant; one in the past is now.
@@ -87,13 +106,7 @@ impl Verger {
         at: impl Into<Timestamp>,
         mode: BulkMode,
     ) -> Result<BulkReport, Error> {
-        let at = at.into();
-        if !queue::is_due_time(at) {
-            return Err(Error::Invalid {
-                reason: "they would be due after the year 9999, the last a time can name".into(),
-            });
-        }
-        self.bulk(filter, Verb::Reschedule(at), mode)
+        self.bulk(filter, BulkVerb::Reschedule(at.into()), mode)
     }
 
     /// Gives all waiting jobs that fit this priority, from 0, first, to 9, last.
@@ -106,12 +119,68 @@ impl Verger {
         priority: u8,
         mode: BulkMode,
     ) -> Result<BulkReport, Error> {
-        if !queue::is_priority(priority) {
-            return Err(Error::Invalid {
-                reason: "the priority must be from 0, first, to 9, last".into(),
-            });
+        self.bulk(filter, BulkVerb::SetPriority(priority), mode)
+    }
+
+    /// The same as these, for as long as there is time: for who must answer soon and goes on after
+    /// it, as a request does. It looks through one span of ids at least, and ends between two
+    /// transactions, of 100 jobs here, once the time is over; so it takes somewhat longer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use verger::{BulkMode, BulkVerb, JobFilter, JobState, Verger};
+    /// let verger = Verger::in_memory().open()?;
+    /// let mut failed = JobFilter::new().state(JobState::Discarded);
+    /// loop {
+    ///     let time = Duration::from_millis(40);
+    ///     let part = verger.change_some(&failed, BulkVerb::Retry, BulkMode::Apply, time)?;
+    ///     println!("{} more", part.report.changed);
+    ///     let Some(job) = part.go_on_after else { break };
+    ///     failed = failed.after(job);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As the verb itself. What is done stays done.
+    pub fn change_some(
+        &self,
+        filter: &JobFilter,
+        verb: BulkVerb,
+        mode: BulkMode,
+        time: Duration,
+    ) -> Result<BulkPart, Error> {
+        check(verb)?;
+        let begun = Instant::now();
+        let mut part = BulkPart::default();
+        let mut spans = self.inner.reader().books().bulk_spans(filter)?;
+        while let Some((first, last)) = spans.next() {
+            let looked_at = Instant::now();
+            let range = (first.saturating_sub(1), last);
+            let jobs = self.inner.reader().books().next_bulk_batch(filter, verb, range, PART)?;
+            let mut reached = last;
+            if mode == BulkMode::DryRun {
+                let before = part.report.changed;
+                jobs.iter().for_each(|job| part.report.changed(*job));
+                let found =
+                    self.inner.reader().books().count_for_bulk_in(filter, verb, (first, last))?;
+                part.report.changed = before.saturating_add(found);
+            } else if let Some(job) = jobs.last() {
+                if jobs.len() == PART {
+                    reached = job.number();
+                }
+                self.change(filter, verb, &jobs, &mut part.report)?;
+            }
+            spans.done_to(reached, looked_at.elapsed());
+            if begun.elapsed() >= time && spans.next().is_some() {
+                part.go_on_after = Some(JobId::from_number(reached));
+                break;
+            }
         }
-        self.bulk(filter, Verb::SetPriority(priority), mode)
+        if mode == BulkMode::Apply {
+            self.inner.notifier.ring();
+        }
+        Ok(part)
     }
 
     /// Changes a job that waits: its args, its time, its priority, its queue, its tags. False when
@@ -181,11 +250,18 @@ impl Verger {
         })?)
     }
 
-    fn bulk(&self, filter: &JobFilter, verb: Verb, mode: BulkMode) -> Result<BulkReport, Error> {
+    fn bulk(
+        &self,
+        filter: &JobFilter,
+        verb: BulkVerb,
+        mode: BulkMode,
+    ) -> Result<BulkReport, Error> {
+        check(verb)?;
         let mut report = BulkReport::default();
         if mode == BulkMode::DryRun {
             let front = self.inner.reader();
-            let first = front.books().next_bulk_batch(filter, verb, i64::MIN, i64::MAX)?;
+            let all = (i64::MIN, i64::MAX);
+            let first = front.books().next_bulk_batch(filter, verb, all, queue::BULK_BATCH)?;
             first.into_iter().for_each(|job| report.changed(job));
             report.changed = front.books().count_for_bulk(filter, verb)?;
             return Ok(report);
@@ -193,8 +269,10 @@ impl Verger {
         let newest = self.inner.reader().books().newest_job_id()?;
         let mut after = i64::MIN;
         loop {
-            let jobs = self.inner.reader().books().next_bulk_batch(filter, verb, after, newest);
-            let jobs = jobs?;
+            let range = (after, newest);
+            let books = self.inner.reader();
+            let jobs = books.books().next_bulk_batch(filter, verb, range, queue::BULK_BATCH)?;
+            drop(books);
             let Some(last) = jobs.last() else { break };
             after = last.number();
             self.change(filter, verb, &jobs, &mut report)?;
@@ -207,11 +285,11 @@ impl Verger {
     fn change(
         &self,
         filter: &JobFilter,
-        verb: Verb,
+        verb: BulkVerb,
         jobs: &[JobId],
         report: &mut BulkReport,
     ) -> Result<(), Error> {
-        if verb == Verb::Cancel {
+        if verb == BulkVerb::Cancel {
             // Told before it is written: one of them may hold the write lock until it ends.
             for job in jobs {
                 self.inner.tell_to_stop(*job);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Verger;
 use crate::doctor::{self, Diagnosis, Doctor, Known};
 use crate::error::Error;
+use crate::plugin_error::PluginError;
 use crate::store::StoreContext;
 
 impl Verger {
@@ -36,9 +37,13 @@ impl Verger {
     }
 
     fn known(&self, is_the_app: bool) -> Known {
+        let (waiting, refused): (Vec<_>, Vec<_>) =
+            self.refused_plugins().into_iter().partition(PluginError::waits);
+        let texts = |reasons: &[PluginError]| reasons.iter().map(ToString::to_string).collect();
         Known {
             workers: self.workers(),
-            refused: self.refused_plugins().iter().map(ToString::to_string).collect(),
+            refused: texts(&refused),
+            waiting: texts(&waiting),
             withheld: self.withheld().iter().map(ToString::to_string).collect(),
             is_the_app,
         }

@@ -41,6 +41,13 @@ impl Verger {
         self.inner.manifest(worker)
     }
 
+    /// The same, without waiting: `None` when there is no such worker, or when its component would
+    /// have to be compiled, or loaded from the cache, to learn it.
+    #[must_use]
+    pub fn known_manifest(&self, worker: &str) -> Option<Manifest> {
+        self.inner.registry.get(worker)?.known_manifest().cloned()
+    }
+
     /// The SHA-256 of a worker's component, in hexadecimal digits: what
     /// [`Grant::for_digest`](crate::Grant::for_digest) takes. `None` for one that is part of the
     /// app.

@@ -172,12 +172,16 @@ impl Registered {
     /// The newest version of its args that it takes: any, as long as that is not known, for a
     /// component is not compiled to learn it.
     pub(crate) fn newest_args(&self) -> u32 {
-        let known = match &self.code {
-            Code::Native { manifest, .. } => Some(&**manifest),
+        self.known_manifest().map_or(u32::MAX, |manifest| manifest.args_version)
+    }
+
+    /// What the worker says of itself, as far as that is known without preparing a component.
+    pub(crate) fn known_manifest(&self) -> Option<&Manifest> {
+        match &self.code {
+            Code::Native { manifest, .. } => Some(manifest),
             #[cfg(feature = "wasm")]
             Code::Component(plugin) => plugin.known_manifest(),
-        };
-        known.map_or(u32::MAX, |manifest| manifest.args_version)
+        }
     }
 
     /// Brings args of an earlier version into the present form. Their scope stays.

@@ -91,6 +91,71 @@ fn a_verb_on_all_that_fit_asks_first_and_does_what_it_asked() {
     assert_eq!((marked.status().as_u16(), state(jobs[5])), (303, None));
 }
 
+/// The fields of the form that goes on, as the page's script sends them.
+pub(crate) fn form_that_goes_on(html: &str) -> Option<String> {
+    let form = html.split("data-go-on").nth(1)?.split("</form>").next().unwrap();
+    let fields = form.split("<input type=\"hidden\" name=\"").skip(1).map(|field| {
+        let (name, rest) = field.split_once("\" value=\"").unwrap();
+        let value = rest.split_once('"').unwrap().0;
+        let value = value.replace("&lt;", "<").replace("&quot;", "\"").replace("&amp;", "&");
+        let value: String = value.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        format!("{name}={value}")
+    });
+    Some(fields.collect::<Vec<_>>().join("&"))
+}
+
+#[test]
+fn a_verb_on_very_many_answers_soon_and_goes_on_until_all_are_done() {
+    let (site, ui) = (Site::new(), Ui::new().allow_changes());
+    let file = site.verger.connect().unwrap();
+    file.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+         INSERT INTO verger_jobs (worker, queue, state, args, due_at, created_at, attempt)
+         SELECT 'works', 'default', 'available', '{\"many\":1}', 0, 0, 0 FROM n",
+        [],
+    )
+    .unwrap();
+    // One of them is not meant.
+    file.execute("UPDATE verger_jobs SET args = '{}' WHERE id = 7000", []).unwrap();
+    let asked = site.get(&ui, "/jobs/all?filter=text~many&do=delete");
+    // How far they were counted in the time there was depends on the machine.
+    let is_counted = asked.contains("name=\"total\" value=\"19999\"");
+    let says = if is_counted { "Delete 19,999 jobs?" } else { "Delete at least " };
+    assert!(asked.contains(says), "{asked}");
+    let secret = secret(&asked).to_string();
+    let mut form = format!("do=delete&filter=text~many&back=%2Fjobs&total=19999&secret={secret}");
+    let mut answers = 0;
+    let place = loop {
+        let answer = site.post(&ui, "/jobs/all", &form);
+        answers += 1;
+        if answer.status() == 303 {
+            break answer.headers()["location"].to_str().unwrap().to_string();
+        }
+        let html = body(answer);
+        assert!(html.contains("Deleting jobs") && html.contains(" of 19,999"), "{html}");
+        assert!(html.contains("Stop here"), "{html}");
+        form = form_that_goes_on(&html).unwrap();
+        // Without the secret nothing goes on.
+        let bare = form.replace("secret=", "nothing=");
+        assert_eq!(site.post(&ui, "/jobs/all", &bare).status(), 403);
+        assert!(answers < 20_000);
+    };
+    assert!(answers > 1, "it was to be more than one request takes");
+    assert_eq!(place, "/jobs?done=19%2C999%20jobs%20are%20deleted%2E");
+    let left = site.verger.jobs(&JobFilter::new(), 9).unwrap();
+    // The newest of the file is emptied and cancelled, for its id must not be given again.
+    let ids: Vec<_> = left.iter().map(|job| (job.id.number(), job.state)).collect();
+    assert_eq!(ids, [(20_000, JobState::Cancelled), (7_000, JobState::Available)]);
+    let audited: i64 = file
+        .query_row(
+            "SELECT sum(json_extract(metadata, '$.count')) FROM verger_audit WHERE action = 'jobs.deleted'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(audited, 19_999);
+}
+
 #[test]
 fn a_dry_run_shows_each_row_before_and_after_and_keeps_nothing() {
     let (site, ui) = (Site::busy(), Ui::new().allow_changes());

@@ -83,5 +83,39 @@ fn each_view_of_a_million_jobs_takes_100_ms_at_most() {
             slow.push(view);
         }
     }
+    // Verbs on all that fit: asking how many, and each request that goes on.
+    for (verb, filter) in [
+        ("delete", "text~month%207"),
+        ("cancel", "state=available"),
+        ("retry", "worker=worker-1"),
+        ("delete", "text~nowhere"),
+        ("delete", ""),
+    ] {
+        let view = format!("/jobs/all?do={verb}&filter={filter}");
+        let begun = Instant::now();
+        let response = ui.respond(&verger, Request::get(&view).body(Vec::new()).unwrap());
+        let asked = begun.elapsed();
+        let html = String::from_utf8(response.into_body()).unwrap();
+        let mut times = vec![asked];
+        let mut form = (html.contains("name=\"secret\""))
+            .then(|| format!("do={verb}&filter={filter}&secret={}", crate::site::secret(&html)));
+        while let Some(sent) = form.take().filter(|_| times.len() < 30) {
+            let request = Request::post("/jobs/all").body(sent.into_bytes()).unwrap();
+            let begun = Instant::now();
+            let response = ui.respond(&verger, request);
+            times.push(begun.elapsed());
+            let html = String::from_utf8(response.into_body()).unwrap();
+            form = crate::changes::form_that_goes_on(&html);
+        }
+        let requests = times.len();
+        times.sort_unstable();
+        let (middle, longest) = (times[requests / 2], times[requests - 1]);
+        eprintln!(
+            "{view}: asking {asked:.1?}, {requests} requests {middle:.1?}, longest {longest:.1?}"
+        );
+        if middle > LONGEST {
+            slow.push("a verb on all that fit");
+        }
+    }
     assert!(slow.is_empty(), "{slow:?}");
 }

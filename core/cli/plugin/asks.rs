@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use verger::verger_worker::{TableName, Verb};
-use verger::{Manifest, Withheld};
+use verger::{Manifest, Withheld, WrittenGrant};
 
 use crate::escape::shown;
-use crate::grants::{Given, Grants, others};
+use crate::grants::{Grants, others};
 use crate::options::Options;
 use crate::table::{Side, Table};
 
@@ -18,7 +18,7 @@ pub(super) enum Granted<'a> {
     Nothing,
     /// All it asks for.
     AsDeclared,
-    Given(&'a Given),
+    Given(&'a WrittenGrant),
 }
 
 impl<'a> Granted<'a> {
@@ -31,7 +31,7 @@ impl<'a> Granted<'a> {
         }
     }
 
-    pub(super) fn given(self) -> Option<&'a Given> {
+    pub(super) fn given(self) -> Option<&'a WrittenGrant> {
         match self {
             Self::Given(given) => Some(given),
             _ => None,
@@ -40,7 +40,7 @@ impl<'a> Granted<'a> {
 
     /// The limits an attempt has, by the names they have in a grant.
     pub(super) fn limits(self) -> Vec<(&'static str, u64)> {
-        self.given().map(Given::limits).unwrap_or_default().all().collect()
+        self.given().map(WrittenGrant::limits).unwrap_or_default().all().collect()
     }
 
     pub(super) fn to_json(self) -> Json {
@@ -90,7 +90,7 @@ impl Asks {
         granted: Granted<'_>,
         withheld: Option<&Withheld>,
     ) -> Self {
-        let given = granted.given().map(Given::tables).unwrap_or_default();
+        let given = granted.given().map(WrittenGrant::tables).unwrap_or_default();
         let as_declared = matches!(granted, Granted::AsDeclared);
         let mut unasked: BTreeSet<(String, Verb)> = given.keys().cloned().collect();
         let mut tables = Vec::new();
@@ -100,7 +100,7 @@ impl Asks {
                 TableName::FromArg { arg, default } => (default, Some(arg.clone())),
             };
             for verb in &ask.verbs {
-                let key = (table.to_lowercase(), *verb);
+                let key = (table.to_ascii_lowercase(), *verb);
                 unasked.remove(&key);
                 let missing = withheld.is_some_and(|withheld| {
                     withheld
@@ -127,7 +127,7 @@ impl Asks {
             })
             .collect();
         let unasked = unasked.into_iter().map(|(table, verb)| format!("{verb} on {table}"));
-        let functions = granted.given().map(Given::capabilities).unwrap_or_default();
+        let functions = granted.given().map(WrittenGrant::capabilities).unwrap_or_default();
         let functions = functions
             .iter()
             .filter(|name| !manifest.capabilities.contains(name))
@@ -138,7 +138,7 @@ impl Asks {
             name: name.clone(),
             granted: as_declared || !missing(name),
         });
-        let workers = granted.given().map(Given::enqueue).unwrap_or_default();
+        let workers = granted.given().map(WrittenGrant::enqueue).unwrap_or_default();
         let workers = workers
             .iter()
             .filter(|name| !manifest.enqueues.contains(name))

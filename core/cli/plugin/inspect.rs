@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
-use verger::{Manifest, PluginError, Verger, Withheld};
+use verger::{Manifest, PluginError, Verger, Withheld, WrittenGrant};
 
 use super::asks::{Asks, Granted};
 use super::component::{Component, Loaded, load, refused};
 use super::{TENANT_KEYS, expression};
 use crate::escape::{shown, to_paste};
-use crate::grants::{Given, Grants};
+use crate::grants::Grants;
 use crate::options::Options;
 use crate::output::{count, print, print_json};
 
@@ -97,7 +97,7 @@ impl<'a> Report<'a> {
     fn is_for_this_file(&self) -> bool {
         self.granted
             .given()
-            .and_then(Given::sha256)
+            .and_then(WrittenGrant::sha256)
             .is_none_or(|sha256| sha256 == self.component.sha256)
     }
 
@@ -192,16 +192,17 @@ impl<'a> Report<'a> {
                 }
                 notes.extend(confinement(manifest, given));
             }
-            Granted::AsDeclared => notes.extend(confinement(manifest, &Given::default())),
+            Granted::AsDeclared => notes.extend(confinement(manifest, &WrittenGrant::default())),
             Granted::Nothing => {}
         }
         if !self.asks.are_all_granted() {
-            let all = serde_json::to_string(&Grants::all_of(manifest, &self.component.sha256))
-                .unwrap_or_default();
-            notes.push(format!(
-                "To grant all of it, to this very file:\n  --grant {}",
-                to_paste(&all)
-            ));
+            let all = Grants::all_of(manifest, &self.component.sha256).ok();
+            if let Some(all) = all.and_then(|all| serde_json::to_string(&all).ok()) {
+                notes.push(format!(
+                    "To grant all of it, to this very file:\n  --grant {}",
+                    to_paste(&all)
+                ));
+            }
         }
         if !notes.is_empty() {
             text.push_str(&format!("\n{}\n", notes.join("\n")));
@@ -211,9 +212,9 @@ impl<'a> Report<'a> {
 }
 
 /// How far a job of one organization reaches.
-fn confinement(manifest: &Manifest, given: &Given) -> Option<String> {
-    let shared: Vec<&str> = given.shared.iter().map(|table| table.0.as_str()).collect();
-    Some(match (&given.tenant_column, manifest.tenant_aware) {
+fn confinement(manifest: &Manifest, given: &WrittenGrant) -> Option<String> {
+    let shared: Vec<&str> = given.shared().collect();
+    Some(match (given.tenant_column(), manifest.tenant_aware) {
         (None, false) => return None,
         (Some(column), false) => format!(
             "It says it is not tenant-aware, and is confined all the same, by `{column}`: its jobs must carry organization_id and actor_id."
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn a_job_of_one_organization_is_told_of_as_it_is_confined() {
         let (plain, aware) = (Manifest::new("w", "1"), Manifest::new("w", "1").tenant_aware());
-        let given = |json: &str| serde_json::from_str::<Given>(json).unwrap_or_default();
+        let given = |json: &str| serde_json::from_str::<WrittenGrant>(json).unwrap_or_default();
         assert_eq!(confinement(&plain, &given("{}")), None);
         assert!(
             confinement(&aware, &given("{}"))

@@ -8,11 +8,11 @@ use verger::{BulkMode, Error, FilterError, Job, JobFilter, JobId, JobState};
 
 use super::{View, job_link, nothing, state};
 use crate::answer::Answer;
-use crate::bulk::Bulk;
+use crate::bulk::{Bulk, Progress};
 use crate::layout::secret;
 use crate::query::{Query, encoded};
 use crate::stranger::{long, short};
-use crate::ui::ONLY_SHOWS;
+use crate::ui::{ONLY_SHOWS, Ui};
 use crate::words::{count, opt_time, time};
 
 /// Jobs on one page.
@@ -151,11 +151,12 @@ pub(super) fn confirm(view: &View<'_>) -> Result<Answer, Error> {
     // What is enqueued while the reader reads was not shown, and is not meant.
     let newest = view.verger.jobs(&JobFilter::new(), 1)?.first().map_or(0, |job| job.id.number());
     let filter = format!("{filter} id<={newest}").parse().unwrap_or(filter);
-    let would = verb.apply(view.verger, &filter, BulkMode::DryRun)?;
+    let part = view.verger.change_some(&filter, verb.verb(), BulkMode::DryRun, PATIENCE)?;
+    let (would, is_all) = (part.report, part.go_on_after.is_none());
     let text = filter.to_string();
     let back = format!("/jobs?filter={}", encoded(&text));
     let content = html! {
-        h1 { (verb.label()) " " (count(would.changed)) " " (if would.changed == 1 { "job" } else { "jobs" }) "?" }
+        h1 { (verb.label()) " " @if !is_all { "at least " } (count(would.changed)) " " (if would.changed == 1 { "job" } else { "jobs" }) "?" }
         dl {
             dt { "Which" } dd { code.break { (long(&text)) } }
             dt { "What" } dd { (verb.about()) }
@@ -163,20 +164,57 @@ pub(super) fn confirm(view: &View<'_>) -> Result<Answer, Error> {
                 dt { "The first" } dd { @for job in &would.first { (job_link(view, *job)) " " } }
             }
         }
-        @if would.changed == 0 {
+        @if would.changed == 0 && is_all {
             (nothing("No job that fits is in a state that allows it."))
         } @else {
             form.bar method="post" action=(view.ui.link("/jobs/all")) {
                 (secret(view.ui))
                 input type="hidden" name="filter" value=(text);
                 input type="hidden" name="back" value=(back);
+                @if is_all { input type="hidden" name="total" value=(would.changed); }
                 button type="submit" name="do" value=(verb.word()) { (verb.label()) " them" }
                 a.button href=(view.ui.link(&back)) { "Leave them as they are" }
             }
+            @if !is_all { p.quiet { "There are too many to count them all first." } }
             p.quiet { "Jobs that are enqueued from now on are not meant; those that change their state meanwhile may make the number another. The audit log keeps what was done." }
         }
     };
     Ok(Answer::view("Jobs", content))
+}
+
+/// How far a verb is that changes more jobs than one request does. The script of the page sends the
+/// form that goes on; where none runs, the reader does.
+pub(super) fn going_on(
+    ui: &Ui,
+    form: &Query,
+    verb: Bulk,
+    filter: &JobFilter,
+    progress: &Progress,
+    (after, stop): (JobId, &str),
+) -> Answer {
+    let done = progress.changed.saturating_add(progress.skipped);
+    let content = html! {
+        h1 { (verb.going_on()) }
+        p role="status" { (short(&progress.said(verb))) " Not all were looked at yet." }
+        @if let Some(total) = progress.total.filter(|total| *total > 0) {
+            p { progress.long value=(done.min(total)) max=(total) aria-label="Jobs looked at" { (count(done)) " of " (count(total)) } " " span.quiet { (count(done)) " of " (count(total)) } }
+        }
+        form.bar method="post" action=(ui.link("/jobs/all")) data-go-on="" {
+            (secret(ui))
+            input type="hidden" name="do" value=(verb.word());
+            input type="hidden" name="filter" value=(filter.to_string());
+            input type="hidden" name="back" value=(form.get("back").unwrap_or("/jobs"));
+            input type="hidden" name="after" value=(after);
+            input type="hidden" name="changed" value=(progress.changed);
+            input type="hidden" name="skipped" value=(progress.skipped);
+            @if let Some(total) = progress.total { input type="hidden" name="total" value=(total); }
+            @for reason in &progress.reasons { input type="hidden" name="why" value=(reason); }
+            button type="submit" { "Go on" }
+            a.button href=(ui.link(stop)) { "Stop here" }
+        }
+        p.quiet { "What is done stays done, and stands in the audit log." }
+    };
+    Answer::view("Jobs", content)
 }
 
 fn search(view: &View<'_>) -> Markup {

@@ -14,9 +14,10 @@ mod timeline;
 
 use http::StatusCode;
 use maud::{Markup, html};
-use verger::{Error, JobId, JobState, Verger};
+use verger::{Error, JobFilter, JobId, JobState, Verger};
 
 use crate::answer::{Answer, not_found};
+use crate::bulk::{Bulk, Progress};
 use crate::query::Query;
 use crate::ui::Ui;
 
@@ -43,6 +44,7 @@ pub(crate) fn show(ui: &Ui, verger: &Verger, path: &str, query: &Query) -> Answe
         "/schedules" => schedules::view(&view),
         "/schedule" => schedule::view(&view),
         "/plugins" => plugins::view(&view),
+        "/plugin" => plugins::one(&view),
         "/audit" => audit::view(&view),
         "/audit/verify" => audit::verify(&view),
         "/audit/export" => audit::export(&view),
@@ -60,6 +62,18 @@ pub(crate) fn show(ui: &Ui, verger: &Verger, path: &str, query: &Query) -> Answe
         },
     };
     made.unwrap_or_else(|error: Error| Answer::failed(&error))
+}
+
+/// How far a verb on many jobs is, with the form that goes on.
+pub(crate) fn going_on(
+    ui: &Ui,
+    form: &Query,
+    verb: Bulk,
+    filter: &JobFilter,
+    progress: &Progress,
+    (after, stop): (JobId, &str),
+) -> Answer {
+    jobs::going_on(ui, form, verb, filter, progress, (after, stop))
 }
 
 /// Calls a worker without keeping what it does, and shows what it would have changed.

@@ -32,16 +32,44 @@ pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
                     h2 id=(id) { (title) }
                     @if names.is_empty() { (nothing("This process has no workers.")) }
                     @for name in names.iter().take(200) {
-                        article {
-                            h3 id=(format!("worker-{}", encoded(name))) { (short(name)) }
-                            (worker(view, name, withheld.iter().find(|withheld| withheld.worker == *name)))
-                        }
+                        (article(view, name, withheld.iter().find(|withheld| withheld.worker == *name), false))
                     }
                 }
             }
         }
     };
     Ok(Answer::view("Plugins", content))
+}
+
+/// One worker, whose component is compiled to be asked where it was not yet.
+pub(super) fn one(view: &View<'_>) -> Result<Answer, Error> {
+    let name = view.query.get("name").unwrap_or_default();
+    if !view.verger.workers().iter().any(|worker| worker == name) {
+        return Ok(super::absent(format!("There is no worker {name}.")));
+    }
+    let withheld = view.verger.withheld();
+    let withheld = withheld.iter().find(|withheld| withheld.worker == name);
+    let content = html! {
+        h1 { "Plugin" }
+        (article(view, name, withheld, true))
+        p { a href=(view.ui.link("/plugins")) { "All plugins" } }
+    };
+    Ok(Answer::view("Plugin", content))
+}
+
+/// A worker; one that would have to be compiled first only where `compiles` is meant.
+fn article(view: &View<'_>, name: &str, withheld: Option<&Withheld>, compiles: bool) -> Markup {
+    let is_known = compiles || view.verger.known_manifest(name).is_some();
+    let link = view.ui.link(&format!("/plugin?name={}", encoded(name)));
+    html! {
+        article data-late=[(!is_known).then_some(&link)] {
+            h3 id=(format!("worker-{}", encoded(name))) { (short(name)) }
+            @if is_known { (worker(view, name, withheld)) }
+            @else {
+                p { "It was not asked yet what it needs. " a href=(link) { "Ask it" } }
+            }
+        }
+    }
 }
 
 fn worker(view: &View<'_>, name: &str, withheld: Option<&Withheld>) -> Markup {

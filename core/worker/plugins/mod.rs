@@ -195,9 +195,14 @@ impl Plugins {
     /// Says what is refused and was not before.
     pub(crate) fn tell_refused(&self, before: &[PluginError]) {
         let before: Vec<String> = before.iter().map(ToString::to_string).collect();
-        for refusal in self.refused().iter().map(ToString::to_string) {
-            if !before.contains(&refusal) {
-                tracing::warn!(reason = %refusal, "a plugin was refused");
+        for refusal in self.refused() {
+            let reason = refusal.to_string();
+            if before.contains(&reason) {
+                continue;
+            }
+            match refusal.waits() {
+                true => tracing::warn!(reason, "a plugin waits for consent"),
+                false => tracing::warn!(reason, "a plugin was refused"),
             }
         }
     }

@@ -164,7 +164,7 @@ impl Check {
         };
         let lived = work::examine(&world, granted.given().is_some(), &mut findings)?;
         if lived.performed.is_ok() {
-            let column = granted.given().and_then(|given| given.tenant_column.as_deref());
+            let column = granted.given().and_then(|given| given.tenant_column());
             confined::examine(&world, &lived, column, &mut findings)?;
             outcomes::examine(&world, &lived, &mut findings)?;
         }

@@ -1,0 +1,458 @@
+//! A grant as people write it: the one form that the command, `verger.toml` and an app's own
+//! settings read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use verger_worker::{Manifest, TableName, Verb};
+
+use crate::grant::Grant;
+use crate::limits::Limits;
+
+/// What one worker is granted, as people write it in JSON; [`to_grant`](Self::to_grant) makes a
+/// [`Grant`] of it. For an app that keeps grants in its own settings; the command's `--grant` takes
+/// an object of these, by the workers' names.
+///
+/// A table is its name; in `read` and `update` also some of its columns alone, `users:id,name`.
+/// `write` has all four verbs. The limits have the names of [`Limits::all`], in milliseconds, bytes
+/// and counts from 1.
+///
+/// ```
+/// use verger::{Grant, WrittenGrant};
+///
+/// let written: WrittenGrant = serde_json::from_str(
+///     r#"{"read": ["orders", "users:id,name"], "write": ["totals"], "limits": {"time_ms": 5000}}"#,
+/// )?;
+/// let limits = verger::Limits::new().time(std::time::Duration::from_secs(5));
+/// let grant = Grant::new().read("orders").read_columns("users", ["id", "name"]).write("totals");
+/// assert_eq!(written.to_grant(), grant.limits(limits));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object that says what a worker is granted")]
+pub struct WrittenGrant {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    read: Vec<Part>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    insert: Vec<Table>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    update: Vec<Part>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    delete: Vec<Table>,
+    /// All four verbs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    write: Vec<Table>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant_column: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared: Vec<Table>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    capabilities: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    enqueue: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "WrittenLimits::is_empty")]
+    limits: WrittenLimits,
+}
+
+/// The name of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+struct Table(String);
+
+/// A table, or some columns of it: `orders`, `users:id,name`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Part {
+    table: String,
+    columns: Option<Vec<String>>,
+}
+
+/// A SHA-256 in hexadecimal digits, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+struct Digest(String);
+
+/// What of [`Limits`] is not to be the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+struct WrittenLimits(BTreeMap<String, u64>);
+
+impl WrittenGrant {
+    /// What gives a worker all it asks for, and this very component alone. A table that an arg names
+    /// is the one it names by default.
+    ///
+    /// # Errors
+    /// A sentence when `sha256` is no SHA-256.
+    pub fn all_of(manifest: &Manifest, sha256: &str) -> Result<Self, String> {
+        let mut asked: BTreeMap<&str, BTreeSet<Verb>> = BTreeMap::new();
+        for ask in &manifest.tables {
+            let (TableName::Named { table } | TableName::FromArg { default: table, .. }) =
+                &ask.table;
+            asked.entry(table).or_default().extend(&ask.verbs);
+        }
+        let others = manifest.enqueues.iter().filter(|name| **name != manifest.name);
+        let mut written = Self {
+            capabilities: manifest.capabilities.clone(),
+            enqueue: others.cloned().collect(),
+            ..Self::default()
+        };
+        written.bind(sha256)?;
+        for (table, verbs) in asked {
+            if verbs.len() == 4 {
+                written.write.push(Table(table.to_string()));
+                continue;
+            }
+            for verb in verbs {
+                let (table, columns) = (table.to_string(), None);
+                match verb {
+                    Verb::Read => written.read.push(Part { table, columns }),
+                    Verb::Insert => written.insert.push(Table(table)),
+                    Verb::Update => written.update.push(Part { table, columns }),
+                    Verb::Delete => written.delete.push(Table(table)),
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// Adds a verb, or `write` for all four, on a table or on some of its columns.
+    ///
+    /// # Errors
+    /// A sentence that names the part when it cannot be read.
+    #[cfg(feature = "config")]
+    pub(crate) fn allow(&mut self, verb: &str, part: &str) -> Result<(), String> {
+        let part = part.to_string();
+        match verb {
+            "read" => self.read.push(part.try_into()?),
+            "insert" => self.insert.push(part.try_into()?),
+            "update" => self.update.push(part.try_into()?),
+            "delete" => self.delete.push(part.try_into()?),
+            "write" => self.write.push(part.try_into()?),
+            "shared" => self.shared.push(part.try_into()?),
+            other => return Err(format!("there is no verb {other:?}")),
+        }
+        Ok(())
+    }
+
+    /// Makes it one for the component with this SHA-256 alone.
+    ///
+    /// # Errors
+    /// A sentence when it is none.
+    pub(crate) fn bind(&mut self, sha256: &str) -> Result<(), String> {
+        self.sha256 = Some(Digest::try_from(sha256.to_string())?);
+        Ok(())
+    }
+
+    #[cfg(feature = "config")]
+    pub(crate) fn confine(&mut self, column: &str) {
+        self.tenant_column = Some(column.to_string());
+    }
+
+    #[cfg(feature = "config")]
+    pub(crate) fn give(&mut self, capabilities: &[&str], enqueue: &[&str]) {
+        self.capabilities.extend(capabilities.iter().map(ToString::to_string));
+        self.enqueue.extend(enqueue.iter().map(ToString::to_string));
+    }
+
+    /// The verbs on each table, and the columns where not all are meant. Tables and columns in lower
+    /// case, as SQLite takes them.
+    #[must_use]
+    pub fn tables(&self) -> BTreeMap<(String, Verb), Option<BTreeSet<String>>> {
+        let mut tables: BTreeMap<(String, Verb), Option<BTreeSet<String>>> = BTreeMap::new();
+        for (verb, parts) in [(Verb::Read, &self.read), (Verb::Update, &self.update)] {
+            for part in parts {
+                let known = tables
+                    .entry((part.table.to_ascii_lowercase(), verb))
+                    .or_insert_with(|| Some(BTreeSet::new()));
+                match (&part.columns, known) {
+                    (Some(columns), Some(known)) => {
+                        known.extend(columns.iter().map(|column| column.to_ascii_lowercase()));
+                    }
+                    // All columns, once granted, stay granted.
+                    (_, known) => *known = None,
+                }
+            }
+        }
+        let every = [Verb::Read, Verb::Insert, Verb::Update, Verb::Delete];
+        for (verbs, names) in [
+            (&[Verb::Insert][..], &self.insert),
+            (&[Verb::Delete], &self.delete),
+            (&every, &self.write),
+        ] {
+            for (verb, name) in
+                verbs.iter().flat_map(|verb| names.iter().map(move |name| (*verb, name)))
+            {
+                tables.insert((name.0.to_ascii_lowercase(), verb), None);
+            }
+        }
+        tables
+    }
+
+    /// The column that holds the organization of a row, if it names one.
+    #[must_use]
+    pub fn tenant_column(&self) -> Option<&str> {
+        self.tenant_column.as_deref()
+    }
+
+    /// The tables that belong to no organization.
+    pub fn shared(&self) -> impl Iterator<Item = &str> {
+        self.shared.iter().map(|table| table.0.as_str())
+    }
+
+    /// The limits it sets, with the defaults of the others.
+    pub fn limits(&self) -> Limits {
+        self.limits.set_on(Limits::new())
+    }
+
+    /// The capabilities it gives.
+    #[must_use]
+    pub fn capabilities(&self) -> &[String] {
+        &self.capabilities
+    }
+
+    /// The workers it may enqueue jobs for, beside itself.
+    #[must_use]
+    pub fn enqueue(&self) -> &[String] {
+        &self.enqueue
+    }
+
+    /// The one component it is for, when it names one.
+    #[must_use]
+    pub fn sha256(&self) -> Option<&str> {
+        self.sha256.as_ref().map(|digest| digest.0.as_str())
+    }
+
+    /// The grant, for the one component it names.
+    #[must_use]
+    pub fn to_grant(&self) -> Grant {
+        match self.sha256() {
+            Some(sha256) => self.to_grant_for_any_file().for_digest(sha256),
+            None => self.to_grant_for_any_file(),
+        }
+    }
+
+    /// The grant, whatever component it is for: to look at one that it may not be for.
+    #[must_use]
+    pub fn to_grant_for_any_file(&self) -> Grant {
+        self.add_to(Grant::new()).limits(self.limits())
+    }
+
+    /// Adds what it gives to a grant; all but its limits and the component it is for.
+    fn add_to(&self, mut grant: Grant) -> Grant {
+        for ((table, verb), columns) in self.tables() {
+            grant = match (verb, columns) {
+                (Verb::Read, Some(columns)) => grant.read_columns(table, columns),
+                (Verb::Update, Some(columns)) => grant.update_columns(table, columns),
+                (Verb::Read, None) => grant.read(table),
+                (Verb::Update, None) => grant.update(table),
+                (Verb::Insert, _) => grant.insert(table),
+                (Verb::Delete, _) => grant.delete(table),
+            };
+        }
+        if let Some(column) = &self.tenant_column {
+            grant = grant.tenant_column(column);
+        }
+        grant = self.shared().fold(grant, Grant::shared);
+        grant = self.capabilities.iter().fold(grant, Grant::capability);
+        self.enqueue.iter().fold(grant, Grant::enqueue)
+    }
+
+    /// The grant with these limits; as far as the manifest goes where `declared`.
+    #[cfg(feature = "config")]
+    pub(crate) fn to_grant_with(&self, declared: bool, limits: Limits) -> Grant {
+        let grant = self.add_to(if declared { Grant::as_declared() } else { Grant::new() });
+        let grant = match self.sha256() {
+            Some(sha256) => grant.for_digest(sha256),
+            None => grant,
+        };
+        grant.limits(limits)
+    }
+}
+
+impl WrittenLimits {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn set_on(&self, limits: Limits) -> Limits {
+        self.0.iter().fold(limits, |limits, (name, value)| {
+            // Only names that there are were read.
+            limits.clone().with(name, *value).unwrap_or(limits)
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for WrittenLimits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = WrittenLimits;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of limits, by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WrittenLimits, A::Error> {
+                let mut read = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, u64>()? {
+                    if Limits::new().with(&name, value).is_none() {
+                        let limits = Limits::new().write_lock(std::time::Duration::ZERO);
+                        let known: Vec<_> = limits.all().map(|(name, _)| name).collect();
+                        let known = known.join(", ");
+                        return Err(A::Error::custom(format!(
+                            "there is no limit {name:?}; there are {known}"
+                        )));
+                    }
+                    if value == 0 {
+                        return Err(A::Error::custom(format!(
+                            "the limit {name} is 0, and must be at least 1"
+                        )));
+                    }
+                    if read.insert(name.clone(), value).is_some() {
+                        return Err(A::Error::custom(format!("the limit {name} is there twice")));
+                    }
+                }
+                Ok(WrittenLimits(read))
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+impl TryFrom<String> for Table {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.contains(':') {
+            _ if name.trim().is_empty() => Err("a table's name is empty".to_string()),
+            true => Err(format!("{name:?} names columns: only `read` and `update` take them")),
+            false => Ok(Self(name)),
+        }
+    }
+}
+
+impl TryFrom<String> for Part {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let Some((table, columns)) = text.split_once(':') else {
+            return Table::try_from(text).map(|Table(table)| Self { table, columns: None });
+        };
+        let columns: Vec<String> =
+            columns.split(',').map(|column| column.trim().to_string()).collect();
+        if table.trim().is_empty() || columns.iter().any(String::is_empty) {
+            return Err(format!("{text:?} is no TABLE:COLUMN,COLUMN"));
+        }
+        Ok(Self { table: table.to_string(), columns: Some(columns) })
+    }
+}
+
+impl From<Part> for String {
+    fn from(part: Part) -> Self {
+        match part.columns {
+            Some(columns) => format!("{}:{}", part.table, columns.join(",")),
+            None => part.table,
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.len() == 64 && text.chars().all(|digit| digit.is_ascii_hexdigit()) {
+            true => Ok(Self(text.to_ascii_lowercase())),
+            false => Err(format!("{text:?} is no SHA-256: `verger plugin inspect` prints it")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use verger_worker::{ArgSpec, TableAsk};
+
+    fn written(json: &str) -> WrittenGrant {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_granted() {
+        let sha256 = "AB".repeat(32);
+        let text = format!(
+            r#"{{"read": ["orders", "Users:id, Name"], "insert": ["log"], "update": ["orders:state"], "delete": ["log"], "write": ["totals"],
+                "tenant_column": "organization_id", "shared": ["log"], "capabilities": ["mailer"], "enqueue": ["other"], "sha256": "{sha256}",
+                "limits": {{"time_ms": 1500, "memory_bytes": 1048576, "jobs": 7, "job_bytes": 8, "state_bytes": 9}}}}"#
+        );
+        let limits = Limits::new().time(Duration::from_millis(1_500)).memory_bytes(1 << 20);
+        let limits = limits.jobs(7).job_bytes(8).state_bytes(9);
+        let grant = Grant::new()
+            .read("orders")
+            .read_columns("users", ["id", "name"])
+            .insert("log")
+            .update_columns("orders", ["state"])
+            .delete("log")
+            .write("totals")
+            .tenant_column("organization_id")
+            .shared("log")
+            .capability("mailer")
+            .enqueue("other")
+            .limits(limits);
+        assert_eq!(written(&text).to_grant_for_any_file(), grant);
+        assert_eq!(written(&text).to_grant(), grant.for_digest(sha256));
+        assert_eq!(written("{}").to_grant(), Grant::new());
+        assert_eq!(written(r#"{"read": ["t:a", "t"]}"#).to_grant(), Grant::new().read("t"));
+        let again = serde_json::to_string(&written(&text)).unwrap();
+        assert_eq!(written(&again), written(&text));
+    }
+
+    #[test]
+    fn a_bad_grant_names_the_place_and_the_reason() {
+        for (text, names) in [
+            (r#"{"reed": []}"#, "unknown field `reed`"),
+            (r#"{"read": "orders"}"#, "expected a sequence"),
+            (r#"{"insert": ["orders:id"]}"#, "only `read` and `update`"),
+            (r#"{"read": ["orders:"]}"#, "TABLE:COLUMN,COLUMN"),
+            (r#"{"read": [""]}"#, "empty"),
+            (r#"{"sha256": "12"}"#, "no SHA-256"),
+            (r#"{"limits": {"time_ms": 0}}"#, "time_ms is 0, and must be at least 1"),
+            (r#"{"limits": {"time_ms": -1}}"#, "invalid value"),
+            (r#"{"limits": {"time": 1}}"#, "there is no limit \"time\"; there are time_ms"),
+            (r#"{"limits": {"jobs": 1, "jobs": 2}}"#, "jobs is there twice"),
+            (r#"{"read": ["#, "line 1 column"),
+        ] {
+            let error = serde_json::from_str::<WrittenGrant>(text).unwrap_err().to_string();
+            assert!(error.contains(names), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_gives_all_that_is_asked_for_withholds_nothing() {
+        let manifest = Manifest::new("w", "1")
+            .arg("table", ArgSpec::default_value("orders"))
+            .table(TableAsk::from_arg("table", "orders").read().update())
+            .table(TableAsk::named("totals").read().insert().update().delete())
+            .capability("mailer")
+            .enqueues("w")
+            .enqueues("other");
+        let sha256 = "0f".repeat(32);
+        let all = WrittenGrant::all_of(&manifest, &sha256).unwrap();
+        assert_eq!(
+            serde_json::to_string(&all).unwrap(),
+            format!(
+                r#"{{"read":["orders"],"update":["orders"],"write":["totals"],"capabilities":["mailer"],"enqueue":["other"],"sha256":"{sha256}"}}"#
+            )
+        );
+        assert_eq!(all.to_grant().withholds(&manifest), None);
+        assert!(WrittenGrant::all_of(&manifest, "12").is_err());
+    }
+}
