@@ -11,6 +11,7 @@ use crate::queue::Claimed;
 use crate::run::AttemptError;
 use crate::schedule::{FireOutcome, Fired};
 use crate::store::{StoreContext, StoreError};
+use crate::text::one_line;
 use crate::time::Timestamp;
 
 impl Engine {
@@ -70,6 +71,23 @@ pub(super) fn started(inner: &Engine, now: Timestamp, claimed: &Claimed) {
     });
 }
 
+/// Performs a claimed job in its [`span`], which says at the end how that went.
+pub(super) fn in_span<E>(
+    span: &tracing::Span,
+    perform: impl FnOnce() -> Result<AttemptReport, E>,
+) -> Result<AttemptReport, E> {
+    let performed = span.in_scope(perform);
+    if let Ok(report) = &performed
+        && !span.is_disabled()
+    {
+        span.record("outcome", report.outcome.word());
+        if let Some(error) = report.outcome.error() {
+            span.record("error", one_line(&error.message).as_ref());
+        }
+    }
+    performed
+}
+
 /// The span in which a claimed job is performed.
 pub(super) fn span(claimed: &Claimed) -> tracing::Span {
     tracing::info_span!(
@@ -82,6 +100,8 @@ pub(super) fn span(claimed: &Claimed) -> tracing::Span {
         schedule = claimed.schedule,
         wait_ms = claimed.wait.as_millis() as u64,
         traceparent = claimed.traceparent,
+        outcome = tracing::field::Empty,
+        error = tracing::field::Empty,
     )
 }
 

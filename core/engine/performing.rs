@@ -109,9 +109,10 @@ fn perform(
     let attempted = if sharing::may_begin(inner, &job) {
         sharing::perform_group(inner, executor, clock, job, &lease, queue)
     } else {
-        observe::span(&job)
-            .in_scope(|| attempt(inner, executor, clock, job, lease.until, Seat::Alone))
-            .map(|one| vec![one])
+        observe::in_span(&observe::span(&job), || {
+            attempt(inner, executor, clock, job, lease.until, Seat::Alone)
+        })
+        .map(|one| vec![one])
     };
     match attempted {
         Ok(attempted) => {

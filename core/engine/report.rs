@@ -90,6 +90,19 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
+    /// How it ended, as one word.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Completed(_) => "completed",
+            Self::Snoozed(_) => "snoozed",
+            Self::Cancelled(_) => "cancelled",
+            Self::Retryable(..) => "retryable",
+            Self::Discarded(_) => "discarded",
+            Self::Released => "released",
+            Self::Lost(_) => "lost",
+        }
+    }
+
     /// The failure, if it was one.
     #[must_use]
     pub fn error(&self) -> Option<&AttemptError> {

@@ -44,10 +44,9 @@ pub(super) fn perform_group(
     };
     let group = Group::new(&inner.services, pace);
     let seat = Seat::First(Arc::clone(&group));
-    let mut reports = vec![
-        observe::span(&first)
-            .in_scope(|| attempt(inner, executor, clock, first.clone(), lease.until, seat))?,
-    ];
+    let mut reports = vec![observe::in_span(&observe::span(&first), || {
+        attempt(inner, executor, clock, first.clone(), lease.until, seat)
+    })?];
     let mut line = Line { queue, jobs: Vec::new().into_iter(), read_at: None };
     while reports.len() < JOBS_MAX && group.has_time() {
         if group.take_written() {
@@ -68,7 +67,7 @@ pub(super) fn perform_group(
         let seat = Seat::Member(Arc::clone(&group), unclaimed);
         Failpoint::Claimed.reached();
         observe::started(inner, now, &claimed);
-        reports.push(observe::span(&claimed).in_scope(|| {
+        reports.push(observe::in_span(&observe::span(&claimed), || {
             attempt_prepared(inner, executor, clock, claimed, preparation, None, seat)
         })?);
     }

@@ -167,7 +167,9 @@ pub(super) fn next_batch(
     (after, up_to): (i64, i64),
     most: usize,
 ) -> rusqlite::Result<Vec<JobId>> {
-    let (condition, mut params) = filter.condition();
+    let (first, last) = filter.id_range();
+    let (after, up_to) = (after.max(first.saturating_sub(1)), up_to.min(last));
+    let (condition, mut params) = filter.without_ids().condition();
     let sql = format!(
         "SELECT id FROM verger_jobs WHERE {condition} AND {} AND id > ? AND id <= ? ORDER BY id LIMIT ?",
         verb.applies()
@@ -202,8 +204,10 @@ pub(super) fn count_between(
     verb: BulkVerb,
     (first, last): (i64, i64),
 ) -> rusqlite::Result<u64> {
+    let ids = filter.id_range();
+    let (first, last) = (first.max(ids.0), last.min(ids.1));
     let between = format!("{} AND id >= {first} AND id <= {last}", verb.applies());
-    counted(connection, filter, &between)
+    counted(connection, &filter.without_ids(), &between)
 }
 
 /// The spans of ids in which jobs can fit that are there now: what is enqueued while a verb is at

@@ -226,6 +226,12 @@ impl JobFilter {
         })
     }
 
+    /// The same without its bounds of ids, for a statement that has them itself: of two upper bounds
+    /// SQLite goes by the first, and looks at every row up to there.
+    pub(super) fn without_ids(&self) -> Self {
+        Self { ids: Vec::new(), ..self.clone() }
+    }
+
     /// The condition of a statement on `verger_jobs`, and its parameters.
     pub(super) fn condition(&self) -> (String, Vec<Value>) {
         let mut condition = Condition { text: String::from("1"), params: Vec::new() };

@@ -40,7 +40,7 @@ pub(crate) fn search(
 ) -> Result<JobSearch, StoreError> {
     let reading = "look for jobs";
     let begun = Instant::now();
-    let (condition, params) = filter.condition();
+    let (condition, params) = filter.without_ids().condition();
     // An index has all that can fit: there is no need to go through the others.
     let (narrower, is_indexed) = match filter.states.as_slice() {
         [JobState::Executing] => (" AND lease_until IS NOT NULL", true),

@@ -85,7 +85,7 @@ fn each_view_of_a_million_jobs_takes_100_ms_at_most() {
     }
     // Verbs on all that fit: asking how many, and each request that goes on.
     for (verb, filter) in [
-        ("delete", "text~month%207"),
+        ("delete", "text~%22month%207%22"),
         ("cancel", "state=available"),
         ("retry", "worker=worker-1"),
         ("delete", "text~nowhere"),
@@ -97,6 +97,7 @@ fn each_view_of_a_million_jobs_takes_100_ms_at_most() {
         let asked = begun.elapsed();
         let html = String::from_utf8(response.into_body()).unwrap();
         let mut times = vec![asked];
+        assert!(html.contains("<h1>"), "{html}");
         let mut form = (html.contains("name=\"secret\""))
             .then(|| format!("do={verb}&filter={filter}&secret={}", crate::site::secret(&html)));
         while let Some(sent) = form.take().filter(|_| times.len() < 30) {
@@ -113,7 +114,7 @@ fn each_view_of_a_million_jobs_takes_100_ms_at_most() {
         eprintln!(
             "{view}: asking {asked:.1?}, {requests} requests {middle:.1?}, longest {longest:.1?}"
         );
-        if middle > LONGEST {
+        if middle > LONGEST || asked > LONGEST {
             slow.push("a verb on all that fit");
         }
     }
