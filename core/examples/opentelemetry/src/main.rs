@@ -200,7 +200,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         })?;
     }
     std::thread::sleep(Duration::from_secs(1));
-    running.stop();
+    running.stop(Duration::from_secs(5))?;
     traces.shutdown()?;
     metrics.shutdown()?;
     Ok(())
