@@ -2,7 +2,7 @@
 //!
 //! SQLite looks at the deadline between two steps of a program, never inside a function. So a
 //! function is on the list only if one call ends in time and in memory that grow with the bytes of
-//! its arguments and of its answer, and no faster. [`StatementCost`](super::StatementCost) bounds
+//! its arguments and of its answer, and no faster. [`StatementCost`](super::statement_cost::StatementCost) bounds
 //! these together: 64 MiB for one pass through a statement's expressions, every argument counted.
 //! What is not on the list, a function of a later SQLite too, is refused by its name. The app can
 //! register one of its own under another name, marked `SQLITE_INNOCUOUS`.
