@@ -1,30 +1,33 @@
 //! One attempt at a job, from the claim to its recorded end.
 
-use std::cmp::Ordering;
+mod failure;
+mod preparation;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value as Json;
-use verger_worker::{Args, JobInfo, Manifest, Scope, Slot, code};
+use verger_worker::{Args, JobInfo, code};
 
+pub(super) use self::failure::Failure;
+use self::failure::{Next, cancelled, transition};
+pub(crate) use self::preparation::fit_args;
+use self::preparation::prepare_with;
+pub(super) use self::preparation::{Preparation, prepare};
 use super::executor::Executor;
 use super::habits::Conduct;
 use super::pending::PendingTransition;
 use super::report::{AttemptOutcome, AttemptReport};
 use super::shared::Engine;
-use crate::audit::{Stamp, Who};
 use crate::clock::Clock;
 use crate::failpoint::Failpoint;
-use crate::grant::Effective;
-use crate::plugin_error::PluginError;
-use crate::queue::{self, AttemptLog, Claimed, Moved, ON_REQUEST, PerformedBy, Transition};
+use crate::queue::{AttemptLog, Claimed, Moved, ON_REQUEST, PerformedBy, Transition};
 use crate::run::{
     AttemptError, Claim, Ended, Group, Interrupt, Interrupted, LEASE_MARGIN, RowChange, Run, Seat,
-    Tally, Task, Unmigrated, scope_args,
+    Tally, Task,
 };
-use crate::store::{Books, StopSignal, StoreError, WorkConnection};
-use crate::time::{Timestamp, instant_after};
-use crate::worker::{self, Registered};
+use crate::store::{Books, StoreError, WorkConnection};
+use crate::time::Timestamp;
+use crate::worker::Registered;
 
 /// Performs a claimed job and records how it ended.
 ///
@@ -201,148 +204,6 @@ fn renew(
     Ok(renewed.is_some())
 }
 
-/// A job whose worker is there and whose args fit it.
-pub(super) struct Preparation {
-    worker: Arc<Registered>,
-    args: Args,
-    scope: Option<Scope>,
-    scope_args: Vec<(String, Json)>,
-    grant: Arc<Effective>,
-    name: String,
-    performed_by: Arc<PerformedBy>,
-}
-
-/// Checks again, just before the attempt: a row inserted by hand passed no other check.
-pub(super) fn prepare(worker: &Arc<Registered>, claimed: &Claimed) -> Result<Preparation, Failure> {
-    let args = worker::parse_args(&claimed.args).map_err(|error| Failure::of_args(&error))?;
-    queue::check_numbers(&claimed.args).map_err(|error| Failure::of_args(&error))?;
-    prepare_with(worker, &args, Some(claimed.args_version))
-}
-
-/// `version` is that of the args, when they may be of another one than the worker's.
-fn prepare_with(
-    worker: &Arc<Registered>,
-    args: &Args,
-    version: Option<u32>,
-) -> Result<Preparation, Failure> {
-    // What it says itself holds, not what was known of it.
-    let unusable = |error: PluginError| AttemptError::new("plugin", error.to_string());
-    worker.prepare().map_err(unusable)?;
-    let manifest: &Manifest = worker.manifest().map_err(unusable)?;
-    let migrated = match version.map(|version| (version, version.cmp(&manifest.args_version))) {
-        Some((version, Ordering::Greater)) => return Err(Failure::too_new(version, manifest)),
-        Some((version, Ordering::Less)) => Some(migrate(worker, version, args)?),
-        Some((_, Ordering::Equal)) | None => None,
-    };
-    let args = migrated.as_ref().unwrap_or(args);
-    let checked = worker.check_args(manifest, args, manifest.args_version);
-    checked.map_err(|error| Failure::of_args(&error))?;
-    // For whom it runs the app said when it enqueued the job; the manifest has no say in it.
-    let scope = Scope::of(args);
-    let scope_args = scope_args(scope.as_ref(), args.as_map());
-    let args = manifest.fill_in(args);
-    Ok(Preparation {
-        worker: Arc::clone(worker),
-        scope,
-        scope_args,
-        grant: Arc::new(Effective::of(manifest, &worker.grant, &args)),
-        args,
-        name: manifest.name.clone(),
-        performed_by: Arc::clone(worker.performed_by().map_err(unusable)?),
-    })
-}
-
-/// The args with which a job of this worker is performed.
-pub(crate) fn fit_args(
-    worker: &Arc<Registered>,
-    args: &Args,
-    version: u32,
-) -> Result<Args, AttemptError> {
-    prepare_with(worker, args, Some(version))
-        .map(|prepared| prepared.args)
-        .map_err(|failure| failure.error)
-}
-
-/// Brings args of an earlier version into the present form. The row keeps them as they were written:
-/// so the version before can be taken back, and performs the job too.
-fn migrate(worker: &Registered, from: u32, args: &Args) -> Result<Args, Failure> {
-    let refused = match worker.migrate_args(from, args) {
-        Ok(migrated) => return Ok(migrated),
-        Err(Unmigrated::Refused(error)) => Failure { error, next: Next::Discard },
-        Err(Unmigrated::Failed(error)) => error.into(),
-    };
-    Err(refused)
-}
-
-impl Preparation {
-    /// How long the worker may take.
-    pub(super) fn time(&self) -> Duration {
-        self.grant.limits.time
-    }
-
-    /// Whether the job is confined to a tenant.
-    pub(super) fn is_confined(&self) -> bool {
-        self.tenant().is_some()
-    }
-
-    fn tenant(&self) -> Option<&str> {
-        let tenant = self.scope.as_ref().and_then(Scope::organization_id);
-        tenant.filter(|_| self.grant.tenant_column().is_some())
-    }
-
-    /// The connection for this job: one that confines, when the job has a tenant and the grant
-    /// names the column that holds it.
-    fn connection(&self, executor: &mut Executor) -> Result<WorkConnection, AttemptError> {
-        let connection = match self.tenant() {
-            Some(tenant) => executor.take_confined(&self.grant, tenant),
-            None => executor.take(),
-        };
-        connection.map_err(|error| AttemptError::new(code::STORE, error.to_string()))
-    }
-
-    fn task(&self, claimed: &Claimed, claim: Claim, now: Timestamp, interrupt: &Interrupt) -> Task {
-        let info = JobInfo {
-            id: u64::try_from(claimed.id.number()).ok(),
-            attempt: claimed.attempt,
-            max_attempts: claimed.max_attempts,
-            deadline: (now + self.grant.limits.time).as_millis(),
-            scheduled: claimed.schedule.as_ref().zip(claimed.slot).map(|(schedule, at)| Slot {
-                schedule: schedule.clone(),
-                at,
-                missed: claimed.missed,
-                after: claimed.slot_after.filter(|after| *after < at),
-                zone: claimed.zone.clone().unwrap_or_else(|| "UTC".to_string()),
-            }),
-        };
-        let mut task = self.task_of(Some(claim), info, interrupt);
-        task.queue.clone_from(&claimed.queue);
-        task
-    }
-
-    fn task_of(&self, claim: Option<Claim>, info: JobInfo, interrupt: &Interrupt) -> Task {
-        let stamp = Stamp {
-            who: self.scope.as_ref().map(Who::of).unwrap_or_default(),
-            worker: Some(self.name.clone()),
-            worker_version: Some(self.performed_by.version.clone()),
-            job: claim.map(|claim| claim.id.number()),
-            attempt: claim.map(|claim| claim.attempt),
-        };
-        Task {
-            worker: self.name.clone(),
-            stamp,
-            scope: self.scope.clone(),
-            scope_args: self.scope_args.clone(),
-            grant: Arc::clone(&self.grant),
-            claim,
-            performed_by: Arc::clone(&self.performed_by),
-            queue: String::new(),
-            info,
-            stop_signal: StopSignal::new(instant_after(self.grant.limits.time), interrupt.flag()),
-            interrupt: interrupt.clone(),
-        }
-    }
-}
-
 /// What performs a worker.
 struct Performer<'a> {
     inner: &'a Engine,
@@ -389,74 +250,6 @@ impl Performer<'_> {
         let run = Run::new(connection, services, clock, task, self.dry, lock_first, seat);
         self.prepared.worker.perform(run, &self.prepared.args)
     }
-}
-
-/// Why an attempt failed, and what becomes of its job.
-pub(super) struct Failure {
-    error: AttemptError,
-    next: Next,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// Another attempt, if there is one left.
-    Retry,
-    /// None.
-    Discard,
-    /// It waits for another version of its worker, and the attempt does not count.
-    Park,
-}
-
-impl From<AttemptError> for Failure {
-    fn from(error: AttemptError) -> Self {
-        Self { error, next: Next::Retry }
-    }
-}
-
-impl Failure {
-    /// Whether it is the job that does not fit.
-    fn says_nothing_of_its_code(&self) -> bool {
-        self.error.code == code::ARGS || self.next == Next::Park
-    }
-
-    /// The args are for a later version of the worker. A component tells its own only once it is
-    /// loaded; from then on such a job is not claimed.
-    fn too_new(version: u32, manifest: &Manifest) -> Self {
-        let why = format!(
-            "the job was enqueued for version {version} of the args of `{}`, which knows them up to version {}",
-            manifest.name, manifest.args_version
-        );
-        let error = AttemptError::new("args-version", why);
-        Self { error, next: Next::Park }
-    }
-
-    /// The args will be no better the next time.
-    fn of_args(why: &dyn std::error::Error) -> Self {
-        let error = AttemptError::new(code::ARGS, why.to_string());
-        Self { error, next: Next::Discard }
-    }
-}
-
-/// Where the job of an attempt that ended well goes, and how that is reported.
-fn transition(ended: Ended, now: Timestamp) -> Result<(Transition, AttemptOutcome), Failure> {
-    Ok(match ended {
-        Ended::Done(result) => (
-            Transition::Complete(result.as_ref().map(ToString::to_string)),
-            AttemptOutcome::Completed(result),
-        ),
-        Ended::Snooze(seconds) => {
-            let until = now + Duration::from_secs(seconds.into());
-            (Transition::Snooze(until), AttemptOutcome::Snoozed(until))
-        }
-        Ended::Cancel(reason) => cancelled(reason),
-        Ended::Discard(error) => {
-            return Err(Failure { error, next: Next::Discard });
-        }
-    })
-}
-
-fn cancelled(reason: String) -> (Transition, AttemptOutcome) {
-    (Transition::Cancel(reason.clone()), AttemptOutcome::Cancelled(reason))
 }
 
 /// Commits what the worker did together with the job's transition and what else belongs into that

@@ -1,20 +1,19 @@
 //! The one transaction of a run: begun at its first use, committed by a checkpoint or with the
 //! job's own transition.
 
+mod savepoint;
+
 use std::time::{Duration, Instant};
 
 use verger_worker::{HostError, code};
 
-use super::audit::Audited;
+pub(crate) use self::savepoint::SavepointId;
+pub(super) use self::savepoint::Savepoints;
 use super::error::{from_books, from_store};
-use super::statement::Changes;
 use super::{AttemptError, Interrupted, Run, Tally};
 use crate::failpoint::Failpoint;
 use crate::queue::{Moved, Transition};
 use crate::store::{Books, StoreErrorKind, kind_of, step};
-
-/// Savepoints one run may have open at once.
-const SAVEPOINTS_MAX: usize = 32;
 
 /// How much longer than an attempt may last its lease holds.
 pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(30);
@@ -30,36 +29,6 @@ pub(super) enum State {
     Writing(Instant),
     /// A failure took it away: nothing of this run can commit.
     Lost,
-}
-
-/// A savepoint of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SavepointId(pub(crate) u32);
-
-#[derive(Default)]
-pub(super) struct Savepoints {
-    open: Vec<Savepoint>,
-    next: u32,
-}
-
-impl Savepoints {
-    pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// Those that are open, the outermost first.
-    pub(super) fn ids(&self) -> impl Iterator<Item = SavepointId> {
-        self.open.iter().map(|savepoint| savepoint.id)
-    }
-}
-
-struct Savepoint {
-    id: SavepointId,
-    messages: usize,
-    audited: Audited,
-    cursors: u32,
-    changes: Changes,
-    tally: Tally,
 }
 
 impl Run {
@@ -172,7 +141,7 @@ impl Run {
 
     fn close_all(&self) {
         self.cursors.borrow_mut().clear();
-        self.savepoints.borrow_mut().open.clear();
+        self.savepoints.borrow_mut().clear();
     }
 
     fn committed(&self) {
@@ -403,58 +372,6 @@ impl Run {
         } else {
             Err(self.conflict())
         }
-    }
-
-    pub(crate) fn open_savepoint(&self) -> Result<SavepointId, HostError> {
-        self.begin_read()?;
-        let mut savepoints = self.savepoints.borrow_mut();
-        if savepoints.open.len() >= SAVEPOINTS_MAX {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!("{SAVEPOINTS_MAX} savepoints are open: release one first"),
-            ));
-        }
-        let id = SavepointId(savepoints.next);
-        self.engine_step(&format!("SAVEPOINT verger_{}", id.0))?;
-        savepoints.next = savepoints.next.wrapping_add(1);
-        savepoints.open.push(Savepoint {
-            id,
-            messages: self.messages.borrow().len(),
-            audited: self.audited.get().new,
-            cursors: self.cursors.borrow().mark(),
-            changes: self.changes.borrow().clone(),
-            tally: self.uncommitted.get(),
-        });
-        Ok(id)
-    }
-
-    pub(crate) fn release_savepoint(&self, id: SavepointId) -> Result<(), HostError> {
-        self.end_savepoint(id)?;
-        self.engine_step(&format!("RELEASE verger_{}", id.0))
-    }
-
-    pub(crate) fn rollback_savepoint(&self, id: SavepointId) -> Result<(), HostError> {
-        let savepoint = self.end_savepoint(id)?;
-        // What it read may be what is undone.
-        self.cursors.borrow_mut().close_from(savepoint.cursors);
-        self.engine_step(&format!("ROLLBACK TO verger_{}", id.0))?;
-        self.engine_step(&format!("RELEASE verger_{}", id.0))?;
-        self.messages.borrow_mut().truncate(savepoint.messages);
-        self.changes.replace(savepoint.changes);
-        self.forget_audited_since(savepoint.audited);
-        self.uncommitted.set(savepoint.tally);
-        self.log.borrow_mut().forget();
-        Ok(())
-    }
-
-    /// Takes a savepoint, and those opened after it, off the list.
-    fn end_savepoint(&self, id: SavepointId) -> Result<Savepoint, HostError> {
-        self.alive()?;
-        let open = &mut self.savepoints.borrow_mut().open;
-        let place = open.iter().position(|savepoint| savepoint.id == id);
-        place
-            .and_then(|place| open.drain(place..).next())
-            .ok_or_else(|| HostError::new(code::CLOSED, "the savepoint is closed"))
     }
 }
 

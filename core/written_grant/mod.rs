@@ -1,13 +1,16 @@
 //! A grant as people write it: the one form that the command, `verger.toml` and an app's own
 //! settings read.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod limits;
+mod names;
 
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 use verger_worker::{Manifest, TableName, Verb};
 
+use self::limits::WrittenLimits;
+use self::names::{Digest, Part, Table};
 use crate::grant::Grant;
 use crate::limits::Limits;
 
@@ -57,29 +60,6 @@ pub struct WrittenGrant {
     #[serde(skip_serializing_if = "WrittenLimits::is_empty")]
     limits: WrittenLimits,
 }
-
-/// The name of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-struct Table(String);
-
-/// A table, or some columns of it: `orders`, `users:id,name`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-struct Part {
-    table: String,
-    columns: Option<Vec<String>>,
-}
-
-/// A SHA-256 in hexadecimal digits, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-struct Digest(String);
-
-/// What of [`Limits`] is not to be the default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-struct WrittenLimits(BTreeMap<String, u64>);
 
 impl WrittenGrant {
     /// What gives a worker all it asks for, and this very component alone. A table that an arg names
@@ -270,106 +250,6 @@ impl WrittenGrant {
             None => grant,
         };
         grant.limits(limits)
-    }
-}
-
-impl WrittenLimits {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn set_on(&self, limits: Limits) -> Limits {
-        self.0.iter().fold(limits, |limits, (name, value)| {
-            // Only names that there are were read.
-            limits.clone().with(name, *value).unwrap_or(limits)
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for WrittenLimits {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = WrittenLimits;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of limits, by name")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WrittenLimits, A::Error> {
-                let mut read = BTreeMap::new();
-                while let Some((name, value)) = map.next_entry::<String, u64>()? {
-                    if Limits::new().with(&name, value).is_none() {
-                        let limits = Limits::new().write_lock(std::time::Duration::ZERO);
-                        let known: Vec<_> = limits.all().map(|(name, _)| name).collect();
-                        let known = known.join(", ");
-                        return Err(A::Error::custom(format!(
-                            "there is no limit {name:?}; there are {known}"
-                        )));
-                    }
-                    if value == 0 {
-                        return Err(A::Error::custom(format!(
-                            "the limit {name} is 0, and must be at least 1"
-                        )));
-                    }
-                    if read.insert(name.clone(), value).is_some() {
-                        return Err(A::Error::custom(format!("the limit {name} is there twice")));
-                    }
-                }
-                Ok(WrittenLimits(read))
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
-    }
-}
-
-impl TryFrom<String> for Table {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        match name.contains(':') {
-            _ if name.trim().is_empty() => Err("a table's name is empty".to_string()),
-            true => Err(format!("{name:?} names columns: only `read` and `update` take them")),
-            false => Ok(Self(name)),
-        }
-    }
-}
-
-impl TryFrom<String> for Part {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let Some((table, columns)) = text.split_once(':') else {
-            return Table::try_from(text).map(|Table(table)| Self { table, columns: None });
-        };
-        let columns: Vec<String> =
-            columns.split(',').map(|column| column.trim().to_string()).collect();
-        if table.trim().is_empty() || columns.iter().any(String::is_empty) {
-            return Err(format!("{text:?} is no TABLE:COLUMN,COLUMN"));
-        }
-        Ok(Self { table: table.to_string(), columns: Some(columns) })
-    }
-}
-
-impl From<Part> for String {
-    fn from(part: Part) -> Self {
-        match part.columns {
-            Some(columns) => format!("{}:{}", part.table, columns.join(",")),
-            None => part.table,
-        }
-    }
-}
-
-impl TryFrom<String> for Digest {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.len() == 64 && text.chars().all(|digit| digit.is_ascii_hexdigit()) {
-            true => Ok(Self(text.to_ascii_lowercase())),
-            false => Err(format!("{text:?} is no SHA-256: `verger plugin inspect` prints it")),
-        }
     }
 }
 

@@ -1,0 +1,81 @@
+//! What becomes of the job of a failed attempt.
+
+use std::time::Duration;
+
+use verger_worker::{Manifest, code};
+
+use crate::engine::report::AttemptOutcome;
+use crate::queue::Transition;
+use crate::run::{AttemptError, Ended};
+use crate::time::Timestamp;
+
+/// Why an attempt failed, and what becomes of its job.
+pub(in crate::engine) struct Failure {
+    pub(super) error: AttemptError,
+    pub(super) next: Next,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another attempt, if there is one left.
+    Retry,
+    /// None.
+    Discard,
+    /// It waits for another version of its worker, and the attempt does not count.
+    Park,
+}
+
+impl From<AttemptError> for Failure {
+    fn from(error: AttemptError) -> Self {
+        Self { error, next: Next::Retry }
+    }
+}
+
+impl Failure {
+    /// Whether it is the job that does not fit.
+    pub(super) fn says_nothing_of_its_code(&self) -> bool {
+        self.error.code == code::ARGS || self.next == Next::Park
+    }
+
+    /// The args are for a later version of the worker. A component tells its own only once it is
+    /// loaded; from then on such a job is not claimed.
+    pub(super) fn too_new(version: u32, manifest: &Manifest) -> Self {
+        let why = format!(
+            "the job was enqueued for version {version} of the args of `{}`, which knows them up to version {}",
+            manifest.name, manifest.args_version
+        );
+        let error = AttemptError::new("args-version", why);
+        Self { error, next: Next::Park }
+    }
+
+    /// The args will be no better the next time.
+    pub(super) fn of_args(why: &dyn std::error::Error) -> Self {
+        let error = AttemptError::new(code::ARGS, why.to_string());
+        Self { error, next: Next::Discard }
+    }
+}
+
+/// Where the job of an attempt that ended well goes, and how that is reported.
+pub(super) fn transition(
+    ended: Ended,
+    now: Timestamp,
+) -> Result<(Transition, AttemptOutcome), Failure> {
+    Ok(match ended {
+        Ended::Done(result) => (
+            Transition::Complete(result.as_ref().map(ToString::to_string)),
+            AttemptOutcome::Completed(result),
+        ),
+        Ended::Snooze(seconds) => {
+            let until = now + Duration::from_secs(seconds.into());
+            (Transition::Snooze(until), AttemptOutcome::Snoozed(until))
+        }
+        Ended::Cancel(reason) => cancelled(reason),
+        Ended::Discard(error) => {
+            return Err(Failure { error, next: Next::Discard });
+        }
+    })
+}
+
+pub(super) fn cancelled(reason: String) -> (Transition, AttemptOutcome) {
+    (Transition::Cancel(reason.clone()), AttemptOutcome::Cancelled(reason))
+}

@@ -1,0 +1,218 @@
+//! A transaction that short jobs share, and a run's part in it.
+//!
+//! The first job of a group is performed as any other, and its commit is put off. The next ones are
+//! performed inside the same transaction, whose lock keeps everyone else's writes out: a job's claim
+//! and whatever it writes stand in a savepoint of its own; of one that never touches the database only
+//! the end is written. The commit of all of them is one.
+//!
+//! A job leaves the group before it does what concerns only itself, and before it reads: what only
+//! reads keeps nobody from writing. One that has not touched the database is claimed and the group
+//! committed, under its feet; it goes on as any other. One that has written is undone, the group is
+//! committed with its claim, and it is performed again from its start, by itself: it has done nothing
+//! yet that cannot be undone. While one does not touch the database its connection is lent: if it takes
+//! long, another thread commits the group.
+//!
+//! When anything goes wrong with the group itself, nothing of it has happened but the first claim.
+
+mod finish;
+mod membership;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+pub(crate) use self::membership::Seat;
+pub(super) use self::membership::{Membership, Place};
+use super::RunServices;
+use crate::audit;
+use crate::event::{self, Message};
+use crate::failpoint::Failpoint;
+use crate::ids::JobId;
+use crate::mutex::lock;
+use crate::queue::Unclaimed;
+use crate::store::{LentConnection, StoreContext, StoreError, WorkConnection, step};
+use crate::time::Timestamp;
+
+/// A job that takes longer shares no transaction.
+pub(crate) const SHORT: Duration = Duration::from_millis(1);
+
+/// How long a group holds the write lock before it commits. No other job of it begins then.
+const HELD_MAX: Duration = Duration::from_millis(2);
+
+/// How long a group waits for a job that does not touch the database.
+const WAITS_MAX: Duration = Duration::from_millis(3);
+
+/// What a group asks of its jobs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// The first one's commit is put off only if it took no longer.
+    short: Duration,
+    /// No other job begins after that.
+    held_max: Duration,
+}
+
+impl Pace {
+    pub(crate) const BRISK: Self = Self { short: SHORT, held_max: HELD_MAX };
+
+    /// For tests, on however busy a machine.
+    pub(crate) const PATIENT: Self =
+        Self { short: Duration::from_secs(1), held_max: Duration::from_millis(50) };
+}
+
+/// Where the transaction of a group stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The first job has not ended.
+    First,
+    Open,
+    Committed,
+    /// It is rolled back, or will be with its connection.
+    Lost,
+}
+
+/// Short jobs that share a transaction.
+pub(crate) struct Group {
+    services: Arc<RunServices>,
+    pace: Pace,
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    phase: Phase,
+    /// Since when the lock is held.
+    since: Instant,
+    /// To be delivered after the commit.
+    messages: Vec<Message>,
+    /// Jobs that it completes and whose event is not written yet, and when the last one ended.
+    completed: Vec<JobId>,
+    completed_at: Timestamp,
+    has_audited: bool,
+    has_enqueued: bool,
+    /// A job has written since this was last asked.
+    has_written: bool,
+}
+
+impl Group {
+    pub(crate) fn new(services: &Arc<RunServices>, pace: Pace) -> Arc<Self> {
+        Arc::new(Self {
+            services: Arc::clone(services),
+            pace,
+            shared: Mutex::new(Shared {
+                phase: Phase::First,
+                since: Instant::now(),
+                messages: Vec::new(),
+                completed: Vec::new(),
+                completed_at: Timestamp::from_millis(0),
+                has_audited: false,
+                has_enqueued: false,
+                has_written: false,
+            }),
+        })
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.shared)
+    }
+
+    fn phase(&self) -> Phase {
+        self.shared().phase
+    }
+
+    /// Whether its transaction is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase() == Phase::Open
+    }
+
+    /// Whether nothing of it has happened.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.phase() == Phase::Lost
+    }
+
+    /// Whether another job may begin in it.
+    pub(crate) fn has_time(&self) -> bool {
+        let shared = self.shared();
+        shared.phase == Phase::Open && shared.since.elapsed() < self.pace.held_max
+    }
+
+    /// Whether a job has written anything but its end since this was last asked.
+    pub(crate) fn take_written(&self) -> bool {
+        std::mem::take(&mut self.shared().has_written)
+    }
+
+    /// Commits what its jobs did, if it is open. Nothing of it has happened otherwise.
+    pub(crate) fn commit(&self, connection: &WorkConnection) -> Result<(), StoreError> {
+        let mut shared = self.shared();
+        if shared.phase != Phase::Open {
+            return Ok(());
+        }
+        let since = shared.since;
+        Failpoint::BeforeCommit.reached();
+        let has_audited = shared.has_audited;
+        let (completed, at) = (std::mem::take(&mut shared.completed), shared.completed_at);
+        let committed = connection.engine(|connection| {
+            event::record_completed(connection, at, completed)?;
+            if has_audited {
+                step(connection, audit::SEAL)?;
+            }
+            step(connection, "COMMIT")
+        });
+        if let Err(error) = committed.doing("commit a transaction that jobs share") {
+            shared.lose();
+            drop(shared);
+            roll_back(connection);
+            return Err(error);
+        }
+        Failpoint::AfterCommit.reached();
+        self.committed(shared);
+        connection.let_others_in(since);
+        Ok(())
+    }
+
+    fn committed(&self, mut shared: MutexGuard<'_, Shared>) {
+        shared.phase = Phase::Committed;
+        let messages = std::mem::take(&mut shared.messages);
+        let has_enqueued = shared.has_enqueued;
+        drop(shared);
+        self.services.bus.deliver(messages);
+        if has_enqueued {
+            self.services.workers.tell();
+        }
+    }
+
+    /// As [`commit`](Self::commit), with the claim of the job at hand, on a lent connection.
+    fn commit_lent(&self, connection: &LentConnection<'_>, claim: &Unclaimed) {
+        let mut shared = self.shared();
+        let events = event::completed_sql(shared.completed_at, &shared.completed);
+        let done = connection
+            .execute(&claim.claim_sql())
+            .and_then(|()| events.iter().try_for_each(|event| connection.execute(event)))
+            .and_then(|()| match shared.has_audited {
+                true => connection.execute(audit::SEAL),
+                false => Ok(()),
+            })
+            .and_then(|()| connection.execute("COMMIT"));
+        match done {
+            Ok(()) => self.committed(shared),
+            Err(error) => {
+                tracing::warn!(%error, "jobs that shared a transaction are performed again, one by one");
+                shared.lose();
+                // Where that fails the connection is closed, by whoever finds it in a transaction.
+                let _ = connection.execute("ROLLBACK");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lose(&mut self) {
+        self.phase = Phase::Lost;
+        self.messages.clear();
+        self.completed.clear();
+    }
+}
+
+fn roll_back(connection: &WorkConnection) {
+    if !connection.raw().is_autocommit() {
+        // Without it the connection is closed, and that rolls back.
+        let _ = connection.engine(|connection| step(connection, "ROLLBACK"));
+    }
+}
