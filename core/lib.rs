@@ -102,7 +102,7 @@ pub use store::{Durability, Key, MigrationError, StoreError, StoreErrorKind, Unr
 pub use time::Timestamp;
 pub use verger::{DueReport, Performance, Verger};
 #[cfg(feature = "wasm")]
-pub use worker::{Ask, Consent, ConsentState, GrantDecision, GrantRow, PluginInfo};
+pub use worker::{Ask, Consent, ConsentState, GrantDecision, GrantRow, PluginBinding, PluginInfo};
 pub use worker_settings::SettingsError;
 pub use written_grant::WrittenGrant;
 

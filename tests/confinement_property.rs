@@ -267,6 +267,9 @@ fn random_sql_confined_among_many_tenants_answers_as_if_its_tenant_were_alone() 
             );
             assert!(!said.starts_with("panic") && !said.starts_with("store"), "{}", about());
         }
+        if number % 10_000 == 9_999 {
+            println!("{} statements, in {:?}", number + 1, begun.elapsed());
+        }
         let kind = match (&confined, &free) {
             _ if !statement.comparable => "another tenant's key, or one that SQLite chooses",
             (Ok(_), Ok(_)) if statement.loose => "an answer that depends on the plan",

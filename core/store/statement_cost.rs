@@ -65,6 +65,9 @@ pub(crate) struct StatementCost {
     pub(super) writes_rows: bool,
     pub(super) loops: bool,
     pub(super) returns: bool,
+    /// It writes at one place and has no triggers of its own. Behind the tenant's walls, then: no
+    /// row can be refused after others were written.
+    pub(super) is_sure: bool,
     /// Steps that compute with values, and further arguments of the functions called.
     expressions: i32,
 }
@@ -102,13 +105,20 @@ impl Program {
             writes_rows: false,
             loops: false,
             returns: false,
+            is_sure: false,
             expressions: 0,
         };
         let mut reached = Reached::default();
         let mut explained = connection.prepare(&format!("EXPLAIN {sql}"))?;
         let mut steps = explained.raw_query();
+        let mut writes = 0;
         while let Some(step) = steps.next()? {
             let opcode = step.get_ref("opcode")?.as_str()?;
+            writes += match opcode {
+                "VUpdate" => 1,
+                "Program" => 2,
+                _ => 0,
+            };
             // The engine's own functions take no time, and workers cannot call them.
             let engines = step
                 .get_ref("p4")?
@@ -127,6 +137,7 @@ impl Program {
             cost.expressions += i32::from(calls || COMPUTES.contains(&opcode));
             reached.note(opcode, step)?;
         }
+        cost.is_sure = writes == 1;
         // The program does not say how many arguments a function that takes any number is given.
         let further = tokens.further_arguments(functions::is_allowed);
         cost.expressions = cost.expressions.saturating_add(i32::try_from(further).unwrap_or(0));

@@ -14,7 +14,6 @@ use super::Verger;
 use crate::audit::Stamp;
 #[cfg(feature = "wasm")]
 use crate::engine;
-#[cfg(feature = "wasm")]
 use crate::error::Error;
 use crate::grant::Withheld;
 use crate::plugin_error::PluginError;
@@ -23,7 +22,7 @@ use crate::queue::EnqueueError;
 use crate::store::{Books, StoreContext};
 #[cfg(feature = "wasm")]
 use crate::worker::PluginInfo;
-use crate::worker::Registered;
+use crate::worker::{PluginBinding, Registered};
 
 impl Verger {
     /// The names of the workers.
@@ -80,6 +79,15 @@ impl Verger {
             .filter(|registered| !registered.has_all_it_declares())
             .filter_map(|registered| withheld(registered))
             .collect()
+    }
+
+    /// Which component the name of a dropped-in worker belongs to in this database, and since when;
+    /// `None` when the name is nobody's.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn plugin_binding(&self, name: &str) -> Result<Option<PluginBinding>, Error> {
+        Ok(self.inner.reader().books().plugin_binding(name)?)
     }
 
     /// The plugins that were found and refused, each with the reason, as it is now. The others

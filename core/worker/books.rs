@@ -1,6 +1,6 @@
 //! What the engine and the façade ask of the names and grants of dropped-in workers.
 
-use super::bound_names::{self, KnownVersion};
+use super::bound_names::{self, KnownVersion, PluginBinding};
 use super::consent::GrantRow;
 use super::grant_rows;
 use crate::store::{Books, StoreContext, StoreError};
@@ -14,6 +14,11 @@ impl Books<'_> {
     /// The versions of dropped-in workers that are known.
     pub(crate) fn known_versions(&self) -> Result<Vec<KnownVersion>, StoreError> {
         bound_names::known_versions(self.connection()).doing("read the names of the plugins")
+    }
+
+    /// Whose the name of a dropped-in worker is.
+    pub(crate) fn plugin_binding(&self, name: &str) -> Result<Option<PluginBinding>, StoreError> {
+        bound_names::binding(self.connection(), name).doing("read whose a plugin's name is")
     }
 
     /// Forgets whose a name is: whether it was anyone's.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
+use serde::Serialize;
+use verger_worker::Manifest;
 
 use super::grant_rows::forget_grants;
 use super::names::Bound;
@@ -20,6 +22,44 @@ pub(crate) struct BoundName {
     pub(crate) bound: Bound,
     pub(crate) previous: Option<String>,
     pub(crate) withdrawn: Option<String>,
+}
+
+/// Which component a name of a dropped-in worker belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PluginBinding {
+    /// The SHA-256 of the component, in hexadecimal digits.
+    pub digest: String,
+    /// The path of its file: the same file with other bytes is a new version.
+    pub source: String,
+    /// When the name was first seen.
+    pub first_seen_at: Timestamp,
+    /// When it got this component or path.
+    pub bound_at: Timestamp,
+    /// What the component says of itself, where that is known.
+    pub manifest: Option<Manifest>,
+}
+
+/// Whose a name is; `None` for nobody's.
+pub(super) fn binding(
+    connection: &Connection,
+    name: &str,
+) -> rusqlite::Result<Option<PluginBinding>> {
+    let sql = "SELECT p.digest, p.source, p.first_seen_at, p.bound_at, v.manifest \
+               FROM verger_plugins p LEFT JOIN verger_plugin_versions v ON v.digest = p.digest \
+               WHERE p.name = ?1";
+    connection
+        .prepare_cached(sql)?
+        .query_row([name], |row| {
+            Ok(PluginBinding {
+                digest: text(row, 0)?,
+                source: text(row, 1)?,
+                first_seen_at: Timestamp::from_millis(row.get(2)?),
+                bound_at: Timestamp::from_millis(row.get(3)?),
+                manifest: Manifest::parse(&text(row, 4)?).ok(),
+            })
+        })
+        .optional()
 }
 
 /// A row of `verger_plugin_versions`.

@@ -75,3 +75,37 @@ fn a_version_is_rolled_back_from_the_file_alone() {
     text(&["plugin", "approve", "acme", "--db", site.db(), "--by", "ann"]);
     assert_eq!(tick(&site, &plugins).1, "");
 }
+
+#[test]
+fn inspect_tells_whose_the_name_is_and_what_a_new_version_asks_for_beyond_its_grant() {
+    let (site, plugins) = site(&acme("1", &["read"]));
+    let ours = std::path::Path::new(&plugins).join("acme.wasm").to_str().unwrap().to_string();
+    let inspect = |file: &str| object(0, &["plugin", "inspect", file, "--db", site.db()]);
+    assert_eq!(inspect(&ours)["database"]["binding"], json!(null));
+    tick(&site, &plugins);
+    text(&["plugin", "approve", "acme", "--db", site.db(), "--by", "ann"]);
+    let told = &inspect(&ours)["database"];
+    assert_eq!(told["bound_to_this_file"], json!(true));
+    assert_eq!((&told["beyond_granted"], &told["beyond_version"]), (&json!([]), &json!([])));
+    let newer = site.folder.path("newer.wasm");
+    std::fs::write(&newer, acme("2", &["read", "delete"])).unwrap();
+    let newer = newer.to_str().unwrap();
+    let told = inspect(newer);
+    let database = &told["database"];
+    assert_eq!(database["bound_to_this_file"], json!(false));
+    assert_eq!(database["binding"]["version"], json!("1"));
+    assert_ne!(database["binding"]["sha256"], told["sha256"]);
+    assert_eq!(database["beyond_granted"], json!(["delete memberships"]));
+    assert_eq!(database["beyond_version"], json!(["delete on table memberships"]));
+    let told = text(&["plugin", "inspect", newer, "--db", site.db()]);
+    for part in [
+        "THE NAME `acme` BELONGS TO ANOTHER FILE",
+        "version 1, ",
+        "it asks for what was not granted there, and waits until it is\n    delete memberships",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // Nothing was bound, or granted, by looking.
+    assert_eq!(inspect(&ours)["database"]["bound_to_this_file"], json!(true));
+    assert!(refusal(&["plugin", "inspect", newer, "--db", "/no/such.db"]).contains("no database"));
+}

@@ -181,6 +181,8 @@ impl Grammar {
             2 => "(SELECT count(*) FROM rates)".to_string(),
             _ => self.pick(columns).to_string(),
         };
+        // What a query finds once a row is changed depends on which row came first.
+        self.loose |= returned.starts_with('(');
         (format!("{sql} RETURNING {returned}"), false)
     }
 }

@@ -29,25 +29,31 @@ impl Side {
 
     /// What it asks for, a line each.
     fn asks(&self) -> BTreeSet<String> {
-        let Manifest { tables, capabilities, enqueues, tenant_aware, .. } = &self.manifest;
-        let tables = tables.iter().flat_map(|ask| {
-            let table = match &ask.table {
-                TableName::Named { table } => format!("table {table}"),
-                TableName::FromArg { arg, default } => {
-                    format!("the table that the arg `{arg}` names, {default} by default")
-                }
-            };
-            ask.verbs.iter().map(move |verb| format!("{verb} on {table}"))
-        });
-        let functions = capabilities.iter().map(|name| format!("call the function {name}"));
-        let jobs = enqueues.iter().map(|name| format!("enqueue jobs for the worker {name}"));
-        let unconfined = (!tenant_aware).then(|| "run for all organizations at once".to_string());
-        tables.chain(functions).chain(jobs).chain(unconfined).collect()
+        asks(&self.manifest)
     }
 
     fn imports(&self) -> BTreeSet<String> {
         self.component.imports.iter().map(|import| import.short_name().to_string()).collect()
     }
+}
+
+/// What a worker asks for, a line each.
+pub(super) fn asks(manifest: &Manifest) -> BTreeSet<String> {
+    let Manifest { tables, capabilities, enqueues, tenant_aware, .. } = manifest;
+    let tables = tables.iter().flat_map(|ask| {
+        let table = match &ask.table {
+            TableName::Named { table } => format!("table {table}"),
+            TableName::FromArg { arg, default } => {
+                format!("the table that the arg `{arg}` names, {default} by default")
+            }
+        };
+        ask.verbs.iter().map(move |verb| format!("{verb} on {table}"))
+    });
+    let functions = capabilities.iter().map(|name| format!("call the function {name}"));
+    let jobs = enqueues.iter().map(|name| format!("enqueue jobs for the worker {name}"));
+    let unconfined = (!tenant_aware).then(|| "run for all organizations at once".to_string());
+    let defaults = manifest.ignored_defaults().map(|key| format!("a default for `{key}`"));
+    tables.chain(functions).chain(jobs).chain(unconfined).chain(defaults).collect()
 }
 
 /// What differs.

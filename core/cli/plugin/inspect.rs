@@ -9,6 +9,7 @@ use verger::{Manifest, PluginError, Verger, Withheld, WrittenGrant};
 
 use super::asks::{Asks, Granted};
 use super::component::{Component, Loaded, load, refused};
+use super::known::Known;
 use super::{TENANT_KEYS, expression};
 use crate::escape::{shown, to_paste};
 use crate::grants::Grants;
@@ -17,7 +18,7 @@ use crate::output::{count, print, print_json};
 
 /// Looks at a component. One that Verger refuses is told of as far as it can be, then the refusal
 /// is the error.
-pub(super) fn inspect(file: &Path, options: &Options) -> Result<()> {
+pub(super) fn inspect(file: &Path, database: Option<&Path>, options: &Options) -> Result<()> {
     let grants = options.grants()?;
     // A grant for another file would be refused here, and is to be looked at.
     let builder = grants.iter().fold(Verger::in_memory(), |builder, (worker, given)| {
@@ -25,7 +26,10 @@ pub(super) fn inspect(file: &Path, options: &Options) -> Result<()> {
     });
     let loaded = load(file, builder)?;
     let component = Component::read(file, &loaded)?;
-    let report = Report::of(file, &component, &loaded, &grants, options);
+    let mut report = Report::of(file, &component, &loaded, &grants, options);
+    if let (Some(database), Some(manifest)) = (database, report.manifest) {
+        report.known = Some(Known::of(manifest, &component.sha256, database, options)?);
+    }
     match options.json {
         true => print_json(&report.to_json())?,
         false => print(report.to_text().lines()),
@@ -42,6 +46,8 @@ struct Report<'a> {
     granted: Granted<'a>,
     asks: Asks,
     withheld: Option<Withheld>,
+    /// What the database that is named knows of it.
+    known: Option<Known>,
 }
 
 impl<'a> Report<'a> {
@@ -63,7 +69,7 @@ impl<'a> Report<'a> {
         let asks = manifest
             .map(|manifest| Asks::of(manifest, granted, withheld.as_ref()))
             .unwrap_or_default();
-        Self { file, component, refusal, manifest, granted, asks, withheld }
+        Self { file, component, refusal, manifest, granted, asks, withheld, known: None }
     }
 
     fn to_json(&self) -> Json {
@@ -89,6 +95,7 @@ impl<'a> Report<'a> {
                 "scope_defaults": self.manifest.map(|manifest| manifest.ignored_defaults().collect::<Vec<_>>()).unwrap_or_default(),
             },
             "unasked": self.asks.unasked,
+            "database": self.known.as_ref().map(Known::to_json),
             "refused": self.refusal.map(ToString::to_string),
         })
     }
@@ -118,6 +125,7 @@ impl<'a> Report<'a> {
         text.push_str(&self.surface());
         if let Some(manifest) = self.manifest {
             text.push_str(&self.asked(manifest));
+            text.push_str(&self.known.as_ref().map(Known::to_text).unwrap_or_default());
             text.push_str(&args(manifest));
             text.push_str("\nThe limits of an attempt\n");
             for (name, most) in self.granted.limits() {

@@ -8,6 +8,7 @@ mod consent;
 mod diff;
 mod forget;
 mod inspect;
+mod known;
 mod new;
 mod pack;
 
@@ -69,6 +70,10 @@ pub(crate) enum Command {
     Inspect {
         /// The component
         file: PathBuf,
+        /// Say what it would be in this database: whose its name is there, and what it asks for
+        /// beyond what was granted there and beyond the version that has the name
+        #[arg(long, value_name = "FILE")]
+        db: Option<PathBuf>,
     },
     /// Does this .wasm load and behave, and what should a person fix
     ///
@@ -121,7 +126,7 @@ impl Command {
         match self {
             Self::Pack { module, output } => pack::pack(module, output, options)?,
             Self::Compile(compile) => compile.run(options)?,
-            Self::Inspect { file } => inspect::inspect(file, options)?,
+            Self::Inspect { file, db } => inspect::inspect(file, db.as_deref(), options)?,
             Self::Check(check) => return check.run(options),
             Self::Diff { old, new } => diff::diff(old, new, options)?,
             Self::New(new) => new.run(options)?,

@@ -49,10 +49,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
+use verger_worker::Verb;
 
 use self::inner::Shared;
 use self::table::{Table, quoted};
 use self::wall::Walls;
+use self::write::Shape;
 use super::statement_context::Shadows;
 use super::work_connection::WorkConnection;
 use crate::grant::Effective;
@@ -69,6 +71,8 @@ pub(super) struct Confinement {
     next: Cell<u64>,
     /// Views stand before the virtual tables, or may.
     has_views: Cell<bool>,
+    /// The kinds of writes that were looked at: whether each goes through for every row.
+    sure: RefCell<HashMap<(String, Shape), bool>>,
 }
 
 struct Known {
@@ -83,6 +87,9 @@ pub(crate) struct ChangeMark {
     pub(super) changed: u64,
     pub(super) total: u64,
 }
+
+/// Kinds of writes that are remembered.
+const SHAPES_MAX: usize = 256;
 
 /// Whether the plan of a read of a virtual table is one of ours.
 pub(super) fn is_plan(text: &str) -> bool {
@@ -113,6 +120,7 @@ impl Confinement {
                 schema_version: Cell::new(-1),
                 next: Cell::new(0),
                 has_views: Cell::new(false),
+                sure: RefCell::default(),
             })
         })
     }
@@ -150,6 +158,48 @@ impl Confinement {
     pub(super) fn computes_tenants(&self) -> bool {
         let computed = |known: &Known| known.table.as_ref().is_some_and(|t| t.tenant_is_computed());
         self.known.borrow().values().any(computed)
+    }
+
+    /// Whether a statement that updates these columns of a table, or deletes rows of it, cannot fail
+    /// at one row after it has written others.
+    pub(super) fn is_sure(
+        &self,
+        connection: &Connection,
+        verb: Verb,
+        table: &str,
+        columns: &[String],
+    ) -> rusqlite::Result<bool> {
+        let known = self.known.borrow();
+        let name = table.to_ascii_lowercase();
+        let table = known.get(&name).and_then(|known| known.table.as_deref());
+        let (Some(table), false) = (table, self.has_views.get()) else { return Ok(false) };
+        let place = |name: &String| {
+            table.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))
+        };
+        let shape = match verb {
+            Verb::Delete => Shape::Delete,
+            Verb::Update => {
+                let Some(mut columns) = columns.iter().map(place).collect::<Option<Vec<_>>>()
+                else {
+                    return Ok(false);
+                };
+                columns.sort_unstable();
+                columns.dedup();
+                Shape::Update { columns, rowid: false }
+            }
+            _ => return Ok(false),
+        };
+        let key = (name, shape);
+        if let Some(sure) = self.sure.borrow().get(&key) {
+            return Ok(*sure);
+        }
+        let sure = write::is_sure(connection, table, &key.1)?;
+        let mut all = self.sure.borrow_mut();
+        if all.len() >= SHAPES_MAX {
+            all.clear();
+        }
+        all.insert(key, sure);
+        Ok(sure)
     }
 
     pub(super) fn take_denied(&self) -> Option<String> {
@@ -231,6 +281,7 @@ impl Confinement {
             connection.execute_batch(&format!("DROP {kind} temp.{}", quoted(&name)))?;
         }
         self.known.borrow_mut().clear();
+        self.sure.borrow_mut().clear();
         self.has_views.set(false);
         lock(&self.walls.tables).clear();
         Ok(())
@@ -238,6 +289,7 @@ impl Confinement {
 
     fn take_down(&self, connection: &Connection, table: &str) -> rusqlite::Result<()> {
         let known = self.known.borrow_mut().remove(table);
+        self.sure.borrow_mut().clear();
         if let Some(Known { table: Some(_), .. }) = known {
             connection.execute_batch(&format!("DROP TABLE temp.{}", quoted(table)))?;
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, ffi};
 
 use super::inner::Failure;
-use super::plan::{Op, Order, Term, plan};
+use super::plan::{Op, Order, STOPS_EARLY, Term, plan};
 use super::table::Direction;
 use super::wall::{Cursor, Wall, Walls};
 use crate::mutex::lock;
@@ -183,8 +183,14 @@ unsafe extern "C" fn best_index(
             };
             let mut terms = Vec::new();
             let mut places = Vec::new();
-            for (place, offer) in offered.iter().enumerate().filter(|(_, offer)| offer.usable != 0)
-            {
+            let mut used = asked.colUsed;
+            for (place, offer) in offered.iter().enumerate() {
+                if c_int::from(offer.op) == ffi::SQLITE_INDEX_CONSTRAINT_LIMIT {
+                    used |= STOPS_EARLY;
+                }
+                if offer.usable == 0 {
+                    continue;
+                }
                 let op = match c_int::from(offer.op) {
                     ffi::SQLITE_INDEX_CONSTRAINT_EQ => Op::Equal,
                     ffi::SQLITE_INDEX_CONSTRAINT_IS => Op::Is,
@@ -230,7 +236,7 @@ unsafe extern "C" fn best_index(
                     .collect(),
                 _ => Vec::new(),
             };
-            let plan = plan(&wall.table, &terms, &order, asked.colUsed);
+            let plan = plan(&wall.table, &terms, &order, used);
             for (number, (term, is_exact)) in plan.takes.iter().enumerate() {
                 if let Some(usage) = places.get(*term).and_then(|place| usage.get_mut(*place)) {
                     usage.argvIndex = c_int::try_from(number + 1).unwrap_or_default();
@@ -322,8 +328,13 @@ unsafe extern "C" fn filter(
 }
 
 unsafe extern "C" fn next(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
-    // SAFETY: SQLite's own argument.
-    unsafe { with(cursor, Cursor::next) }
+    // SAFETY: SQLite's own argument, made by `open`. Nothing in `skip` can panic.
+    unsafe {
+        if (*cursor.cast::<Cursor>()).skip() {
+            return ffi::SQLITE_OK;
+        }
+        with(cursor, Cursor::next)
+    }
 }
 
 unsafe extern "C" fn eof(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {

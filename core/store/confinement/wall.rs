@@ -21,10 +21,7 @@ const IDLE_MAX: usize = 32;
 
 /// Rows that a read goes through before it counts the rest: whoever asks whether there is any wants
 /// one.
-const ROWS_BEFORE_COUNT: i64 = 64;
-
-/// Rows that are counted at first; then all that are left.
-const COUNTED_FIRST: i64 = 4_096;
+const ROWS_BEFORE_COUNT: i64 = 16;
 
 /// What the virtual tables of one connection have in common.
 pub(super) struct Walls {
@@ -100,8 +97,6 @@ impl Form {
 #[derive(Clone, Copy)]
 struct Counted {
     rows: i64,
-    /// There may be more.
-    goes_on: bool,
     /// The row that the read itself stands on.
     stands_on: i64,
 }
@@ -292,6 +287,15 @@ impl Cursor {
         Ok(())
     }
 
+    /// Goes to the next row where no more is known of it than that it is there.
+    #[inline]
+    pub(super) fn skip(&mut self) -> bool {
+        let is_there = self.kept.is_none()
+            && self.counted.is_some_and(|counted| self.number + 1 < counted.rows);
+        self.number += i64::from(is_there);
+        is_there
+    }
+
     pub(super) fn next(&mut self) -> Result<(), Failure> {
         self.number += 1;
         if let Some(kept) = &mut self.kept {
@@ -299,9 +303,7 @@ impl Cursor {
             self.is_over = kept.is_empty();
             return Ok(());
         }
-        if let Some(counted) = self.counted
-            && (self.number < counted.rows || !counted.goes_on)
-        {
+        if let Some(counted) = self.counted {
             self.is_over = self.number >= counted.rows;
             return Ok(());
         }
@@ -318,8 +320,7 @@ impl Cursor {
         let wall = unsafe { &*self.wall };
         let (Some(read), Some(values)) = (&self.read, &self.values) else { return Ok(()) };
         // The rows before this one were gone through.
-        let stands_on = self.counted.map_or(self.number - 1, |counted| counted.stands_on);
-        let most = if self.counted.is_none() { COUNTED_FIRST } else { i64::MAX };
+        let stands_on = self.number - 1;
         let mut plan = read.plan.clone();
         if let Some(form) = plan.last_mut() {
             *form = Form::of(*form).counted() as u8;
@@ -330,11 +331,10 @@ impl Cursor {
             // SAFETY: a value that was kept lives as long as this read.
             unsafe { counting.inner.bind(place + 2, value.0) };
         }
-        counting.inner.bind_integer(values.len() + 2, most);
         let rows = counting.inner.step(&wall.walls.shared).map(|_| counting.inner.integer(0));
         wall.put_away(counting);
         let rows = rows?;
-        self.counted = Some(Counted { rows, goes_on: rows >= most, stands_on });
+        self.counted = Some(Counted { rows, stands_on });
         self.is_over = self.number >= rows;
         Ok(())
     }

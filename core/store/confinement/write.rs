@@ -4,16 +4,16 @@
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::ffi;
+use rusqlite::{Connection, ffi};
 
 use super::inner::{Failure, Inner};
 use super::key;
-use super::table::{Key, quoted};
+use super::table::{Key, Table, quoted};
 use super::wall::Wall;
 use crate::mutex::lock;
 
 /// What a write does and to which columns: those of one kind share a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Shape {
     Insert { columns: Vec<usize>, rowid: bool },
     Update { columns: Vec<usize>, rowid: bool },
@@ -38,6 +38,168 @@ fn is_null(value: Value) -> bool {
 fn is_unchanged(value: Value) -> bool {
     // SAFETY: as above.
     unsafe { ffi::sqlite3_value_nochange(value) != 0 }
+}
+
+/// The opcodes of a write of one row that nothing of the app's refuses. A constraint, a foreign key,
+/// a trigger, a strict type or a function adds others, or a Halt with a code.
+const SURE: [&str; 48] = [
+    "Init",
+    "Goto",
+    "Transaction",
+    "Halt",
+    "Null",
+    "Integer",
+    "Int64",
+    "Real",
+    "String8",
+    "Blob",
+    "Variable",
+    "Copy",
+    "SCopy",
+    "Move",
+    "SoftNull",
+    "OpenRead",
+    "OpenWrite",
+    "ReopenIdx",
+    "Close",
+    "SeekRowid",
+    "NotExists",
+    "NotFound",
+    "SeekGE",
+    "SeekGT",
+    "SeekLE",
+    "SeekLT",
+    "IdxGE",
+    "IdxGT",
+    "IdxLE",
+    "IdxLT",
+    "IdxRowid",
+    "DeferredSeek",
+    "FinishSeek",
+    "Next",
+    "Prev",
+    "Rowid",
+    "Column",
+    "Affinity",
+    "IsNull",
+    "NotNull",
+    "Eq",
+    "Ne",
+    "MakeRecord",
+    "Insert",
+    "IdxInsert",
+    "IntCopy",
+    "RealAffinity",
+    "CursorHint",
+];
+
+/// Those that delete.
+const SURE_DELETES: [&str; 4] = ["Delete", "IdxDelete", "Noop", "ReleaseReg"];
+
+/// Whether a write of this kind goes through for every row of the tenant: all that can refuse a row
+/// is the app's, and is in the program of the write. What is left is a disk that is full or broken.
+pub(super) fn is_sure(
+    connection: &Connection,
+    table: &Table,
+    shape: &Shape,
+) -> rusqlite::Result<bool> {
+    let is_plain = !table.is_view && table.key != Key::None && !table.tenant_is_computed();
+    let keeps_its_tenant = match shape {
+        Shape::Insert { .. } => false,
+        Shape::Update { columns, rowid } => {
+            let moves = |column: &usize| {
+                *column == table.tenant || table.columns.get(*column).is_none_or(|c| c.generated)
+            };
+            !rowid && !columns.iter().any(moves)
+        }
+        Shape::Delete => true,
+    };
+    if !is_plain || !keeps_its_tenant {
+        return Ok(false);
+    }
+    let mut program = connection.prepare(&format!("EXPLAIN {}", sql(table, shape)))?;
+    let mut steps = program.raw_query();
+    while let Some(step) = steps.next()? {
+        let opcode = step.get_ref("opcode")?.as_str()?;
+        let known = SURE.contains(&opcode) || SURE_DELETES.contains(&opcode);
+        if !known || opcode == "Halt" && step.get::<_, i64>("p1")? != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The statement of a write. ABORT where a constraint of the table's own says ON CONFLICT:
+/// REPLACE could delete another tenant's row. Elsewhere it would only take the place of what the
+/// app's triggers say.
+fn sql(table: &Table, shape: &Shape) -> String {
+    let name = |place: &usize| quoted(&table.columns[*place].name);
+    let base = format!("main.{}", quoted(&table.name));
+    let tenant = name(&table.tenant);
+    let (rowid, keys) = match &table.key {
+        Key::Rowid { name, .. } => (quoted(name), vec![format!("t.{}", quoted(name))]),
+        Key::Columns(parts) => {
+            (String::new(), parts.iter().map(|part| table.column(*part)).collect())
+        }
+        Key::None => (String::new(), Vec::new()),
+    };
+    let mut whose = table.is_the_tenants();
+    for (place, key) in keys.iter().enumerate() {
+        whose.push_str(&format!(" AND {key} = ?{}", place + 2));
+    }
+    let computed = table.tenant_is_computed();
+    let or = if table.settles_conflicts { "OR ABORT " } else { "" };
+    match shape {
+        Shape::Delete => format!("DELETE FROM {base} AS t WHERE {whose}"),
+        Shape::Insert { columns, rowid: has_rowid } => {
+            let mut names = Vec::new();
+            if *has_rowid {
+                names.push(rowid);
+            }
+            names.extend(columns.iter().map(name));
+            let mut values: Vec<String> =
+                (0..names.len()).map(|place| format!("?{}", place + 2)).collect();
+            if !computed {
+                names.push(tenant.clone());
+                values.push("?1".to_string());
+            }
+            let mut sql = match names.is_empty() {
+                true => format!("INSERT {or}INTO {base} DEFAULT VALUES"),
+                false => format!(
+                    "INSERT {or}INTO {base} ({}) VALUES ({})",
+                    names.join(", "),
+                    values.join(", ")
+                ),
+            };
+            if computed {
+                sql.push_str(&format!(" RETURNING {tenant} IS ?1"));
+            }
+            sql
+        }
+        Shape::Update { columns, rowid: is_moved } => {
+            let mut next = 2 + keys.len();
+            let mut set = Vec::new();
+            let mut take = |name: String| {
+                set.push(format!("{name} = ?{next}"));
+                next += 1;
+            };
+            if *is_moved {
+                take(rowid);
+            }
+            for column in columns.iter().filter(|column| **column != table.tenant) {
+                take(name(column));
+            }
+            // It stays as it is; triggers of the app's may wait for it.
+            if set.is_empty() || columns.contains(&table.tenant) {
+                set.push(format!("{tenant} = {tenant}"));
+            }
+            let returning = match computed {
+                true => format!(" RETURNING t.{tenant} IS ?1"),
+                false => String::new(),
+            };
+            format!("UPDATE {or}{base} AS t SET {} WHERE {whose}{returning}", set.join(", "))
+        }
+    }
 }
 
 impl Wall {
@@ -249,7 +411,7 @@ impl Wall {
         let place = match writes.iter().position(|(known, _)| known == shape) {
             Some(place) => place,
             None => {
-                let inner = self.prepare(&self.sql(shape))?;
+                let inner = self.prepare(&sql(&self.table, shape))?;
                 if writes.len() >= KEPT_MAX {
                     writes.clear();
                 }
@@ -285,80 +447,6 @@ impl Wall {
         };
         add(&shared.changed, changed.unsigned_abs());
         Ok(())
-    }
-
-    /// The statement of a write. ABORT where a constraint of the table's own says ON CONFLICT:
-    /// REPLACE could delete another tenant's row. Elsewhere it would only take the place of what the
-    /// app's triggers say.
-    fn sql(&self, shape: &Shape) -> String {
-        let table = &self.table;
-        let name = |place: &usize| quoted(&table.columns[*place].name);
-        let base = format!("main.{}", quoted(&table.name));
-        let tenant = name(&table.tenant);
-        let (rowid, keys) = match &table.key {
-            Key::Rowid { name, .. } => (quoted(name), vec![format!("t.{}", quoted(name))]),
-            Key::Columns(parts) => {
-                (String::new(), parts.iter().map(|part| table.column(*part)).collect())
-            }
-            Key::None => (String::new(), Vec::new()),
-        };
-        let mut whose = table.is_the_tenants();
-        for (place, key) in keys.iter().enumerate() {
-            whose.push_str(&format!(" AND {key} = ?{}", place + 2));
-        }
-        let computed = table.tenant_is_computed();
-        let or = if table.settles_conflicts { "OR ABORT " } else { "" };
-        match shape {
-            Shape::Delete => format!("DELETE FROM {base} AS t WHERE {whose}"),
-            Shape::Insert { columns, rowid: has_rowid } => {
-                let mut names = Vec::new();
-                if *has_rowid {
-                    names.push(rowid);
-                }
-                names.extend(columns.iter().map(name));
-                let mut values: Vec<String> =
-                    (0..names.len()).map(|place| format!("?{}", place + 2)).collect();
-                if !computed {
-                    names.push(tenant.clone());
-                    values.push("?1".to_string());
-                }
-                let mut sql = match names.is_empty() {
-                    true => format!("INSERT {or}INTO {base} DEFAULT VALUES"),
-                    false => format!(
-                        "INSERT {or}INTO {base} ({}) VALUES ({})",
-                        names.join(", "),
-                        values.join(", ")
-                    ),
-                };
-                if computed {
-                    sql.push_str(&format!(" RETURNING {tenant} IS ?1"));
-                }
-                sql
-            }
-            Shape::Update { columns, rowid: is_moved } => {
-                let mut next = 2 + keys.len();
-                let mut set = Vec::new();
-                let mut take = |name: String| {
-                    set.push(format!("{name} = ?{next}"));
-                    next += 1;
-                };
-                if *is_moved {
-                    take(rowid);
-                }
-                for column in columns.iter().filter(|column| **column != table.tenant) {
-                    take(name(column));
-                }
-                // It stays as it is; triggers of the app's may wait for it.
-                if set.is_empty() || columns.contains(&table.tenant) {
-                    set.push(format!("{tenant} = {tenant}"));
-                }
-                let returning = match computed {
-                    true => format!(" RETURNING t.{tenant} IS ?1"),
-                    false => String::new(),
-                };
-                format!("UPDATE {or}{base} AS t SET {} WHERE {whose}{returning}", set.join(", "))
-            }
-        }
     }
 
     /// What SQLite is to be told of a write that failed. A worker's OR clause speaks of some

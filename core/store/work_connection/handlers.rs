@@ -87,6 +87,8 @@ pub(super) struct State {
     pub(super) denied: Option<String>,
     /// The first write of the statement being prepared, triggers apart.
     pub(super) write: Option<(Verb, String)>,
+    /// The columns that it sets, if it updates.
+    pub(super) sets: Vec<String>,
     /// What SQLite held in this process when the run began, in bytes.
     pub(super) memory: i64,
     /// What the connection may have written before a statement is ended.
@@ -122,6 +124,9 @@ impl Handlers {
             // Told before anything the statement reads.
             state.around.target.get_or_insert_with(|| table.to_string());
             state.write.get_or_insert_with(|| (verb, table.to_string()));
+            if let AuthAction::Update { column_name, .. } = context.action {
+                state.sets.push(column_name.to_string());
+            }
         }
         let verdict = match &state.holder {
             Holder::Engine => return true,

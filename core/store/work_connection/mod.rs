@@ -125,6 +125,7 @@ impl WorkConnection {
                 temp_space: None,
                 denied: None,
                 write: None,
+                sets: Vec::new(),
                 memory: 0,
                 may_write: u64::MAX,
                 is_impatient: false,

@@ -69,7 +69,11 @@ impl WorkConnection {
                 let many = program.writes_rows
                     && !program.returns
                     && (program.loops || confinement.computes_tenants());
-                self.undone_if_failed(confinement, many, || self.worker(grant, tokens, work))
+                let work = || self.worker(grant, tokens, work);
+                match many && program.is_sure {
+                    true => self.all_undone_if_failed(confinement, work),
+                    false => self.undone_if_failed(confinement, many, work),
+                }
             }
             None => self.worker(grant, tokens, work),
         };
@@ -104,6 +108,23 @@ impl WorkConnection {
         done
     }
 
+    /// A savepoint would have SQLite copy each page that a write changes. Where no row can be refused
+    /// there is none: should a write fail nevertheless after rows were written, as when the disk is
+    /// full, the whole transaction is undone, as SQLite itself does it then.
+    fn all_undone_if_failed<T>(
+        &self,
+        confinement: &Confinement,
+        work: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let before = confinement.changed().0;
+        let done = work();
+        let is_left = done.is_err() && confinement.changed().0 != before;
+        if is_left && !self.connection.is_autocommit() {
+            self.engine(|connection| step(connection, "ROLLBACK"))?;
+        }
+        done
+    }
+
     /// Prepares a statement as a worker with this grant, under its deadline.
     pub(crate) fn prepare<'c>(
         &'c self,
@@ -130,6 +151,7 @@ impl WorkConnection {
         state.around.closed.take();
         state.denied = None;
         state.write = None;
+        state.sets.clear();
         state.overdrawn = None;
         self.handlers.words.store(0, Ordering::Relaxed);
         let temp_space = state.temp_space.clone();
@@ -153,6 +175,7 @@ impl WorkConnection {
             let mut state = self.handlers.state();
             state.watched = Some(grant.limits.sql_memory_bytes);
             let confined = state.around.confined.is_some();
+            let sets = std::mem::take(&mut state.sets);
             // The program shows of a table behind the tenant's walls no more than the wall.
             let walled = state.around.confined.as_ref().map_or(Ok(()), |shadows| {
                 unasked::check_joins(grant, tokens, shadows.tables.iter().map(String::as_str))
@@ -179,7 +202,14 @@ impl WorkConnection {
             if program.cost.sorts {
                 self.cache.make_small(connection)?;
             }
-            Ok(program.cost)
+            let mut cost = program.cost;
+            cost.is_sure &= match (&self.confinement, write) {
+                (Some(confinement), Some((verb, table))) => {
+                    confinement.is_sure(connection, *verb, table, &sets)?
+                }
+                _ => false,
+            };
+            Ok(cost)
         })
     }
 
