@@ -474,3 +474,67 @@ impl Wall {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_sure_where_nothing_of_the_apps_can_refuse_a_row() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, org TEXT NOT NULL, free TEXT, small INTEGER CHECK (small < 9),
+                     one TEXT UNIQUE, needed TEXT NOT NULL);
+                 CREATE TABLE m (id INTEGER PRIMARY KEY, org TEXT, free TEXT, made AS (upper(free)));
+                 CREATE INDEX t_free ON t (org, free);
+                 CREATE TABLE keyed (a, b, org TEXT, free, PRIMARY KEY (a, b)) WITHOUT ROWID;
+                 CREATE TABLE strict (id INTEGER PRIMARY KEY, org TEXT, n INTEGER) STRICT;
+                 CREATE TABLE watched (id INTEGER PRIMARY KEY, org TEXT, n INTEGER);
+                 CREATE TRIGGER watching AFTER UPDATE ON watched BEGIN SELECT RAISE(FAIL, 'no'); END;
+                 CREATE TABLE upper_of (id INTEGER PRIMARY KEY, org TEXT, n TEXT);
+                 CREATE INDEX by_upper ON upper_of (upper(n));
+                 CREATE TABLE child (id INTEGER PRIMARY KEY, org TEXT, t INTEGER REFERENCES t (id), n TEXT);
+                 PRAGMA foreign_keys = ON;",
+            )
+            .unwrap();
+        let is_sure = |table: &str, columns: Option<&[&str]>| {
+            let table = Table::read(&connection, table, "org").unwrap().unwrap();
+            let place = |name: &&str| table.columns.iter().position(|c| c.name == *name).unwrap();
+            let shape = columns.map_or(Shape::Delete, |columns| Shape::Update {
+                columns: columns.iter().map(place).collect(),
+                rowid: false,
+            });
+            super::is_sure(&connection, &table, &shape).unwrap()
+        };
+        for (table, columns) in [
+            ("t", Some(&["free"][..])),
+            ("keyed", Some(&["free"])),
+            ("keyed", None),
+            ("strict", None),
+            ("watched", None),
+            ("child", Some(&["n"])),
+        ] {
+            assert!(is_sure(table, columns), "{table} {columns:?}");
+        }
+        for (table, columns) in [
+            // A row of another table may point to it.
+            ("t", None),
+            ("t", Some(&["small"][..])),
+            ("t", Some(&["one"])),
+            ("t", Some(&["needed"])),
+            ("m", Some(&["free"])),
+            ("m", Some(&["made"])),
+            ("t", Some(&["org"])),
+            ("t", Some(&["id"])),
+            ("keyed", Some(&["a"])),
+            ("strict", Some(&["n"])),
+            ("watched", Some(&["n"])),
+            ("upper_of", Some(&["n"])),
+            ("child", Some(&["t"])),
+        ] {
+            assert!(!is_sure(table, columns), "{table} {columns:?}");
+        }
+    }
+}
