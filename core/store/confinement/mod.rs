@@ -39,6 +39,7 @@ mod key;
 mod module;
 mod plan;
 mod returning;
+mod sure;
 mod table;
 mod wall;
 mod write;
@@ -193,7 +194,7 @@ impl Confinement {
         if let Some(sure) = self.sure.borrow().get(&key) {
             return Ok(*sure);
         }
-        let sure = write::is_sure(connection, table, &key.1)?;
+        let sure = sure::is_sure(connection, table, &key.1)?;
         let mut all = self.sure.borrow_mut();
         if all.len() >= SHAPES_MAX {
             all.clear();
