@@ -314,3 +314,30 @@ fn a_file_that_everyone_may_write_is_told() {
     mode(0o600);
     assert!(site.examine().is_well());
 }
+
+#[test]
+fn jobs_for_a_newer_version_of_a_worker_are_told_apart_from_those_of_no_worker() {
+    let site = Site::new();
+    site.sql(
+        "INSERT INTO verger_jobs (worker, args_version) VALUES ('fails', 3), ('fails', 3), ('fails', 1), ('nobody', 3)",
+    );
+    let found = site.open().doctor().unwrap();
+    let parked: Vec<&str> = found
+        .findings
+        .iter()
+        .filter(|finding| finding.code == "parked-jobs")
+        .map(|finding| finding.message.as_str())
+        .collect();
+    assert_eq!(parked.len(), 2, "{parked:?}");
+    let newer = "2 jobs wait for a newer version of it: their args are of version 3, and the worker here knows them up to version 1";
+    assert!(
+        parked.iter().any(|said| said.contains("`fails`") && said.contains(newer)),
+        "{parked:?}"
+    );
+    assert!(
+        parked
+            .iter()
+            .any(|said| said.contains("`nobody`") && said.contains("no worker of that name")),
+        "{parked:?}"
+    );
+}

@@ -38,6 +38,9 @@ pub(crate) struct Enqueue {
     /// A word to find it by; may be given several times
     #[arg(long, value_name = "WORD")]
     tag: Vec<String>,
+    /// The version of the worker's args that these are of; the newest one when left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    args_version: Option<u32>,
     /// The W3C trace context it is enqueued in
     #[arg(long, value_name = "TRACEPARENT")]
     traceparent: Option<String>,
@@ -64,6 +67,9 @@ impl Enqueue {
         }
         for tag in &self.tag {
             job = job.tag(tag);
+        }
+        if let Some(version) = self.args_version {
+            job = job.args_version(version);
         }
         if let Some(traceparent) = &self.traceparent {
             job = job.traceparent(traceparent);

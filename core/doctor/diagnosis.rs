@@ -1,5 +1,6 @@
 //! The doctor: which file, by which clock, and what is known of its workers.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +51,8 @@ pub struct Doctor {
 pub(crate) struct Known {
     /// The names of its workers.
     pub(crate) workers: Vec<String>,
+    /// The newest version of its args that each of them takes, where that is known.
+    pub(crate) newest_args: BTreeMap<String, u32>,
     /// Why plugins were refused.
     pub(crate) refused: Vec<String>,
     /// What plugins wait for that somebody has to decide about.

@@ -34,6 +34,7 @@ pub(super) fn check(examination: &mut Examination<'_>) {
     let Some(waiting) = waiting(examination) else { return };
     let now = examination.now.as_millis();
     parked(examination, &waiting);
+    too_new(examination);
     let is_open = examination.facts.is_open;
     let known = examination.known.filter(|known| known.is_the_app);
     let mut by_queue: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
@@ -138,6 +139,52 @@ fn parked(examination: &mut Examination<'_>, waiting: &[Waiting]) {
         let list = format!("jobs list --worker {}", quoted_text(worker));
         let mend = examination.verb(&list);
         examination.found(finding.about(worker).mend(mend));
+    }
+}
+
+/// Jobs whose args are of a later version than the worker here knows.
+fn too_new(examination: &mut Examination<'_>) {
+    let Some(known) = examination.known else { return };
+    // A file of an earlier schema has no versions.
+    let sql = "SELECT CAST(worker AS TEXT), args_version, count(*) FROM verger_jobs \
+         WHERE (state = 'scheduled' OR state = 'available' OR state = 'retryable') \
+         AND args_version > 1 GROUP BY worker, args_version LIMIT ?1";
+    let has_versions =
+        "SELECT count(*) FROM pragma_table_info('verger_jobs') WHERE name = 'args_version'";
+    let found = examination.connection.query_row(has_versions, [], |row| row.get(0)).and_then(
+        |has: i64| {
+            if has == 0 {
+                return Ok(Vec::new());
+            }
+            examination
+                .connection
+                .prepare(sql)?
+                .query_map([KINDS_MAX as i64], |row| {
+                    let worker = String::from_utf8_lossy(row.get_ref(0)?.as_bytes()?).into_owned();
+                    Ok((worker, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?.unsigned_abs()))
+                })?
+                .collect::<Result<Vec<_>, _>>()
+        },
+    );
+    let Some(found) = examination.look("the versions of args", found) else { return };
+    let is_the_app = known.is_the_app;
+    let too_new = found.into_iter().filter_map(|(worker, version, count)| {
+        let newest = *known.newest_args.get(&worker)?;
+        (version > newest.into()).then_some((worker, version, count, newest))
+    });
+    for (worker, version, count, newest) in too_new.take(FINDINGS_MAX).collect::<Vec<_>>() {
+        let jobs =
+            if count == 1 { "1 job waits".to_string() } else { format!("{count} jobs wait") };
+        let message = format!(
+            "worker `{worker}`: {jobs} for a newer version of it: their args are of version {version}, and the worker here knows them up to version {newest}"
+        );
+        let finding = match is_the_app {
+            true => Finding::warning("parked-jobs", message),
+            false => Finding::note("parked-jobs", message),
+        };
+        let list = format!("jobs list --worker {}", quoted_text(&worker));
+        let mend = examination.verb(&list);
+        examination.found(finding.about(&worker).mend(mend));
     }
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn opt_time(at: Option<Timestamp>, now: i64) -> Markup {
 pub(crate) fn relative(millis: i64, now: i64) -> String {
     let apart = length(millis.abs_diff(now));
     match millis {
-        0 => "never".to_string(),
+        // As a plain INSERT leaves it: due since the job is there.
+        0 => "at once".to_string(),
         _ if millis.abs_diff(now) < 1_000 => "now".to_string(),
         _ if millis <= now => format!("{apart} ago"),
         _ => format!("in {apart}"),

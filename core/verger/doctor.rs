@@ -42,6 +42,13 @@ impl Verger {
         let texts = |reasons: &[PluginError]| reasons.iter().map(ToString::to_string).collect();
         Known {
             workers: self.workers(),
+            newest_args: self
+                .inner
+                .registry
+                .snapshot()
+                .iter()
+                .map(|(name, worker)| (name.clone(), worker.newest_args()))
+                .collect(),
             refused: texts(&refused),
             waiting: texts(&waiting),
             withheld: self.withheld().iter().map(ToString::to_string).collect(),

@@ -7,7 +7,7 @@ use crate::handmade::Handmade;
 use crate::harness::{Folder, command, keys, object, puppet, refusal, repository, said, text};
 use crate::puppet::puppet_as;
 
-const LANGUAGES: [&str; 7] = ["rust", "js", "ts", "py", "c", "cpp", "zig"];
+const LANGUAGES: [&str; 8] = ["rust", "js", "ts", "py", "c", "cpp", "zig", "go"];
 
 /// Runs the command in a folder.
 #[track_caller]

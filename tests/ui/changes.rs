@@ -91,6 +91,18 @@ fn a_verb_on_all_that_fit_asks_first_and_does_what_it_asked() {
     assert_eq!((marked.status().as_u16(), state(jobs[5])), (303, None));
 }
 
+#[test]
+fn a_parked_job_says_why() {
+    let (site, ui) = (Site::new(), Ui::new());
+    let later = NewJob::new("works", json!({})).args_version(7);
+    let later = site.verger.enqueue_unchecked(later).unwrap().id;
+    let nobody = site.verger.enqueue_unchecked(NewJob::new("nobody", json!({}))).unwrap().id;
+    let html = site.get(&ui, &format!("/job/{later}"));
+    assert!(html.contains("knows them up to version 1") && html.contains("version 7"), "{html}");
+    let html = site.get(&ui, &format!("/job/{nobody}"));
+    assert!(html.contains("no worker named `nobody` is here"), "{html}");
+}
+
 /// The fields of the form that goes on, as the page's script sends them.
 pub(crate) fn form_that_goes_on(html: &str) -> Option<String> {
     let form = html.split("data-go-on").nth(1)?.split("</form>").next().unwrap();

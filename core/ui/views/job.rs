@@ -20,7 +20,7 @@ pub(super) fn view(view: &View<'_>, id: JobId) -> Result<Answer, Error> {
         h1 { "Job " (job.id) " " (state(job.state, job.parked)) }
         @if let Some(done) = view.query.get("done") { p.alert role="status" { (short(done)) } }
         (buttons(view, &job))
-        @if job.parked { p.alert.warn { "It waits for another process: this one has no worker of that name." } }
+        @if let Some(why) = &job.parked_because { p.alert.warn { "It waits for another process: " (short(why)) "." } }
         @for unreadable in &job.unreadable {
             p.alert.bad { "Its column " (short(unreadable.column)) " cannot be read: " (short(&unreadable.why)) }
         }
@@ -64,6 +64,7 @@ fn facts(view: &View<'_>, job: &Job) -> Result<Markup, Error> {
             h2 id="facts" { "What it is" }
             dl {
                 dt { "Worker" } dd { (short(&job.worker)) }
+                @if job.args_version > 1 { dt { "Args" } dd { "version " (job.args_version) } }
                 dt { "Queue" } dd { (short(&job.queue)) ", priority " (job.priority) }
                 dt { "Created" } dd { (time(job.created_at, view.now)) }
                 dt { "Due" } dd { (time(job.due_at, view.now)) }

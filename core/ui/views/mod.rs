@@ -101,7 +101,7 @@ pub(crate) fn state(state: JobState, is_parked: bool) -> Markup {
 
 /// A link to a job.
 pub(crate) fn job_link(view: &View<'_>, id: JobId) -> Markup {
-    html! { a href=(view.ui.link(&format!("/job/{id}"))) { "job " (id) } }
+    html! { a.job href=(view.ui.link(&format!("/job/{id}"))) { "job " (id) } }
 }
 
 /// How far a job is.
