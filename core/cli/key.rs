@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use verger::Key;
+use verger::rusqlite::{Connection, OptionalExtension};
 
 /// What a raw key begins with.
 const RAW: &str = "raw:";
@@ -25,10 +26,19 @@ pub(crate) fn from_command(command: &str) -> Result<Key> {
         bail!("--key-command: what the command printed is no UTF-8");
     };
     ensure!(!line.is_empty(), "--key-command: the command printed nothing");
+    silence_sqlcipher()?;
     match line.strip_prefix(RAW) {
         Some(digits) => raw(digits),
         None => Ok(Key::passphrase(line)),
     }
+}
+
+/// SQLCipher writes what fails within it to the standard error of the process, beside the command's
+/// own message. To SQLite itself the pragma is unknown, and does nothing.
+fn silence_sqlcipher() -> Result<()> {
+    let connection = Connection::open_in_memory()?;
+    connection.query_row("PRAGMA cipher_log_level = NONE", [], |_| Ok(())).optional()?;
+    Ok(())
 }
 
 /// The message never repeats the digits.

@@ -59,6 +59,7 @@ fn every_verb_opens_an_encrypted_file_with_the_key_that_a_command_prints() {
             assert!(refusal(wrong).contains("encrypted"));
             let other = refusal(&[wrong, &["--key-command", "echo other"]].concat());
             assert!(other.contains("the key does not open it"), "{other}");
+            assert_eq!(other.trim().lines().count(), 1, "and SQLCipher says nothing: {other}");
         }
     }
 }
