@@ -14,15 +14,16 @@ use super::Verger;
 use crate::audit::Stamp;
 #[cfg(feature = "wasm")]
 use crate::engine;
+#[cfg(feature = "wasm")]
 use crate::error::Error;
 use crate::grant::Withheld;
 use crate::plugin_error::PluginError;
 use crate::queue::EnqueueError;
 #[cfg(feature = "wasm")]
 use crate::store::{Books, StoreContext};
+use crate::worker::Registered;
 #[cfg(feature = "wasm")]
-use crate::worker::PluginInfo;
-use crate::worker::{PluginBinding, Registered};
+use crate::worker::{PluginBinding, PluginInfo};
 
 impl Verger {
     /// The names of the workers.
@@ -86,6 +87,7 @@ impl Verger {
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
+    #[cfg(feature = "wasm")]
     pub fn plugin_binding(&self, name: &str) -> Result<Option<PluginBinding>, Error> {
         Ok(self.inner.reader().books().plugin_binding(name)?)
     }

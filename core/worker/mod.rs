@@ -18,6 +18,7 @@ mod registry;
 pub(crate) use args::parse as parse_args;
 #[cfg(feature = "wasm")]
 pub use bound_names::PluginBinding;
+#[cfg(feature = "wasm")]
 pub use consent::{Ask, Consent, ConsentState, GrantDecision, GrantRow};
 #[cfg(feature = "wasm")]
 use names::{Bound, Decision, decide, refusal};
