@@ -1,8 +1,8 @@
 //! Jobs whose executor is gone.
 //!
-//! An executor claims jobs in batches and performs them in the order of the claim. So of the jobs a
-//! dead executor held, the first was the one it was at: that attempt counts as crashed. The others
-//! were never begun and go back as they were.
+//! An executor claims a job when it is about to begin it, so it holds one at a time: that attempt
+//! counts as crashed. Of several that one name holds, which only a hand can have written, the first
+//! is taken for the one it was at, and the others go back as they were.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -287,14 +287,22 @@ fn a_job_of_a_schedule_knows_the_time_it_stands_for_and_the_zone() {
 
 /// Where a test makes the host give this code.
 fn is_tried(code: &str) -> bool {
-    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let quoted = format!("\"{code}\"");
     let named = format!("code::{}", code.to_uppercase().replace('-', "_"));
-    let files = std::fs::read_dir(tests).unwrap().map(|file| file.unwrap().path());
-    files
-        .filter(|file| file.extension().is_some_and(|ending| ending == "rs"))
-        .map(|file| std::fs::read_to_string(file).unwrap())
-        .any(|text| text.contains(&quoted) || text.contains(&named))
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                if text.contains(&quoted) || text.contains(&named) {
+                    return true;
+                }
+            }
+        }
+    }
+    false
 }
 
 #[test]

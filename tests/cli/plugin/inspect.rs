@@ -29,6 +29,7 @@ fn a_component_is_told_of_and_without_a_grant_may_do_nothing() {
     let all = [
         "bytes",
         "capabilities",
+        "database",
         "enqueues",
         "exports",
         "file",
