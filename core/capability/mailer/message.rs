@@ -153,6 +153,8 @@ fn unique(request: &Json, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn message(request: Json) -> Result<String, String> {

@@ -7,9 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lettre::Transport;
 use lettre::message::Mailbox;
-use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use self::delivery::{Failure, Sent};
