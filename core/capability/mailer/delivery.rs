@@ -116,3 +116,18 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
         false => Failure::Other(why),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_ids_are_remembered() {
+        let mut sent = Sent::default();
+        for n in 0..REMEMBERED + 5 {
+            sent.remember(n.to_string(), String::new());
+        }
+        assert_eq!((sent.answers.len(), sent.order.len()), (REMEMBERED, REMEMBERED));
+        assert!(!sent.answers.contains_key("4") && sent.answers.contains_key("5"));
+    }
+}
