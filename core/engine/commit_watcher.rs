@@ -1,7 +1,7 @@
 //! What a commit of anyone leaves, for a loop that hears no bell when another process, or the app
 //! itself, commits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::store::{BookConnection, Connector};
@@ -35,11 +35,9 @@ impl CommitWatcher {
             .and_then(BookConnection::impatient)
             .inspect_err(|error| tracing::warn!(%error, "commits of others will be noticed late"))
             .ok();
-        let files = connector.location.file().map_or_else(Vec::new, |file| {
-            let mut wal = file.as_os_str().to_owned();
-            wal.push("-wal");
-            vec![file.to_path_buf(), PathBuf::from(wal)]
-        });
+        let location = &connector.location;
+        let file = location.file().map(Path::to_path_buf);
+        let files = file.into_iter().chain(location.log_file()).collect();
         Self {
             connection,
             files,

@@ -160,9 +160,10 @@ impl Executor {
         self.books(|books| books.write("write to the database", work))
     }
 
-    /// Gives memory back that big sweeps left in the page caches.
+    /// Gives back what big sweeps left: memory in the page caches, and a long log.
     pub(crate) fn shrink(&self) {
         for connection in self.connection.iter().chain(&self.confined) {
+            connection.settle_log();
             connection.books(|books| books.release_memory());
         }
     }

@@ -116,6 +116,15 @@ impl Location {
         Self { place: rename(self.place), key: self.key }
     }
 
+    /// The write-ahead log, which is there while the file is used.
+    pub(crate) fn log_file(&self) -> Option<PathBuf> {
+        self.file().map(|file| {
+            let mut log = file.as_os_str().to_owned();
+            log.push("-wal");
+            log.into()
+        })
+    }
+
     pub(crate) fn file(&self) -> Option<&Path> {
         match &self.place {
             Place::File(path) | Place::ReadOnly(path) | Place::Frozen(path) => Some(path),

@@ -176,6 +176,11 @@ impl Holding {
         self.others() == Others::Write
     }
 
+    /// Whether others were seen to write in the last second.
+    pub(super) fn others_write_now(&self) -> bool {
+        self.others_at.get().is_some_and(|at| at.elapsed() < WRITERS_GO_ON)
+    }
+
     fn others(&self) -> Others {
         let since = self.others_at.get().map(|at| at.elapsed());
         match since {

@@ -1,6 +1,7 @@
 //! What a worker may write to the disk.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -58,6 +59,36 @@ fn what_a_transaction_writes_is_bounded_and_given_back() {
         file.perform(json!([["repeat", 10, ["execute", FILL, []]], ["done"]])).unwrap();
         assert!(file.size("app.db-wal") <= 16 << 20, "{} MiB", file.size("app.db-wal") >> 20);
         assert!(file.size("app.db") >= 40_000_000);
+    }
+}
+
+#[test]
+fn a_long_log_is_cut_when_the_app_writes_no_more() {
+    let file = File::with(Kind::Component, limited(Limits::new().transaction_bytes(96 << 20)));
+    let app = rusqlite(&file.folder.path().join("app.db"));
+    app.busy_timeout(Duration::from_secs(5)).unwrap();
+    app.execute_batch("CREATE TABLE notes (text TEXT)").unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let is_over = &is_over;
+        let writer = scope.spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                app.execute("INSERT INTO notes VALUES ('one')", []).unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        file.perform(json!([["repeat", 10, ["execute", FILL, []]], ["done"]])).unwrap();
+        // Cutting it would keep the app waiting for the disk.
+        let size = file.size("app.db-wal") >> 20;
+        is_over.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+        assert!(size > 30, "{size} MiB");
+    });
+    let begun = Instant::now();
+    while file.size("app.db-wal") > 16 << 20 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it was never cut");
+        std::thread::sleep(Duration::from_millis(300));
+        file.perform(json!([["done"]])).unwrap();
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::WorkConnection;
 use super::handlers::memory_used;
 use crate::clock::Clock;
+use crate::store::location::LONG_LOG_BYTES;
 use crate::store::stop_signal::StopSignal;
 use crate::store::temp_space::{HeldBytes, TempSpace};
 
@@ -59,14 +60,20 @@ impl WorkConnection {
         self.engine(|connection| self.handlers.pages.bytes_in_use(connection))
     }
 
-    /// Gives back what a long write-ahead log takes on the disk: folds it into the file and cuts
-    /// it, when nobody else reads or writes. Whoever writes next does it otherwise: the log is cut
-    /// to its usual size when it is used again from its start.
+    /// Gives back what the write-ahead log takes on the disk beyond its usual size: folds it into
+    /// the file and cuts it, when nobody else reads or writes. Cutting holds the write lock, and some
+    /// disks take a second for it: while others write, the log stays as it is until
+    /// [`settle_log`](Self::settle_log).
     pub(crate) fn shorten_log(&self) -> rusqlite::Result<()> {
+        let is_long = self.has_long_log();
+        self.owes_log.set(is_long && self.holding.others_write_now());
+        if !is_long || self.owes_log.get() {
+            return Ok(());
+        }
         self.handlers.state().is_impatient = true;
         let done = self.engine(|connection| {
-            // Cutting holds the write lock. So the folding, which waits for the disk, goes first by
-            // itself and keeps nobody from writing; what is written meanwhile stays.
+            // The folding waits for the disk too. It goes first by itself, as it keeps nobody from
+            // writing; what is written meanwhile stays.
             let is_folded: bool = connection
                 .prepare_cached("PRAGMA main.wal_checkpoint(PASSIVE)")?
                 .query_row([], |row| Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?))?;
@@ -79,5 +86,19 @@ impl WorkConnection {
         });
         self.handlers.state().is_impatient = false;
         done
+    }
+
+    /// Cuts the log that was left long for others, if they write no more. Where that fails it stays
+    /// long: whoever uses it from its start cuts it.
+    pub(crate) fn settle_log(&self) {
+        if self.owes_log.get() {
+            self.look_for_others();
+            let _ = self.shorten_log();
+        }
+    }
+
+    fn has_long_log(&self) -> bool {
+        let log = self.log.as_ref().and_then(|log| std::fs::metadata(log).ok());
+        log.is_some_and(|log| log.len() > LONG_LOG_BYTES)
     }
 }

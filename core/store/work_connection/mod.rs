@@ -12,6 +12,7 @@ mod tenant;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
@@ -66,6 +67,10 @@ pub(crate) struct WorkConnection {
     has_late_checks: Cell<bool>,
     /// At how many pages it folds the write-ahead log back.
     folds_every: Cell<u32>,
+    /// Where the write-ahead log is.
+    log: Option<PathBuf>,
+    /// The log is long and others wrote: it is cut once they do not.
+    owes_log: Cell<bool>,
 }
 
 impl Drop for WorkConnection {
@@ -171,6 +176,8 @@ impl WorkConnection {
             has_log: Cell::new(has_log),
             has_late_checks: Cell::new(false),
             folds_every: Cell::new(FOLD_EVERY),
+            log: location.log_file(),
+            owes_log: Cell::new(false),
         })
     }
 
