@@ -28,10 +28,10 @@ pub(crate) struct Following {
 
 /// What claims it.
 pub(super) struct NextClaim<'a> {
-    pub(super) inner: &'a Engine,
-    pub(super) clock: &'a Arc<dyn Clock>,
-    pub(super) turn: Arc<Turn>,
-    pub(super) holder: String,
+    inner: &'a Engine,
+    clock: &'a Arc<dyn Clock>,
+    turn: Arc<Turn>,
+    holder: String,
     following: Option<Following>,
 }
 
@@ -48,6 +48,8 @@ impl<'a> NextClaim<'a> {
     /// Claims it, inside the transaction of the end before. That one commits whether or not this
     /// succeeds.
     pub(super) fn claim(&mut self, books: Books<'_>) {
+        // What was claimed before was undone with its transaction.
+        self.following = None;
         // Whoever is told of an end may pause the queue, or cancel what follows.
         if self.inner.services.hub.is_heard() || !(self.turn.goes_on)() {
             return;
