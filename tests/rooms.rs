@@ -189,7 +189,7 @@ fn every_static_is_listed_in_the_architecture() {
 const LINES: usize = 400;
 const REASON: &str = "//! One file because ";
 
-/// Files that others are working on: each is still to be split.
+/// Each is more than one noun, and still to be split.
 const TO_BE_SPLIT: [&str; 6] = [
     "core/store/confinement/plan.rs",
     "core/store/confinement/wall.rs",

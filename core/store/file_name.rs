@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::exclusive::{Exclusive, prove_exclusive};
-use super::location::Location;
+use super::location::{Location, log_of};
 use super::process_lock;
 
 const IN_MEMORY: &str = "a database in memory is opened with Verger::in_memory()";
@@ -56,11 +56,10 @@ pub(crate) fn is_open_by_another_name(location: &Location) -> rusqlite::Result<b
     if location.is_read_only() || !has_other_names(path) {
         return Ok(false);
     }
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
+    let log = log_of(path);
     for _ in 0..100 {
         // A log beside this name, or a process that holds its lock: it is open by this one.
-        if Path::new(&log).exists() || process_lock::is_held(path) {
+        if log.exists() || process_lock::is_held(path) {
             return Ok(false);
         }
         match prove_exclusive(location)? {

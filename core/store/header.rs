@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ffi};
 
-use super::location::Location;
+use super::location::{Location, log_of};
 use crate::store::Durability;
 
 /// Bytes of the header that SQLite writes.
@@ -26,9 +26,7 @@ impl Location {
     /// Opens a file to look at it, and leaves nothing beside it. A file that nobody has open is
     /// opened as immutable: otherwise SQLite would make the files of its log.
     pub(crate) fn look(path: &Path) -> rusqlite::Result<Connection> {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        let is_settled = !Path::new(&log).exists();
+        let is_settled = !log_of(path).exists();
         let look = match is_settled && is_wal(path)? {
             true => Self::frozen(path),
             false => Self::of_file(path).into_read_only(),

@@ -71,6 +71,13 @@ enum Place {
     Memory(String),
 }
 
+/// Where SQLite keeps the write-ahead log of a database.
+pub(super) fn log_of(file: &Path) -> PathBuf {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
 impl Location {
     /// The file with this name.
     pub(crate) fn of_file(path: &Path) -> Self {
@@ -118,11 +125,7 @@ impl Location {
 
     /// The write-ahead log, which is there while the file is used.
     pub(crate) fn log_file(&self) -> Option<PathBuf> {
-        self.file().map(|file| {
-            let mut log = file.as_os_str().to_owned();
-            log.push("-wal");
-            log.into()
-        })
+        self.file().map(log_of)
     }
 
     pub(crate) fn file(&self) -> Option<&Path> {
