@@ -32,6 +32,7 @@ mod limits;
 mod membership;
 mod metrics;
 mod mutex;
+mod observation;
 mod plugin_error;
 mod queue;
 mod run;
@@ -81,6 +82,7 @@ pub use ids::{JobId, Token};
 pub use limits::Limits;
 pub use membership::normalized_membership_state;
 pub use metrics::{Histogram, Metrics, WorkerMetrics};
+pub use observation::{Compiled, Described, Observation, ObservedLine};
 pub use plugin_error::PluginError;
 pub use queue::{
     ArgsTextError, Attempted, Backoff, BulkMode, BulkPart, BulkReport, BulkVerb, EnqueueError,

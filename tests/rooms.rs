@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 34] = [
+const ORDER: [&[&str]; 35] = [
     &["mutex"],
     &["time"],
     &["ids"],
@@ -15,6 +15,7 @@ const ORDER: [&[&str]; 34] = [
     &["text"],
     &["failpoint"],
     &["metrics"],
+    &["observation"],
     &["statement_steps"],
     &["plugin_error"],
     &["limits"],
@@ -155,6 +156,15 @@ fn only_the_owners_of_rows_and_those_who_say_why_name_sqlite() {
     assert_eq!(found, listed, "the list above tells who names SQLite, and why");
     let above = |file: &String| file.starts_with("engine/") || file.starts_with("run/");
     assert!(!found.iter().any(above), "the engine asks its books, a run its connection");
+    let verbs =
+        ["SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT"];
+    let rooms = rooms();
+    for (file, code) in ["engine", "run"].iter().flat_map(|room| &rooms[*room]) {
+        // What a test performs is a worker's.
+        let code = code.split("#[cfg(test)]").next().unwrap();
+        let verb = verbs.iter().find(|verb| code.contains(&format!("\"{verb}")));
+        assert_eq!(verb, None, "{file} speaks SQL: that belongs to the rooms that own rows");
+    }
 }
 
 /// What a process has once, whatever it opens, stands in ARCHITECTURE.md with its reason.

@@ -88,6 +88,11 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
 pub(crate) const SEAL: &str = "UPDATE verger_audit_head SET (id, hash) = \
      (SELECT id, hash FROM verger_audit ORDER BY id DESC LIMIT 1)";
 
+/// Remembers the newest row of the log.
+pub(crate) fn seal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached(SEAL)?.execute([]).map(drop)
+}
+
 /// Remembers the newest row, so that it is missed when it is taken away.
 pub(super) fn set_head(connection: &Connection, (id, hash): (i64, Hash)) -> rusqlite::Result<()> {
     connection

@@ -15,8 +15,8 @@ mod read;
 mod record;
 mod retention;
 
-pub(crate) use chain::SEAL;
 pub use chain::{ChainError, Verified};
+pub(crate) use chain::{SEAL, seal};
 pub use read::{AuditFilter, AuditRow};
 pub(crate) use record::{Log, Stamp, Who};
 pub(crate) use retention::{PRUNE, PRUNER};

@@ -225,7 +225,7 @@ impl Run {
             }
             rows
         } else {
-            self.within_savepoint("verger_all", || {
+            self.within_savepoint(|| {
                 let (rows, _held) = self.write_and_read(&mut statement, columns.len())?;
                 match rows.iter().map(|row| row_bytes(row)).sum::<usize>() > most {
                     true => Err(too_much()),
@@ -250,7 +250,7 @@ impl Run {
     ) -> Result<(VecDeque<Vec<Value>>, Option<HeldBytes>), HostError> {
         let before = self.connection.change_mark();
         let (mut held, mut all) = (self.connection.hold(), VecDeque::new());
-        self.within_savepoint("verger_returning", || {
+        self.within_savepoint(|| {
             loop {
                 let (rows, ended) = self.read(statement, columns, ROWS_AT_ONCE)?;
                 if let Some(held) = &mut held {

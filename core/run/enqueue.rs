@@ -110,7 +110,7 @@ impl Run {
             return Ok(Vec::new());
         }
         self.begin()?;
-        let enqueued = self.within_savepoint("verger_enqueue", || {
+        let enqueued = self.within_savepoint(|| {
             let inserted = self.connection.books(|books| {
                 let mut enqueued = Vec::with_capacity(ready.len());
                 for ready in &ready {

@@ -18,10 +18,7 @@ use super::error::from_store;
 use super::group::Place;
 use super::reads::{Extent, Query};
 use super::transaction::State;
-use crate::store::{WorkerStatement, is_busy, step};
-
-/// Writes nothing, and begins to write: it takes the lock.
-const TAKE_LOCK: &str = "DELETE FROM verger_queues WHERE 0";
+use crate::store::{TransactionStep, WorkerStatement, is_busy};
 
 impl Run {
     /// Begins the transaction to read in it, if none is open.
@@ -38,7 +35,7 @@ impl Run {
             return self.begin_write();
         }
         self.connection.look_for_others();
-        self.begin_as("BEGIN")?;
+        self.begin_as(TransactionStep::BeginRead)?;
         self.transaction.set(State::Reading);
         self.reads.borrow_mut().clear();
         self.learn()
@@ -51,7 +48,7 @@ impl Run {
         match self.transaction.get() {
             State::Idle => self.begin_write(),
             State::Reading => {
-                match self.connection.engine(|connection| step(connection, TAKE_LOCK)) {
+                match self.connection.transact(TransactionStep::TakeLock) {
                     Ok(()) => self.hold(),
                     // Someone writes now, or did since: SQLite gives no lock to an old snapshot.
                     Err(error) if is_busy(&error) => self.begin_anew(),
@@ -65,14 +62,14 @@ impl Run {
     fn begin_write(&self) -> Result<(), HostError> {
         self.connection.look_for_others();
         let since = Instant::now();
-        self.begin_as("BEGIN IMMEDIATE")?;
+        self.begin_as(TransactionStep::BeginWrite)?;
         self.waited.set(self.waited.get() + since.elapsed());
         self.hold()?;
         self.learn()
     }
 
-    fn begin_as(&self, sql: &str) -> Result<(), HostError> {
-        self.connection.begin(sql).map_err(|error| {
+    fn begin_as(&self, begin: TransactionStep) -> Result<(), HostError> {
+        self.connection.begin(begin).map_err(|error| {
             if self.task.stop_signal.is_over() { self.stop_now() } else { from_store(&error) }
         })
     }
@@ -140,7 +137,7 @@ impl Run {
         self.end_snapshot()?;
         self.begin_write()?;
         for savepoint in self.savepoints.borrow().ids() {
-            self.engine_step(&format!("SAVEPOINT verger_{}", savepoint.0))?;
+            self.engine_step(TransactionStep::Open(savepoint.into()))?;
         }
         let mut is_same = read.is_some() && self.is_state_as_read(&state)?;
         for query in read.into_iter().flatten() {
@@ -177,7 +174,7 @@ impl Run {
     /// Ends a snapshot in which nothing was written.
     pub(super) fn end_snapshot(&self) -> Result<(), HostError> {
         if self.transaction.get() == State::Reading {
-            self.engine_step("COMMIT")?;
+            self.engine_step(TransactionStep::Commit)?;
             self.transaction.set(State::Idle);
         }
         Ok(())

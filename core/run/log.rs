@@ -12,6 +12,7 @@ use tracing::Level;
 use verger_worker::{HostError, LogLevel, code};
 
 use super::Run;
+use crate::observation::observe;
 use crate::queue::{AttemptLog, LoggedLine};
 use crate::text::{beginning, one_line, reason};
 
@@ -104,6 +105,7 @@ impl Run {
     /// up: nothing more is shown there.
     pub(crate) fn log_line(&self, level: LogLevel, message: &str) -> bool {
         let text = one_line(beginning(message, LINE_MAX_BYTES));
+        observe(|observed| observed.line(word(level), &text));
         self.keep_line(word(level), &text);
         if self.logged.is_full.get() {
             return false;
@@ -172,6 +174,7 @@ impl Run {
     /// it to itself.
     pub(super) fn denied(&self, why: String) -> HostError {
         let why = reason(why);
+        observe(|observed| observed.denial(&one_line(&why)));
         if tracing::enabled!(target: "verger::denied", Level::DEBUG) {
             let (shown, first_hidden) = take(&self.logged.denied, NOTES_MAX);
             let (worker, job) = (self.worker(), self.job_number());
@@ -187,6 +190,9 @@ impl Run {
     /// Reports an audit event that was dropped. It names fields, never values.
     pub(super) fn audit_event_dropped(&self, why: &HostError) {
         let (worker, job) = (self.worker(), self.job_number());
+        observe(|observed| {
+            observed.dropped_event(&one_line(beginning(&why.message, LINE_MAX_BYTES)));
+        });
         if why.code == code::LIMIT {
             if !self.logged.audit_is_full.replace(true) {
                 tracing::warn!(target: "verger::run::audit", worker, job, reason = %one_line(&why.message), "audit events dropped: the limit is reached");
@@ -213,6 +219,7 @@ impl Run {
     /// Shows a statement that is prepared for the first time, whole: in a field, which is written
     /// in quotes.
     pub(super) fn show_statement(&self, sql: &str) {
+        observe(|observed| observed.statement(sql));
         if tracing::enabled!(target: "verger::sql", Level::TRACE) {
             let most = STATEMENTS_MAX_BYTES;
             let (worker, bytes) = (self.worker(), self.logged.statement_bytes.get());

@@ -13,7 +13,7 @@ use super::error::from_store;
 use super::statement::Changes;
 use super::transaction::State;
 use super::{Run, Tally};
-use crate::store::WorkerStatement;
+use crate::store::{Savepoint, TransactionStep, WorkerStatement};
 
 type Results = Vec<Result<u64, HostError>>;
 
@@ -61,7 +61,7 @@ impl Run {
         let mut statement = self.ready(sql)?;
         let writes = matches!(self.transaction.get(), State::Writing(_));
         let done = if writes && self.connection.has_late_checks() {
-            self.within_savepoint("verger_set", || self.execute_set(&mut statement, params))
+            self.within_savepoint(|| self.execute_set(&mut statement, params))
         } else {
             self.execute_set(&mut statement, params)
         };
@@ -113,7 +113,7 @@ impl Run {
         let owed = self.connection.is_key_owed();
         let mut suspect = false;
         let mut results = Vec::with_capacity(sets.len());
-        self.engine_step("SAVEPOINT verger_sets")?;
+        self.engine_step(TransactionStep::Open(Savepoint::Sets))?;
         for (set, refused) in sets.iter().zip(refused.iter_mut()) {
             if let Some(error) = refused {
                 results.push(Err(error.clone()));
@@ -137,11 +137,11 @@ impl Run {
         if one_by_one {
             self.try_owing_again(statement, sets, &mut results, owed)?;
         } else if suspect || (!owed && self.connection.is_key_owed()) {
-            self.engine_step("ROLLBACK TO verger_sets")?;
-            self.engine_step("RELEASE verger_sets")?;
+            self.engine_step(TransactionStep::RollbackTo(Savepoint::Sets))?;
+            self.engine_step(TransactionStep::Release(Savepoint::Sets))?;
             return Ok(Pass::Suspect);
         }
-        self.engine_step("RELEASE verger_sets")?;
+        self.engine_step(TransactionStep::Release(Savepoint::Sets))?;
         Ok(Pass::Done(results))
     }
 
@@ -152,7 +152,7 @@ impl Run {
         set: &[Value],
         owed: bool,
     ) -> Result<u64, HostError> {
-        self.within_savepoint("verger_set", || {
+        self.within_savepoint(|| {
             let changed = self.execute_set(statement, set)?;
             if !owed && self.connection.is_key_owed() {
                 return Err(HostError::new(
@@ -192,20 +192,19 @@ impl Run {
     /// Undoes what a failure left. When it took the transaction there is nothing to undo.
     pub(super) fn within_savepoint<T>(
         &self,
-        name: &str,
         work: impl FnOnce() -> Result<T, HostError>,
     ) -> Result<T, HostError> {
         let mark = self.mark();
-        self.engine_step(&format!("SAVEPOINT {name}"))?;
+        self.engine_step(TransactionStep::Open(Savepoint::Call))?;
         let done = work();
         if !self.connection.is_in_transaction() || self.alive().is_err() {
             return done;
         }
         if done.is_err() {
-            self.engine_step(&format!("ROLLBACK TO {name}"))?;
+            self.engine_step(TransactionStep::RollbackTo(Savepoint::Call))?;
             self.back_to(&mark);
         }
-        self.engine_step(&format!("RELEASE {name}"))?;
+        self.engine_step(TransactionStep::Release(Savepoint::Call))?;
         done
     }
 

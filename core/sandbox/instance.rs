@@ -15,6 +15,7 @@ use super::guest::{Guest, LastWords, bindings};
 use super::limiter::Limiter;
 use super::wasi::{self, Wasi};
 use crate::json;
+use crate::observation::{Described, observe};
 use crate::run::{AttemptError, Ended, Run, Unmigrated};
 use crate::store::StopSignal;
 use crate::text::reason;
@@ -137,8 +138,10 @@ impl Linked {
                 }
                 bindings::Worker::new(&mut *store, &instance)?.call_describe(&mut *store)
             });
-        let elapsed_us = begun.elapsed().as_micros() as u64;
-        tracing::debug!(target: "verger::sandbox", elapsed_us, memory_bytes = guest.limiter.taken(), "described");
+        let (elapsed, memory_bytes) = (begun.elapsed(), guest.limiter.taken() as u64);
+        let elapsed_us = elapsed.as_micros() as u64;
+        tracing::debug!(target: "verger::sandbox", elapsed_us, memory_bytes, "described");
+        observe(|observed| observed.described = Some(Described { elapsed, memory_bytes }));
         match called {
             Called::Returned(manifest) => Ok(manifest),
             Called::Failed(error) if error.downcast_ref() == Some(&Trap::Interrupt) => {
@@ -219,7 +222,9 @@ impl Linked {
             worker.call_perform(&mut *store, scope.as_ref(), &args)
         });
         guest.finish_lines();
-        tracing::debug!(target: "verger::sandbox", memory_bytes = guest.limiter.taken(), "performed");
+        let memory_bytes = guest.limiter.taken() as u64;
+        tracing::debug!(target: "verger::sandbox", memory_bytes, "performed");
+        observe(|observed| observed.memory_bytes = Some(memory_bytes));
         let ended = match called {
             Called::Returned(outcome) => read_outcome(outcome),
             Called::Failed(error) => Err(explain(&error, &guest)),

@@ -8,6 +8,7 @@ use super::compile::{Compiler, Origin};
 use super::engine::sandbox;
 use super::instance::Linked;
 use super::wasi;
+use crate::observation::observe;
 use crate::plugin_error::PluginError;
 
 /// The most bytes a plugin may have.
@@ -59,7 +60,7 @@ pub(super) fn load(
     let json = linked
         .describe()
         .map_err(|reason| PluginError::Describe { what: what.to_string(), reason })?;
-    tracing::trace!(target: "verger::sandbox", manifest = json.as_str(), "manifest");
+    observe(|observed| observed.manifest = Some(json.clone()));
     let manifest = Manifest::parse(&json)
         .map_err(|source| PluginError::Manifest { what: what.to_string(), source })?;
     Ok(Loaded { linked, manifest, described: json, digest })

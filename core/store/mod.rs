@@ -36,6 +36,7 @@ mod temp_space;
 mod temp_vfs;
 mod tokens;
 mod transaction_guard;
+mod transaction_step;
 mod unasked;
 mod values;
 mod work_connection;
@@ -65,7 +66,8 @@ pub(crate) use rusqlite_versions::is_read_only;
 pub(crate) use second_copy::has_second_copy_open;
 pub(crate) use stop_signal::StopSignal;
 pub(crate) use temp_space::HeldBytes;
-pub(crate) use transaction_guard::{TransactionGuard, step};
+pub(crate) use transaction_guard::TransactionGuard;
+pub(crate) use transaction_step::{Savepoint, TransactionStep};
 pub(crate) use values::{bound, row_bytes, value_of};
 #[cfg(feature = "wasm")]
 pub(crate) use work_connection::tick_clock;

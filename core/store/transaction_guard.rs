@@ -4,27 +4,28 @@ use std::ops::Deref;
 
 use rusqlite::Connection;
 
+use super::transaction_step::TransactionStep;
+
 /// A transaction is open as long as this lives. Dropped without a commit, it rolls back.
 ///
-/// Like [`rusqlite::Transaction`], with its three statements kept prepared: a claim is so short that
-/// preparing them would show.
+/// Like [`rusqlite::Transaction`], with its statements kept prepared.
 pub(crate) struct TransactionGuard<'c>(&'c Connection);
 
 impl<'c> TransactionGuard<'c> {
     /// Waits for the write lock and takes it.
     pub(crate) fn begin_write(connection: &'c Connection) -> rusqlite::Result<Self> {
-        step(connection, "BEGIN IMMEDIATE")?;
+        TransactionStep::BeginWrite.take(connection)?;
         Ok(Self(connection))
     }
 
     /// Reads one state of the file, from its first read on, and keeps nobody from writing.
     pub(crate) fn begin_read(connection: &'c Connection) -> rusqlite::Result<Self> {
-        step(connection, "BEGIN")?;
+        TransactionStep::BeginRead.take(connection)?;
         Ok(Self(connection))
     }
 
     pub(crate) fn commit(self) -> rusqlite::Result<()> {
-        step(self.0, "COMMIT")
+        TransactionStep::Commit.take(self.0)
     }
 }
 
@@ -40,14 +41,9 @@ impl Drop for TransactionGuard<'_> {
         // Some failures have rolled it back already. Where this one fails, closing the connection
         // rolls back: nobody goes on with one that is inside a transaction.
         if !self.0.is_autocommit() {
-            let _ = step(self.0, "ROLLBACK");
+            let _ = TransactionStep::Rollback.take(self.0);
         }
     }
-}
-
-/// Runs a statement that takes nothing and returns nothing, prepared once a connection.
-pub(crate) fn step(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::failpoint::Failpoint;
 use crate::queue::{Moved, Transition};
 use crate::run::transaction::State;
 use crate::run::{AttemptError, Run};
+use crate::store::{Savepoint, TransactionStep};
 
 impl Run {
     /// Ends a run whose commit can be put off: its transition becomes part of the group. `None` when
@@ -92,7 +93,7 @@ impl Run {
         }
         let ended = self.transition(Some(to), &mut |_| {}).and_then(|moved| {
             let growth = self.check_growth()?;
-            self.engine_step("RELEASE verger_member")?;
+            self.engine_step(TransactionStep::Release(Savepoint::Member))?;
             self.keep_growth(growth);
             Ok(moved)
         });

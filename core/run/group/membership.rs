@@ -7,7 +7,7 @@ use verger_worker::{HostError, code};
 use super::{Group, Phase, WAITS_MAX, roll_back};
 use crate::queue::Unclaimed;
 use crate::run::Run;
-use crate::store::step;
+use crate::store::{Savepoint, TransactionStep};
 
 /// What a run is to a group.
 pub(crate) enum Seat {
@@ -114,7 +114,8 @@ impl Run {
         if self.place.get() != Place::Claimed {
             return Ok(());
         }
-        self.engine_step("SAVEPOINT verger_member").map_err(|_| self.lose_group())?;
+        self.engine_step(TransactionStep::Open(Savepoint::Member))
+            .map_err(|_| self.lose_group())?;
         self.place.set(Place::Joined);
         self.membership.group()?.shared().has_written = true;
         self.hold()?;
@@ -156,14 +157,9 @@ impl Run {
         if self.place.get() != Place::Joined {
             return;
         }
-        let undone = !self.connection.raw().is_autocommit()
-            && self
-                .connection
-                .engine(|connection| {
-                    step(connection, "ROLLBACK TO verger_member")?;
-                    step(connection, "RELEASE verger_member")
-                })
-                .is_ok();
+        let steps = [TransactionStep::RollbackTo, TransactionStep::Release];
+        let undone = self.connection.is_in_transaction()
+            && steps.iter().all(|step| self.connection.transact(step(Savepoint::Member)).is_ok());
         if undone {
             self.place.set(Place::Claimed);
         } else {

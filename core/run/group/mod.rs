@@ -29,7 +29,7 @@ use crate::failpoint::Failpoint;
 use crate::ids::JobId;
 use crate::mutex::lock;
 use crate::queue::Unclaimed;
-use crate::store::{LentConnection, StoreContext, StoreError, WorkConnection, step};
+use crate::store::{LentConnection, StoreContext, StoreError, TransactionStep, WorkConnection};
 use crate::time::Timestamp;
 
 /// A job that takes longer shares no transaction.
@@ -151,9 +151,9 @@ impl Group {
         let committed = connection.engine(|connection| {
             event::record_completed(connection, at, completed)?;
             if has_audited {
-                step(connection, audit::SEAL)?;
+                audit::seal(connection)?;
             }
-            step(connection, "COMMIT")
+            TransactionStep::Commit.take(connection)
         });
         if let Err(error) = committed.doing("commit a transaction that jobs share") {
             shared.lose();
@@ -189,14 +189,14 @@ impl Group {
                 true => connection.execute(audit::SEAL),
                 false => Ok(()),
             })
-            .and_then(|()| connection.execute("COMMIT"));
+            .and_then(|()| connection.execute(&TransactionStep::Commit.sql()));
         match done {
             Ok(()) => self.committed(shared),
             Err(error) => {
                 tracing::warn!(%error, "jobs that shared a transaction are performed again, one by one");
                 shared.lose();
                 // Where that fails the connection is closed, by whoever finds it in a transaction.
-                let _ = connection.execute("ROLLBACK");
+                let _ = connection.execute(&TransactionStep::Rollback.sql());
             }
         }
     }
@@ -211,8 +211,8 @@ impl Shared {
 }
 
 fn roll_back(connection: &WorkConnection) {
-    if !connection.raw().is_autocommit() {
+    if connection.is_in_transaction() {
         // Without it the connection is closed, and that rolls back.
-        let _ = connection.engine(|connection| step(connection, "ROLLBACK"));
+        let _ = connection.transact(TransactionStep::Rollback);
     }
 }

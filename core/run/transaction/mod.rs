@@ -13,7 +13,7 @@ use super::error::{from_books, from_store};
 use super::{AttemptError, Interrupted, Run, Tally};
 use crate::failpoint::Failpoint;
 use crate::queue::{Moved, Transition};
-use crate::store::{Books, StoreErrorKind, kind_of, step};
+use crate::store::{Books, StoreErrorKind, TransactionStep, kind_of};
 
 /// How much longer than an attempt may last its lease holds.
 pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(30);
@@ -77,8 +77,8 @@ impl Run {
         self.stop_now().into()
     }
 
-    pub(super) fn engine_step(&self, sql: &str) -> Result<(), HostError> {
-        self.connection.engine(|connection| step(connection, sql)).map_err(|error| {
+    pub(super) fn engine_step(&self, step: TransactionStep) -> Result<(), HostError> {
+        self.connection.transact(step).map_err(|error| {
             if self.task.stop_signal.is_over() { self.stop_now() } else { from_store(&error) }
         })
     }
@@ -87,7 +87,7 @@ impl Run {
     /// transaction.
     pub(super) fn notice_lost_transaction(&self, error: &HostError) {
         let is_open = matches!(self.transaction.get(), State::Reading | State::Writing(_));
-        if !is_open || !self.connection.raw().is_autocommit() {
+        if !is_open || self.connection.is_in_transaction() {
             return;
         }
         if self.is_in_group() {
@@ -112,9 +112,9 @@ impl Run {
         self.forget_uncommitted();
         if self.is_in_group() {
             self.undo_in_group();
-        } else if !self.connection.raw().is_autocommit() {
+        } else if self.connection.is_in_transaction() {
             // Without it the connection is not given back, and closing it rolls back.
-            let _ = self.connection.engine(|connection| step(connection, "ROLLBACK"));
+            let _ = self.connection.transact(TransactionStep::Rollback);
         }
         if self.transaction.get() != State::Lost {
             self.transaction.set(State::Idle);
@@ -341,7 +341,7 @@ impl Run {
             if self.audited.get().new.rows > 0 {
                 self.log.borrow().seal(connection)?;
             }
-            step(connection, "COMMIT")
+            TransactionStep::Commit.take(connection)
         });
         committed.map_err(|error| match kind_of(&error) {
             StoreErrorKind::Constraint => refused_commit(),

@@ -5,6 +5,7 @@ use verger_worker::{HostError, code};
 use crate::run::audit::Audited;
 use crate::run::statement::Changes;
 use crate::run::{Run, Tally};
+use crate::store::{self, TransactionStep};
 
 /// Savepoints one run may have open at once.
 const SAVEPOINTS_MAX: usize = 32;
@@ -12,6 +13,12 @@ const SAVEPOINTS_MAX: usize = 32;
 /// A savepoint of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SavepointId(pub(crate) u32);
+
+impl From<SavepointId> for store::Savepoint {
+    fn from(SavepointId(number): SavepointId) -> Self {
+        Self::OfWorker(number)
+    }
+}
 
 #[derive(Default)]
 pub(in crate::run) struct Savepoints {
@@ -55,7 +62,7 @@ impl Run {
             ));
         }
         let id = SavepointId(savepoints.next);
-        self.engine_step(&format!("SAVEPOINT verger_{}", id.0))?;
+        self.engine_step(TransactionStep::Open(id.into()))?;
         savepoints.next = savepoints.next.wrapping_add(1);
         savepoints.open.push(Savepoint {
             id,
@@ -70,15 +77,15 @@ impl Run {
 
     pub(crate) fn release_savepoint(&self, id: SavepointId) -> Result<(), HostError> {
         self.end_savepoint(id)?;
-        self.engine_step(&format!("RELEASE verger_{}", id.0))
+        self.engine_step(TransactionStep::Release(id.into()))
     }
 
     pub(crate) fn rollback_savepoint(&self, id: SavepointId) -> Result<(), HostError> {
         let savepoint = self.end_savepoint(id)?;
         // What it read may be what is undone.
         self.cursors.borrow_mut().close_from(savepoint.cursors);
-        self.engine_step(&format!("ROLLBACK TO verger_{}", id.0))?;
-        self.engine_step(&format!("RELEASE verger_{}", id.0))?;
+        self.engine_step(TransactionStep::RollbackTo(id.into()))?;
+        self.engine_step(TransactionStep::Release(id.into()))?;
         self.messages.borrow_mut().truncate(savepoint.messages);
         self.changes.replace(savepoint.changes);
         self.forget_audited_since(savepoint.audited);

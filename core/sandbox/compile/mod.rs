@@ -23,6 +23,8 @@ use self::budget::Budget;
 pub use self::cache::CompileCache;
 use super::engine::sandbox;
 use crate::metrics::Counters;
+#[cfg(feature = "compile")]
+use crate::observation::{Compiled, observe};
 use crate::plugin_error::PluginError;
 
 /// Where a component comes from.
@@ -114,6 +116,9 @@ impl Compiler {
         let image = component.image_range();
         let bytes = (image.end as usize).saturating_sub(image.start as usize);
         tracing::debug!(target: "verger::sandbox", elapsed_us, bytes, was_cached, "compiled");
+        observe(|observed| {
+            observed.compiled = Some(Compiled { bytes: bytes as u64, was_cached });
+        });
         Ok(component)
     }
 

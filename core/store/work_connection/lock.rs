@@ -8,7 +8,7 @@ use super::handlers::{Holder, HolderReset};
 use super::{FOLD_EVERY, WorkConnection};
 use crate::store::confinement::Confinement;
 use crate::store::lock_release::LentConnection;
-use crate::store::transaction_guard::step;
+use crate::store::transaction_step::TransactionStep;
 
 /// How often a transaction is begun anew when the schema changes just before it.
 const SCHEMA_TRIES: u32 = 8;
@@ -47,21 +47,21 @@ impl WorkConnection {
 
     /// Begins a transaction in a run, the tenant's walls as the schema is in it: an app may change
     /// that while a worker runs.
-    pub(crate) fn begin(&self, sql: &str) -> rusqlite::Result<()> {
+    pub(crate) fn begin(&self, begin: TransactionStep) -> rusqlite::Result<()> {
         let Some(confinement) = &self.confinement else {
-            return self.engine(|connection| step(connection, sql));
+            return self.transact(begin);
         };
         for _ in 0..SCHEMA_TRIES {
             let followed = confinement.follow_schema(self);
             self.handlers.state().around.confined = Some(confinement.shadows());
             followed?;
-            self.engine(|connection| step(connection, sql))?;
+            self.transact(begin)?;
             let version = self.schema_version()?;
             if confinement.is_for(version) {
                 return Ok(());
             }
             // It changed in between. Nothing was done in the transaction.
-            self.engine(|connection| step(connection, "ROLLBACK"))?;
+            self.transact(TransactionStep::Rollback)?;
         }
         Err(rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),

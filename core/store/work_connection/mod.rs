@@ -37,6 +37,7 @@ use super::page_count::PageCount;
 use super::rusqlite_versions::{IntoResult, set_busy_handler};
 use super::statement_context::StatementContext;
 use super::statement_cost::{StatementCosts, VALUE_MAX_BYTES};
+use super::transaction_step::TransactionStep;
 use super::unasked::Unasked;
 
 /// Pages at which the write-ahead log is folded back. Batched sweeps live on a long log. But whoever
@@ -189,6 +190,11 @@ impl WorkConnection {
     /// Whether a transaction is open.
     pub(crate) fn is_in_transaction(&self) -> bool {
         !self.connection.is_autocommit()
+    }
+
+    /// Takes a step of a transaction.
+    pub(crate) fn transact(&self, step: TransactionStep) -> rusqlite::Result<()> {
+        self.engine(|connection| step.take(connection))
     }
 
     /// Does something as the engine.

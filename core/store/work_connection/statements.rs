@@ -19,7 +19,7 @@ use crate::store::rusqlite_versions::IntoResult;
 use crate::store::statement_cost::{StatementCost, VALUE_MAX_BYTES};
 use crate::store::temp_space::TempSpace;
 use crate::store::tokens::Tokens;
-use crate::store::transaction_guard::step;
+use crate::store::transaction_step::{Savepoint, TransactionStep};
 use crate::store::unasked::{self, Write};
 
 impl WorkConnection {
@@ -94,16 +94,14 @@ impl WorkConnection {
         if !many || self.connection.is_autocommit() {
             return work();
         }
-        self.engine(|connection| step(connection, "SAVEPOINT verger_statement"))?;
+        self.transact(TransactionStep::Open(Savepoint::Statement))?;
         let done = work();
         // A failure may have ended the transaction, and the savepoint with it.
         if !self.connection.is_autocommit() {
-            self.engine(|connection| {
-                if done.is_err() && !confinement.keeps() {
-                    step(connection, "ROLLBACK TO verger_statement")?;
-                }
-                step(connection, "RELEASE verger_statement")
-            })?;
+            if done.is_err() && !confinement.keeps() {
+                self.transact(TransactionStep::RollbackTo(Savepoint::Statement))?;
+            }
+            self.transact(TransactionStep::Release(Savepoint::Statement))?;
         }
         done
     }
@@ -120,7 +118,7 @@ impl WorkConnection {
         let done = work();
         let is_left = done.is_err() && confinement.changed().0 != before;
         if is_left && !self.connection.is_autocommit() {
-            self.engine(|connection| step(connection, "ROLLBACK"))?;
+            self.transact(TransactionStep::Rollback)?;
         }
         done
     }

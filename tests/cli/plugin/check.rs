@@ -77,7 +77,7 @@ fn each_fault_at_work_is_found_and_named() {
             query("SELECT * FROM tokens"),
             "must-fix",
             "denied",
-            "table tokens (worker puppet is granted nothing on it; its manifest does not ask for more): ask for it",
+            "table tokens (worker puppet is granted nothing on it; its manifest does not ask for more)",
         ),
         (
             query("SELECT * FROM users"),
@@ -96,7 +96,7 @@ fn each_fault_at_work_is_found_and_named() {
             steps(json!([["execute", "CREATE TABLE x (a)", []]])),
             "must-fix",
             "denied",
-            "CREATE, ALTER and DROP denied: workers do not change the schema (worker puppet): do without",
+            "CREATE, ALTER and DROP denied: workers do not change the schema (worker puppet)",
         ),
         (
             query("SELECT * FROM verger_jobs"),

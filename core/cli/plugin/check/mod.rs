@@ -6,7 +6,6 @@ mod finding;
 mod manifest;
 mod outcomes;
 mod statements;
-mod witness;
 mod work;
 mod world;
 
@@ -18,7 +17,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::{Value as Json, json};
 use verger::verger_worker::{self, ManifestError};
-use verger::{CompileCache, Grant, Manifest, Outcome, PerformError, PluginError, Verger};
+use verger::{
+    CompileCache, Described, Grant, Manifest, Observation, ObservedLine, Outcome, PerformError,
+    PluginError, Verger,
+};
 
 use super::TENANT_KEYS;
 use super::asks::Granted;
@@ -30,7 +32,6 @@ use crate::input;
 use crate::options::{Database, Options};
 use crate::output::{count, print, print_json};
 use finding::{Findings, Level};
-use witness::{Seen, witness};
 use work::millis;
 use world::{Lived, World};
 
@@ -81,7 +82,7 @@ struct Loading {
     /// Its machine code was in the cache.
     was_cached: bool,
     /// How long it took to describe itself, and the bytes of memory it had then.
-    described: Option<(Duration, u64)>,
+    described: Option<Described>,
 }
 
 impl Check {
@@ -108,16 +109,16 @@ impl Check {
         let clock = Held::at(options.now());
         let begun = Instant::now();
         let builder = Verger::in_memory().clock(clock.clone()).compile_cache(cache.clone());
-        let (loaded, Seen { described, compiled, manifest: text, .. }) =
-            witness(|| load(&self.file, builder));
+        let (loaded, observed) = Observation::of(|| load(&self.file, builder));
         let took = begun.elapsed();
         let loaded = loaded?;
         let component = Component::read(&self.file, &loaded)?;
         let loading = Loading {
-            compiled: took.saturating_sub(described.map(|(time, _)| time).unwrap_or_default()),
-            machine_code: compiled.map(|(bytes, _)| bytes),
-            was_cached: compiled.is_some_and(|(_, was_cached)| was_cached),
-            described,
+            compiled: took
+                .saturating_sub(observed.described.map(|it| it.elapsed).unwrap_or_default()),
+            machine_code: observed.compiled.map(|it| it.bytes),
+            was_cached: observed.compiled.is_some_and(|it| it.was_cached),
+            described: observed.described,
         };
         let mut findings = Findings::default();
         surface(&component, &mut findings);
@@ -138,7 +139,7 @@ impl Check {
         };
         loading.examine(&component, &mut findings);
         manifest::examine(&manifest, &self.file, &mut findings);
-        manifest::unknown_fields(text.as_deref().unwrap_or_default(), &mut findings);
+        manifest::unknown_fields(observed.manifest.as_deref().unwrap_or_default(), &mut findings);
         is_built_in(&manifest, &component, &mut findings)?;
         let granted = Granted::to(&manifest.name, &grants, options);
         if let Some(sha256) = granted
@@ -241,13 +242,13 @@ impl Loading {
             ),
             false => findings.ok("compile", says),
         }
-        let Some((took, memory)) = self.described else { return };
+        let Some(Described { elapsed, memory_bytes, .. }) = self.described else { return };
         let says = format!(
             "it described itself in {}, with {} KiB of memory",
-            millis(took),
-            count(memory.div_ceil(1_024))
+            millis(elapsed),
+            count(memory_bytes.div_ceil(1_024))
         );
-        match took > DESCRIBE_SLOW {
+        match elapsed > DESCRIBE_SLOW {
             true => findings.advice(
                 "describe",
                 format!("{says}: return a constant there, at each start of the app it has 2 s"),
@@ -255,6 +256,12 @@ impl Loading {
             false => findings.ok("describe", says),
         }
     }
+}
+
+/// The lines it logged.
+fn logged(lived: &Lived) -> Vec<Json> {
+    let line = |line: &ObservedLine| json!({ "level": line.level, "message": line.text });
+    lived.observed.lines.iter().map(line).collect()
 }
 
 /// A name that one of the built-in workers has.
@@ -299,14 +306,14 @@ impl Checked {
             "must_fix": self.findings.count(Level::MustFix),
             "compile_ms": in_ms(self.loading.compiled),
             "machine_code_bytes": self.loading.machine_code,
-            "describe_ms": self.loading.described.map(|(took, _)| in_ms(took)),
+            "describe_ms": self.loading.described.map(|it| in_ms(it.elapsed)),
             "perform_ms": performance.map(|performance| in_ms(performance.elapsed)),
-            "memory_bytes": lived.and_then(|lived| lived.seen.memory),
+            "memory_bytes": lived.and_then(|lived| lived.observed.memory_bytes),
             "outcome": outcome,
             "result": performance.and_then(|performance| performance.result()),
             "error": error,
             "calls": lived.map(|lived| lived.calls.as_slice()).unwrap_or_default(),
-            "log": lived.map(|lived| lived.seen.lines.as_slice()).unwrap_or_default(),
+            "log": lived.map(logged).unwrap_or_default(),
         })
     }
 
@@ -324,11 +331,11 @@ impl Checked {
         };
         text.push_str(&self.findings.to_text());
         let lines =
-            self.lived.as_ref().map(|lived| lived.seen.lines.as_slice()).unwrap_or_default();
+            self.lived.as_ref().map(|lived| lived.observed.lines.as_slice()).unwrap_or_default();
         if !lines.is_empty() {
             text.push_str("\nIt logged\n");
             lines.iter().take(LINES_MAX).for_each(|line| {
-                text.push_str(&format!("  {:5}  {}\n", line.level, shown(&line.message)))
+                text.push_str(&format!("  {:5}  {}\n", line.level, shown(&line.text)))
             });
         }
         if lines.len() > LINES_MAX {

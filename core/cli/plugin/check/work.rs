@@ -36,7 +36,7 @@ pub(super) fn examine(
         again(&lived, world, findings);
     }
     functions(&lived, world.manifest, findings);
-    for reason in lived.seen.dropped.iter().take(EACH_MAX) {
+    for reason in lived.observed.dropped_events.iter().take(EACH_MAX) {
         findings.must_fix("audit", format!("an audit event of it was dropped: {reason}"));
     }
     Ok(lived)
@@ -80,21 +80,11 @@ fn made(lived: &Lived, world: &World<'_>, findings: &mut Findings) {
 
 /// What it tried and was not allowed to.
 fn denied(lived: &Lived, granted: bool, findings: &mut Findings) {
-    for reason in lived.seen.denied.iter().take(EACH_MAX) {
+    for reason in lived.observed.denied.iter().take(EACH_MAX) {
         match granted {
             true => findings.advice("denied", format!("under this grant it is refused: {reason}")),
-            false => findings.must_fix("denied", format!("{reason}{}", remedy(reason))),
+            false => findings.must_fix("denied", reason.as_str()),
         }
-    }
-}
-
-/// What to do about a refusal. Most of what is refused no manifest can ask for.
-fn remedy(reason: &str) -> &'static str {
-    match reason.contains("its manifest does not ask for more")
-        || reason.starts_with("call denied: capability")
-    {
-        true => ": ask for it in the manifest, or do without",
-        false => ": do without",
     }
 }
 

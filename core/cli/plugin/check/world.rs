@@ -9,11 +9,10 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use verger::rusqlite::Connection;
 use verger::verger_worker::Args;
-use verger::{CompileCache, Grant, Manifest, PerformError, Performance, Verger};
+use verger::{CompileCache, Grant, Manifest, Observation, PerformError, Performance, Verger};
 
 use super::super::component::{Loaded, load, refused};
 use super::statements::{Survey, message, missing_columns, quoted, survey};
-use super::witness::{Seen, witness};
 use crate::clock::Held;
 
 /// How often a worker is performed to learn the columns of its tables.
@@ -59,7 +58,7 @@ pub(super) struct Lived {
     /// The columns that were learned, by table.
     pub(super) columns: BTreeMap<String, BTreeSet<String>>,
     pub(super) performed: Result<Performance, PerformError>,
-    pub(super) seen: Seen,
+    pub(super) observed: Observation,
     pub(super) survey: Survey,
     pub(super) calls: Vec<Call>,
 }
@@ -105,11 +104,11 @@ impl World<'_> {
         let Loaded { verger, .. } =
             load(self.file, builder)?.map_err(|refusal| refused(&refusal))?;
         let tables = self.make_tables(&verger, columns)?;
-        let (performed, seen) = witness(|| verger.perform_now(name, self.args_json()));
-        let survey = survey(&mut verger.connect()?, &seen.statements)
+        let (performed, observed) = Observation::of(|| verger.perform_now(name, self.args_json()));
+        let survey = survey(&mut verger.connect()?, &observed.statements)
             .context("cannot read the worker's statements")?;
         let calls = std::mem::take(&mut *calls.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Lived { verger, tables, columns: columns.clone(), performed, seen, survey, calls })
+        Ok(Lived { verger, tables, columns: columns.clone(), performed, observed, survey, calls })
     }
 
     fn args_json(&self) -> Json {
@@ -118,7 +117,7 @@ impl World<'_> {
 
     /// Performs the worker once more, where it was performed before.
     pub(super) fn live_on(&self, lived: &Lived) -> Result<Performance, PerformError> {
-        witness(|| lived.verger.perform_now(&self.manifest.name, self.args_json())).0
+        lived.verger.perform_now(&self.manifest.name, self.args_json())
     }
 
     fn make_tables(

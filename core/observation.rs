@@ -1,0 +1,145 @@
+//! What workers do on one thread, for who checks a worker before it is taken in.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The most statements, refusals and lines that are kept: a worker may make millions.
+const KEPT_MAX: usize = 1_000;
+
+/// What workers did on a thread while it was [observed](Self::of), and what the host made of it.
+/// A worker may keep quiet about most of this.
+///
+/// Of each kind the first 1,000 are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Observation {
+    /// The SQL statements they prepared, each once.
+    pub statements: BTreeSet<String>,
+    /// Why they were denied something, each reason once.
+    pub denied: BTreeSet<String>,
+    /// Why audit events of theirs were dropped, each reason once.
+    pub dropped_events: BTreeSet<String>,
+    /// The lines they logged.
+    pub lines: Vec<ObservedLine>,
+    /// The text of the manifest of the component that was loaded last, also where it is not valid.
+    pub manifest: Option<String>,
+    /// The description of that component.
+    pub described: Option<Described>,
+    /// The machine code of that component.
+    pub compiled: Option<Compiled>,
+    /// Bytes of memory that the component that performed last had taken by the end of its work.
+    pub memory_bytes: Option<u64>,
+}
+
+/// A line in a worker's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObservedLine {
+    /// `trace`, `debug`, `info`, `warn` or `error`.
+    pub level: &'static str,
+    /// The line, its control characters escaped.
+    pub text: String,
+}
+
+/// What it cost to ask a component for its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Described {
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Bytes of memory that the component had taken by then.
+    pub memory_bytes: u64,
+}
+
+/// The machine code a component became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compiled {
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// Whether it was in the cache of compiled components.
+    pub was_cached: bool,
+}
+
+thread_local! {
+    static OBSERVED: RefCell<Option<Observation>> = const { RefCell::new(None) };
+}
+
+impl Observation {
+    /// Does something and observes what workers do on this thread meanwhile. What queues perform on
+    /// threads of their own is not seen; [`Verger::tick`] and [`Verger::perform_now`] stay on the
+    /// thread.
+    ///
+    /// ```
+    /// # use verger::{Observation, Verger, Worker, Context, Manifest, Outcome, AttemptError};
+    /// # use serde_json::json;
+    /// # struct Count;
+    /// # impl Worker for Count {
+    /// #     fn manifest(&self) -> Manifest { Manifest::new("count", "1.0.0") }
+    /// #     fn perform(&self, context: &Context<'_>) -> Result<Outcome, AttemptError> {
+    /// #         context.query("SELECT count(*) FROM sqlite_schema", ())?;
+    /// #         Ok(Outcome::Done)
+    /// #     }
+    /// # }
+    /// let verger = Verger::in_memory().worker(Count).open()?;
+    /// let (performed, observed) = Observation::of(|| verger.perform_now("count", json!({})));
+    /// performed?;
+    /// assert!(observed.statements.contains("SELECT count(*) FROM sqlite_schema"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`Verger::tick`]: crate::Verger::tick
+    /// [`Verger::perform_now`]: crate::Verger::perform_now
+    pub fn of<T>(work: impl FnOnce() -> T) -> (T, Self) {
+        let outer = Outer(OBSERVED.replace(Some(Self::default())));
+        let done = work();
+        let seen = OBSERVED.take().unwrap_or_default();
+        drop(outer);
+        (done, seen)
+    }
+
+    pub(crate) fn statement(&mut self, sql: &str) {
+        keep(&mut self.statements, sql);
+    }
+
+    pub(crate) fn denial(&mut self, why: &str) {
+        keep(&mut self.denied, why);
+    }
+
+    pub(crate) fn dropped_event(&mut self, why: &str) {
+        keep(&mut self.dropped_events, why);
+    }
+
+    pub(crate) fn line(&mut self, level: &'static str, text: &str) {
+        if self.lines.len() < KEPT_MAX {
+            self.lines.push(ObservedLine { level, text: text.to_string() });
+        }
+    }
+}
+
+fn keep(seen: &mut BTreeSet<String>, text: &str) {
+    if seen.len() < KEPT_MAX && !seen.contains(text) {
+        seen.insert(text.to_string());
+    }
+}
+
+/// What was observed before goes on afterwards, after a panic too.
+struct Outer(Option<Observation>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        OBSERVED.set(self.0.take());
+    }
+}
+
+/// Adds to what is observed on this thread, if it is.
+pub(crate) fn observe(add: impl FnOnce(&mut Observation)) {
+    OBSERVED.with(|observed| {
+        if let Ok(mut observed) = observed.try_borrow_mut()
+            && let Some(observed) = observed.as_mut()
+        {
+            add(observed);
+        }
+    });
+}
