@@ -97,7 +97,7 @@ pub use sandbox::CompileCache;
 pub use sandbox::{CompiledComponent, compile_component};
 pub use schedule::{
     ClockChange, Expression, ExpressionError, FieldName, FireOutcome, FireRow, Fired, Missed,
-    Overlap, Reason, Schedule, ScheduleError, ScheduleRow, SlotOutcome, Upcoming, ZoneError,
+    Overlap, Reason, Schedule, ScheduleError, ScheduleRow, SlotOutcome, Upcoming, Zone, ZoneError,
     parse_zone, upcoming,
 };
 pub use store::{Durability, Key, MigrationError, StoreError, StoreErrorKind, Unreadable};

@@ -5,9 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use chrono_tz::Tz;
 use serde_json::Value as Json;
-use verger::{Expression, Timestamp};
+use verger::{Expression, Timestamp, Zone};
 
 /// A time: RFC 3339, or without an offset and taken as UTC.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
@@ -72,7 +71,7 @@ pub(crate) fn expression(text: &str) -> Result<Expression, String> {
 }
 
 /// The name of a time zone.
-pub(crate) fn zone(name: &str) -> Result<Tz, String> {
+pub(crate) fn zone(name: &str) -> Result<Zone, String> {
     verger::parse_zone(name).map_err(|error| error.to_string())
 }
 

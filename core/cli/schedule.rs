@@ -4,11 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use chrono_tz::Tz;
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 use verger::{
-    Expression, FireRow, Missed, Overlap, Schedule, ScheduleRow, Timestamp, Verger, upcoming,
+    Expression, FireRow, Missed, Overlap, Schedule, ScheduleRow, Timestamp, Verger, Zone, upcoming,
 };
 
 use crate::input;
@@ -26,7 +25,7 @@ pub(crate) enum Command {
         expression: Expression,
         /// The time zone it goes by
         #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = input::zone)]
-        tz: Tz,
+        tz: Zone,
         /// After this time; now when left out
         #[arg(long, value_name = "TIME", value_parser = input::time)]
         from: Option<Timestamp>,
@@ -239,7 +238,7 @@ fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result
 
 fn next(
     expression: &Expression,
-    zone: Tz,
+    zone: Zone,
     from: Timestamp,
     count: usize,
     json: bool,
@@ -262,7 +261,7 @@ fn next(
         return Ok(());
     }
     // In UTC the local time says nothing new.
-    let local = zone != Tz::UTC;
+    let local = zone != Zone::UTC;
     let columns = [("UTC", Side::Left), ("LOCAL", Side::Left), ("", Side::Left)];
     let mut table = Table::new(if local { &columns } else { &columns[..1] });
     for slot in slots {

@@ -13,7 +13,8 @@ mod slots;
 
 pub use definition::{Missed, Overlap, Schedule, ScheduleError};
 pub use expression::{
-    ClockChange, Expression, ExpressionError, FieldName, Upcoming, ZoneError, parse_zone, upcoming,
+    ClockChange, Expression, ExpressionError, FieldName, Upcoming, Zone, ZoneError, parse_zone,
+    upcoming,
 };
 pub use fire::{FireOutcome, Fired};
 pub(crate) use fire::{Prepared, new_job};

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use chrono_tz::Tz;
-
 use super::definition::Missed;
-use super::expression::{Expression, parse_zone};
+use super::expression::{Expression, Zone, parse_zone};
 use super::rows::ScheduleRow;
 use crate::time::Timestamp;
 
@@ -18,7 +16,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// When a stored schedule fires.
 pub(super) struct Rule {
     pub(super) expression: Expression,
-    pub(super) zone: Tz,
+    pub(super) zone: Zone,
     anchor: Timestamp,
 }
 
@@ -145,7 +143,7 @@ mod tests {
     fn rule(expression: &str) -> Rule {
         Rule {
             expression: expression.parse().unwrap(),
-            zone: Tz::UTC,
+            zone: Zone::UTC,
             anchor: Timestamp::from_millis(0),
         }
     }

@@ -138,7 +138,7 @@ fn every_slot_is_accounted_for_whatever_happens() {
             let (rule, mut slot, mut slots) =
                 (Expression::cron(expression).unwrap(), TestVerger::START, Vec::new());
             while let Some(next) = rule
-                .next_after(slot, chrono_tz::UTC, TestVerger::START)
+                .next_after(slot, verger::Zone::UTC, TestVerger::START)
                 .filter(|next| *next <= test.now())
             {
                 slots.push(next);

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use chrono_tz::Tz;
-use verger::{ClockChange, Expression, Timestamp, parse_zone, upcoming};
+use verger::{ClockChange, Expression, Timestamp, Zone, parse_zone, upcoming};
 
-use super::{at, cron, slots};
+use super::{at, berlin, cron, slots};
 
 #[test]
 fn clock_changes_are_as_cron_8_has_them() {
@@ -294,7 +293,7 @@ fn an_interval_does_not_see_clock_changes() {
     let every = Expression::every(Duration::from_secs(3_600)).unwrap();
     let mut after = at("2026-10-24T12:00:00Z");
     for hour in 1..48 {
-        let next = every.next_after(after, Tz::Europe__Berlin, at("2026-10-24T12:00:00Z")).unwrap();
+        let next = every.next_after(after, berlin(), at("2026-10-24T12:00:00Z")).unwrap();
         assert_eq!(next, at("2026-10-24T12:00:00Z") + Duration::from_secs(hour * 3_600));
         after = next;
     }
@@ -350,21 +349,23 @@ fn a_preview_marks_what_clock_changes_do() {
         ("@reboot", "2026-10-25T00:00:00Z", vec![]),
     ];
     for (text, from, expected) in table {
-        let slots = upcoming(&cron(text), Tz::Europe__Berlin, at(from), expected.len());
+        let slots = upcoming(&cron(text), berlin(), at(from), expected.len());
         let found: Vec<_> =
             slots.iter().map(|slot| (slot.local.as_str(), slot.note.clone())).collect();
         assert_eq!(found, expected, "{text}");
         assert!(slots.iter().all(|slot| at(&slot.local) == slot.at));
     }
-    assert!(upcoming(&cron("@reboot"), Tz::UTC, at("2026-10-25T00:00:00Z"), usize::MAX).is_empty());
     assert!(
-        upcoming(&cron("@yearly"), Tz::UTC, at("2026-10-25T00:00:00Z"), 1_000).len() == 74,
+        upcoming(&cron("@reboot"), Zone::UTC, at("2026-10-25T00:00:00Z"), usize::MAX).is_empty()
+    );
+    assert!(
+        upcoming(&cron("@yearly"), Zone::UTC, at("2026-10-25T00:00:00Z"), 1_000).len() == 74,
         "2027 to 2100"
     );
-    assert!(upcoming(&cron("@daily"), Tz::UTC, at("2026-10-25T00:00:00Z"), 0).is_empty());
+    assert!(upcoming(&cron("@daily"), Zone::UTC, at("2026-10-25T00:00:00Z"), 0).is_empty());
     let far = upcoming(
         &Expression::every(Duration::from_secs(1)).unwrap(),
-        Tz::UTC,
+        Zone::UTC,
         Timestamp::from_millis(i64::MAX - 2_500),
         9,
     );

@@ -23,8 +23,7 @@ mod refused;
 use std::time::Duration;
 
 use chrono::DateTime;
-use chrono_tz::Tz;
-use verger::{Expression, Timestamp, parse_zone};
+use verger::{Expression, Timestamp, Zone, parse_zone};
 
 const SECOND: i64 = 1;
 const MINUTE: i64 = 60;
@@ -42,6 +41,10 @@ fn cron(text: &str) -> Expression {
     Expression::cron(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
+fn berlin() -> Zone {
+    parse_zone("Europe/Berlin").unwrap()
+}
+
 /// The slots after `from`, as local times with their offsets.
 fn slots(text: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
     let (expression, zone) = (cron(text), parse_zone(zone).unwrap());
@@ -50,7 +53,7 @@ fn slots(text: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
     while found.len() < count {
         let Some(next) = expression.next_after(after, zone, at(from)) else { break };
         assert!(next > after, "{text}: {next} does not come after {after}");
-        found.push(next.to_utc().unwrap().with_timezone(&zone).to_rfc3339());
+        found.push(next.to_utc().unwrap().with_timezone(&model::clock(zone, next)).to_rfc3339());
         after = next;
     }
     found
@@ -61,11 +64,7 @@ fn an_interval_counts_from_its_anchor_without_drift() {
     let every = Expression::every(Duration::from_millis(90_500)).unwrap();
     let next = |after, anchor| {
         every
-            .next_after(
-                Timestamp::from_millis(after),
-                Tz::Europe__Berlin,
-                Timestamp::from_millis(anchor),
-            )
+            .next_after(Timestamp::from_millis(after), berlin(), Timestamp::from_millis(anchor))
             .map(Timestamp::as_millis)
     };
     assert_eq!(next(7, 7), Some(90_507));

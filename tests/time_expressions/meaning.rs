@@ -1,7 +1,6 @@
 //! What expressions mean.
 
-use chrono_tz::Tz;
-use verger::{Timestamp, parse_zone};
+use verger::{Timestamp, Zone, parse_zone};
 
 use super::{DAY, at, cron, slots};
 
@@ -141,7 +140,7 @@ fn reboot_has_no_instant() {
     assert!(reboot.is_reboot());
     assert!(!cron("@daily").is_reboot());
     assert_eq!(
-        reboot.next_after(at("2026-01-01T00:00:00Z"), Tz::UTC, at("2026-01-01T00:00:00Z")),
+        reboot.next_after(at("2026-01-01T00:00:00Z"), Zone::UTC, at("2026-01-01T00:00:00Z")),
         None
     );
 }
@@ -152,7 +151,7 @@ fn a_slot_comes_strictly_after_to_the_millisecond() {
     let midnight = at("2026-01-02T00:00:00Z");
     let next = |millis| {
         daily
-            .next_after(Timestamp::from_millis(midnight.as_millis() + millis), Tz::UTC, midnight)
+            .next_after(Timestamp::from_millis(midnight.as_millis() + millis), Zone::UTC, midnight)
             .unwrap()
     };
     assert_eq!(next(-1), midnight);
@@ -161,15 +160,15 @@ fn a_slot_comes_strictly_after_to_the_millisecond() {
     assert_eq!(next(1), at("2026-01-03T00:00:00Z"));
     let second = cron("* * * * * *");
     assert_eq!(
-        second.next_after(Timestamp::from_millis(500), Tz::UTC, midnight),
+        second.next_after(Timestamp::from_millis(500), Zone::UTC, midnight),
         Some(Timestamp::from_millis(1_000))
     );
     assert_eq!(
-        second.next_after(Timestamp::from_millis(999), Tz::UTC, midnight),
+        second.next_after(Timestamp::from_millis(999), Zone::UTC, midnight),
         Some(Timestamp::from_millis(1_000))
     );
     assert_eq!(
-        second.next_after(Timestamp::from_millis(1_000), Tz::UTC, midnight),
+        second.next_after(Timestamp::from_millis(1_000), Zone::UTC, midnight),
         Some(Timestamp::from_millis(2_000))
     );
 }
@@ -196,10 +195,10 @@ fn the_ends_of_time_end_the_schedule() {
     }
     let last = at("2100-12-31T23:59:00Z");
     assert_eq!(
-        cron("* * * * *").next_after(at("2100-12-31T23:58:30Z"), Tz::UTC, anchor),
+        cron("* * * * *").next_after(at("2100-12-31T23:58:30Z"), Zone::UTC, anchor),
         Some(last)
     );
-    assert_eq!(cron("* * * * *").next_after(last, Tz::UTC, anchor), None);
+    assert_eq!(cron("* * * * *").next_after(last, Zone::UTC, anchor), None);
 }
 
 #[test]

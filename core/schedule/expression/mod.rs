@@ -19,11 +19,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono_tz::Tz;
-
 pub use error::{ExpressionError, FieldName};
 pub use preview::{ClockChange, Upcoming, upcoming};
-pub use zone::{ZoneError, parse_zone};
+pub use zone::{Zone, ZoneError, parse_zone};
 
 use crate::time::Timestamp;
 use interval::Interval;
@@ -152,11 +150,11 @@ impl Expression {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use verger::{Expression, Timestamp};
+    /// use verger::{Expression, Timestamp, Zone};
     ///
     /// let every = Expression::every(Duration::from_secs(300))?;
     /// let (anchor, after) = (Timestamp::from_millis(0), Timestamp::from_millis(300_000));
-    /// assert_eq!(every.next_after(after, chrono_tz::UTC, anchor), Some(Timestamp::from_millis(600_000)));
+    /// assert_eq!(every.next_after(after, Zone::UTC, anchor), Some(Timestamp::from_millis(600_000)));
     /// assert!(Expression::every(Duration::ZERO).is_err());
     /// # Ok::<(), verger::ExpressionError>(())
     /// ```
@@ -186,16 +184,16 @@ impl Expression {
     /// # Example
     ///
     /// ```
-    /// use verger::{Expression, Timestamp};
+    /// use verger::{Expression, Timestamp, Zone};
     ///
     /// let leap_day = Expression::cron("0 0 29 2 *")?;
     /// let now = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
-    /// let next = leap_day.next_after(now, chrono_tz::UTC, now).ok_or("no more leap days")?;
+    /// let next = leap_day.next_after(now, Zone::UTC, now).ok_or("no more leap days")?;
     /// assert_eq!(next.to_string(), "2028-02-29T00:00:00Z");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn next_after(&self, after: Timestamp, zone: Tz, anchor: Timestamp) -> Option<Timestamp> {
+    pub fn next_after(&self, after: Timestamp, zone: Zone, anchor: Timestamp) -> Option<Timestamp> {
         match &self.kind {
             Kind::Cron(rule) => {
                 after.to_utc()?;

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Days, SecondsFormat};
-use chrono_tz::Tz;
+use chrono::{DateTime, Days, FixedOffset, SecondsFormat};
 
 use super::clock::{self, Local};
 use super::rule::Rule;
+use super::zone::Zone;
 use super::{Expression, Kind};
 use crate::time::Timestamp;
 
@@ -84,17 +84,22 @@ impl fmt::Display for ClockChange {
 /// # Example
 ///
 /// ```
-/// use verger::{Expression, Timestamp, upcoming};
+/// use verger::{Expression, Timestamp, parse_zone, upcoming};
 ///
 /// let expression = Expression::cron("30 2 * * *")?;
 /// let from = Timestamp::from_millis(1_774_700_000_000); // 2026-03-28, the night before summer time
-/// let next = &upcoming(&expression, chrono_tz::Europe::Berlin, from, 1)[0];
+/// let next = &upcoming(&expression, parse_zone("Europe/Berlin")?, from, 1)[0];
 /// assert_eq!(next.local, "2026-03-29T03:00:00+02:00");
 /// assert!(next.note.is_some());
-/// # Ok::<(), verger::ExpressionError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
-pub fn upcoming(expression: &Expression, zone: Tz, from: Timestamp, count: usize) -> Vec<Upcoming> {
+pub fn upcoming(
+    expression: &Expression,
+    zone: Zone,
+    from: Timestamp,
+    count: usize,
+) -> Vec<Upcoming> {
     let mut slots = Vec::new();
     let mut after = from;
     while slots.len() < count.min(MOST) {
@@ -110,7 +115,7 @@ pub fn upcoming(expression: &Expression, zone: Tz, from: Timestamp, count: usize
     slots
 }
 
-fn note(rule: &Rule, zone: Tz, after: i64, slot: i64) -> Option<ClockChange> {
+fn note(rule: &Rule, zone: Zone, after: i64, slot: i64) -> Option<ClockChange> {
     let shown = slot + clock::offset(zone, slot);
     if rule.is_wildcard() {
         return match clock::resolve(zone, shown) {
@@ -138,16 +143,16 @@ fn note(rule: &Rule, zone: Tz, after: i64, slot: i64) -> Option<ClockChange> {
 
 /// RFC 3339 on the clock of the zone; as the timestamp itself is written where chrono cannot hold
 /// that, a quarter of a million years away.
-fn in_zone(at: Timestamp, zone: Tz) -> String {
-    at.to_utc()
-        .filter(|utc| {
-            utc.checked_add_days(Days::new(1)).is_some()
-                && utc.checked_sub_days(Days::new(1)).is_some()
-        })
-        .map_or_else(
-            || at.to_string(),
-            |utc| utc.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, false),
-        )
+fn in_zone(at: Timestamp, zone: Zone) -> String {
+    let local = || {
+        let utc = at.to_utc()?;
+        (utc.checked_add_days(Days::new(1)).is_some()
+            && utc.checked_sub_days(Days::new(1)).is_some())
+        .then_some(())?;
+        let offset = FixedOffset::east_opt(zone.offset(seconds(at)).try_into().ok()?)?;
+        Some(utc.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::AutoSi, false))
+    };
+    local().unwrap_or_else(|| at.to_string())
 }
 
 fn seconds(instant: Timestamp) -> i64 {

