@@ -62,14 +62,22 @@ pub(crate) fn ticks(from: i64, until: i64) -> Vec<(i64, String)> {
     ticks
 }
 
-/// The points of a line through these values, in a drawing of this height whose top is `most`.
+/// The path of a line through these values, in a drawing of this height whose top is `most`: a step
+/// for each value, and a gap where there is none.
 pub(crate) fn line(values: &[Option<u64>], most: u64, height: f64) -> String {
     let step = f64::from(WIDTH) / values.len().max(1) as f64;
-    let points = values.iter().enumerate().filter_map(|(place, value)| {
-        let y = height - (*value)? as f64 / most.max(1) as f64 * height;
-        Some(format!("{},{}", tenth((place as f64 + 0.5) * step), tenth(y)))
-    });
-    points.collect::<Vec<_>>().join(" ")
+    let mut path = String::new();
+    let mut goes_on = false;
+    for (place, value) in values.iter().enumerate() {
+        if let Some(value) = value {
+            let (x, y) =
+                (place as f64 * step, height - *value as f64 / most.max(1) as f64 * height);
+            let (from, y, to) = (tenth(x), tenth(y), tenth(x + step));
+            path.push_str(&format!("{}{from},{y}H{to}", if goes_on { 'L' } else { 'M' }));
+        }
+        goes_on = value.is_some();
+    }
+    path
 }
 
 #[cfg(test)]
@@ -90,6 +98,7 @@ mod tests {
             assert!((2..=9).contains(&ticks.len()), "{hours}: {ticks:?}");
         }
         assert!(ticks(i64::MIN, i64::MAX).len() <= 16);
-        assert_eq!(line(&[Some(0), None, Some(4)], 4, 100.0), "166.7,100 833.3,0");
+        assert_eq!(line(&[Some(0), None, Some(4)], 4, 100.0), "M0,100H333.3M666.7,0H1000");
+        assert_eq!(line(&[Some(2), Some(4)], 4, 100.0), "M0,50H500L500,0H1000");
     }
 }

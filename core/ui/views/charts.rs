@@ -93,8 +93,8 @@ fn waiting(
             p { (about) @if spans.iter().any(|span| of(span).is_some()) { " The top of the chart: " (length(most)) "." } }
             svg.chart role="img" aria-label=(format!("{title}, at most {}", length(most))) {
                 svg width="100%" height=(HEIGHT) viewBox=(format!("0 0 {} {HEIGHT}", svg::WIDTH)) preserveAspectRatio="none" {
-                    polyline.line-high points=(svg::line(&series(1), most, HEIGHT)) {}
-                    polyline.line-low points=(svg::line(&series(0), most, HEIGHT)) {}
+                    path.line-high d=(svg::line(&series(1), most, HEIGHT)) {}
+                    path.line-low d=(svg::line(&series(0), most, HEIGHT)) {}
                 }
                 (axis(from, until))
             }
