@@ -1,96 +1,38 @@
-//! The virtual table that stands before an app's table: what SQLite sees of it are the rows of one
-//! tenant.
+//! One read of a virtual table, row by row. Where nobody asks what is in the rows, they are counted
+//! after the first few. Where the statement that reads is about to write, the rest of its rows is
+//! read ahead.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use rusqlite::ffi;
 
-use super::inner::{Failure, Inner, Shared};
-use super::key;
-use super::plan::{Query, columns_of};
-use super::table::{Key, Table};
-use super::write::Shape;
-use crate::mutex::lock;
-
-/// Idle statements kept for the next read or write of a table.
-const IDLE_MAX: usize = 32;
+use super::Wall;
+use super::read::{Form, Read};
+use crate::store::confinement::inner::Failure;
+use crate::store::confinement::key;
+use crate::store::confinement::plan::Query;
+use crate::store::confinement::table::Key;
 
 /// Rows that a read goes through before it counts the rest: whoever asks whether there is any wants
 /// one.
 const ROWS_BEFORE_COUNT: i64 = 16;
 
-/// What the virtual tables of one connection have in common.
-pub(super) struct Walls {
-    pub(super) shared: Shared,
-    /// The tables they stand before, by the number in their declaration.
-    pub(super) tables: Mutex<HashMap<u64, Arc<Table>>>,
-    /// What the column is called that holds the key of a row without a rowid.
-    pub(super) hidden: String,
-    /// The reads that are open, as addresses of their cursors.
-    pub(super) reads: Mutex<Vec<usize>>,
-}
-
-/// One virtual table. SQLite holds it by its first field.
+/// One read of a virtual table. SQLite holds it by its first field.
 #[repr(C)]
-pub(super) struct Wall {
-    pub(super) base: ffi::sqlite3_vtab,
-    pub(super) db: *mut ffi::sqlite3,
-    pub(super) walls: Arc<Walls>,
-    pub(super) table: Arc<Table>,
-    idle: RefCell<HashMap<Box<[u8]>, Vec<Read>>>,
-    pub(super) writes: RefCell<Vec<(Shape, Inner)>>,
-    /// A list for the columns of the row that is written.
-    pub(super) columns: Cell<Vec<usize>>,
-    /// Compares a value with the tenant by the column's own rule.
-    pub(super) compare: RefCell<Option<Inner>>,
-}
-
-/// A read's statement.
-struct Read {
-    /// The plan it was prepared for; last what is made of it, see [`Form`].
-    plan: Box<[u8]>,
-    inner: Inner,
-    /// For each column of the table, which one of the statement it is.
-    places: Vec<Option<usize>>,
-    width: usize,
-    /// No column of its rows is read, as far as SQLite said: the row's key may be.
-    reads_nothing: bool,
-}
-
-/// What is made of a plan, as the last byte of a statement's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Form {
-    /// All rows of the tenant: no index answers the terms, for values of these kinds.
-    All,
-    /// The rows for which the index answers the terms.
-    Answered,
-    /// How many rows there are of either kind.
-    CountedAll,
-    CountedAnswered,
-}
-
-impl Form {
-    fn of(byte: u8) -> Self {
-        match byte {
-            0 => Self::All,
-            1 => Self::Answered,
-            2 => Self::CountedAll,
-            _ => Self::CountedAnswered,
-        }
-    }
-
-    fn answers(self) -> bool {
-        matches!(self, Self::Answered | Self::CountedAnswered)
-    }
-
-    fn counted(self) -> Self {
-        if self.answers() { Self::CountedAnswered } else { Self::CountedAll }
-    }
+pub(in crate::store::confinement) struct Cursor {
+    base: ffi::sqlite3_vtab_cursor,
+    pub(in crate::store::confinement) wall: *const Wall,
+    read: Option<Read>,
+    pub(in crate::store::confinement) is_over: bool,
+    /// The rows from here on, once they were read ahead.
+    kept: Option<VecDeque<Vec<Kept>>>,
+    number: i64,
+    pub(super) turn: u64,
+    /// What its plan was given, where its rows may be counted: no column of them is read.
+    values: Option<Vec<Kept>>,
+    counted: Option<Counted>,
 }
 
 /// Rows that were counted because nobody asks what is in them.
@@ -112,104 +54,8 @@ impl Drop for Kept {
     }
 }
 
-/// One read of a virtual table. SQLite holds it by its first field.
-#[repr(C)]
-pub(super) struct Cursor {
-    pub(super) base: ffi::sqlite3_vtab_cursor,
-    pub(super) wall: *const Wall,
-    read: Option<Read>,
-    pub(super) is_over: bool,
-    /// The rows from here on, once they were read ahead.
-    kept: Option<VecDeque<Vec<Kept>>>,
-    number: i64,
-    turn: u64,
-    /// What its plan was given, where its rows may be counted: no column of them is read.
-    values: Option<Vec<Kept>>,
-    counted: Option<Counted>,
-}
-
-impl Wall {
-    pub(super) fn new(db: *mut ffi::sqlite3, walls: Arc<Walls>, table: Arc<Table>) -> Self {
-        let base =
-            ffi::sqlite3_vtab { pModule: std::ptr::null(), nRef: 0, zErrMsg: std::ptr::null_mut() };
-        Self {
-            base,
-            db,
-            walls,
-            table,
-            idle: RefCell::default(),
-            writes: RefCell::default(),
-            columns: Cell::default(),
-            compare: RefCell::default(),
-        }
-    }
-
-    /// Prepares an inner statement.
-    #[allow(unsafe_code, reason = "the handle is SQLite's own")]
-    pub(super) fn prepare(&self, sql: &str) -> Result<Inner, Failure> {
-        // SAFETY: SQLite has given the handle of the connection this table is on, calls on that
-        // connection's thread, and drops the table before the connection.
-        unsafe { Inner::prepare(&self.walls.shared, self.db, sql) }
-    }
-
-    /// Reads on, from before a statement writes, what the same statement still has to read: it must
-    /// not come upon its own rows.
-    #[allow(unsafe_code, reason = "cursors are held by SQLite")]
-    pub(super) fn read_ahead(&self) -> Result<(), Failure> {
-        let turn = self.walls.shared.turn.load(Ordering::Relaxed);
-        let reads = lock(&self.walls.reads);
-        for cursor in reads.iter() {
-            // SAFETY: a cursor is in the list from when it is opened until it is closed, and SQLite
-            // is inside none of them while it writes.
-            let cursor = unsafe { &mut *(*cursor as *mut Cursor) };
-            if cursor.turn == turn && !cursor.is_over {
-                cursor.keep()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&self, plan: &[u8]) -> Result<Read, Failure> {
-        if let Some(read) = self.idle.borrow_mut().get_mut(plan).and_then(Vec::pop) {
-            return Ok(read);
-        }
-        let lost = || Failure::new(ffi::SQLITE_INTERNAL, "the plan of a read is lost");
-        let (form, text) = plan.split_last().ok_or_else(lost)?;
-        let form = Form::of(*form);
-        let query = std::str::from_utf8(text).ok().and_then(Query::read).ok_or_else(lost)?;
-        let inner = self.prepare(&match form {
-            Form::All | Form::Answered => query.sql(|_| form.answers()),
-            Form::CountedAll | Form::CountedAnswered => query.count(form.answers()),
-        })?;
-        let first = match &self.table.key {
-            Key::Rowid { .. } => 1,
-            Key::Columns(parts) => parts.len(),
-            Key::None => 0,
-        };
-        let mut places = vec![None; self.table.columns.len()];
-        let mut width = first;
-        for column in columns_of(&self.table, query.used) {
-            places[column] = Some(width);
-            width += 1;
-        }
-        Ok(Read { plan: plan.into(), inner, places, width, reads_nothing: query.used == 0 })
-    }
-
-    fn put_away(&self, mut read: Read) {
-        read.inner.reset();
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() >= IDLE_MAX {
-            idle.clear();
-        }
-        let same = idle.entry(read.plan.clone()).or_default();
-        if same.len() < IDLE_MAX {
-            same.push(read);
-        }
-    }
-}
-
 impl Cursor {
-    pub(super) fn new(wall: *const Wall) -> Self {
+    pub(in crate::store::confinement) fn new(wall: *const Wall) -> Self {
         Self {
             base: ffi::sqlite3_vtab_cursor { pVtab: std::ptr::null_mut() },
             wall,
@@ -231,7 +77,7 @@ impl Cursor {
 
     /// Begins to read, with the values of the plan's terms.
     #[allow(unsafe_code, reason = "the values are SQLite's own")]
-    pub(super) fn begin(
+    pub(in crate::store::confinement) fn begin(
         &mut self,
         plan: &[u8],
         values: &[*mut ffi::sqlite3_value],
@@ -289,14 +135,14 @@ impl Cursor {
 
     /// Goes to the next row where no more is known of it than that it is there.
     #[inline]
-    pub(super) fn skip(&mut self) -> bool {
+    pub(in crate::store::confinement) fn skip(&mut self) -> bool {
         let is_there = self.kept.is_none()
             && self.counted.is_some_and(|counted| self.number + 1 < counted.rows);
         self.number += i64::from(is_there);
         is_there
     }
 
-    pub(super) fn next(&mut self) -> Result<(), Failure> {
+    pub(in crate::store::confinement) fn next(&mut self) -> Result<(), Failure> {
         self.number += 1;
         if let Some(kept) = &mut self.kept {
             kept.pop_front();
@@ -364,7 +210,7 @@ impl Cursor {
     }
 
     #[allow(unsafe_code, reason = "the values are SQLite's own")]
-    fn keep(&mut self) -> Result<(), Failure> {
+    pub(super) fn keep(&mut self) -> Result<(), Failure> {
         if self.kept.is_some() {
             return Ok(());
         }
@@ -395,7 +241,7 @@ impl Cursor {
     }
 
     #[allow(unsafe_code, reason = "the values are SQLite's own")]
-    pub(super) fn rowid(&mut self) -> Result<i64, Failure> {
+    pub(in crate::store::confinement) fn rowid(&mut self) -> Result<i64, Failure> {
         if self.values.is_some() {
             self.go_on_reading()?;
         }
@@ -414,7 +260,7 @@ impl Cursor {
     /// # Safety
     /// The context is the one SQLite called with.
     #[allow(unsafe_code, reason = "the values are SQLite's own")]
-    pub(super) unsafe fn answer(
+    pub(in crate::store::confinement) unsafe fn answer(
         &mut self,
         context: *mut ffi::sqlite3_context,
         column: usize,
