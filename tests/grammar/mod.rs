@@ -2,20 +2,11 @@
 //! eye for names that shadow.
 
 mod query;
+#[path = "../common/random.rs"]
+mod random;
 mod write;
 
-/// Deterministic, so that a failure can be replayed.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
+use random::Random;
 
 /// One statement.
 pub(crate) struct Statement {
@@ -68,7 +59,7 @@ struct Source {
 }
 
 pub(crate) struct Grammar {
-    random: SplitMix64,
+    random: Random,
     /// Common table expressions in reach, outermost first.
     with: Vec<Source>,
     comparable: bool,
@@ -77,21 +68,20 @@ pub(crate) struct Grammar {
 
 impl Grammar {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: SplitMix64(seed), with: Vec::new(), comparable: true, loose: false }
+        Self { random: Random(seed), with: Vec::new(), comparable: true, loose: false }
     }
 
     fn below(&mut self, most: usize) -> usize {
-        (self.random.next() % most as u64) as usize
+        self.random.below(most)
     }
 
     /// True in so many of a hundred cases.
     fn chance(&mut self, of_100: usize) -> bool {
-        self.below(100) < of_100
+        self.random.chance(of_100)
     }
 
     fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        let place = self.below(from.len());
-        from[place].clone()
+        self.random.pick(from)
     }
 
     pub(crate) fn statement(&mut self) -> Statement {
