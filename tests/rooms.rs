@@ -199,16 +199,6 @@ fn every_static_is_listed_in_the_architecture() {
 const LINES: usize = 400;
 const REASON: &str = "//! One file because ";
 
-/// Each is more than one noun, and still to be split.
-const TO_BE_SPLIT: [&str; 6] = [
-    "core/store/confinement/plan.rs",
-    "core/store/confinement/wall.rs",
-    "tests/confinement.rs",
-    "tests/confinement_shapes.rs",
-    "tests/generated_statements.rs",
-    "tests/hostile.rs",
-];
-
 #[test]
 fn a_file_is_short_or_says_why_it_is_one() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -222,8 +212,7 @@ fn a_file_is_short_or_says_why_it_is_one() {
                 .take_while(|line| line.starts_with("//!"))
                 .any(|line| line.starts_with(REASON));
             let lines = text.lines().count();
-            let is_known = TO_BE_SPLIT.iter().any(|known| path.ends_with(known));
-            if (lines > LINES) != has_reason && !is_known {
+            if (lines > LINES) != has_reason {
                 long.push(format!("{} has {lines} lines", path.display()));
             }
         });
