@@ -46,9 +46,13 @@ impl Worker for Sql {
 }
 
 fn open() -> (Verger, Connection) {
+    open_with(Grant::new().write("found").write("trigrams"))
+}
+
+fn open_with(grant: Grant) -> (Verger, Connection) {
     // A debug build on a busy machine.
     let limits = Limits::new().time(Duration::from_secs(60)).write_lock(Duration::from_secs(60));
-    let grant = Grant::new().write("found").write("trigrams").limits(limits);
+    let grant = grant.limits(limits);
     let verger =
         Verger::in_memory().without_built_ins().worker(Sql).grant("sql", grant).open().unwrap();
     let app = verger.connect().unwrap();
@@ -85,6 +89,32 @@ fn prose(words: u64, seed: u64) -> String {
         }
     }
     text
+}
+
+/// SQLite asks a virtual table for a new row where an UPDATE ... FROM has a result that is no row of
+/// it.
+#[test]
+fn an_update_that_could_add_a_row_needs_the_grant_to_insert() {
+    let updates = [
+        "UPDATE found SET title = count(*) FROM (SELECT 1 UNION SELECT 2) WHERE title = ?1",
+        "UPDATE found SET title = 'r' FROM (SELECT 1 AS x) AS q RIGHT JOIN (SELECT 2 AS y) AS r ON q.x = r.y WHERE y <> ?1",
+        "UPDATE found SET title = 'r' FROM (SELECT 1 AS x) AS q FULL JOIN (SELECT 2 AS y) AS r ON q.x = r.y WHERE y <> ?1",
+    ];
+    let plain =
+        "UPDATE found SET title = (SELECT upper(title)) FROM (SELECT 1 AS x) AS q WHERE x <> ?1";
+    for grant in [Grant::new().read("found").update("found"), Grant::new().write("found")] {
+        let inserts = grant == Grant::new().write("found");
+        let (verger, app) = open_with(grant);
+        app.execute("INSERT INTO found VALUES ('tea', 'the tea')", []).unwrap();
+        assert_eq!(run(&verger, plain, json!("")), Ok(json!(1)));
+        for sql in updates {
+            let said = run(&verger, sql, json!(""));
+            let is_denied = said.is_err_and(|said| said.starts_with("denied: insert denied"));
+            assert_eq!(is_denied, !inserts, "{sql}");
+        }
+        let rows = app.query_row("SELECT count(*) FROM found", [], |row| row.get::<_, i64>(0));
+        assert_eq!(rows.unwrap() > 1, inserts);
+    }
 }
 
 #[test]

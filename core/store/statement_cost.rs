@@ -65,6 +65,8 @@ pub(crate) struct StatementCost {
     pub(super) writes_rows: bool,
     pub(super) loops: bool,
     pub(super) returns: bool,
+    /// Its own verb is INSERT.
+    pub(super) inserts: bool,
     /// It writes at one place and has no triggers of its own. Behind the tenant's walls, then: no
     /// row can be refused after others were written.
     pub(super) is_sure: bool,
@@ -105,6 +107,7 @@ impl Program {
             writes_rows: false,
             loops: false,
             returns: false,
+            inserts: false,
             is_sure: false,
             expressions: 0,
         };

@@ -3,6 +3,10 @@
 //! The columns that `NATURAL` and `USING` compare are not asked about, nor is their table where no
 //! other column of it is read. Neither are the rows that a constraint of the table's own replaces:
 //! `UNIQUE … ON CONFLICT REPLACE`. What a worker says itself, `OR REPLACE`, is in `authorizer.rs`.
+//!
+//! An `UPDATE … FROM` may have a result that is no row of its table: an aggregate that found none,
+//! or the side of an outer join that is missing. A table stays as it is then; a virtual table is
+//! given a new row.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +27,9 @@ pub(super) struct Reached {
     root_pages: BTreeSet<i64>,
     /// It copies whole rows of one table to another.
     copies: bool,
+    writes_virtual: bool,
+    /// It may work on a row that no table has.
+    makes_rows: bool,
 }
 
 impl Reached {
@@ -32,6 +39,8 @@ impl Reached {
                 self.root_pages.insert(step.get("p2")?);
             }
             "RowCell" => self.copies = true,
+            "VUpdate" => self.writes_virtual = true,
+            "AggFinal" | "AggValue" | "NullRow" => self.makes_rows = true,
             _ => {}
         }
         Ok(())
@@ -73,6 +82,17 @@ impl Unasked {
             }
         }
         match write {
+            // The tenant's walls see to it themselves.
+            Some((Verb::Update, table))
+                if reached.writes_virtual
+                    && reached.makes_rows
+                    && (!confined || grant.is_shared(table))
+                    && let Err(reason) = grant.check(Verb::Insert, table, None) =>
+            {
+                Ok(Err(format!(
+                    "{reason}; an UPDATE with an aggregate or an outer join could add a row to a virtual table"
+                )))
+            }
             Some((verb @ (Verb::Insert | Verb::Update), table))
                 if !tokens.settles_conflicts()
                     && grant.check(Verb::Delete, table, None).is_err()

@@ -79,6 +79,39 @@ fn a_confined_worker_changes_its_tenants_rows_and_no_others() {
     assert_eq!(one("SELECT count(*) FROM orders WHERE organization_id = 'b'"), 2);
 }
 
+/// SQLite asks a virtual table for a new row where an UPDATE ... FROM has a result that is no row of
+/// it: a grant to update is none to insert.
+#[test]
+fn an_update_that_finds_no_row_adds_none() {
+    let grant = ["orders", "lines", "notes"]
+        .into_iter()
+        .fold(Grant::new(), |grant, table| grant.read(table).update(table));
+    let verger = open(grant.tenant_column("organization_id"));
+    let app = verger.connect().unwrap();
+    let all = "SELECT (SELECT count(*) FROM orders) || (SELECT group_concat(total) FROM orders) || \
+               (SELECT count(*) FROM lines) || (SELECT count(*) FROM notes)";
+    let rows = || app.query_row(all, [], |row| row.get::<_, String>(0)).unwrap();
+    let before = rows();
+    for sql in [
+        "UPDATE orders SET id = count(*) FROM (SELECT 1 UNION SELECT 2) WHERE state = 'none'",
+        "UPDATE orders SET total = max(q.x) FROM (SELECT 1 AS x) AS q WHERE id = 4",
+        "UPDATE orders SET total = 9 FROM (SELECT 1 AS x) AS q RIGHT JOIN (SELECT 2 AS y) AS r ON q.x = r.y WHERE orders.id IS NULL",
+        "UPDATE OR IGNORE orders SET total = 9 FROM (SELECT 1 AS x) AS q FULL JOIN (SELECT 2 AS y) AS r ON q.x = r.y WHERE orders.id IS NULL",
+        "UPDATE lines SET what = count(*) FROM (SELECT 1) WHERE what = 'none'",
+        "UPDATE notes SET text = count(*) FROM (SELECT 1) WHERE text = 'none'",
+    ] {
+        assert_eq!(execute(&verger, sql), Ok(json!(0)), "{sql}");
+        assert_eq!(rows(), before, "{sql}");
+        let returning = format!("{sql} RETURNING 1");
+        // Some are refused: the row that is none has no key by which it could be returned.
+        let returned = query(&verger, &returning);
+        assert!(returned.is_err() || returned == Ok(json!([])), "{returned:?}: {returning}");
+        assert_eq!(rows(), before, "{returning}");
+    }
+    let sql = "UPDATE orders SET total = count(*) FROM (SELECT 1 UNION SELECT 2) WHERE id = 1";
+    assert_eq!(execute(&verger, sql), Ok(json!(1)));
+}
+
 #[test]
 fn columns_that_are_not_granted_stay_closed_in_a_confined_write() {
     let verger = open(

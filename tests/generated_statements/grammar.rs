@@ -146,7 +146,10 @@ impl Grammar {
                     format!("{from} JOIN {other} USING ( {by} )")
                 }
                 5 => format!("{from} , {other}"),
-                6 => format!("{from} FULL JOIN {other} USING ( ~pin )"),
+                6 => {
+                    let join = self.0.pick(&["FULL", "RIGHT"]);
+                    format!("{from} {join} JOIN {other} USING ( ~pin )")
+                }
                 _ => format!("{from} JOIN {other} ON {}", self.condition(0)),
             };
         }
@@ -218,7 +221,7 @@ impl Grammar {
                 let or = self.0.pick(&["", "", "OR REPLACE ", "OR IGNORE ", "OR ROLLBACK "]);
                 let (table, column) =
                     (self.table(), self.0.pick(&["a", "pin", "id", "c", "rowid", "org"]));
-                let from = if self.0.chance(20) {
+                let from = if self.0.chance(40) {
                     format!(" FROM {}", self.from(0))
                 } else {
                     String::new()

@@ -21,6 +21,8 @@ pub(super) struct Shared {
     /// Rows changed in a worker's name, and how often one was asked to be.
     pub(super) changed: AtomicU64,
     pub(super) writes: AtomicU64,
+    /// The worker's statement inserts: a write without an old row is not an update that found none.
+    pub(super) inserts: AtomicBool,
     /// The last failed write keeps the rows before it.
     pub(super) keeps: AtomicBool,
     /// What a worker was denied, if that was its last statement's end.

@@ -142,9 +142,10 @@ impl Confinement {
         (shared.changed.load(Ordering::Relaxed), shared.writes.load(Ordering::Relaxed))
     }
 
-    /// A worker's statement is stepped.
-    pub(super) fn begin_step(&self) {
+    /// A worker's statement is stepped, which `inserts` rows or does not.
+    pub(super) fn begin_step(&self, inserts: bool) {
         let shared = &self.walls.shared;
+        shared.inserts.store(inserts, Ordering::Relaxed);
         shared.turn.fetch_add(1, Ordering::Relaxed);
         shared.keeps.store(false, Ordering::Relaxed);
         lock(&shared.denied).take();

@@ -133,6 +133,11 @@ impl Wall {
             return Ok(0);
         };
         if is_null(*old) {
+            // An UPDATE whose SET is an aggregate over FROM has a row also where it found none, with
+            // no key. SQLite then asks for what an INSERT does; a table of its own stays as it is.
+            if !shared.inserts.load(Ordering::Relaxed) {
+                return Ok(0);
+            }
             self.insert(new)
         } else if self.table.key == Key::None {
             Err(Failure::new(

@@ -64,7 +64,7 @@ impl WorkConnection {
         }
         let done = match &self.confinement {
             Some(confinement) => {
-                confinement.begin_step();
+                confinement.begin_step(program.inserts);
                 // Those that return rows are undone by whoever reads them.
                 let many = program.writes_rows
                     && !program.returns
@@ -201,6 +201,7 @@ impl WorkConnection {
                 self.cache.make_small(connection)?;
             }
             let mut cost = program.cost;
+            cost.inserts = write.is_some_and(|(verb, _)| *verb == Verb::Insert);
             cost.is_sure &= match (&self.confinement, write) {
                 (Some(confinement), Some((verb, table))) => {
                     confinement.is_sure(connection, *verb, table, &sets)?
