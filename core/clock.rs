@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::time::Timestamp;
 
-/// A clock. Everything Verger does, its SQL and its workers included, reads the one it was given.
+/// A clock. Everything Verger does reads the one it was given, its SQL and its workers included.
 ///
 /// It tells wall time: it may jump, forward after a suspend and backward when someone sets it.
 /// Limits on how long a worker may run are measured with the monotonic timer of the machine and do

@@ -1,13 +1,14 @@
 //! The errors of the façade.
 //!
 //! Each kind of operation has an enum of its own, so that a caller matches on what can happen
-//! there; all convert into [`Error`].
+//! there. All convert into [`Error`].
 //!
 //! # Design
-//! An error's text is whole: what was tried, on what, why it failed, and what to do. `{error}` is
-//! enough for a log line or a dialog. What stands in the text is not its `source()` too, so that
-//! printing the chain, as `anyhow` does, says each cause once. The cause is a field for who wants to
-//! match on it; hence the raw identifiers, which are ordinary fields to all but the derive.
+//! An error's text is complete: what was tried, on what, why it failed, and what to do. `{error}`
+//! is enough for a log line or a dialog. A cause that the text repeats is not its `source()` too,
+//! so that printing the chain, as `anyhow` does, says each cause once. Such a cause is a field that
+//! a caller can match on. Its raw identifier `r#source` keeps the derive from taking it for the
+//! `source()`, and is an ordinary field to everyone else.
 
 use std::path::PathBuf;
 
@@ -56,7 +57,7 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// A value that many jobs were to have is out of bounds. Nothing was changed.
+    /// A value that was to be set for many jobs is out of bounds. Nothing was changed.
     #[error("the jobs are left as they are: {reason}")]
     Invalid {
         /// What is wrong.
@@ -106,7 +107,8 @@ pub enum Error {
     Loop(#[from] LoopError),
 }
 
-/// The database could not be opened. The file is as it was.
+/// The database could not be opened. What was done before the error stays: migrations, and jobs
+/// taken back from a process that died.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -167,7 +169,7 @@ pub enum OpenError {
         /// The path.
         path: PathBuf,
     },
-    /// The lock file beside the database is none.
+    /// The lock file beside the database cannot be used.
     #[error("cannot open {}: the lock file {}-verger beside it cannot be used: {source}", path.display(), path.display())]
     Lock {
         /// The database.
@@ -192,8 +194,8 @@ pub enum OpenError {
     /// The settings of a queue are not usable.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// A grant or a backoff is for a worker that is not there, and that no plugin can bring: nothing
-    /// is looked for in a folder, and no file or component was named.
+    /// A grant or a backoff is for a worker that does not exist and that no plugin can bring,
+    /// because no folder, file or component was given.
     #[error("{what} is for worker `{worker}`, which is not there: known are {known}")]
     NoSuchWorker {
         /// What was set: a grant, or a backoff.
@@ -203,10 +205,10 @@ pub enum OpenError {
         /// The names there are.
         known: String,
     },
-    /// A database in memory is new: there is nothing in it to look at.
+    /// A database in memory is new, so there is nothing in it to look at.
     #[error("a database in memory cannot be opened to be read only: there is nothing in it yet")]
     ReadOnlyMemory,
-    /// A number of threads that there cannot be.
+    /// The number of threads is out of bounds.
     #[error("{asked} threads for jobs were asked for: there must be 1 to {most}")]
     Threads {
         /// The number asked for.
@@ -221,7 +223,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PerformError {
-    /// It is not there, or the args do not fit it.
+    /// The worker is not there, or the args do not fit it.
     #[error(transparent)]
     Refused(#[from] EnqueueError),
     /// The attempt failed.

@@ -1,5 +1,5 @@
-//! Places where a crash hurts most: a test can have the process end there, as abruptly as if it
-//! were killed.
+//! The steps at which a crash does the most harm. A test can end the process there, as abruptly as
+//! if it were killed.
 //!
 //! Without the feature `testing` nothing of this is compiled in.
 
@@ -31,7 +31,7 @@ mod armed {
     static ARMED: Mutex<Option<(Failpoint, u32)>> = Mutex::new(None);
 
     impl Failpoint {
-        /// Every place.
+        /// Every failpoint.
         pub const ALL: [Self; 6] = [
             Self::Claimed,
             Self::Performed,
@@ -41,7 +41,7 @@ mod armed {
             Self::AfterCheckpoint,
         ];
 
-        /// Has this process end, by `abort`, the `nth` time it comes by here, counted from 1.
+        /// Ends this process by `abort` the `nth` time it comes by here, counted from 1.
         pub fn abort_at(self, nth: u32) {
             *lock(&ARMED) = Some((self, nth));
         }

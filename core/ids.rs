@@ -28,8 +28,8 @@ impl fmt::Display for JobId {
     }
 }
 
-/// A fencing token: each claim of a job gets a greater one, and only the holder of the last may
-/// write for it. Compare it, or show it; there is nothing to compute with it.
+/// A fencing token: each claim of a job gets a greater one, and only the holder of the greatest may
+/// write for it. Tokens can be compared and shown, not computed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Token(pub(crate) i64);

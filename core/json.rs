@@ -1,14 +1,15 @@
-//! JSON text of a stranger: looked at before anything is built of it.
+//! JSON text of a stranger, which is checked before anything is built of it.
 //!
-//! A short text may unfold to a hundred times its bytes: `[{"":0},{"":0}]` takes a tree for each
-//! object. So what is only passed on stays text, and what has to be built is weighed first.
+//! A short text may take a hundred times its bytes once it is built: `[{"":0},{"":0}]` takes a tree
+//! for each object. So text that is only passed on stays text, and text that has to be built is
+//! weighed first.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 
-/// Bytes that a value takes in memory, whatever it is.
+/// Bytes that any value takes in memory.
 const VALUE_BYTES: usize = size_of::<Json>();
 
 /// Bytes that the first node of an object's tree takes: it has room for 11 fields.
@@ -19,13 +20,13 @@ pub(crate) fn check(text: &str) -> Result<(), serde_json::Error> {
     weigh(text, usize::MAX)
 }
 
-/// Reads JSON that takes no more than so many bytes once it is built.
+/// Reads JSON that takes at most `most` bytes once it is built.
 pub(crate) fn parse(text: &str, most: usize) -> Result<Json, serde_json::Error> {
     weigh(text, most)?;
     serde_json::from_str(text)
 }
 
-/// The text of a value, if it has no more than so many bytes.
+/// The text of a value, if it has at most `most` bytes.
 pub(crate) fn write(json: &Json, most: usize) -> Option<String> {
     struct Bounded(Vec<u8>, usize);
     impl std::io::Write for Bounded {

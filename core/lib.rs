@@ -108,8 +108,8 @@ pub use worker::{Ask, Consent, ConsentState, GrantDecision, GrantRow, PluginBind
 pub use worker_settings::SettingsError;
 pub use written_grant::WrittenGrant;
 
-/// The connection library the app shares with Verger: its `Transaction` is what `enqueue_in` takes.
+/// The connection library that the app shares with Verger: `enqueue_in` takes its `Transaction`.
 pub use rusqlite;
-/// The guest SDK: the trait native workers implement, and the types it speaks in.
+/// The guest SDK: the trait that native workers implement, and its types.
 pub use verger_worker;
 pub use verger_worker::{AuditEvent, Manifest, Outcome, Worker};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// How long a worker may hold the write lock that is not granted what it declares.
+/// How long a worker may hold the write lock if it is not granted what it declares.
 const WRITE_LOCK: Duration = Duration::from_secs(1);
 
 /// How much of the machine one attempt of a worker may use. The defaults are generous to honest
-/// workers; what a worker meets beyond a limit is a typed error with a code.
+/// workers. A worker that goes beyond a limit gets a typed error with a code.
 ///
 /// ```
 /// use std::time::Duration;
@@ -89,9 +89,9 @@ impl Limits {
     }
 
     /// Bytes of values its queries may return in one chunk, and of parameters it may send in one
-    /// call. Default 16 MiB. A chunk that is full ends, and the next one goes on; a row, or a set of
-    /// parameters, that alone has more is refused with the code `limit`. What a component sends in
-    /// one call may take four times as much memory, and 4 MiB at least.
+    /// call. Default 16 MiB. A full chunk ends, and the next one goes on. A single row or set of
+    /// parameters that has more is refused with the code `limit`. What a component sends in one
+    /// call may take four times as much memory, and 4 MiB at least.
     pub fn chunk_bytes(mut self, bytes: usize) -> Self {
         self.chunk_bytes = bytes;
         self
@@ -104,17 +104,17 @@ impl Limits {
     }
 
     /// Bytes of pages that it may write to the database's log between two checkpoints. Default 512
-    /// MiB. Beyond them everything since the last checkpoint is rolled back, and the attempt ends
-    /// with the code `limit`. Up to 32 MiB of pages wait in memory before they are written, and are
-    /// counted only then.
+    /// MiB. Beyond that, everything since the last checkpoint is rolled back, and the attempt ends
+    /// with the code `limit`. Up to 32 MiB of pages wait in memory, and count only when they are
+    /// written.
     pub fn transaction_bytes(mut self, bytes: u64) -> Self {
         self.transaction_bytes = bytes;
         self
     }
 
     /// Bytes by which it may make the database larger, all its checkpoints together. Default 1 GiB.
-    /// The checkpoint, or the end, that would make it larger is rolled back, and the attempt ends
-    /// with the code `limit`. Until a run has written 16 MiB, each page that it writes counts.
+    /// The checkpoint or the end that would go beyond is rolled back, and the attempt ends with the
+    /// code `limit`. Until a run has written 16 MiB, each page that it writes counts.
     pub fn growth_bytes(mut self, bytes: u64) -> Self {
         self.growth_bytes = bytes;
         self
@@ -127,9 +127,9 @@ impl Limits {
         self
     }
 
-    /// Bytes of audit rows it may write, all its checkpoints together: its texts, and 256 for the
-    /// rest of each row. Default 256 MiB. Further ones are refused with the code `limit`; `append-safe`
-    /// drops them.
+    /// Bytes of audit rows it may write, all its checkpoints together: its texts, and 256 bytes for
+    /// the rest of each row. Default 256 MiB. Further ones are refused with the code `limit`;
+    /// `append-safe` drops them.
     pub fn audit_bytes(mut self, bytes: u64) -> Self {
         self.audit_bytes = bytes;
         self
@@ -142,13 +142,13 @@ impl Limits {
         self
     }
 
-    /// How long it may hold the database's write lock without a checkpoint; longer, the attempt is
-    /// undone and fails with the code `lock-held`. It takes the lock at its first write. Default
-    /// 1 s; for workers that are granted [what they declare](crate::Grant::as_declared), the built-in
-    /// and the app's own among them, none but [`time`](Self::time).
+    /// How long it may hold the database's write lock without a checkpoint. Beyond that, the
+    /// attempt is rolled back and fails with the code `lock-held`. It takes the lock at its first
+    /// write. Default 1 s. A worker that is granted [what it declares](crate::Grant::as_declared),
+    /// as the built-in workers and the app's own are, is bounded by [`time`](Self::time) alone.
     ///
-    /// It ends what runs in wasm and in SQL. A function of the app, a native worker between two host
-    /// calls, and a commit cannot be interrupted.
+    /// It ends what runs in wasm and in SQL. It cannot interrupt a function of the app, a native
+    /// worker between two host calls, or a commit.
     pub fn write_lock(mut self, most: Duration) -> Self {
         self.write_lock = Some(most);
         self
@@ -182,7 +182,7 @@ impl Limits {
     }
 
     /// Bytes of the lines written to the app's log. Default 1 MiB. One line says that there were
-    /// more; the rest is dropped. Of a line, 8 KiB are kept.
+    /// more; the rest is dropped. Of each line 8 KiB are kept.
     pub fn log_bytes(mut self, bytes: usize) -> Self {
         self.log_bytes = bytes;
         self
@@ -209,28 +209,28 @@ impl Limits {
         self
     }
 
-    /// All of them, by the names they have in a grant written as JSON; `write_lock_ms` where it is
-    /// set.
+    /// All limits, by the names they have in a grant written as JSON. `write_lock_ms` is among them
+    /// only where it is set.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         FIELDS.iter().filter_map(|field| Some((field.name, (field.get)(self)?)))
     }
 
-    /// The same with one of them set, by its name in a grant written as JSON. `None` when there is
-    /// no limit of this name.
+    /// The same with one limit set, by its name in a grant written as JSON. `None` when there is no
+    /// limit of this name.
     pub(crate) fn with(self, name: &str, value: u64) -> Option<Self> {
         let field = FIELDS.iter().find(|field| field.name == name)?;
         Some((field.set)(self, value))
     }
 }
 
-/// One limit, as people write it.
+/// One limit, with its name in a written grant.
 struct Field {
     name: &'static str,
     get: fn(&Limits) -> Option<u64>,
     set: fn(Limits, u64) -> Limits,
 }
 
-/// Every limit: what reads grants, and what prints them, goes by this list alone.
+/// Every limit. Reading a grant and printing it both go by this list alone.
 const FIELDS: [Field; 18] = [
     Field {
         name: "time_ms",

@@ -1,12 +1,12 @@
-//! The read-time check beside the worker `reconcile-memberships`.
+//! The check for reading a membership, beside the worker `reconcile-memberships`.
 
 use crate::time::Timestamp;
 
 /// The state a membership counts as at this instant: `expired` when it is active or suspended past
-/// its expiry, else what is stored.
+/// its expiry, otherwise what is stored.
 ///
-/// This check stays the authority for decisions about access. The worker only brings the stored
-/// state after it, so between two of its runs a stored `active` may already be over.
+/// This check decides about access. The worker only brings the stored state up to date, so between
+/// two of its runs a stored `active` may have expired.
 ///
 /// ```
 /// use verger::{Timestamp, normalized_membership_state};

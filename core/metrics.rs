@@ -1,5 +1,5 @@
-//! Numbers about what was done, for whoever watches: counted since Verger was opened, readable at
-//! any time without an exporter.
+//! Numbers about what was done, counted since Verger was opened. They can be read at any time,
+//! without an exporter.
 //!
 //! Counting an attempt takes one lock that nobody holds for longer than another count. With the
 //! feature `metrics` the same numbers go to the recorder that the app installed.
@@ -33,18 +33,19 @@ const BOUNDS_US: [u64; 16] = [
     86_400_000_000,
 ];
 
-/// How long something took, how often.
+/// How long something took, and how often.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Histogram {
     /// How often.
     pub count: u64,
-    /// Together, in microseconds.
+    /// The sum, in microseconds.
     pub sum_us: u64,
     /// The longest, in microseconds.
     pub max_us: u64,
     /// How many took at most 0.1, 0.5, 1, 5, 10, 50, 100 and 500 ms, 1, 5, 10 and 30 s, 1 and 5
-    /// minutes, an hour, a day, and no more than the bound before; then those that took longer.
+    /// minutes, an hour and a day. Each bucket counts those above the bound before it. The last
+    /// counts those longer than a day.
     pub buckets: [u64; 17],
 }
 
@@ -60,8 +61,8 @@ impl Histogram {
         }
     }
 
-    /// The time that this share of all did not take longer than, as far as the buckets tell: the
-    /// bound of the bucket it falls into, or the longest of all. Zero of nothing.
+    /// The time that this share of all did not exceed, as far as the buckets tell: the bound of the
+    /// bucket it falls into, or the longest of all. Zero when nothing was counted.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Duration {
         let rank = (share.clamp(0.0, 1.0) * self.count as f64).ceil() as u64;
@@ -76,7 +77,7 @@ impl Histogram {
         Duration::ZERO
     }
 
-    /// The mean; zero of nothing.
+    /// The mean. Zero when nothing was counted.
     #[must_use]
     pub fn mean(&self) -> Duration {
         Duration::from_micros(self.sum_us.checked_div(self.count).unwrap_or(0))
@@ -239,7 +240,7 @@ impl AttemptEnd {
     }
 }
 
-/// A name, what it means, and what a worker has of it.
+/// A name, its meaning, and how to read it from a worker's numbers.
 type Column<T> = (&'static str, &'static str, fn(&WorkerMetrics) -> T);
 
 impl Metrics {

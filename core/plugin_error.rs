@@ -16,7 +16,7 @@ pub enum PluginError {
         /// The operating system's words.
         reason: String,
     },
-    /// There is no file by that name, but something else: a folder, a pipe, a device.
+    /// The path names something other than a file: a folder, a pipe, a device.
     #[error("{what} is {found}, not a file: put the .wasm itself in its place, or take it away")]
     NotAFile {
         /// Which plugin.
@@ -24,7 +24,7 @@ pub enum PluginError {
         /// What is there.
         found: &'static str,
     },
-    /// It was replaced since it was looked at. The next look takes the new one.
+    /// The file was replaced after it was looked at. The next look takes the new one.
     #[error("{what} was replaced since it was looked at: the next look takes the new file")]
     Changed {
         /// Which plugin.
@@ -95,7 +95,7 @@ pub enum PluginError {
         /// What the validator found.
         reason: String,
     },
-    /// A component of asynchronous functions, which Verger has none of.
+    /// A component of asynchronous functions, which a worker cannot have.
     #[error(
         "{what} is built for asynchronous calls, and a worker has none: build it again without them (componentize-qjs: --sync). The validator says: {reason}"
     )]
@@ -113,7 +113,8 @@ pub enum PluginError {
         /// Which plugin.
         what: String,
     },
-    /// Machine code compiled by wasmtime. It is never accepted as a plugin: it could do anything.
+    /// Machine code compiled by wasmtime. It is never accepted as a plugin, because it could do
+    /// anything.
     #[error(
         "{what} is precompiled machine code, which is not accepted as a plugin: use the .wasm it was made from"
     )]
@@ -131,7 +132,7 @@ pub enum PluginError {
         /// The most it may have.
         most: u64,
     },
-    /// It is built so that compiling it could take minutes or gigabytes. No compiler saw it.
+    /// Compiling it could take minutes or gigabytes. It was refused before the compiler saw it.
     #[error(
         "{what} is not compiled, for it could keep the compiler busy: it has {reason}; build it with optimisation, or in smaller parts"
     )]
@@ -141,7 +142,7 @@ pub enum PluginError {
         /// What there is too much of, and how much there may be.
         reason: String,
     },
-    /// Compiling it took all the time that there was: see `Builder::compile_limit`.
+    /// Compiling it took all the time there was: see `Builder::compile_limit`.
     #[error(
         "{what} was not compiled within the {limit:?} that compiling plugins may take at one open: use a smaller build of it, or set a longer compile_limit"
     )]
@@ -151,7 +152,7 @@ pub enum PluginError {
         /// The time for all plugins together.
         limit: Duration,
     },
-    /// Another plugin took all the time that there was for compiling.
+    /// Another plugin took all the time there was for compiling.
     #[error(
         "{what} was not compiled, for {by} took what was left of the {limit:?} that compiling plugins may take at one open: remove that one, or set a longer compile_limit"
     )]
@@ -173,7 +174,7 @@ pub enum PluginError {
         /// The import.
         import: String,
     },
-    /// It does not export what a worker exports, or with another type.
+    /// It lacks an export that a worker has, or exports it with another type.
     #[error("{what} does not implement the world verger:worker/worker@0.1.0: {reason}")]
     Mismatch {
         /// Which plugin.
@@ -270,13 +271,13 @@ pub enum PluginError {
 }
 
 impl PluginError {
-    /// Whether nothing is wrong with it, and somebody has to decide what it may do.
+    /// Whether nothing is wrong with it, and somebody only has to decide what it may do.
     #[must_use]
     pub const fn waits(&self) -> bool {
         matches!(self, Self::Waits { .. })
     }
 
-    /// Bytes that are no component for a validator, by its words.
+    /// Bytes that are no valid component, in the validator's words.
     #[cfg(feature = "compile")]
     pub(crate) fn invalid(what: &str, reason: String) -> Self {
         let what = what.to_string();

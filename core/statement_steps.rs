@@ -6,8 +6,8 @@ thread_local! {
     static TAKEN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Steps that SQLite's virtual machine took for statements of workers on this thread, since it was
-/// asked last. Statements of the engine's own, inside them, are not in it.
+/// Steps that SQLite's virtual machine took for workers' statements on this thread, since the last
+/// call. The engine's own statements do not count, even inside those of workers.
 #[must_use]
 pub fn statement_steps() -> u64 {
     TAKEN.take()

@@ -1,4 +1,4 @@
-//! Text of a stranger, made fit for a log and for an error.
+//! Text of a stranger, made safe for a log and for an error.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -6,8 +6,8 @@ use std::fmt::Write;
 /// The most bytes of a stranger's text that an error repeats.
 pub(crate) const REASON_MAX_BYTES: usize = 4 << 10;
 
-/// The text as one line: what would break it, move the cursor or turn the direction of writing is
-/// written out, so that nobody can forge a line of their own.
+/// The text as one line. Characters that would break it, move the cursor or turn the direction of
+/// writing are escaped, so that nobody can forge a line of their own.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return Cow::Borrowed(text);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Verger's tables is one.
 ///
 /// It serializes as [text](Self#impl-Display-for-Timestamp), RFC 3339 in UTC, and is read from that
-/// and from the number of milliseconds, as the tables hold it.
+/// text or from the number of milliseconds that the tables hold.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,11 +29,11 @@ impl Serialize for Timestamp {
     }
 }
 
-/// The last millisecond of the year 9999, and the first of the year 0: what RFC 3339 can write.
+/// The last millisecond of the year 9999, and the first of the year 0: the bounds of RFC 3339.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
 const FIRST_MILLIS: i64 = -62_167_219_200_000;
 
-/// However long a wait is asked for, a monotonic timer counts no longer: 100 years.
+/// The longest wait a monotonic timer is asked for: 100 years.
 const WAIT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// This long from now, by the monotonic timer; 100 years at most.
@@ -42,11 +42,11 @@ pub(crate) fn instant_after(wait: Duration) -> Instant {
 }
 
 impl Timestamp {
-    /// The last instant that RFC 3339 can write: the end of the year 9999. Times that are computed
-    /// from longer waits are this one.
+    /// The last instant that RFC 3339 can write: the end of the year 9999. A computed time that
+    /// would be later is this one.
     pub const LAST: Self = Self(LAST_MILLIS);
 
-    /// The instant so many milliseconds after 1970-01-01T00:00:00Z (before it, when negative).
+    /// The instant this many milliseconds after 1970-01-01T00:00:00Z, or before it when negative.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
@@ -95,8 +95,8 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC, with milliseconds only where there are some; the bare number beyond the years
-/// chrono can hold.
+/// RFC 3339 in UTC, with milliseconds only where there are some. Beyond the years chrono can hold
+/// it is the bare number.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_utc() {
@@ -106,7 +106,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// From text as it is shown, or unix milliseconds.
+/// From the text that `Display` writes, or from unix milliseconds.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -154,7 +154,7 @@ mod tests {
             assert!(instant_after(wait) > Instant::now());
         }
         assert_eq!(Timestamp::LAST + Duration::from_millis(1), Timestamp::LAST);
-        // What a broken clock says stays what it is.
+        // A time that a broken clock gave stays as it is.
         let beyond = Timestamp::from_millis(i64::MAX);
         assert_eq!(beyond + Duration::from_secs(1), beyond);
     }

@@ -1,9 +1,10 @@
-//! Readings of the wall clock, as the database remembers them: whether this one can be believed.
+//! Readings of the wall clock, as the database remembers them, and whether the present one can be
+//! believed.
 //!
 //! A clock is wrong now and then: an empty battery, a chip that reads all ones for a moment, local
 //! time taken for UTC until the network corrects it. What was decided by a wrong reading stays
-//! decided. What only waits for a time is put back when the reading turns out to have been wrong,
-//! and nothing is deleted for its age while a reading is in doubt.
+//! decided. What only waits for a time is set back when the reading turns out to have been wrong.
+//! Nothing is deleted for its age while a reading is in doubt.
 //!
 //! The row of `verger_clock` is written when something is decided, at most once an hour, and when
 //! the clock leapt.
@@ -15,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::store::{Books, RawText, StoreContext, StoreError};
 use crate::time::Timestamp;
 
-/// How finely readings are noted; and a clock set back by less than this needs no correction: what
+/// How finely readings are noted. A clock set back by less than this needs no correction: what
 /// waits longer for it waits less than this.
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -47,18 +48,18 @@ pub(crate) struct Jumps {
     pub(crate) set_back_at: Option<Timestamp>,
 }
 
-/// What a reading says of those before it.
+/// What a reading says of earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// Nothing.
     Plain,
-    /// It is earlier than one before: either is wrong. The next reading tells.
+    /// It is earlier than one before, so one of the two is wrong. The next reading decides.
     InDoubt,
-    /// Those before were wrong; time goes on from this instant.
+    /// Earlier readings were wrong. Time goes on from this instant.
     CorrectedSince(Timestamp),
 }
 
-/// The reading that has been right, and what is to be noted.
+/// What this reading says of earlier ones, and what is to be noted.
 fn compare(noted: Option<Noted>, now: Timestamp) -> (Reading, Noted) {
     let fresh = Noted { read_at: now, leap: None, set_back_at: None };
     let Some(noted) = noted else { return (Reading::Plain, fresh) };
@@ -67,9 +68,9 @@ fn compare(noted: Option<Noted>, now: Timestamp) -> (Reading, Noted) {
             return (Reading::Plain, noted);
         }
         return match (noted.leap, noted.set_back_at) {
-            // Back where it was before the leap: that one was wrong.
+            // Back where it was before the leap: the leap was wrong.
             (Some((before, _)), _) if now + HOUR >= before => (Reading::CorrectedSince(now), fresh),
-            // Twice: so the later readings were wrong.
+            // The second reading that is earlier: the later readings were wrong.
             (_, Some(since)) if since <= now => (Reading::CorrectedSince(since), fresh),
             _ => (Reading::InDoubt, Noted { set_back_at: Some(now), ..noted }),
         };
@@ -86,7 +87,7 @@ fn compare(noted: Option<Noted>, now: Timestamp) -> (Reading, Noted) {
 }
 
 impl Books<'_> {
-    /// What this reading of the clock says; and the change to note, if there is one.
+    /// What this reading of the clock says, and the change to note, if there is one.
     pub(crate) fn clock_reading(
         &self,
         now: Timestamp,
@@ -94,7 +95,7 @@ impl Books<'_> {
         read(self.connection(), now).doing("read what the clock read before")
     }
 
-    /// The instant by which the age of things is told.
+    /// The instant by which ages are told.
     pub(crate) fn believed_now(&self, now: Timestamp) -> Result<Timestamp, StoreError> {
         believed(self.connection(), now).doing("read what the clock read before")
     }
@@ -125,15 +126,14 @@ impl Books<'_> {
     }
 }
 
-/// What this reading says; and the change to note, if there is one.
+/// What this reading says, and the change to note, if there is one.
 fn read(connection: &Connection, now: Timestamp) -> rusqlite::Result<(Reading, Option<Noted>)> {
     let noted = noted(connection)?;
     let (reading, after) = compare(noted, now);
     Ok((reading, (noted != Some(after)).then_some(after)))
 }
 
-/// The instant by which the age of things is told: this reading, or one before it while it is in
-/// doubt.
+/// The instant by which ages are told: this reading, or an earlier one while this one is in doubt.
 fn believed(connection: &Connection, now: Timestamp) -> rusqlite::Result<Timestamp> {
     let (_, noted) = compare(noted(connection)?, now);
     Ok(noted.leap.map_or(now, |(before, _)| before.min(now)))
@@ -188,7 +188,7 @@ fn noted(connection: &Connection) -> rusqlite::Result<Option<Noted>> {
     connection
         .prepare_cached("SELECT read_at, before_jump, jumped_at, set_back_at FROM verger_clock")?
         .query_row([], |row| {
-            // Whatever someone wrote there: what is no number is not there.
+            // Whatever someone wrote there: a value that is no number counts as absent.
             let at = |column| row.get(column).ok().flatten().map(Timestamp::from_millis);
             let leap = at(1).zip(at(2));
             Ok(at(0).map(|read_at| Noted { read_at, leap, set_back_at: at(3) }))
@@ -207,7 +207,7 @@ fn jumps(connection: &Connection) -> rusqlite::Result<Jumps> {
     Ok(noted(connection)?.map(jumps).unwrap_or_default())
 }
 
-/// How far after this instant a time must lie to have come from a wrong clock.
+/// The instant beyond which a time must have come from a wrong clock.
 pub(crate) fn beyond(since: Timestamp) -> Timestamp {
     since + HOUR
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value as Json};
 use crate::store::{Books, StoreContext, StoreError};
 use crate::time::Timestamp;
 
-/// The capability by which a worker reads its own: `{}` → the object, `{}` when nothing was set.
+/// The capability by which a worker reads its own settings: `{}` → the object, which is empty when
+/// nothing was set.
 pub(crate) const SETTINGS: &str = "settings";
 
 /// The most bytes of their JSON text.
@@ -55,7 +56,7 @@ pub(crate) fn check(worker: &str, settings: &Json) -> Result<String, SettingsErr
 }
 
 impl Books<'_> {
-    /// What was set for a worker: an empty object for nothing.
+    /// What was set for a worker. The object is empty when nothing was.
     pub(crate) fn worker_settings(&self, worker: &str) -> Result<Map<String, Json>, StoreError> {
         read(self.connection(), worker).doing("read the settings of a worker")
     }
@@ -71,8 +72,8 @@ impl Books<'_> {
     }
 }
 
-/// What was set for a worker. A row that somebody wrote by hand and that is no object counts for
-/// nothing.
+/// What was set for a worker. A row that somebody wrote by hand and that is no object counts as
+/// empty.
 fn read(connection: &Connection, worker: &str) -> rusqlite::Result<Map<String, Json>> {
     let text: Option<String> = connection
         .prepare_cached(

@@ -1,4 +1,4 @@
-//! What a worker keeps between its jobs: a few small values by key, those of each organization apart.
+//! What a worker keeps between its jobs: a few small values by key, for each organization apart.
 
 use rusqlite::{Connection, OptionalExtension};
 use verger_worker::{Value, Verb};
@@ -26,7 +26,7 @@ const OTHERS: &str = "SELECT count(*), coalesce(sum(length(CAST(key AS BLOB)) + 
      CASE typeof(value) WHEN 'text' THEN length(CAST(value AS BLOB)) WHEN 'blob' THEN length(value) ELSE 8 END), 0) \
      FROM verger_state WHERE worker = ?1 AND organization_id IS ?2 AND key <> ?3";
 
-/// Whose value it is, and its name.
+/// Whose value it is, and its key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StateKey<'a> {
     pub(crate) worker: &'a str,
@@ -34,11 +34,11 @@ pub(crate) struct StateKey<'a> {
     pub(crate) key: &'a str,
 }
 
-/// What became of a value that was to be kept.
+/// What happened to a value that was to be kept.
 pub(crate) enum Kept {
-    /// The row was changed so, if it was.
+    /// It was kept. How the row was changed, if it was.
     Done(Option<Verb>),
-    /// The worker would keep more for this organization than it may: nothing was changed.
+    /// The worker would keep more for this organization than it may. Nothing was changed.
     TooMuch,
 }
 
@@ -49,8 +49,8 @@ impl Books<'_> {
         Ok(value.unwrap_or(Value::Null))
     }
 
-    /// Keeps a value of so many bytes, or forgets the key for null. All that the worker keeps for
-    /// the organization takes `most` bytes at most.
+    /// Keeps a value of `bytes` bytes, or forgets the key for null. Together the worker's values
+    /// for the organization take `most` bytes at most.
     pub(crate) fn keep_worker_state(
         self,
         at: StateKey<'_>,

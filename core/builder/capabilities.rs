@@ -13,8 +13,8 @@ use crate::capability::{REMOVE_FILE, Speed, remove_file};
 
 impl Builder {
     /// Registers the capability `remove-file`, by which the built-in worker `evict-cache` removes
-    /// the files of a cache: those in this folder and below it, and no others. A path in the cache's
-    /// table is relative to the folder, or absolute.
+    /// the files of a cache. It removes files in this folder and below it, and no others. A path in
+    /// the cache's table is relative to the folder, or absolute.
     pub fn cache_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         self.capabilities
@@ -22,14 +22,14 @@ impl Builder {
         self
     }
 
-    /// Registers a capability for requests to the hosts that this lists: see [`Http`].
+    /// Registers a capability for requests to the hosts that `http` lists: see [`Http`].
     #[cfg(feature = "http")]
     pub fn http(mut self, http: Http) -> Self {
         self.capabilities.add_http(http);
         self
     }
 
-    /// Registers the capability `mailer`, for mail by this server: see [`Mailer`].
+    /// Registers the capability `mailer`, which sends mail through this server: see [`Mailer`].
     #[cfg(feature = "mailer")]
     pub fn mailer(mut self, mailer: Mailer) -> Self {
         self.capabilities.add_mailer(mailer);

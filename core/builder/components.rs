@@ -109,7 +109,7 @@ impl Builder {
         _: bool,
         _: Timestamp,
     ) -> Result<(), RegisterError> {
-        // There is no dropped-in worker to have them.
+        // A build without WebAssembly has no dropped-in workers to grant anything to.
         let _ = (&self.plugin_grant, &self.approved_grant);
         let folders = self
             .plugin_folders

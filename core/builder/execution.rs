@@ -1,4 +1,4 @@
-//! How jobs are performed: queues, threads, leases, and what is tried again.
+//! How jobs are performed: queues, threads, leases and backoff.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ impl Builder {
         self
     }
 
-    /// How many jobs of this queue may be performed at a time. See [`Queue`]; while Verger is open,
-    /// [`Verger::set_queue`](crate::Verger::set_queue) changes it.
+    /// How many jobs of this queue may be performed at a time. See [`Queue`].
+    /// [`Verger::set_queue`](crate::Verger::set_queue) changes it while Verger is open.
     ///
     /// ```
     /// use verger::{Queue, Verger};
@@ -37,9 +37,10 @@ impl Builder {
         self
     }
 
-    /// How many threads may perform jobs while the loop runs, of all queues together, 1 to 32.
-    /// Default 8. They are started when there is work and end when there is none for some seconds.
-    /// With fewer than there are queues with due jobs, the queues take turns.
+    /// How many threads may perform jobs while the loop runs, for all queues together: 1 to 32,
+    /// default 8. A number outside is refused at [`open`](Self::open). They are started when there
+    /// is work, and end when there has been none for some seconds. If more queues than threads have
+    /// due jobs, the queues take turns.
     pub fn threads(mut self, most: usize) -> Self {
         self.settings.threads = most;
         self
@@ -48,23 +49,23 @@ impl Builder {
     /// Whether short jobs share transactions. Default true.
     ///
     /// Jobs of one queue that take less than a millisecond are committed together, some hundred at
-    /// a time, each in a savepoint of its own: that is several times as fast as a commit for each.
-    /// A worker takes part once its last attempt was that short, and made no checkpoint and no call
-    /// of a capability. Each job has its effects, its audit rows and its end together, once or not
-    /// at all, as it has by itself; events are delivered after the commit.
+    /// a time, each in a savepoint of its own. That is several times as fast as a commit for each.
+    /// A worker takes part if its last attempt was that short and made no checkpoint and called no
+    /// capability. Each job still has its effects, its audit rows and its end together, once or not
+    /// at all. Events are delivered after the commit.
     ///
-    /// When a process dies in the midst of such jobs, all of them are performed again, and the
-    /// attempt that counts as crashed is the first one's; after that each is performed by itself for
-    /// a while. A native worker that does something outside the database by means of its own, as
-    /// sending a mail, may do so again for all of them: where that matters, let it call a
+    /// If a process dies in the midst of such jobs, all of them are performed again. The attempt
+    /// that counts as crashed is the first job's. After that each job is performed by itself for a
+    /// while. A native worker that acts outside the database by its own means, as by sending a
+    /// mail, may then do so twice for each of these jobs. Where that matters, let it call a
     /// [capability](Self::capability), or turn this off.
     pub fn group_commit(mut self, on: bool) -> Self {
         self.settings.group_commit = if on { GroupCommit::On } else { GroupCommit::Off };
         self
     }
 
-    /// Has all jobs share transactions that can, also those of workers nothing is known of, and also
-    /// after a crash.
+    /// Lets jobs share transactions wherever they can: also those of workers that have not run yet,
+    /// and also after a crash.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn group_commit_always(mut self) -> Self {
@@ -72,8 +73,8 @@ impl Builder {
         self
     }
 
-    /// How long to wait before a failed job of this worker is tried again. Refused at
-    /// [`open`](Self::open) as a [`grant`](Self::grant) is, when there is no such worker.
+    /// How long to wait before a failed job of this worker is tried again. When there is no such
+    /// worker, it is refused at [`open`](Self::open) as a [`grant`](Self::grant) is.
     pub fn backoff_of(mut self, worker: impl Into<String>, backoff: Backoff) -> Self {
         self.settings.backoffs.insert(worker.into(), backoff);
         self
@@ -85,9 +86,9 @@ impl Builder {
         self
     }
 
-    /// How long a claim holds when nothing renews it: after this long, another process takes the
-    /// jobs of one that died. Default 2 min. A worker that may run longer by its grant has a longer
-    /// lease.
+    /// How long a claim holds when nothing renews it. After that time another process takes over
+    /// the jobs of a process that died. Default 2 min. A worker whose grant lets it run longer has
+    /// a longer lease.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self

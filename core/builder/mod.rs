@@ -40,16 +40,16 @@ const KEEP_AUDIT: Duration = Duration::from_secs(86_400);
 #[cfg(feature = "wasm")]
 const COMPILE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Which schedules an open takes out.
+/// Which schedules an open retires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retires {
-    /// Those that its set had and has no more.
+    /// Those that its set had once and has no more.
     Dropped,
     /// None.
     None,
 }
 
-/// What a Verger is to be. Nothing happens before [`open`](Self::open).
+/// The settings of a Verger. Nothing happens before [`open`](Self::open).
 #[must_use = "nothing happens before open()"]
 pub struct Builder {
     location: Location,
@@ -126,12 +126,14 @@ impl Builder {
         }
     }
 
-    /// Calls this whenever an attempt fails in this process: to be tried again, or for good. A job
-    /// that a crash of another process took down counts where it is taken back.
+    /// Calls this whenever an attempt fails in this process, whether it is made again or the job
+    /// has failed for good. If a process crashed, the process that takes its job back makes the
+    /// call.
     ///
-    /// It is called after the commit, on the thread that performed the job: the next one of its
-    /// queue waits until it returns, so what takes long belongs on a thread of the app's, behind
-    /// [`Verger::events`](crate::Verger::events). It may use Verger. Its panic is caught and logged.
+    /// It is called after the commit, on the thread that performed the job. The next job of its
+    /// queue waits until it returns, so long work belongs on a thread of the app's that reads
+    /// [`Verger::events`](crate::Verger::events). It may use Verger. Its panic is caught and
+    /// logged.
     ///
     /// ```
     /// use verger::{EventKind, Verger};
@@ -148,8 +150,8 @@ impl Builder {
         self.calls_back(true, call)
     }
 
-    /// Calls this for every event, as [`on_failure`](Self::on_failure) does for failures, and for
-    /// those that other processes write too.
+    /// Calls this for every event, those that other processes write included. It is called as
+    /// [`on_failure`](Self::on_failure) is.
     pub fn on_event(self, call: impl Fn(&LifecycleEvent) + Send + Sync + 'static) -> Self {
         self.calls_back(false, call)
     }
@@ -165,10 +167,10 @@ impl Builder {
 
     /// Registers a function that workers may call by this name, when granted. It runs on the
     /// worker's thread. If the worker has written since its last checkpoint, its transaction holds
-    /// the write lock: the function keeps other writers waiting as long as it lasts (a log line names
-    /// it after 100 ms), and if it writes to the same database by another connection (an enqueue,
-    /// too) it waits for itself until its 10 s are over and fails. Register it as
-    /// [slow](Self::slow_capability) then, or let the worker publish an event instead.
+    /// the write lock, and other writers wait as long as the function lasts. A log line names it
+    /// after 100 ms. If the function then writes to the same database by another connection, an
+    /// enqueue included, it waits for its own worker and fails after 10 s. Register such a function
+    /// as [slow](Self::slow_capability), or let the worker publish an event instead.
     ///
     /// ```
     /// use serde_json::json;
@@ -200,12 +202,13 @@ impl Builder {
         self
     }
 
-    /// Registers a schedule. One whose expression is unchanged keeps its next slot; a new or a
+    /// Registers a schedule. If its expression is unchanged, it keeps its next slot. A new or a
     /// changed one starts from now.
     ///
-    /// The database remembers which schedules the app's code registered. One that it registers no
-    /// more is retired at the next [`open`](Self::open): it makes no jobs any more, and its ledger
-    /// says so. One that was added by an operator, or by [`Verger::add_schedule`](crate::Verger::add_schedule), stays.
+    /// The database remembers which schedules the app's code registered. One that the code
+    /// registers no more is retired at the next [`open`](Self::open): it makes no more jobs, and
+    /// its ledger says so. One that an operator or
+    /// [`Verger::add_schedule`](crate::Verger::add_schedule) added stays.
     ///
     /// ```
     /// use serde_json::json;
@@ -223,18 +226,19 @@ impl Builder {
         self
     }
 
-    /// Names the set of schedules this program registers. Programs that open one file with different
-    /// schedules each give their set a name of its own, so that none retires those of another: an
-    /// open retires what its own set has lost.
+    /// Names the set of schedules this program registers. An open retires the schedules that its
+    /// own set has lost. Programs that open one file with different schedules each need a set of
+    /// their own, so that none retires those of another.
     pub fn schedule_set(mut self, name: impl Into<String>) -> Self {
         self.schedule_set = name.into();
         self
     }
 
-    /// Retires no schedule at this open: for a program that opens the app's file and does not know
-    /// the app's schedules, as the command `verger` does. Neither is it a start of the app, for
-    /// `@reboot` schedules: they fire in such a program once for each start of the machine, where
-    /// the system tells one from the next (Linux), and else when they never did.
+    /// Retires no schedule at this open. It is for a program that opens the app's file and does not
+    /// know the app's schedules, as the command `verger` does. Such an open is no start of the app
+    /// for `@reboot` schedules either. In such a program they fire once for each start of the
+    /// machine, where the system tells one start from the next (Linux). Elsewhere they fire if they
+    /// never did.
     pub fn keep_schedules(mut self) -> Self {
         self.retires = Retires::None;
         self.settings.is_the_app = false;
@@ -264,21 +268,21 @@ impl Builder {
         self
     }
 
-    /// Opens an encrypted file with this key, or makes one. It comes first on every connection that
-    /// Verger opens: before its first pragma, and before [`connection_setup`](Self::connection_setup).
-    /// See [`Key`].
+    /// Opens an encrypted file with this key, or makes one. The key is set first on every
+    /// connection that Verger opens, before any pragma and before
+    /// [`connection_setup`](Self::connection_setup). See [`Key`].
     pub fn key(mut self, key: Key) -> Self {
         self.location = self.location.with_key(key);
         self
     }
 
-    /// Sets up every connection workers use: register here the SQL functions and collations that
-    /// the app's tables depend on.
+    /// Sets up every connection that workers use. Register here the SQL functions and collations
+    /// that the app's tables depend on.
     ///
-    /// A worker may call those functions that are registered as
-    /// [innocuous](https://www.sqlite.org/c3ref/c_deterministic.html#sqliteinnocuous): ones that
-    /// only compute. The others are denied in its statements; SQLite allows them in no view or
-    /// trigger either, for these connections do not trust the schema.
+    /// A worker may call the functions that are registered as
+    /// [innocuous](https://www.sqlite.org/c3ref/c_deterministic.html#sqliteinnocuous): those that
+    /// only compute. The others are denied in its statements. SQLite denies them in views and
+    /// triggers too, because these connections do not trust the schema.
     ///
     /// ```
     /// use verger::Verger;
@@ -305,7 +309,7 @@ impl Builder {
     }
 
     /// How long rows of the audit log are kept at least, whatever the worker `cleanup-audit` is
-    /// told: it is the only way out of the log. Default a day.
+    /// told. That worker is the only one that deletes rows of the log. Default a day.
     pub fn keep_audit(mut self, at_least: Duration) -> Self {
         self.keep_audit = at_least;
         self
@@ -318,11 +322,12 @@ impl Builder {
         self
     }
 
-    /// Brings the machine code of a component, compiled ahead by `verger plugin compile` or by
-    /// [`compile_component`](crate::compile_component): most often with `include_bytes!`. It is used
-    /// for the component it was made from, wherever that comes from, if it fits this build and this
-    /// machine; otherwise it is passed over. A build without the feature `compile` runs no others
-    /// than those that are here or in the [`compile_cache`](Self::compile_cache).
+    /// Adds the machine code of a component, compiled ahead by `verger plugin compile` or by
+    /// [`compile_component`](crate::compile_component), most often with `include_bytes!`. It is
+    /// used for the component it was made from, wherever that comes from, if it fits this build and
+    /// this machine. Otherwise it is ignored. A build without the feature `compile` runs only
+    /// components that have their machine code here or in the
+    /// [`compile_cache`](Self::compile_cache).
     ///
     /// # Safety
     /// The bytes are what one of these two made, and nobody has changed them: they are run.
@@ -334,25 +339,25 @@ impl Builder {
     }
 
     /// How long compiling plugins may take at one [`open`](Self::open), all together, so that none
-    /// can keep the app from starting. What is not compiled by then is refused
-    /// ([`PluginError::TooSlow`](crate::PluginError::TooSlow), [`PluginError::NoTimeLeft`](crate::PluginError::NoTimeLeft)); smaller files come before larger
-    /// ones. Those in the [`compile_cache`](Self::compile_cache) take none of it, nor do the
-    /// built-in workers. Default 60 s: a worker compiles in well under one, an interpreter of 18 MB
-    /// in 15 s where the compiler is optimised, and in minutes where it is not.
+    /// can keep the app from starting. Smaller files come before larger ones. What is not compiled
+    /// by then is refused with [`PluginError::TooSlow`](crate::PluginError::TooSlow) or
+    /// [`PluginError::NoTimeLeft`](crate::PluginError::NoTimeLeft). Components in the
+    /// [`compile_cache`](Self::compile_cache) and the built-in workers do not count. Default 60 s.
+    /// A worker compiles in well under one second. An interpreter of 18 MB takes 15 s where the
+    /// compiler is optimised, and minutes where it is not.
     ///
-    /// A plugin whose code could keep the compiler busy for long is refused before
-    /// ([`PluginError::TooComplex`](crate::PluginError::TooComplex)). So a compiler that is stopped ends soon: after the step it is
-    /// at, on one function.
+    /// A plugin whose code could keep the compiler busy for long is refused before that, with
+    /// [`PluginError::TooComplex`](crate::PluginError::TooComplex). So a compiler that is told to
+    /// stop does so soon, after the step it is at on one function.
     #[cfg(feature = "wasm")]
     pub fn compile_limit(mut self, limit: Duration) -> Self {
         self.compile_limit = limit;
         self
     }
 
-    /// Opens the file to look at it and nothing else: it is not created, migrated, or marked as
-    /// open, no job of a process that died is taken back, and every call that would write fails.
-    /// The file must have been opened for writing before; a database in memory never was, and is
-    /// refused.
+    /// Opens the file only to read it. It is not created, migrated, or marked as open. No job of a
+    /// process that died is taken back, and every call that would write fails. The file must have
+    /// been opened for writing before. A database in memory is refused.
     ///
     /// ```
     /// use verger::{JobFilter, Verger};

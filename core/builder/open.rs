@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 use crate::verger::Verger;
 use crate::worker::{Registered, Registry};
 
-/// The most threads there may be for jobs: a component needs a place in the pool.
+/// The most threads that may perform jobs. A component needs an instance of the pool.
 const THREADS_MAX: usize = 32;
 
 impl Builder {
@@ -27,9 +27,10 @@ impl Builder {
     /// died, and registers workers and schedules.
     ///
     /// # Errors
-    /// [`OpenError`]: the file is no database, newer than this build, or cannot be written; a
-    /// worker of the app's own or a schedule is not usable. The file is as it was then, up to
-    /// migrations that were due.
+    /// [`OpenError`] when the file is no database, is newer than this build, or cannot be written,
+    /// and when a worker of the app's own or a schedule is not usable. What was done before the
+    /// error stays: migrations, and jobs taken back from a process that died. Schedules are stored
+    /// all or none.
     pub fn open(mut self) -> Result<Verger, OpenError> {
         if let Some(reason) = store::unfit() {
             return Err(OpenError::Library { reason });
@@ -170,7 +171,7 @@ impl Builder {
                 ScheduleError::Store(source) => database(source),
                 refused => refused.into(),
             })?;
-            // Of the jobs that were taken back, those who are called back hear too.
+            // The callbacks also hear of the jobs that were taken back.
             verger.inner.deliver_front();
         }
         Ok(verger)
@@ -184,8 +185,8 @@ impl Builder {
         }
     }
 
-    /// What is set for a worker that cannot come is a slip of the pen. A worker that may still be
-    /// dropped in, or that was refused, is none.
+    /// A setting for a worker that cannot exist is a typing error. A worker that was refused, or
+    /// may still be dropped in, can exist.
     fn check_workers(&self, registry: &Registry) -> Result<(), OpenError> {
         let grants = self.grants.keys().map(|worker| ("a grant", worker));
         let backoffs = self.settings.backoffs.keys().map(|worker| ("a backoff", worker));

@@ -8,14 +8,15 @@ use super::Builder;
 use crate::grant::Grant;
 
 impl Builder {
-    /// Takes every `.wasm` in this folder as a worker. One that is refused does not keep the
-    /// others, or the app, from starting: see [`Verger::refused_plugins`](crate::Verger::refused_plugins).
+    /// Takes every `.wasm` in this folder as a worker. A refused one does not keep the others, or
+    /// the app, from starting: see [`Verger::refused_plugins`](crate::Verger::refused_plugins).
     ///
-    /// The name a file gives itself is bound to its SHA-256 at the first open, in the database.
-    /// Another file of that name is refused from then on; of two that differ at the first open, both
-    /// are. The same file with new bytes is a new version, and keeps the name. A grant
-    /// [for one SHA-256](Grant::for_digest) is above this, and [`Verger::forget_plugin`](crate::Verger::forget_plugin) frees a
-    /// name. A database in memory remembers nothing.
+    /// The name that a file gives itself is bound to its SHA-256 in the database, at the first
+    /// open. From then on another file of that name is refused. If two files that differ have one
+    /// name at the first open, both are refused. The same file with new bytes is a new version, and
+    /// keeps the name. A grant [for one SHA-256](Grant::for_digest) comes before this binding, and
+    /// [`Verger::forget_plugin`](crate::Verger::forget_plugin) frees a name. A database in memory
+    /// remembers nothing.
     ///
     /// ```
     /// let folder = std::env::temp_dir().join("plugins-of-my-app");
@@ -30,14 +31,14 @@ impl Builder {
         self
     }
 
-    /// Takes this `.wasm` as a worker. Refused like one from a folder.
+    /// Takes this `.wasm` as a worker. It is refused as one from a folder is.
     pub fn plugin(mut self, file: impl Into<PathBuf>) -> Self {
         self.plugin_files.push(file.into());
         self
     }
 
-    /// Takes these bytes as a worker; `what` names them in errors. Refused, it keeps Verger from
-    /// opening: it is the app's own.
+    /// Takes these bytes as a worker of the app's own. `what` names them in errors. If they are
+    /// refused, Verger does not open.
     pub fn component(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.components.push((what.into(), bytes.into()));
         self
@@ -70,10 +71,10 @@ impl Builder {
         self
     }
 
-    /// Grants a worker what it may touch; for the built-in workers and the app's own it takes the
-    /// place of [`Grant::as_declared`]. For a dropped-in worker that is not named here, somebody
-    /// decides while the app runs (see [`Verger::consent`](crate::Verger::consent)): until then it
-    /// has nothing, and its jobs wait. What is said here holds, whatever was decided there.
+    /// Grants a worker what it may touch. For the built-in workers and the app's own, it replaces
+    /// [`Grant::as_declared`]. If a dropped-in worker is not named here, somebody decides while the
+    /// app runs (see [`Verger::consent`](crate::Verger::consent)). Until then it has nothing, and
+    /// its jobs wait. A grant made here holds, whatever was decided there.
     ///
     /// A grant for a worker that is not there is refused at [`open`](Self::open), unless a plugin
     /// may still bring it.
@@ -92,16 +93,16 @@ impl Builder {
         self
     }
 
-    /// Grants this to every dropped-in worker that [`grant`](Self::grant) does not name, those that
-    /// are dropped in while the app runs included.
+    /// Grants this to every dropped-in worker that [`grant`](Self::grant) does not name, also to
+    /// those that are dropped in while the app runs.
     pub fn grant_plugins(mut self, grant: Grant) -> Self {
         self.plugin_grant = Some(grant);
         self
     }
 
     /// What a dropped-in worker has besides what it asks for, once somebody
-    /// [approved](crate::Verger::approve) it: the limits, the tenant column and the shared tables of
-    /// this grant.
+    /// [approved](crate::Verger::approve) it: the limits, the tenant column and the shared tables
+    /// of this grant.
     pub fn approved_plugins(mut self, base: Grant) -> Self {
         self.approved_grant = base;
         self
