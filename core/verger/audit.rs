@@ -8,8 +8,8 @@ use crate::error::{AuditError, Error};
 use crate::store::Books;
 
 impl Verger {
-    /// Writes an event of the app itself to the audit log; its id. It carries no scope: say in it
-    /// whom it concerns.
+    /// Writes an event of the app itself to the audit log, and returns its id. The row carries no
+    /// scope, so say in the event whom it concerns.
     ///
     /// ```
     /// use verger::AuditEvent;
@@ -48,8 +48,8 @@ impl Verger {
         Ok(self.inner.reader().books().audit_rows(filter, limit)?)
     }
 
-    /// The rows of the audit log behind this id, oldest first, at most `limit`: to keep a copy of
-    /// them elsewhere, go on behind the last one that is there.
+    /// The rows of the audit log after this id, oldest first, at most `limit`. To keep a copy of
+    /// the log elsewhere, go on after the last row that is there.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -57,11 +57,11 @@ impl Verger {
         Ok(self.inner.reader().books().audit_rows_after(id, limit)?)
     }
 
-    /// Reads the whole audit log and checks its hash chain, from what retention left to the newest
-    /// row there ever was.
+    /// Reads the whole audit log and checks its hash chain, from the oldest row that retention left
+    /// to the newest row there ever was.
     ///
-    /// It shows what was edited by hand. It has no key: someone who may write to the file and knows
-    /// this code can make a log anew that verifies. Against that, keep copies elsewhere.
+    /// It shows what was edited by hand. The chain has no key: someone who may write to the file
+    /// and knows this code can make a new log that verifies. Against that, keep copies elsewhere.
     ///
     /// # Errors
     /// [`ChainError::Broken`] naming the first row that does not fit, [`ChainError::Missing`] when

@@ -1,4 +1,4 @@
-//! Many jobs at once: those that a filter means. And one job, edited or deleted.
+//! Many jobs at once, chosen by a filter. And one job, edited or deleted.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 /// The most bytes of a filter that the audit log repeats.
 const FILTER_MAX_BYTES: usize = 2 << 10;
 
-/// Jobs changed in one transaction where an answer is waited for.
+/// Jobs that one transaction changes when somebody waits for the answer.
 const PART: usize = 100;
 
 /// Whether a verb can be done at all.
@@ -36,8 +36,8 @@ fn check(verb: BulkVerb) -> Result<(), Error> {
 }
 
 impl Verger {
-    /// How many jobs fit a filter. What the filter bounds by no index is counted row by row: about
-    /// 0.3 s for a million jobs.
+    /// How many jobs fit a filter. Conditions that no index serves are checked row by row, which
+    /// takes about 0.3 s for a million jobs.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -45,8 +45,8 @@ impl Verger {
         Ok(self.inner.reader().books().count_jobs(filter)?)
     }
 
-    /// What the worker of a job logged, attempt by attempt: of each the last 64 KiB, committed or
-    /// not. It goes with the job.
+    /// What the worker of a job logged, attempt by attempt: the last 64 KiB of each, committed or
+    /// not. The log is deleted with its job.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -54,8 +54,8 @@ impl Verger {
         Ok(self.inner.reader().books().job_log(job)?)
     }
 
-    /// Makes all jobs that fit, and that failed, were cancelled or are completed, due now, as
-    /// [`retry`](Self::retry) does one.
+    /// Makes all jobs that fit due now, if they failed, were cancelled or are completed. Each is
+    /// retried as [`retry`](Self::retry) does it.
     ///
     /// Like all verbs on many jobs, it works in transactions of 400 jobs, oldest first, so that
     /// nobody waits for long. Jobs that are enqueued meanwhile are not changed. A job that cannot
@@ -96,7 +96,7 @@ impl Verger {
         self.bulk(filter, BulkVerb::Delete, mode)
     }
 
-    /// Has all waiting jobs that fit be due at this instant; one in the past is now.
+    /// Makes all waiting jobs that fit due at this instant. An instant in the past means now.
     ///
     /// # Errors
     /// As [`retry_all`](Self::retry_all); [`Error::Invalid`] for an instant after the year 9999.
@@ -109,7 +109,7 @@ impl Verger {
         self.bulk(filter, BulkVerb::Reschedule(at.into()), mode)
     }
 
-    /// Gives all waiting jobs that fit this priority, from 0, first, to 9, last.
+    /// Gives all waiting jobs that fit this priority, from 0 (first) to 9 (last).
     ///
     /// # Errors
     /// As [`retry_all`](Self::retry_all); [`Error::Invalid`] for another priority.
@@ -122,9 +122,10 @@ impl Verger {
         self.bulk(filter, BulkVerb::SetPriority(priority), mode)
     }
 
-    /// The same as these, for as long as there is time: for who must answer soon and goes on after
-    /// it, as a request does. It looks through one span of ids at least, and ends between two
-    /// transactions, of 100 jobs here, once the time is over; so it takes somewhat longer.
+    /// Does what these do, for about as long as `time` says. It is for callers that must answer
+    /// soon and go on later, as a request does. It looks through one span of ids at least, and
+    /// works in transactions of 100 jobs. It ends between two of them once the time is over, so it
+    /// takes somewhat longer.
     ///
     /// ```
     /// use std::time::Duration;
@@ -183,11 +184,10 @@ impl Verger {
         Ok(part)
     }
 
-    /// Changes a job that waits: its args, its time, its priority, its queue, its tags. False when
-    /// there is no such job. New args are checked as when it was enqueued; of a worker that is not
-    /// here only what every job has to keep. The audit log has a row of it.
+    /// Changes the args, time, priority, queue or tags of a job that waits. False when there is no
+    /// such job. New args are checked as they are when a job is enqueued. If the job's worker is
+    /// not here, only what holds for every job is checked. The audit log has a row of it.
     ///
-    /// # Errors
     /// [`Error::NotEdited`] when the job does not wait, when it is unique and its args or its queue
     /// were to change, or when something is out of bounds; [`Error::Enqueue`] for args that its
     /// worker refuses; [`Error::Store`] when the database cannot be written. Nothing is changed
@@ -232,9 +232,9 @@ impl Verger {
         }
     }
 
-    /// Deletes a job, with its log, unless it is being performed. False when it is, or is not
-    /// there. The newest job of the file is emptied and cancelled instead, for its id must not be
-    /// given again; retention takes it out later. The audit log has a row of it.
+    /// Deletes a job and its log, unless it is being performed. False when it is being performed,
+    /// or is not there. The newest job of the file is emptied and cancelled instead, because its id
+    /// must not be given again. Retention deletes it later. The audit log has a row of it.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
@@ -281,7 +281,7 @@ impl Verger {
         Ok(report)
     }
 
-    /// One batch: all of it commits, with its row in the audit log.
+    /// Changes one batch of jobs, all or none, with its row in the audit log.
     fn change(
         &self,
         filter: &JobFilter,
@@ -290,7 +290,7 @@ impl Verger {
         report: &mut BulkReport,
     ) -> Result<(), Error> {
         if verb == BulkVerb::Cancel {
-            // Told before it is written: one of them may hold the write lock until it ends.
+            // Tell them before the write: one of them may hold the write lock until it ends.
             for job in jobs {
                 self.inner.tell_to_stop(*job);
             }
@@ -300,7 +300,7 @@ impl Verger {
             let mut done = Vec::with_capacity(jobs.len());
             for job in jobs {
                 done.push(match books.apply_bulk(*job, verb, now) {
-                    // A row that resists keeps no other from its turn.
+                    // A row that cannot be changed does not stop the others.
                     Err(error) if error.is_of_the_row() && books.is_in_transaction() => {
                         Done::Skipped(error.to_string())
                     }

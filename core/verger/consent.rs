@@ -12,7 +12,7 @@ use crate::worker::{Consent, GrantDecision, GrantRow};
 
 impl Verger {
     /// What a dropped-in worker asks for, in sentences and as data, and what was decided about it.
-    /// It speaks of the version that waits for a decision; if none waits, of the version that runs.
+    /// It is about the version that waits for a decision or, if none waits, the version that runs.
     /// `None` when no such worker is known.
     ///
     /// ```
@@ -32,10 +32,11 @@ impl Verger {
         Ok(self.inner.plugins.consent(self.inner.reader().raw(), worker, here).doing(reading)?)
     }
 
-    /// Gives a dropped-in worker all it asks for: it runs from the next attempt on, and jobs that
-    /// waited for it are taken up. A later version that asks for no more keeps what it has; one that
-    /// asks for more waits, with this one running. A version that was rolled back is taken in again.
-    /// What was decided is in the table `verger_grants` and in the audit log, with who decided.
+    /// Grants a dropped-in worker all it asks for. It runs from the next attempt on, and jobs that
+    /// waited for it are taken up. A later version that asks for no more keeps the grant. One that
+    /// asks for more waits for a decision, while this one runs. A version that was rolled back is
+    /// taken in again. The decision and who made it are in the table `verger_grants` and in the
+    /// audit log.
     ///
     /// # Errors
     /// [`Error::Consent`] when there is nothing to decide: no such worker is known, the app's code
@@ -44,8 +45,8 @@ impl Verger {
         self.decide(worker, (GrantDecision::Granted, who), None)
     }
 
-    /// As [`approve`](Self::approve), of the component with this SHA-256 alone: what a person was
-    /// shown is what they approve, whatever was dropped in meanwhile.
+    /// As [`approve`](Self::approve), but only for the component with this SHA-256. So a person
+    /// approves what they were shown, whatever was dropped in meanwhile.
     ///
     /// # Errors
     /// As [`approve`](Self::approve), and [`Error::Consent`] when another component is there now.
@@ -54,7 +55,8 @@ impl Verger {
     }
 
     /// Refuses a dropped-in worker what it asks for and does not have yet. The version before goes
-    /// on; without one, the worker's jobs wait. [`approve`](Self::approve) can change that later.
+    /// on. If there is none, the worker's jobs wait. [`approve`](Self::approve) can change that
+    /// later.
     ///
     /// # Errors
     /// As [`approve`](Self::approve), and [`Error::Consent`] when nothing waits for a decision.
@@ -63,7 +65,7 @@ impl Verger {
     }
 
     /// Takes back all that a dropped-in worker was granted. An attempt that has begun keeps what it
-    /// began with; from then on the worker's jobs wait.
+    /// began with. After it the worker's jobs wait.
     ///
     /// # Errors
     /// As [`approve`](Self::approve), and [`Error::Consent`] when nothing was granted to it.
@@ -72,7 +74,7 @@ impl Verger {
     }
 
     /// What was decided about dropped-in workers, by worker. A row that was written by hand and
-    /// cannot be used grants nothing. Its problem is named.
+    /// cannot be used grants nothing, and says what is wrong with it.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.

@@ -10,11 +10,11 @@ use crate::plugin_error::PluginError;
 use crate::store::StoreContext;
 
 impl Verger {
-    /// Looks at the database and says what is wrong with it, each with what mends it: jobs that
-    /// wait for nobody, schedules that never fire, a journal that hurts, a log that grows. Nothing
-    /// is changed. It reads a file of up to 256 MiB whole, on a connection of its own.
+    /// Looks at the database and says what is wrong with it, and how to mend each: jobs that wait
+    /// for nobody, schedules that never fire, a journal that hurts, a log that grows. Nothing is
+    /// changed. It reads a file of up to 256 MiB whole, on a connection of its own.
     ///
-    /// [`Doctor`](crate::Doctor) does the same to a file that cannot be opened.
+    /// [`Doctor`](crate::Doctor) does the same for a file that cannot be opened.
     ///
     /// ```
     /// # let verger = verger::Verger::in_memory().without_built_ins().open()?;
@@ -30,8 +30,9 @@ impl Verger {
         Ok(doctor::examine_connection(connection.raw(), path, now, &self.known(true)))
     }
 
-    /// A doctor for this file, by this Verger's clock, that knows its workers and why plugins were
-    /// refused: to look at a file that may not open, with one in memory that has its plugins.
+    /// A doctor for this file, by this Verger's clock. It knows this Verger's workers and why
+    /// plugins were refused. With it a Verger in memory that has an app's plugins can examine a
+    /// file that may not open.
     pub fn doctor_of(&self, path: impl AsRef<Path>) -> Doctor {
         Doctor::new(path).clock(Arc::clone(&self.inner.clock)).knowing(self.known(false))
     }

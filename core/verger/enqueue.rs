@@ -19,10 +19,9 @@ impl Verger {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// # Errors
-    /// [`EnqueueError`] for an unknown worker, args that lack keys (all are named) or are no
-    /// object, a setting out of bounds, or a database that cannot be written. Nothing is written
-    /// then.
+    /// [`EnqueueError`] for an unknown worker, for args that are no object or lack keys (all are
+    /// named), for a setting out of bounds, or when the database cannot be written. Nothing is
+    /// written then.
     pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
         self.put(&self.inner.ready(job)?)
     }
@@ -40,20 +39,19 @@ impl Verger {
         Ok(enqueued)
     }
 
-    /// Tells of a job that was committed.
+    /// Tells of a job after its commit.
     fn tell_enqueued(&self, ready: &Ready, enqueued: Enqueued, now: Timestamp) {
         if !enqueued.existing {
             self.inner.services.hub.tell(now, || ready.event(enqueued.id, now));
         }
     }
 
-    /// Enqueues a job for a worker that another process has: nothing is known of that worker here,
-    /// so only the job's own settings are checked, and that its args are an object. The job is
-    /// parked until a process that has the worker claims it; that one checks the args again.
+    /// Enqueues a job for a worker that only another process has. Nothing is known of that worker
+    /// here, so only the job's own settings are checked, and that its args are an object. The job
+    /// is parked until a process that has the worker claims it. That process checks the args again.
     ///
-    /// # Errors
-    /// [`EnqueueError`] for args that are no object, a setting out of bounds, or a database that
-    /// cannot be written.
+    /// [`EnqueueError`] for args that are no object, for a setting out of bounds, or when the
+    /// database cannot be written.
     pub fn enqueue_unchecked(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
         self.put(&Ready::unchecked(job)?)
     }
@@ -93,9 +91,9 @@ impl Verger {
         Ok(enqueued)
     }
 
-    /// Enqueues a job inside the app's own transaction on its own connection to the same file: it
-    /// is there when, and only when, that transaction commits. The loop notices the commit within
-    /// milliseconds.
+    /// Enqueues a job inside the app's own transaction, on the app's own connection to the same
+    /// file. The job exists if that transaction commits, and only then. The loop notices the commit
+    /// within milliseconds.
     ///
     /// ```
     /// use verger::NewJob;
@@ -123,7 +121,8 @@ impl Verger {
 
     /// As [`enqueue_in`](Self::enqueue_in), on the raw handle of a connection that another crate
     /// opened: sqlx's `lock_handle().await?.as_raw_handle()`, diesel's `with_raw_connection`. The
-    /// transaction is the one that connection has open; with none, the job is committed at once.
+    /// job is part of the transaction that this connection has open. If it has none, the job is
+    /// committed at once.
     ///
     /// # Safety
     /// `connection` is an open `sqlite3*` of the copy of SQLite that this program's rusqlite links,
@@ -137,8 +136,8 @@ impl Verger {
         connection: *mut rusqlite::ffi::sqlite3,
         job: NewJob,
     ) -> Result<Enqueued, EnqueueError> {
-        // SAFETY: the caller says that it is open and idle. It stays open: what is made of a handle
-        // is not closed with it.
+        // SAFETY: the caller promises that it is open and idle. It stays open, because dropping a
+        // connection made from a handle does not close it.
         let borrowed = unsafe { Connection::from_handle(connection) };
         self.enqueue_on(&borrowed.doing("use the app's connection")?, job)
     }
@@ -153,7 +152,7 @@ impl Verger {
         self.inner.note_reading(books, now)?;
         let enqueued = books.insert_job(&ready, now)?;
         if !enqueued.existing && self.inner.services.hub.is_heard() {
-            // When, and whether, it commits only the file will tell.
+            // Only the file will show when, and whether, it commits.
             books.record_event(now, &ready.event(enqueued.id, now))?;
         }
         self.inner.notifier.expect();

@@ -1,4 +1,4 @@
-//! The life-cycle of jobs, schedules, queues and plugins, as it is told.
+//! The life-cycle events of jobs, schedules, queues and plugins, as the app receives them.
 
 use super::Verger;
 use crate::error::Error;
@@ -7,12 +7,12 @@ use crate::metrics::Metrics;
 use crate::store::StoreContext;
 
 impl Verger {
-    /// Receives what happens to jobs, schedules, queues and plugins, from now on: each event after
-    /// its commit, in the order of the commits.
+    /// Receives what happens to jobs, schedules, queues and plugins from now on. Each event comes
+    /// after its commit, in the order of the commits.
     ///
-    /// It is for one reader; each call makes another. A reader that is too slow gets
-    /// [`EventItem::Lagged`] in place of the oldest; nothing ever waits for it. What happened while
-    /// the app was closed is in [`events_since`](Self::events_since).
+    /// It is for one reader; each call makes another. If a reader is too slow,
+    /// [`EventItem::Lagged`] replaces the oldest events. Nothing ever waits for a reader.
+    /// [`events_since`](Self::events_since) has what happened while the app was closed.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -32,15 +32,16 @@ impl Verger {
         Ok(events.doing("read the events")?)
     }
 
-    /// The events behind a position that are kept in the file, oldest first, at most `limit`:
-    /// completed, retried, discarded and cancelled jobs, slots that made no job or stand for
-    /// several, queues paused and resumed; whatever process they are of. They are written in the
-    /// transaction of what they tell of, so a crash loses none.
+    /// The events after a position that are kept in the file, oldest first, at most `limit`,
+    /// whatever process wrote them. They are completed, retried, discarded and cancelled jobs,
+    /// slots that made no job or stand for several, and queues paused and resumed. They are written
+    /// in the transaction they tell of, so a crash loses none.
     ///
-    /// Keep the [position](crate::LifecycleEvent::position) of the last one that was dealt with, and
-    /// go on behind it. They are kept for 7 days, or as [`Retention::events`](crate::Retention::events)
-    /// says; when that took some out behind the position, the first item says how many rows. A row
-    /// stands for all jobs that one transaction completed.
+    /// Keep the [position](crate::LifecycleEvent::position) of the last event that was dealt with,
+    /// and go on after it. Events are kept for 7 days, or as
+    /// [`Retention::events`](crate::Retention::events) says. If some after the position were
+    /// deleted by then, the first item says how many rows. One row stands for all jobs that one
+    /// transaction completed.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -54,9 +55,10 @@ impl Verger {
         Ok(lagged.into_iter().chain(kept.events.into_iter().map(EventItem::Event)).collect())
     }
 
-    /// Numbers about what this process did since Verger was opened, by worker, and what waits in
-    /// the file now. [`Metrics::to_prometheus`] is what a Prometheus server reads; with the feature
-    /// `metrics` the same goes to the recorder of the `metrics` crate while it happens.
+    /// Numbers about what this process did since Verger was opened, by worker, and about what waits
+    /// in the file now. [`Metrics::to_prometheus`] is what a Prometheus server reads. With the
+    /// feature `metrics` the same numbers also go to the recorder of the `metrics` crate as they
+    /// happen.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -69,8 +71,8 @@ impl Verger {
         Ok(metrics)
     }
 
-    /// The position of the newest event that is kept: [`events_since`](Self::events_since) from here
-    /// on has what happens from now on.
+    /// The position of the newest event that is kept. [`events_since`](Self::events_since) from
+    /// here on returns what happens from now on.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.

@@ -8,9 +8,9 @@ use crate::queue::{HistorySpan, Job, JobState};
 use crate::time::Timestamp;
 
 impl Verger {
-    /// How many jobs came to which end, how long they waited and took, in each of `count` spans of
-    /// time from this instant on, the oldest first: for a chart. At most 1,000 spans, of a
-    /// millisecond at least.
+    /// How many jobs came to which end, and how long they waited and took, in each of `count` spans
+    /// of time from this instant on, oldest first. It is meant for a chart. At most 1,000 spans,
+    /// each a millisecond at least.
     ///
     /// ```
     /// # let verger = verger::Verger::in_memory().open()?;
@@ -32,9 +32,9 @@ impl Verger {
         Ok(self.inner.reader().books().job_history(from.into(), span, count.min(1_000))?)
     }
 
-    /// The newest jobs of a state, at most `limit`: those at their end by when they ended, the
-    /// others by their ids. It costs some milliseconds however many jobs there are: where more than
-    /// 2,000 wait, those that wait are looked for among the newest 100,000 of all.
+    /// The newest jobs of a state, at most `limit`: finished jobs by when they ended, the others by
+    /// their ids. It takes some milliseconds however many jobs there are. Where more than 2,000
+    /// jobs wait, it looks for waiting ones only among the newest 100,000 of all jobs.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.

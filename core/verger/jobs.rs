@@ -35,9 +35,9 @@ impl Verger {
         Ok(jobs.into_iter().map(|job| self.with_progress(job)).collect())
     }
 
-    /// The newest jobs that match, newest first, at most `limit`; looked for no longer than about this
-    /// long. [`jobs`](Self::jobs) goes through all there are, which takes seconds where a million do
-    /// not match; this stops, and says before which job to go on.
+    /// The newest jobs that match, newest first, at most `limit`, searched for no longer than about
+    /// `time`. [`jobs`](Self::jobs) goes through all there are, which takes seconds where a million
+    /// do not match. This stops, and says before which job to go on.
     ///
     /// ```
     /// # let verger = verger::Verger::in_memory().open()?;
@@ -67,8 +67,8 @@ impl Verger {
         Ok(found)
     }
 
-    /// For a job that this process performs, the progress is as it is now. The row has the progress
-    /// of the last commit.
+    /// For a job that this process performs, the progress is as it is now. The row has only the
+    /// progress of the last commit.
     fn with_progress(&self, mut job: Job) -> Job {
         if job.state == JobState::Executing
             && let Some((done, total)) = self.inner.progress_of(job.id)
@@ -97,7 +97,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn cancel(&self, job: JobId) -> Result<bool, Error> {
-        // Told before it is written: the job may hold the write lock until it ends.
+        // Tell it before the write: the job may hold the write lock until it ends.
         let told = self.inner.tell_to_stop(job);
         let now = self.inner.clock.now();
         let cancelled = self.inner.write("cancel the job", |books| books.cancel_job(job, now))?;
@@ -111,7 +111,7 @@ impl Verger {
         Ok(told || cancelled != Cancelled::Nothing)
     }
 
-    /// Makes a job that failed, was cancelled or is completed due now, with at least one attempt
+    /// Makes a job due now that failed, was cancelled or is completed, with at least one attempt
     /// left. False when it waits already, is being performed, or is not there.
     ///
     /// ```
@@ -124,9 +124,8 @@ impl Verger {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// # Errors
     /// [`Error::NotUnique`] when the job is unique and another like it is unfinished, or keeps its
-    /// period: nothing is changed then. [`Error::Store`] when the database cannot be written.
+    /// period. Nothing is changed then. [`Error::Store`] when the database cannot be written.
     pub fn retry(&self, job: JobId) -> Result<bool, Error> {
         let now = self.inner.clock.now();
         let retried = self.inner.write("retry the job", |books| books.retry_job(job, now))?;

@@ -57,9 +57,9 @@ impl Verger {
         Builder::new(Location::of_file(path.as_ref()))
     }
 
-    /// Begins to open a fresh database in memory, gone with its last clone: for tests.
+    /// Begins to open a fresh database in memory, for tests. It is gone with its last clone.
     ///
-    /// Its connections lock each other out as those of a file without WAL do: while a worker's
+    /// Its connections lock each other out, as those of a file without WAL do: while a worker's
     /// transaction is open, reads from elsewhere wait for it.
     pub fn in_memory() -> Builder {
         Builder::new(Location::memory())
@@ -72,11 +72,11 @@ impl Verger {
     }
 
     /// Makes one pass at this instant: fires due schedules, takes back lost jobs, performs due
-    /// jobs, prunes. Work for about a second at most; [`TickReport::next_wake_at`] says when to
-    /// come again.
+    /// jobs, prunes. A pass works for about a second at most. [`TickReport::next_wake_at`] says
+    /// when to come again.
     ///
-    /// Workers' clocks read this instant and go on from there. A failed job is not an error of the
-    /// tick: it is in the report.
+    /// Workers' clocks read this instant and go on from there. A failed job is no error of the
+    /// tick; it is in the report.
     ///
     /// ```
     /// use verger::NewJob;
@@ -94,15 +94,16 @@ impl Verger {
         Ok(engine::tick(&self.inner, now.into())?)
     }
 
-    /// Starts the loop: a thread that fires schedules, takes lost jobs back and prunes, and sleeps at
-    /// next to no cost otherwise; and, while jobs are due, threads that perform them.
+    /// Starts the loop. One thread fires schedules, takes lost jobs back and prunes, and sleeps at
+    /// next to no cost otherwise. While jobs are due, further threads perform them.
     ///
-    /// Queues do not wait for each other: each performs on threads of its own, one by default (see
-    /// [`Queue::concurrency`](crate::Queue::concurrency)), as long as there are no more of them than
-    /// [`Builder::threads`](crate::Builder::threads) allows; beyond that they take turns of some
-    /// milliseconds, or of one job if it lasts longer: three of four by the priority of their next
-    /// job, one by how long they have waited. Within a queue jobs go by priority, due time
-    /// and id, whoever is to perform them: a job waits for those before it and for no others.
+    /// Queues do not wait for each other, as long as [`Builder::threads`](crate::Builder::threads)
+    /// allows each its threads: one by default, or as many as
+    /// [`Queue::concurrency`](crate::Queue::concurrency) says. Beyond that the queues take turns of
+    /// some milliseconds, or of one job if it lasts longer. Three turns of four go by the priority
+    /// of the queue's next job, and one by how long the queue has waited. Within a queue jobs go by
+    /// priority, due time and id, whichever thread performs them. A job waits only for those before
+    /// it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -120,7 +121,7 @@ impl Verger {
         engine::start(&self.inner)
     }
 
-    /// Receives what workers publish, from now on.
+    /// Receives what workers publish from now on.
     ///
     /// ```
     /// let verger = verger::testing::example();
@@ -133,8 +134,8 @@ impl Verger {
         self.inner.services.bus.subscribe()
     }
 
-    /// Makes the reference tables that the built-in workers serve by default, where they are not
-    /// there yet.
+    /// Makes the reference tables that the built-in workers serve by default, where they do not
+    /// exist yet.
     ///
     /// # Errors
     /// [`Error::Migration`] when the file's tables are newer than this build, or cannot be made.
@@ -149,10 +150,10 @@ impl Verger {
         self.inner.clock.now()
     }
 
-    /// Has a connection of the app's wait for the write lock as Verger's own do. It looks every 2
+    /// Makes a connection of the app's wait for the write lock as Verger's own do. It looks every 2
     /// ms whether the lock is free, for up to 10 s. A sweep that holds the lock, in any process,
-    /// notices that and makes room. It replaces the connection's busy handler or busy timeout.
-    /// Connections from [`connect`](Self::connect) do so by themselves.
+    /// notices that and makes room. This replaces the connection's busy handler or busy timeout.
+    /// Connections from [`connect`](Self::connect) already wait like this.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -172,8 +173,8 @@ impl Verger {
         Ok(location.wait_fairly(connection).doing("install a busy handler")?)
     }
 
-    /// Opens another connection to the same database, for the app's own reads and writes; the only
-    /// way into one in memory.
+    /// Opens another connection to the same database, for the app's own reads and writes. It is the
+    /// only way to reach a database in memory.
     ///
     /// # Errors
     /// [`Error::Store`] when it cannot be opened.

@@ -12,8 +12,8 @@ use crate::run::{Ended, RowChange};
 use crate::store::StoreError;
 
 impl Verger {
-    /// Calls a worker directly: no queue, no tick. Same sandbox, same rules: what it writes commits
-    /// with its outcome, or not at all.
+    /// Calls a worker directly, without queue or tick. The sandbox and the rules are the same: what
+    /// it writes commits with its outcome, or not at all.
     ///
     /// ```
     /// let verger = verger::testing::example();
@@ -29,9 +29,9 @@ impl Verger {
         self.perform(worker, args, false)
     }
 
-    /// As [`perform_now`](Self::perform_now), but everything is rolled back in the end: what would
-    /// have changed. A checkpoint commits nothing then, messages are not delivered; functions of
-    /// the app that the worker calls are really called.
+    /// As [`perform_now`](Self::perform_now), but everything is rolled back in the end, and the
+    /// report says what would have changed. Checkpoints commit nothing, and messages are not
+    /// delivered. Functions of the app that the worker calls are really called.
     ///
     /// ```
     /// let verger = verger::testing::example();
@@ -57,9 +57,8 @@ impl Verger {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// # Errors
-    /// [`PerformError`] for an unknown worker, and for args with which the attempt would fail: with code
-    /// `args-version` for a version that the worker does not know yet.
+    /// [`PerformError`] for an unknown worker, and for args with which the attempt would fail. Its
+    /// code is `args-version` for a version that the worker does not know yet.
     pub fn args_for(&self, worker: &str, args: Json, version: u32) -> Result<Json, PerformError> {
         let (args, registered) = self.inner.check_args(worker, args, Some(version))?;
         let fitted = engine::fit_args(&registered, &args, version);
@@ -98,7 +97,7 @@ impl Verger {
     }
 }
 
-/// What a worker that was called directly did.
+/// What a directly called worker did.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Performance {
@@ -113,10 +112,10 @@ pub struct Performance {
     /// For a dry run: the rows its statements would have changed, by table. What the app's triggers
     /// would have changed is not counted.
     pub changes: Vec<TableChange>,
-    /// For a dry run: such rows as they are and as they would be, in the order of their first
-    /// change. 200 at most, with 1 KiB of each value, and 1 MiB together; none of tables WITHOUT
-    /// ROWID, and none that a `REPLACE` or a `DELETE` of all rows takes out: `changes` counts those
-    /// too. Of a worker that is confined to a tenant none but that tenant's.
+    /// For a dry run: rows as they are and as they would be, in the order of their first change.
+    /// 200 at most, with 1 KiB of each value, and 1 MiB together. Rows of tables WITHOUT ROWID are
+    /// not here, nor rows that a `REPLACE` or a `DELETE` of all rows removes; `changes` counts
+    /// those too. For a worker that is confined to a tenant, only that tenant's rows are here.
     pub rows: Vec<RowChange>,
 }
 

@@ -1,4 +1,4 @@
-//! Which workers there are, what was refused, whose names are bound.
+//! Which workers there are, which were refused, and whose the names are.
 
 #[cfg(feature = "wasm")]
 use std::path::Path;
@@ -41,16 +41,16 @@ impl Verger {
         self.inner.manifest(worker)
     }
 
-    /// The same, without waiting: `None` when there is no such worker, or when its component would
-    /// have to be compiled, or loaded from the cache, to learn it.
+    /// The same, without waiting. `None` when there is no such worker, or when its component would
+    /// have to be compiled or loaded first.
     #[must_use]
     pub fn known_manifest(&self, worker: &str) -> Option<Manifest> {
         self.inner.registry.get(worker)?.known_manifest().cloned()
     }
 
-    /// The SHA-256 of a worker's component, in hexadecimal digits: what
-    /// [`Grant::for_digest`](crate::Grant::for_digest) takes. `None` for one that is part of the
-    /// app.
+    /// The SHA-256 of a worker's component, in hexadecimal digits, as
+    /// [`Grant::for_digest`](crate::Grant::for_digest) takes it. `None` for a worker that is part
+    /// of the app.
     ///
     /// # Errors
     /// As [`manifest`](Self::manifest).
@@ -71,7 +71,7 @@ impl Verger {
     /// ```
     #[must_use]
     pub fn withheld(&self) -> Vec<Withheld> {
-        // The built-in workers are not loaded for it: they have what they declare.
+        // The built-in workers are not loaded for this, because they are granted what they declare.
         let withheld =
             |registered: &Registered| registered.grant.withholds(registered.manifest().ok()?);
         let workers = self.inner.registry.snapshot();
@@ -82,8 +82,8 @@ impl Verger {
             .collect()
     }
 
-    /// Which component the name of a dropped-in worker belongs to in this database, and since when;
-    /// `None` when the name is nobody's.
+    /// Which component the name of a dropped-in worker belongs to in this database, and since when.
+    /// `None` when the name is free.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -92,8 +92,8 @@ impl Verger {
         Ok(self.inner.reader().books().plugin_binding(name)?)
     }
 
-    /// The plugins that were found and refused, each with the reason, as it is now. The others
-    /// work; where a worker's new file is refused, the version before goes on.
+    /// The plugins that were found and refused, each with the reason, as of now. The others work.
+    /// Where a worker's new file is refused, the version before goes on.
     #[must_use]
     pub fn refused_plugins(&self) -> Vec<PluginError> {
         #[cfg(feature = "wasm")]
@@ -109,10 +109,10 @@ impl Verger {
         self.inner.plugins.running()
     }
 
-    /// Looks at the plugins folders and files, and takes in what was added, replaced or taken away
-    /// since, on this thread. The loop and [`tick`](Self::tick) do so by themselves; this is for an
-    /// app that has neither. A file is taken as it is: one that is still being copied is refused
-    /// until the next look.
+    /// Looks at the plugin folders and files, on this thread, and takes in what was added, replaced
+    /// or removed since the last look. The loop and [`tick`](Self::tick) do so by themselves; this
+    /// is for an app that uses neither. A file is read as it is, so one that is still being copied
+    /// is refused until the next look.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read or written.
@@ -121,12 +121,11 @@ impl Verger {
         Ok(engine::take_in_plugins(&self.inner)?)
     }
 
-    /// Takes this `.wasm` as a worker, now and whenever it changes, until this Verger is closed: as
-    /// [`Builder::plugin`](crate::Builder::plugin) does, while the app runs. When it is a new version
-    /// of a worker that is there, running jobs end on the old one.
+    /// Takes this `.wasm` as a worker, now and whenever it changes, until this Verger is closed. It
+    /// does while the app runs what [`Builder::plugin`](crate::Builder::plugin) does at the start.
+    /// If it is a new version of a worker that is there, running jobs end on the old one.
     ///
-    /// # Errors
-    /// [`Error::Plugin`] when it is refused: what ran before goes on. [`Error::Store`] when the
+    /// [`Error::Plugin`] when it is refused; what ran before goes on. [`Error::Store`] when the
     /// database cannot be read or written.
     #[cfg(feature = "wasm")]
     pub fn add_plugin(&self, file: impl AsRef<Path>) -> Result<PluginInfo, Error> {
@@ -140,13 +139,13 @@ impl Verger {
         outcome
     }
 
-    /// Takes a dropped-in worker out; a running job ends, those that wait are parked, with no
-    /// attempt used, until it is back. Its file stays where it is, and is not taken in again before
+    /// Removes a dropped-in worker. A running job ends. Jobs that wait are parked until the worker
+    /// is back, and no attempt is used. Its file stays where it is, and is not taken in again until
     /// it changes, [`add_plugin`](Self::add_plugin) names it, or the app starts anew. False when
     /// there is no dropped-in worker of this name.
     ///
     /// # Errors
-    /// [`Error::Store`] when the database cannot be read.
+    /// [`Error::Store`] when the database cannot be read or written.
     #[cfg(feature = "wasm")]
     pub fn remove_plugin(&self, name: &str) -> Result<bool, Error> {
         let was_there = self.inner.plugins.take_out(name);
@@ -154,13 +153,12 @@ impl Verger {
         Ok(was_there)
     }
 
-    /// Goes back to the version of a dropped-in worker that ran before: from the database, where its
-    /// bytes are kept. The version that is rolled back is not taken in again by itself, at a later
-    /// start neither; the next one that is dropped in is. Rolling back once more takes it back. Other
-    /// processes with the file follow within a second.
+    /// Goes back to the version of a dropped-in worker that ran before. Its bytes are kept in the
+    /// database. The version that is rolled back is not taken in again by itself, not at a later
+    /// start either; the next version that is dropped in is. A second rollback undoes the first.
+    /// Other processes with the file follow within a second.
     ///
-    /// # Errors
-    /// [`Error::NotRolledBack`] when there is no version before, or it is not kept: nothing changes
+    /// [`Error::NotRolledBack`] when there is no version before, or it is not kept. Nothing changes
     /// then. [`Error::Store`] when the database cannot be written.
     #[cfg(feature = "wasm")]
     pub fn rollback_plugin(&self, name: &str) -> Result<PluginInfo, Error> {
@@ -183,9 +181,9 @@ impl Verger {
         Ok(info)
     }
 
-    /// Frees the name of a dropped-in worker: the file that has the name at the next look may have
-    /// it. For a plugin that was removed or replaced for good. The kept bytes of its versions go
-    /// too. False when nobody had it.
+    /// Frees the name of a dropped-in worker, so that the file that has the name at the next look
+    /// gets it. This is for a plugin that was removed or replaced for good. The kept bytes of its
+    /// versions are deleted too. False when the name was free.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.

@@ -1,4 +1,4 @@
-//! The schedules of the app's code: checked, stored all or none, retired when it has them no more.
+//! The schedules of the app's code: checked, stored all or none, retired when the code drops them.
 
 use std::collections::HashSet;
 
@@ -73,7 +73,7 @@ impl Verger {
         Ok(ready.into_args())
     }
 
-    /// The version of the args of a schedule that stays as it is stored: code that registers it at
+    /// The version of the args of a schedule that stays as it is stored. Code that registers it at
     /// each start does not know that its worker was replaced meanwhile.
     fn stored_version(&self, schedule: &Schedule) -> Result<Option<u32>, ScheduleError> {
         let stored = self.inner.front().books().schedule(&schedule.name)?;

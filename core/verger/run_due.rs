@@ -18,17 +18,17 @@ pub struct DueReport {
     pub attempts: Vec<AttemptReport>,
     /// Jobs that were taken back from processes that are gone.
     pub rescued: usize,
-    /// When there is something to do next; in the past when the time was over before all was done.
+    /// When there is something to do next. It is in the past when the time ran out first.
     pub next_wake_at: Option<Timestamp>,
 }
 
 impl Verger {
-    /// Does what is due, and ends: for an app that the system's timer starts while it is closed, as
-    /// `yourapp --verger-tick`. It makes one pass after the other until nothing is due, or this
-    /// much time is over. A job that has begun is finished. Then this Verger is closed, and
-    /// [`next_wake_at`](DueReport::next_wake_at) says when the next run is of use.
+    /// Does what is due, and ends. It is for an app that the system's timer starts while it is
+    /// closed, as with `yourapp --verger-tick`. It makes one pass after another until nothing is
+    /// due, or this much time is over. A job that has begun is finished. Then this Verger is
+    /// closed, and [`next_wake_at`](DueReport::next_wake_at) says when the next run is of use.
     ///
-    /// It shares the file with the app itself: if that runs, each job is performed once, by either.
+    /// It may share the file with the running app: each job is performed once, by one of the two.
     ///
     /// ```
     /// # use std::time::Duration;

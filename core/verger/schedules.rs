@@ -32,9 +32,9 @@ impl Verger {
         Ok(self.inner.reader().books().fires(schedule, limit)?)
     }
 
-    /// Adds a schedule, or changes the one of its name: an unchanged expression keeps its next
-    /// slot, a new or a changed one starts from now. It stays until someone removes it, whatever the
-    /// app's code registers when it opens the file again.
+    /// Adds a schedule, or changes the one of its name. An unchanged expression keeps its next
+    /// slot. A new or a changed one starts from now. The schedule stays until someone removes it,
+    /// whatever the app's code registers when it opens the file again.
     ///
     /// ```
     /// use verger::Schedule;
@@ -56,7 +56,7 @@ impl Verger {
         Ok(())
     }
 
-    /// Removes a schedule; its ledger and its jobs stay. False when there is none of that name.
+    /// Removes a schedule. Its ledger and its jobs stay. False when there is none of that name.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
@@ -77,9 +77,8 @@ impl Verger {
             .write("pause the schedule", |books| books.set_schedule_paused(name, true, now))?)
     }
 
-    /// Resumes a paused schedule with its next slot; those that fell due while it was paused stay
+    /// Resumes a paused schedule with its next slot. Slots that fell due while it was paused stay
     /// skipped. False when there is none of that name.
-    ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be written.
     pub fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
@@ -91,9 +90,10 @@ impl Verger {
         Ok(resumed)
     }
 
-    /// Makes a job of a schedule now, outside its slots, paused or not; its next slot stays. When
-    /// the schedule forbids overlap and has an unfinished job, it is that one. The ledger has a
-    /// line of it, with the reason `run-now`. `None` when there is no schedule of that name.
+    /// Makes a job of a schedule now, outside its slots, even if it is paused. Its next slot stays.
+    /// If the schedule forbids overlap and has an unfinished job, that job is returned instead. The
+    /// ledger has a line of it, with the reason `run-now`. `None` when there is no schedule of that
+    /// name.
     ///
     /// ```
     /// use verger::Schedule;
@@ -125,8 +125,8 @@ impl Verger {
         Ok(Some(enqueued))
     }
 
-    /// Why a schedule did, or did not, run at this instant, or whether it will: one sentence for a
-    /// person, whatever the instant.
+    /// Why a schedule ran or did not run at this instant, or whether it will: one sentence for a
+    /// person, for any instant.
     ///
     /// ```
     /// # use verger::{Timestamp, Verger};

@@ -1,4 +1,4 @@
-//! What the user set for a worker.
+//! The settings that the user made for a worker.
 
 use serde_json::Value as Json;
 use verger_worker::AuditEvent;
@@ -12,7 +12,7 @@ use crate::worker_settings;
 const ACTION: &str = "worker_settings.updated";
 
 impl Verger {
-    /// What was set for this worker: a JSON object, empty when nothing was.
+    /// The settings of this worker: a JSON object, empty when nothing was set.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
@@ -22,9 +22,9 @@ impl Verger {
         Ok(Json::Object(settings))
     }
 
-    /// Sets a JSON object for this worker, in the place of the one before. The worker reads it by the
-    /// capability `settings`, when it is granted; in Rust by `Context::settings`. It need not be
-    /// there yet. The names of what was set are in the audit log, the values are not.
+    /// Sets a JSON object for this worker, and replaces the one before. The worker reads it by the
+    /// capability `settings`, when it is granted, or in Rust by `Context::settings`. The worker
+    /// need not exist yet. The names of what was set are in the audit log, their values are not.
     ///
     /// ```
     /// use serde_json::json;
@@ -34,8 +34,8 @@ impl Verger {
     /// # Ok::<(), verger::Error>(())
     /// ```
     ///
-    /// # Errors
-    /// [`Error::Settings`] for what is no object, or has more than 64 KiB of text.
+    /// [`Error::Settings`] for a value that is no object, one with more than 64 KiB of text, or a
+    /// name that no worker can have. [`Error::Store`] when the database cannot be written.
     pub fn set_settings(&self, worker: &str, settings: &Json) -> Result<(), Error> {
         let text = worker_settings::check(worker, settings)?;
         let now = self.inner.clock.now();
