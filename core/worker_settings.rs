@@ -31,7 +31,7 @@ pub enum SettingsError {
         /// Their length.
         bytes: usize,
     },
-    /// The name can be no worker's.
+    /// No worker can have this name.
     #[error("{worker:?} can be no worker's name: it has 1 to 64 bytes")]
     Name {
         /// The name.

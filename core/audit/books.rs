@@ -23,7 +23,7 @@ impl Books<'_> {
         read::list(self.connection(), filter, limit)
     }
 
-    /// The rows behind this id, oldest first.
+    /// The rows after this id, oldest first.
     pub(crate) fn audit_rows_after(
         &self,
         id: i64,
@@ -32,8 +32,8 @@ impl Books<'_> {
         read::list_after(self.connection(), id, limit)
     }
 
-    /// Deletes the oldest rows that were written before this instant, and before this transaction,
-    /// inside a write transaction; how many.
+    /// Deletes the oldest rows that were written before this instant and before this transaction,
+    /// and returns how many. Call it inside a write transaction.
     pub(crate) fn prune_audit(
         &self,
         before: Timestamp,
@@ -43,7 +43,7 @@ impl Books<'_> {
         retention::prune(self.connection(), before, now, most).doing("prune the audit log")
     }
 
-    /// Appends one event, inside a write transaction: the id of its row.
+    /// Appends one event and returns the id of its row. Call it inside a write transaction.
     pub(crate) fn append_audit(
         &self,
         now: Timestamp,

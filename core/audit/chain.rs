@@ -13,7 +13,7 @@ pub(crate) type Hash = [u8; 32];
 const COLUMNS: &str = "id, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, \
      worker_version, job, attempt, subject_type, subject_id, before, after, metadata";
 
-/// What is hashed of one row. Kept from one row to the next, it needs no more memory.
+/// The bytes of one row that are hashed. The buffer is reused for the next row.
 #[derive(Default)]
 pub(super) struct Chained(Vec<u8>);
 
@@ -24,7 +24,7 @@ impl Chained {
         self.0.extend_from_slice(previous);
     }
 
-    // Each value with its class and length, so that no two rows read alike.
+    // Each value stands with its type and length, so that no two rows give the same bytes.
     pub(super) fn integer(&mut self, value: Option<i64>) {
         match value {
             None => self.0.push(0),
@@ -63,8 +63,8 @@ impl Chained {
     }
 }
 
-/// The id and the hash of the newest row there ever was, for the next one to follow: the log goes
-/// on behind rows that were taken away, so that their place stays empty.
+/// The id and the hash of the newest row there ever was, for the next one to follow. If rows were
+/// removed, the log goes on after them, so that the gap stays.
 pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
     let head = connection
         .prepare_cached("SELECT id, hash, EXISTS (SELECT 1 FROM verger_audit a WHERE a.id > h.id) FROM verger_audit_head h")?
@@ -72,7 +72,7 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
         .optional()?;
     match head {
         Some((id, hash, false)) => Ok((id, hash)),
-        // Rows of this transaction, or of someone who knows nothing of the head.
+        // Rows of this transaction, or rows of someone who knows nothing of the head.
         _ => {
             let mut last = connection
                 .prepare_cached("SELECT id, hash FROM verger_audit ORDER BY id DESC LIMIT 1")?;
@@ -84,7 +84,7 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
     }
 }
 
-/// Remembers the newest row, as [`set_head`]: a statement without parameters.
+/// Remembers the newest row as [`set_head`] does, by a statement without parameters.
 pub(crate) const SEAL: &str = "UPDATE verger_audit_head SET (id, hash) = \
      (SELECT id, hash FROM verger_audit ORDER BY id DESC LIMIT 1)";
 
@@ -93,7 +93,7 @@ pub(crate) fn seal(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached(SEAL)?.execute([]).map(drop)
 }
 
-/// Remembers the newest row, so that it is missed when it is taken away.
+/// Remembers the newest row, so that its removal shows.
 pub(super) fn set_head(connection: &Connection, (id, hash): (i64, Hash)) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE verger_audit_head SET id = ?1, hash = ?2")?
@@ -101,16 +101,15 @@ pub(super) fn set_head(connection: &Connection, (id, hash): (i64, Hash)) -> rusq
         .map(drop)
 }
 
-/// What stands before the first row: the id and the hash of the last one that retention took out,
-/// or 0 and zeros.
+/// What the first row follows: the id and the hash of the last row that retention removed, or 0 and
+/// zeros.
 fn anchor(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
     connection.query_row("SELECT id, hash FROM verger_audit_anchor", [], |row| {
         Ok((row.get(0)?, row.get(1)?))
     })
 }
 
-/// What the newest row is to be. A log without that memory is one whose every row is unaccounted
-/// for.
+/// What the newest row must be. Where that memory is gone, every row counts as unaccounted for.
 fn head(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
     let head = connection
         .query_row("SELECT id, hash FROM verger_audit_head", [], |row| {
@@ -125,7 +124,7 @@ fn head(connection: &Connection) -> rusqlite::Result<(i64, Hash)> {
 pub struct Verified {
     /// How many rows were read.
     pub rows: u64,
-    /// How many rows retention took out before them: the id of the last of those.
+    /// How many rows retention removed before them: the id of the last of those.
     pub pruned: u64,
 }
 
@@ -133,7 +132,7 @@ pub struct Verified {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
-    /// This row, or one that stood before it, was changed, added or taken away.
+    /// This row, or one before it, was changed, added or removed.
     #[error(
         "the audit log does not verify from row {id} on: it, or a row that stood before it, was changed, added or removed"
     )]
@@ -141,11 +140,11 @@ pub enum ChainError {
         /// The id of the first row that does not fit.
         id: i64,
     },
-    /// The newest rows were taken away; those before them are as they were written.
+    /// The newest rows were removed. Those before them are as they were written.
     #[error("{}", missing(*kept, *last))]
     Missing {
-        /// The id of the newest row that is there; of the last one that retention took out, or 0,
-        /// when there is none.
+        /// The id of the newest row that is there. If there is none, the id of the last one that
+        /// retention removed, or 0.
         kept: i64,
         /// The id of the newest row that was written.
         last: i64,
@@ -170,7 +169,7 @@ fn missing(kept: i64, last: i64) -> String {
 /// Reads the whole log and checks every link.
 pub(super) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
     let reading = "read the audit log";
-    // One transaction: retention may run meanwhile.
+    // One transaction, because retention may run meanwhile.
     let transaction = TransactionGuard::begin_read(connection).doing(reading)?;
     let (pruned, mut previous) = anchor(&transaction).doing(reading)?;
     let (newest, newest_hash) = head(&transaction).doing(reading)?;
@@ -187,8 +186,8 @@ pub(super) fn verify(connection: &Connection) -> Result<Verified, ChainError> {
         }
         let stored = row.get_ref(columns).doing(reading)?;
         previous = chained.hash();
-        // The ids have no gap: a row taken from the middle shows, and so does one whose hash was
-        // made up, or that nobody remembers.
+        // The ids have no gap, so a row removed from the middle shows. So does a row whose hash was
+        // made up, or that the head does not account for.
         if id != last + 1
             || stored != ValueRef::Blob(&previous)
             || id > newest

@@ -1,13 +1,13 @@
 //! The audit log: rows that are only ever added, each chained to the one before.
 //!
-//! Three things account for the rows there are: each row's hash covers the row before it; the
-//! anchor holds the last row that retention took out; the head holds the newest row, written with
-//! it in one transaction. Triggers let both move forward only. So an edit by hand shows, wherever
-//! in the log it was made.
+//! Three things account for the rows there are. Each row's hash covers the row before it. The
+//! anchor holds the last row that retention removed. The head holds the newest row, and is written
+//! with it in one transaction. Triggers let anchor and head move forward only. So an edit by hand
+//! shows, wherever in the log it was made.
 //!
 //! There is no key. Whoever may write to the file, drops the triggers and computes the hashes as
-//! this code does can make a log that verifies, shorter or other than it was. Against that only a
-//! copy helps that is kept where they cannot write.
+//! this code does can make a log that verifies, shorter than it was or different. Only a copy that
+//! is kept where they cannot write helps against that.
 
 mod books;
 mod chain;

@@ -23,32 +23,32 @@ pub struct AuditRow {
     pub organization_id: Option<String>,
     /// Who did it: the impersonator when there was one.
     pub actor_id: Option<String>,
-    /// As whom.
+    /// The user as whom it was done.
     pub effective_user_id: Option<String>,
-    /// The impersonator.
+    /// The user who impersonated, if there was one.
     pub impersonating_from: Option<String>,
     /// The worker that did it.
     pub worker: Option<String>,
     /// Its version.
     pub worker_version: Option<String>,
-    /// The job it did it in.
+    /// The job in which it was done.
     pub job: Option<JobId>,
-    /// In which attempt.
+    /// The attempt in which it was done.
     pub attempt: Option<u32>,
-    /// What it was done to.
+    /// The type of what it was done to.
     pub subject_type: Option<String>,
-    /// Which one.
+    /// The id of what it was done to.
     pub subject_id: Option<String>,
     /// The state before, as JSON text.
     pub before: Option<String>,
     /// The state after, as JSON text.
     pub after: Option<String>,
-    /// Whatever else, as the text of a JSON object.
+    /// Further facts, as the text of a JSON object.
     pub metadata: Option<String>,
     /// SHA-256 over the hash of the row before and this row, in hexadecimal digits.
     pub hash: String,
-    /// The columns that someone else wrote and that cannot be read. Whether the log is whole,
-    /// [`Verger::verify_audit`](crate::Verger::verify_audit) tells.
+    /// Columns that someone else wrote and that cannot be read.
+    /// [`Verger::verify_audit`](crate::Verger::verify_audit) tells whether the log is whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
 }
@@ -89,7 +89,7 @@ const COLUMNS: &[&str] = &[
     "hash",
 ];
 
-/// A query for rows, with this behind it.
+/// A query for rows that ends with `rest`.
 fn select(rest: &str) -> String {
     let (_, all) = COLUMNS.split_last().unwrap_or((&"", &[]));
     format!("SELECT {}, lower(hex(hash)) FROM verger_audit {rest}", all.join(", "))
@@ -123,7 +123,7 @@ pub(super) fn list(
     rows.collect::<Result<_, _>>().doing(reading)
 }
 
-/// The rows behind this id, oldest first.
+/// The rows after this id, oldest first.
 pub(super) fn list_after(
     connection: &Connection,
     id: i64,

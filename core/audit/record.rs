@@ -6,7 +6,7 @@ use verger_worker::AuditEvent;
 use super::chain::{self, Hash};
 use crate::time::Timestamp;
 
-/// Whose work an event describes. Stamped by the host; a worker has no say in it.
+/// Whose work an event describes. The host sets it; a worker has no say in it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stamp {
     pub(crate) who: Who,
@@ -45,8 +45,8 @@ const INSERT: &str = "INSERT INTO verger_audit (id, occurred_at, action, outcome
 
 /// The end of the log within one transaction: the id and the hash of its last row.
 ///
-/// Known only while a write transaction is open; forget it with [`Log::forget`] whenever one ends
-/// or is rolled back to a savepoint.
+/// It is known only while a write transaction is open. Call [`Log::forget`] whenever one ends or is
+/// rolled back to a savepoint.
 #[derive(Default)]
 pub(crate) struct Log {
     end: Option<(i64, Hash)>,
@@ -58,14 +58,14 @@ impl Log {
         self.end = None;
     }
 
-    /// Has the log remember its newest row. At the end of every transaction that appended any.
+    /// Records the newest row. Call it at the end of every transaction that appended any.
     pub(crate) fn seal(&self, connection: &Connection) -> rusqlite::Result<()> {
         let end = self.end.map_or_else(|| chain::end(connection), Ok)?;
         chain::set_head(connection, end)
     }
 
-    /// Appends one event that was checked, and seals the log; the id of its row. Inside a write
-    /// transaction that appends no other.
+    /// Appends one event that was checked, seals the log, and returns the id of the row. Call it
+    /// inside a write transaction that appends no other.
     pub(crate) fn append_one(
         connection: &Connection,
         now: Timestamp,
@@ -78,12 +78,12 @@ impl Log {
         Ok(ids.last().copied().unwrap_or_default())
     }
 
-    /// Appends events that were checked; the ids of their rows. Inside a write transaction, to be
-    /// [sealed](Self::seal) before it commits. `goes_on` is asked before each: if
-    /// not, there are fewer ids than events.
+    /// Appends events that were checked, and returns the ids of their rows. Call it inside a write
+    /// transaction, and [seal](Self::seal) the log before it commits. `goes_on` is asked before
+    /// each event. If it answers no, there are fewer ids than events.
     ///
     /// # Errors
-    /// Those of the database. Then some of the events may be in.
+    /// Those of the database. Some of the events may have been written then.
     pub(crate) fn append_all<'e>(
         &mut self,
         connection: &Connection,

@@ -1,26 +1,26 @@
-//! Retention: the oldest rows go, and an anchor stays, so that the rest still verifies.
+//! Retention: the oldest rows are deleted, and an anchor stays, so that the rest still verifies.
 //!
-//! Only whole beginnings of the log go, in the order of insertion. The triggers of the table let a
-//! row be deleted when, and only when, the anchor has moved past it; and they let the anchor move
-//! forward only, onto a row with that hash.
+//! Rows are deleted from the beginning of the log only, in the order of insertion. The triggers of
+//! the table let a row be deleted only when the anchor has moved past it. They let the anchor move
+//! forward only, and only onto a row with that hash.
 
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::time::Timestamp;
 
-/// The capability by which the worker [`PRUNER`] asks for it.
+/// The capability by which the worker [`PRUNER`] asks for retention.
 pub(crate) const PRUNE: &str = "verger.prune-audit";
-/// The one worker that may.
+/// The one worker that may use it.
 pub(crate) const PRUNER: &str = "cleanup-audit";
 
-/// Rows deleted at once, at most.
+/// The most rows deleted at once.
 const BATCH_MAX: u32 = 10_000;
 
-/// Deletes the oldest rows that were written before this instant, and before this transaction,
-/// inside a write transaction; how many.
+/// Deletes the oldest rows that were written before this instant and before this transaction, and
+/// returns how many. Call it inside a write transaction.
 ///
-/// The first row that is not older ends it. A row that claims to be from the future, from when the
-/// clock was wrong, does not: it goes with those around it.
+/// It stops at the first row that is not older. A row that claims to be from the future, from when
+/// the clock was wrong, does not stop it: it is deleted with those around it.
 pub(super) fn prune(
     connection: &Connection,
     before: Timestamp,

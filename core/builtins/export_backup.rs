@@ -1,7 +1,8 @@
 //! The built-in worker `export-backup`: copies the database into a folder and keeps the newest
 //! copies.
 //!
-//! Part of the library, and no component: the copy is the engine's, by SQLite's own backup interface.
+//! It is part of the library and no component, because the engine makes the copy, by SQLite's own
+//! backup interface.
 
 use serde_json::{Value as Json, json};
 use verger_worker::{

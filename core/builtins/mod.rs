@@ -1,4 +1,4 @@
-//! The built-in workers: their components, those that are part of the library, and a typed way to
+//! The built-in workers: the components, those that are part of the library, and a typed way to
 //! call each.
 
 mod export_backup;
@@ -29,13 +29,13 @@ pub(crate) const PREBUILT: [(&str, &[u8]); 8] = [
     ),
 ];
 
-/// The components of the built-in workers, by the workers' names: for an app that compiles them
+/// The components of the built-in workers, by the workers' names. An app uses them to compile
 /// ahead.
 pub fn built_in_components() -> impl Iterator<Item = (&'static str, &'static [u8])> {
     PREBUILT.into_iter()
 }
 
-/// Those that ask for what the engine alone can do.
+/// The built-in workers that ask for what only the engine can do.
 pub(crate) fn native() -> [Box<dyn Worker + Send + Sync>; 2] {
     [Box::new(export_backup::ExportBackup), Box::new(vacuum_step::VacuumStep)]
 }

@@ -1,4 +1,4 @@
-//! A typed way to call each built-in worker directly, with no queue and no tick.
+//! A typed way to call each built-in worker directly, without queue or tick.
 
 use serde_json::{Value as Json, json};
 
@@ -10,9 +10,9 @@ use crate::verger::Verger;
 pub struct MembershipsReconciled {
     /// Stale memberships found.
     pub scanned: u64,
-    /// Those that are expired now.
+    /// Memberships that are expired now.
     pub updated: u64,
-    /// Those that could not be updated; the audit log says why.
+    /// Memberships that could not be updated. The audit log says why.
     pub errors: u64,
 }
 
@@ -21,14 +21,14 @@ pub struct MembershipsReconciled {
 pub struct WebhookEventsReconciled {
     /// Orphaned events found.
     pub scanned: u64,
-    /// Those that are linked to their delivery now.
+    /// Events that are linked to their delivery now.
     pub linked: u64,
 }
 
 impl Verger {
     /// Deletes the invitations of this table that were not accepted and expired more than
-    /// `retention_days` days ago, of all tenants; how many. The worker
-    /// `cleanup-expired-invitations`, called directly.
+    /// `retention_days` days ago, for all tenants, and returns how many. It calls the worker
+    /// `cleanup-expired-invitations` directly.
     ///
     /// # Errors
     /// [`PerformError`] for a table that is not there or `retention_days` that are not 1 or more.
@@ -41,9 +41,9 @@ impl Verger {
         self.built_in("cleanup-expired-invitations", args, |result| result("deleted"))
     }
 
-    /// Deletes rows of the audit log that were written more than `retention_days` days ago; `None`
-    /// keeps them for ever. How many went; what stays still verifies. The worker `cleanup-audit`,
-    /// called directly.
+    /// Deletes rows of the audit log that were written more than `retention_days` days ago, and
+    /// returns how many. `None` keeps them for ever. What stays still verifies. It calls the worker
+    /// `cleanup-audit` directly.
     ///
     /// # Errors
     /// [`PerformError`] for 0 days.
@@ -54,7 +54,7 @@ impl Verger {
     }
 
     /// Sets the memberships of this table that are active or suspended past their expiry to
-    /// `expired`, of all tenants. The worker `reconcile-memberships`, called directly.
+    /// `expired`, for all tenants. It calls the worker `reconcile-memberships` directly.
     ///
     /// # Errors
     /// [`PerformError`] for a table that is not there.
@@ -72,8 +72,8 @@ impl Verger {
         })
     }
 
-    /// Links the orphaned webhook events of this table to their deliveries: of one tenant, or of
-    /// all. The worker `reconcile-webhook-events`, called directly.
+    /// Links the orphaned webhook events of this table to their deliveries, for one tenant or for
+    /// all. It calls the worker `reconcile-webhook-events` directly.
     ///
     /// # Errors
     /// [`PerformError`] for a table that is not there or a `max_age_minutes` of 0.
@@ -89,10 +89,10 @@ impl Verger {
         })
     }
 
-    /// Deletes the tokens of this table that are older than their context allows: `confirm` 48 h,
-    /// `reset_password` 1 h, `magic_link` 15 min, `session` 60 days, `api_refresh` 30 days; any other
-    /// context stays. How many. The worker `cleanup-tokens`, called directly; its arg
-    /// `max_age_seconds` sets other ages.
+    /// Deletes the tokens of this table that are older than their context allows, and returns how
+    /// many: `confirm` 48 h, `reset_password` 1 h, `magic_link` 15 min, `session` 60 days,
+    /// `api_refresh` 30 days. Tokens of any other context stay. It calls the worker
+    /// `cleanup-tokens` directly, whose arg `max_age_seconds` sets other ages.
     ///
     /// # Errors
     /// [`PerformError`] for a table that is not there.
@@ -101,8 +101,8 @@ impl Verger {
     }
 
     /// Deletes the webhook events of this table that were taken in more than 14 days ago, or given
-    /// up more than 90 days ago; those that failed stay. How many. The worker
-    /// `prune-webhook-events`, called directly; its args set other times, and name the table that
+    /// up more than 90 days ago, and returns how many. Events that failed stay. It calls the worker
+    /// `prune-webhook-events` directly. That worker's args set other times, and name the table that
     /// lets events of an append-only table be deleted.
     ///
     /// # Errors

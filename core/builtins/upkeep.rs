@@ -10,13 +10,13 @@ use crate::verger::Verger;
 /// What [`Verger::evict_cache`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheEvicted {
-    /// Entries that went.
+    /// Entries that were deleted.
     pub evicted: u64,
     /// The bytes they had.
     pub bytes: u64,
     /// Files that were removed with them.
     pub files: u64,
-    /// Entries that could not go; the audit log says why.
+    /// Entries that could not be deleted. The audit log says why.
     pub errors: u64,
 }
 
@@ -53,15 +53,15 @@ pub struct EmailDelivered {
     pub sent: u64,
     /// Messages to be tried again.
     pub failed: u64,
-    /// Messages that are not tried any more; their rows say why.
+    /// Messages that are not tried again. Their rows say why.
     pub dead: u64,
 }
 
 impl Verger {
-    /// Deletes the entries of a cache that were not used for so many seconds, and those longest
-    /// unused while all together have more bytes than this. `args` are those of the worker
-    /// `evict-cache`, called directly: `table`, `max_age_seconds`, `max_bytes`, `path_column` and the
-    /// names of the other columns.
+    /// Deletes the entries of a cache that were not used for `max_age_seconds`. Then it deletes the
+    /// longest unused ones until all together have at most `max_bytes`. It calls the worker
+    /// `evict-cache` directly; `args` are that worker's: `table`, `max_age_seconds`, `max_bytes`,
+    /// `path_column` and the names of the other columns.
     ///
     /// # Errors
     /// [`PerformError`] for args that do not fit, or a table that is not there.
@@ -76,8 +76,8 @@ impl Verger {
         })
     }
 
-    /// Gives the pages of the file that nothing is in back to the disk, and refreshes what SQLite's
-    /// plans rest on. The worker `vacuum-step`, called directly.
+    /// Gives the file's free pages back to the disk, and refreshes the statistics that SQLite plans
+    /// queries by. It calls the worker `vacuum-step` directly.
     ///
     /// # Errors
     /// [`PerformError`] when the file cannot be written.
@@ -93,12 +93,12 @@ impl Verger {
         })
     }
 
-    /// Copies the database into a folder, checks the copy, and keeps the newest `keep` of them. A
-    /// relative path is beside the database. The worker `export-backup`, called directly.
+    /// Copies the database into a folder, checks the copy, and keeps the newest `keep` copies. A
+    /// relative path is beside the database. It calls the worker `export-backup` directly.
     ///
     /// # Errors
     /// [`PerformError`] when the folder cannot be written, the disk is full, or the copy is not
-    /// whole. The copies that were there are as they were.
+    /// whole. The earlier copies are then as they were.
     pub fn export_backup(&self, folder: &str, keep: u32) -> Result<BackupExported, PerformError> {
         let args = json!({ "folder": folder, "keep": keep });
         self.called("export-backup", args, |result| {
@@ -112,11 +112,11 @@ impl Verger {
         })
     }
 
-    /// Sends the mail that is due in this outbox table, by the app's function `mailer`. The worker
-    /// `deliver-email`, called directly.
+    /// Sends the mail that is due in this outbox table, by the app's function `mailer`. It calls
+    /// the worker `deliver-email` directly.
     ///
     /// # Errors
-    /// [`PerformError`] for a table that is not there, or without a mailer.
+    /// [`PerformError`] for a table that is not there, or when the app has no `mailer`.
     pub fn deliver_email(&self, table: &str) -> Result<EmailDelivered, PerformError> {
         self.built_in("deliver-email", json!({ "table": table }), |result| {
             Some(EmailDelivered {

@@ -1,7 +1,7 @@
-//! The built-in worker `vacuum-step`: gives the file's free pages back, and has SQLite count what its
-//! plans rest on, in steps of some milliseconds.
+//! The built-in worker `vacuum-step`. In steps of some milliseconds it gives the file's free pages
+//! back, and lets SQLite refresh the statistics that it plans queries by.
 //!
-//! Part of the library, and no component: what it asks for the engine alone can do.
+//! It is part of the library and no component, because only the engine can do what it asks for.
 
 use serde_json::{Value as Json, json};
 use verger_worker::{
@@ -19,10 +19,10 @@ const MAX_PAGES_A_STEP: i64 = 10_000;
 /// Pages of the largest file SQLite can have.
 const MAX_PAGES: i64 = 4_294_967_294;
 
-/// The most tables one run has counted.
+/// The most tables one run analyzes.
 const MAX_TABLES: usize = 1_000;
 
-/// What a file that gives no pages back is told.
+/// What the log says of a file that gives no pages back.
 const OFF: &str = "auto_vacuum is off in this file, so no page can be given back: to have it on, run PRAGMA auto_vacuum = INCREMENTAL and then VACUUM, once, while nothing else uses the file";
 
 /// The worker.
@@ -81,7 +81,7 @@ impl Worker for VacuumStep {
     }
 }
 
-/// Gives pages back; the file's way to do so, how many went, and how many are left.
+/// Gives pages back. Returns how the file does it, how many were freed, and how many are left.
 fn vacuum(job: &Context<'_>, step: u64, most: u64) -> Result<(String, u64, u64), HostError> {
     let mut freed = 0;
     loop {
@@ -102,7 +102,7 @@ fn vacuum(job: &Context<'_>, step: u64, most: u64) -> Result<(String, u64, u64),
     }
 }
 
-/// Has tables counted, one between two commits; how many, and how many could not be.
+/// Analyzes tables, one between two commits. Returns how many, and how many failed.
 fn analyze(job: &Context<'_>) -> Result<(usize, usize), HostError> {
     let (mut done, mut errors): (Vec<String>, usize) = (Vec::new(), 0);
     while done.len() < MAX_TABLES {

@@ -1,7 +1,7 @@
-//! Which IP addresses are somewhere in the world, and which are this machine or its own network.
+//! Which IP addresses are public, and which are this machine or its own network.
 //!
-//! From the registries of special-purpose addresses of IANA: what is not globally reachable is
-//! private here, and so is an address of the new kind that carries an old one that is.
+//! From IANA's registries of special-purpose addresses: what is not globally reachable is private
+//! here. So is an IPv6 address that carries such an IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,7 +24,7 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
         (169, 254, _) => true,
         (172, 16..=31, _) => true,
         (192, 168, _) => true,
-        // Protocols, documentation, relays that are no more, benchmarks.
+        // Protocols, documentation, former relays, benchmarks.
         (192, 0, 0 | 2) | (192, 88, 99) | (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113) => {
             true
         }

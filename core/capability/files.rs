@@ -7,12 +7,12 @@ use serde_json::{Value as Json, json};
 
 use super::CapabilityCall;
 
-/// Its name.
+/// The name of the capability.
 pub(crate) const REMOVE_FILE: &str = "remove-file";
 
-/// Removes the file that the request names by `path`, if it lies in the folder or below it. A path
-/// is in the folder, or absolute. A file that is not there is no error; a folder is one, and so is
-/// a path that leads out, by `..` or by a link.
+/// Removes the file that the request names by `path`, if it lies in the folder or below it. The
+/// path is relative to the folder, or absolute. A file that is not there is no error. A folder is
+/// an error, and so is a path that leads out of the folder by `..` or by a link.
 ///
 /// # Errors
 /// In words, for the worker.
@@ -32,7 +32,7 @@ pub(crate) fn remove_file(folder: &Path, call: &CapabilityCall<'_>) -> Result<Js
     Ok(json!({ "removed": removed }))
 }
 
-/// Where a path leads; `None` when nothing is there.
+/// Where a path leads. `None` when nothing is there.
 fn place(folder: &Path, path: &str) -> Result<Option<PathBuf>, String> {
     let outside = || format!("the file {path:?} is not in the folder of the cache");
     let given = Path::new(path);
@@ -49,7 +49,7 @@ fn place(folder: &Path, path: &str) -> Result<Option<PathBuf>, String> {
         (true, Err(_)) => given.to_path_buf(),
         (false, _) => root.join(given),
     };
-    // The file itself may be a link, which is what is removed; the folders to it may not lead out.
+    // If the file itself is a link, the link is removed. The folders on the way may not lead out.
     let (Some(parent), Some(name)) = (joined.parent(), joined.file_name()) else {
         return Err(outside());
     };

@@ -1,4 +1,4 @@
-//! What the app set up for a capability cannot be.
+//! Why a setting of a capability is refused.
 
 use std::fmt;
 

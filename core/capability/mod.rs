@@ -46,16 +46,16 @@ pub struct CapabilityCall<'a> {
     pub worker: &'a str,
     /// Its job; `None` when it was called directly.
     pub job: Option<JobId>,
-    /// For whom the job runs. Ids for logs: it must not authorize anything.
+    /// For whom the job runs. The ids are for logs and must not authorize anything.
     pub scope: Option<&'a Scope>,
-    /// How long the attempt may still last. A function that waits must not wait longer: nothing can
-    /// interrupt it.
+    /// How long the attempt may still last. A function that waits must not wait longer, because
+    /// nothing can interrupt it.
     pub time_left: Duration,
-    /// The instant, by the clock Verger was given.
+    /// The present instant, by the clock Verger was given.
     pub now: Timestamp,
     /// Whether the worker's writes are going to be rolled back: see
-    /// [`Verger::dry_run`](crate::Verger::dry_run). A function that does something for good answers
-    /// as if it had.
+    /// [`Verger::dry_run`](crate::Verger::dry_run). In a dry run a function must not act for good,
+    /// and answers as if it had.
     pub is_dry_run: bool,
     pub(crate) grant: &'a Effective,
     #[cfg(any(feature = "http", feature = "mailer"))]
@@ -63,7 +63,7 @@ pub struct CapabilityCall<'a> {
 }
 
 impl CapabilityCall<'_> {
-    /// Whether the worker asks for this capability and is granted it: for a function that does more
+    /// Whether the worker asks for this capability and is granted it, for a function that does more
     /// for some workers than for others.
     #[must_use]
     pub fn is_granted(&self, capability: &str) -> bool {
@@ -78,7 +78,8 @@ type Function = Arc<dyn Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send +
 pub(crate) enum Speed {
     /// It only computes, or asks something on this machine.
     Quick,
-    /// It waits for the network, a disk or a person: never while the write lock is held.
+    /// It waits for the network, a disk or a person. It is never called while the write lock is
+    /// held.
     Slow,
 }
 
@@ -100,7 +101,7 @@ impl Capabilities {
         self.functions.insert(name, (Arc::new(function), speed));
     }
 
-    /// Requests to the hosts that this lists.
+    /// Adds requests to the hosts that `http` lists.
     #[cfg(feature = "http")]
     pub(crate) fn add_http(&mut self, http: Http) {
         let rate = rate::Rate::per_minute(http.per_minute);
@@ -110,7 +111,7 @@ impl Capabilities {
         });
     }
 
-    /// Mail by this server.
+    /// Adds mail through this server.
     #[cfg(feature = "mailer")]
     pub(crate) fn add_mailer(&mut self, mailer: Mailer) {
         let rate = rate::Rate::per_minute(mailer.per_minute);

@@ -8,12 +8,13 @@ use crate::time::Timestamp;
 
 const MINUTE_MS: f64 = 60_000.0;
 
-/// So many calls a minute for each worker, and as many at once when it has called none for a
-/// minute. By the clock Verger was given; while that stands still or goes back, no new calls come.
+/// Each worker has this many calls a minute. One that has called none for a minute may make them
+/// all at once. The time is the clock's that Verger was given; while that stands still or goes
+/// back, no new calls are added.
 #[derive(Debug)]
 pub(super) struct Rate {
     per_minute: u32,
-    /// Of each worker: the calls it has left, and at which instant.
+    /// For each worker the calls it had left, and when.
     left: Mutex<HashMap<String, (f64, Timestamp)>>,
 }
 

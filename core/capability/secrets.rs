@@ -10,11 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 #[cfg(feature = "http")]
 use super::CapabilityCall;
 
-/// What stands before a secret's name in a manifest and in a grant.
+/// The prefix of a secret's name in a manifest and in a grant.
 #[cfg(feature = "http")]
 const GRANT: &str = "secrets/";
 
-/// The fewest bytes of a secret: what is shorter could not be told from other text in an answer.
+/// The fewest bytes of a secret. A shorter one could not be told from other text in an answer.
 const MIN_BYTES: usize = 8;
 
 const MAX_BYTES: usize = 16 * 1024;
@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 16 * 1024;
 type Source = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// A value that is put into requests by its name: an API key, a password. Workers never see it, and
-/// it stands in no log, error, audit row or answer.
+/// no log, error, audit row or answer contains it.
 ///
 /// It goes only to the hosts it is for, in requests of workers that are granted the capability
 /// `secrets/NAME`.
@@ -49,14 +49,14 @@ impl Secret {
         Self::from_fn(move || Ok(value.clone()))
     }
 
-    /// What this function returns each time it is needed: from the system's key chain, say. An error
-    /// fails the call; its text must not hold the value.
+    /// What this function returns each time the value is needed, from the system's key chain for
+    /// example. An error fails the call. The error's text must not contain the value.
     pub fn from_fn(source: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
         Self { source: Arc::new(source), hosts: Vec::new() }
     }
 
-    /// May be sent to this host, by `https` or to this machine itself. A secret without a host is
-    /// for the app's own [`Mailer`](crate::Mailer) only.
+    /// Lets it be sent to this host, by `https`, or without it to this machine itself. A secret
+    /// without a host is for the app's own [`Mailer`](crate::Mailer) only.
     #[must_use]
     pub fn for_host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into().to_ascii_lowercase());
@@ -75,7 +75,7 @@ impl Secret {
     }
 }
 
-/// Never the value.
+/// Never shows the value.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret").field("hosts", &self.hosts).finish_non_exhaustive()
@@ -125,7 +125,7 @@ impl Secrets {
         secret.value().map_err(|why| format!("the secret `{name}` cannot be used: {why}"))
     }
 
-    /// Takes out of texts every secret that this worker may send, whenever it sent it.
+    /// Removes from texts every secret that this worker may send, whenever it sent it.
     #[cfg(feature = "http")]
     pub(super) fn eraser(&self, call: &CapabilityCall<'_>) -> Eraser {
         let mut eraser = Eraser::default();
@@ -140,15 +140,15 @@ impl Secrets {
     }
 }
 
-/// Takes values out of texts, in the forms an answer may repeat them in.
+/// Removes values from texts, in the forms in which an answer may repeat them.
 #[derive(Default)]
 pub(super) struct Eraser {
-    /// A form of a value, and what stands in its place.
+    /// A form of a value, and what replaces it.
     forms: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Eraser {
-    /// This value: as it is, as JSON and HTML write it, in a URL, in hexadecimal digits and in
+    /// Adds this value: as it is, as JSON and HTML write it, in a URL, in hexadecimal digits and in
     /// base64, alone or as a part of more.
     pub(super) fn add(&mut self, name: &str, value: &str) {
         let mark = format!("[secret {name}]").into_bytes();
@@ -165,8 +165,8 @@ impl Eraser {
             hex.to_ascii_uppercase(),
             hex,
         ];
-        // Wherever it begins among the three bytes of a group: what depends on its neighbours is
-        // left out.
+        // The value may begin at any of the three bytes of a group. The characters that depend on
+        // its neighbours are left out.
         for before in 0..3 {
             let mut bytes = vec![0; before];
             bytes.extend_from_slice(value.as_bytes());
@@ -183,7 +183,7 @@ impl Eraser {
                 self.forms.push((form.into_bytes(), mark.clone()));
             }
         }
-        // The longest first, so that none is left with the rest of another.
+        // The longest come first, so that replacing a shorter one leaves no rest of a longer one.
         self.forms.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
     }
 
@@ -193,7 +193,7 @@ impl Eraser {
         self.forms.insert(0, (form.into_bytes(), format!("[secret {name}]").into_bytes()));
     }
 
-    /// Whether there is anything to take out.
+    /// Whether there is nothing to remove.
     #[cfg(feature = "http")]
     pub(super) fn is_empty(&self) -> bool {
         self.forms.is_empty()
@@ -223,7 +223,8 @@ impl Eraser {
     }
 }
 
-/// As a URL writes it: all but letters, digits and `-._~`; with `form`, a blank is a `+`.
+/// The text as a URL writes it: all but letters, digits and `-._~` are escaped. With `form`, a
+/// blank is a `+`.
 fn percent(text: &str, form: bool) -> String {
     text.bytes()
         .map(|byte| match byte {

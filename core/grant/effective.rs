@@ -8,12 +8,13 @@ use verger_worker::{Args, Manifest, Verb};
 use super::{Grant, TableGrant};
 use crate::limits::Limits;
 
-/// Declared ∩ granted, for one job: the tables its args name are resolved.
+/// What is both declared and granted, for one job. The tables that its args name are resolved.
 #[derive(Debug)]
 pub(crate) struct Effective {
     pub(super) worker: String,
     pub(super) tables: BTreeMap<String, TableGrant>,
-    /// What the manifest asks for and the grant withholds, to say which of the two is missing.
+    /// What the manifest asks for and the grant withholds, so that an error can say which of the
+    /// two is missing.
     pub(super) withheld: BTreeMap<String, BTreeSet<Verb>>,
     pub(super) capabilities: BTreeSet<String>,
     /// The other workers it may enqueue jobs for.
@@ -106,7 +107,7 @@ impl Effective {
         match granted.and_then(|granted| granted.verbs.get(&verb)) {
             Some(None) => return Ok(()),
             Some(Some(columns)) => {
-                // The row as a whole: a count, or a delete.
+                // The row as a whole, for a count or a delete.
                 let Some(column) = column else { return Ok(()) };
                 if columns.contains(&column.to_ascii_lowercase()) {
                     return Ok(());

@@ -1,4 +1,5 @@
-//! What the app lets one worker touch. A pure value: policy is decided here, enforced elsewhere.
+//! What the app lets one worker touch. It is a pure value: policy is decided here and enforced
+//! elsewhere.
 
 mod effective;
 mod withheld;
@@ -12,7 +13,7 @@ pub(crate) use self::effective::Effective;
 pub use self::withheld::Withheld;
 use crate::limits::Limits;
 
-/// What a worker may touch. Nothing, until the app says so.
+/// What a worker may touch: nothing, until the app says so.
 ///
 /// A worker gets what its manifest asks for *and* its grant allows, never more.
 ///
@@ -32,7 +33,7 @@ pub struct Grant {
     limits: Limits,
 }
 
-/// What a worker may do with one table: for each verb, all columns or these.
+/// What a worker may do with one table: for each verb, all columns or only these.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct TableGrant {
     verbs: BTreeMap<Verb, Option<BTreeSet<String>>>,
@@ -45,8 +46,8 @@ impl Grant {
         Self::default()
     }
 
-    /// A grant of all that the worker's manifest asks for, tables named by args included. For
-    /// workers the app ships itself; the built-in workers have it.
+    /// A grant of all that the worker's manifest asks for, including tables that args name. It is
+    /// for workers that the app ships itself. The built-in workers have it.
     ///
     /// ```
     /// let grant = verger::Grant::as_declared();
@@ -114,20 +115,20 @@ impl Grant {
     }
 
     /// The column that holds the tenant in every granted table that has it.
+    /// With it, a job that has an `organization_id` sees, changes and counts only that tenant's
+    /// rows, whatever SQL its worker sends. A row it inserts gets the tenant. A table without the
+    /// column is refused unless it is [`shared`](Self::shared). A job whose `organization_id` is
+    /// null is not confined. A confined table takes no UPSERT and no REPLACE. Rows of a confined
+    /// view can only be read and inserted.
     ///
-    /// With it a job that has an `organization_id` sees, changes and counts only that tenant's
-    /// rows, whatever SQL its worker sends: a row it inserts gets the tenant, and a table without
-    /// the column is refused unless it is [`shared`](Self::shared). A job whose `organization_id`
-    /// is null is not confined. A confined table takes no UPSERT and no REPLACE, and rows of a
-    /// confined view are read and inserted only.
+    /// The tenant is compared as text, by the rules of its column. An `organization_id` of 7 is the
+    /// tenant of the rows with 7 in a column of numbers, and of those with `'7'` in a column of
+    /// text. A row with NULL or bytes in it belongs to nobody, and so does a number in a column
+    /// without a type.
     ///
-    /// The tenant is compared as text, by the rules of its column: an `organization_id` of 7 is the
-    /// tenant of the rows with 7 in a column of numbers and with `'7'` in one of text. A row with
-    /// NULL in it, or with bytes, is nobody's, and so is a number in a column without a type.
-    ///
-    /// It holds whatever the worker says of itself: one whose manifest is not `tenant_aware` is
-    /// confined all the same. So every job of such a worker must carry the keys `organization_id`
-    /// and `actor_id`, null where it is for all tenants, and is refused without them.
+    /// It holds whatever the worker says of itself: a worker whose manifest is not `tenant_aware`
+    /// is confined too. So every job of such a worker must carry the keys `organization_id` and
+    /// `actor_id`, null where it is for all tenants. A job without them is refused.
     ///
     /// This contains code. It does not authorize a user: scopes stay audit-only.
     ///
@@ -143,7 +144,7 @@ impl Grant {
         self
     }
 
-    /// This table belongs to no tenant: confined jobs, too, may use it as far as it is granted.
+    /// This table belongs to no tenant. Confined jobs may use it too, as far as it is granted.
     #[must_use]
     pub fn shared(mut self, table: impl Into<String>) -> Self {
         self.shared.insert(table.into().to_ascii_lowercase());
@@ -157,23 +158,23 @@ impl Grant {
         self
     }
 
-    /// May enqueue jobs for this worker. For itself it always may.
+    /// May enqueue jobs for this worker. It may always enqueue jobs for itself.
     #[must_use]
     pub fn enqueue(mut self, worker: impl Into<String>) -> Self {
         self.enqueues.insert(worker.into());
         self
     }
 
-    /// Only for the component with this SHA-256, in hexadecimal digits, as `verger plugin inspect`
-    /// prints it. Another file of the same worker, a new version too, is refused until someone has
-    /// looked at it.
+    /// Grants only to the component with this SHA-256, in hexadecimal digits, as `verger plugin
+    /// inspect` prints it. Another file of the same worker, a new version included, is refused
+    /// until someone has looked at it.
     #[must_use]
     pub fn for_digest(mut self, sha256: impl Into<String>) -> Self {
         self.digest = Some(sha256.into().trim().to_lowercase());
         self
     }
 
-    /// Whether a job of a tenant is confined to it.
+    /// Whether a job of a tenant is confined to that tenant.
     pub(crate) fn confines(&self) -> bool {
         self.tenant_column.is_some()
     }
@@ -328,7 +329,8 @@ mod tests {
     #[test]
     fn only_ascii_letters_differ_in_case_alone_as_for_sqlite() {
         let manifest = Manifest::new("w", "1").table(TableAsk::named("kits").read());
-        // U+212A, the sign for kelvin, is a `k` in lower case, and a table of its own to SQLite.
+        // U+212A, the Kelvin sign, becomes `k` in lower case, but SQLite takes it for another
+        // letter.
         let effective = Effective::of(&manifest, &Grant::new().read("KITS"), &args("{}"));
         assert!(effective.check(Verb::Read, "Kits", None).is_ok());
         assert!(effective.check(Verb::Read, "\u{212a}its", None).is_err());

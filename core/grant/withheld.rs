@@ -8,8 +8,8 @@ use super::Grant;
 use super::effective::Effective;
 
 impl Grant {
-    /// What a worker asks for and this does not give it. A table that an arg names is the one it
-    /// names by default.
+    /// What a worker asks for and this grant does not give it. A table that an arg names is taken
+    /// to be the arg's default.
     pub(crate) fn withholds(&self, manifest: &Manifest) -> Option<Withheld> {
         let effective = Effective::of(manifest, self, &Args::default());
         let capabilities: Vec<String> = manifest
@@ -44,8 +44,8 @@ impl Grant {
     }
 }
 
-/// What a worker asks for in its manifest and its grant does not give it: what a new version wants
-/// more than the one that was granted. It runs without.
+/// What a worker asks for in its manifest and its grant does not give it, such as what a new
+/// version asks for beyond the one that was granted. It runs without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Withheld {
@@ -57,11 +57,12 @@ pub struct Withheld {
     pub capabilities: Vec<String>,
     /// The workers it would enqueue jobs for.
     pub enqueues: Vec<String>,
-    /// It says of itself that it is not tenant-aware, and its grant names a tenant column: it is
-    /// confined all the same.
+    /// It says that it is not tenant-aware, and its grant names a tenant column. It is confined all
+    /// the same.
     pub unconfined: bool,
     /// The keys of a scope (`organization_id`, `actor_id`, `impersonating_from`) for which its
-    /// manifest has a default. None is filled in: for whom a job runs, the app says.
+    /// manifest has a default. No default is filled in, because only the app says for whom a job
+    /// runs.
     pub scope_defaults: Vec<String>,
 }
 

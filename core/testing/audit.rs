@@ -7,7 +7,7 @@ use crate::audit::{AuditFilter, AuditRow};
 use crate::queue::JobId;
 use crate::verger::Verger;
 
-/// What a row of the audit log is wanted to be like; what is not said may be anything. The macros
+/// What a row of the audit log must be like. What is not said may be anything. The macros
 /// [`assert_audited!`](crate::assert_audited) and [`refute_audited!`](crate::refute_audited) are a
 /// short way to write one.
 #[derive(Debug, Clone, Default)]
@@ -45,13 +45,13 @@ impl AuditMatch {
         self
     }
 
-    /// Of this tenant; `None`: of no tenant.
+    /// Of this tenant. `None` means of no tenant.
     pub fn organization<'a>(mut self, id: impl Into<Option<&'a str>>) -> Self {
         self.organization = Some(id.into().map(str::to_string));
         self
     }
 
-    /// Done by this one, the impersonator when there was one; `None`: by the system.
+    /// Done by this actor, who is the impersonator when there was one. `None` means by the system.
     pub fn actor<'a>(mut self, id: impl Into<Option<&'a str>>) -> Self {
         self.actor = Some(id.into().map(str::to_string));
         self
@@ -63,7 +63,7 @@ impl AuditMatch {
         self
     }
 
-    /// Done by this impersonator; `None`: without one.
+    /// Done by this impersonator. `None` means without one.
     pub fn impersonating_from<'a>(mut self, id: impl Into<Option<&'a str>>) -> Self {
         self.impersonating_from = Some(id.into().map(str::to_string));
         self
@@ -87,19 +87,19 @@ impl AuditMatch {
         self
     }
 
-    /// With a state before that has at least this: see [`contains`].
+    /// Whose state before has at least this: see [`contains`].
     pub fn before(mut self, state: Json) -> Self {
         self.before = Some(state);
         self
     }
 
-    /// With a state after that has at least this: see [`contains`].
+    /// Whose state after has at least this: see [`contains`].
     pub fn after(mut self, state: Json) -> Self {
         self.after = Some(state);
         self
     }
 
-    /// With metadata that have at least this: see [`contains`].
+    /// Whose metadata have at least this: see [`contains`].
     pub fn metadata(mut self, metadata: Json) -> Self {
         self.metadata = Some(metadata);
         self
@@ -173,7 +173,7 @@ fn line(row: &AuditRow) -> String {
 
 /// Asserts that something was audited: `assert_audited!(test, action: "membership.updated",
 /// organization: "acme")`. The fields are the functions of
-/// [`AuditMatch`](crate::testing::AuditMatch). Gives the newest such row back.
+/// [`AuditMatch`](crate::testing::AuditMatch). Returns the newest such row.
 #[macro_export]
 macro_rules! assert_audited {
     ($verger:expr $(, $field:ident : $value:expr)* $(,)?) => {

@@ -17,7 +17,7 @@ impl ManualClock {
         Self(Arc::new(AtomicI64::new(now.into().as_millis())))
     }
 
-    /// Moves the clock to this instant, back too.
+    /// Moves the clock to this instant, which may lie in its past.
     pub fn set(&self, now: impl Into<Timestamp>) {
         self.0.store(now.into().as_millis(), Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! What the examples of the documentation stand on.
+//! The Verger that the examples of the documentation use.
 
 use verger_worker::prelude::*;
 

@@ -54,14 +54,15 @@ enum Source {
     File(PathBuf),
     #[cfg(feature = "wasm")]
     Bytes(String, Vec<u8>),
-    /// With the builder already, under this name.
+    /// Already in the builder, under this name.
     Native(String),
 }
 
-/// Compiled components of all tests: each is compiled once on a machine.
+/// Compiled components of all tests, so that each is compiled once on a machine.
 #[cfg(feature = "wasm")]
 pub(super) fn shared_cache() -> crate::sandbox::CompileCache {
-    // A folder of another user would be refused: anyone who can write into it can run code here.
+    // A folder of another user would be refused, because anyone who can write into it can run code
+    // here.
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
     let user: String = user.chars().filter(char::is_ascii_alphanumeric).collect();
     crate::sandbox::CompileCache::Folder(
@@ -70,19 +71,19 @@ pub(super) fn shared_cache() -> crate::sandbox::CompileCache {
 }
 
 impl WorkerTest {
-    /// Of the component in this file.
+    /// A test of the component in this file.
     #[cfg(feature = "wasm")]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::of(Source::File(path.into()))
     }
 
-    /// Of the component of these bytes; `what` names it in errors.
+    /// A test of the component of these bytes. `what` names it in errors.
     #[cfg(feature = "wasm")]
     pub fn component(what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         Self::of(Source::Bytes(what.into(), bytes.into()))
     }
 
-    /// Of a worker in plain Rust, behind the same walls in the database.
+    /// A test of a worker in plain Rust, behind the same walls in the database.
     pub fn native(worker: impl Worker + Send + Sync + 'static) -> Self {
         let source = Source::Native(worker.manifest().name);
         let mut test = Self::of(source);
@@ -101,26 +102,26 @@ impl WorkerTest {
         }
     }
 
-    /// With this grant. Without one it is granted what its manifest asks for; an app grants a
-    /// dropped-in worker nothing by itself.
+    /// Gives the worker this grant. Without it, the worker is granted what its manifest asks for.
+    /// An app, in contrast, grants a dropped-in worker nothing by itself.
     pub fn grant(mut self, grant: Grant) -> Self {
         self.grant = Some(grant);
         self
     }
 
-    /// In a database made by this SQL, and what was given before.
+    /// Runs this SQL on the new database, after what was given before.
     pub fn sql(mut self, sql: impl Into<String>) -> Self {
         self.sql.push(sql.into());
         self
     }
 
-    /// At this instant instead of [`TestVerger::START`].
+    /// Starts at this instant instead of [`TestVerger::START`].
     pub fn at(self, now: impl Into<Timestamp>) -> Self {
         self.clock.set(now);
         self
     }
 
-    /// With a function of the app: see [`Builder::capability`].
+    /// Adds a function of the app: see [`Builder::capability`].
     pub fn capability(
         mut self,
         name: impl Into<String>,
@@ -148,7 +149,7 @@ impl WorkerTest {
     }
 }
 
-/// Adds the worker to the builder: its name.
+/// Adds the worker to the builder, and returns its name.
 fn add(source: Source, builder: Builder) -> Result<(String, Builder), PluginError> {
     #[cfg(feature = "wasm")]
     use crate::sandbox::{Plugin, Source as From};
@@ -191,7 +192,7 @@ impl Deref for TestedWorker {
     }
 }
 
-/// What one attempt did. Only what was committed.
+/// What one attempt did. Apart from the log, only what was committed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Performed {
@@ -203,7 +204,7 @@ pub struct Performed {
     pub audit: Vec<AuditRow>,
     /// What it published, in order.
     pub events: Vec<Event>,
-    /// What it, and Verger about it, wrote to the log, committed or not.
+    /// What it wrote to the log, and what Verger wrote there about it, committed or not.
     pub logs: Vec<LogLine>,
 }
 
@@ -214,8 +215,8 @@ impl TestedWorker {
         &self.name
     }
 
-    /// Performs one attempt: see [`TestVerger::perform_job`]. For a job with its retries, enqueue
-    /// it and [`drain`](TestVerger::drain).
+    /// Performs one attempt: see [`TestVerger::perform_job`]. To test a job with its retries,
+    /// enqueue it and [`drain`](TestVerger::drain).
     ///
     /// # Panics
     /// When the audit log cannot be read.

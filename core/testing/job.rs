@@ -7,7 +7,7 @@ use crate::queue::{Job, JobFilter, JobState};
 use crate::time::Timestamp;
 use crate::verger::Verger;
 
-/// What a job is wanted to be like; what is not said may be anything. The macros
+/// What a job must be like. What is not said may be anything. The macros
 /// [`assert_enqueued!`](crate::assert_enqueued) and [`refute_enqueued!`](crate::refute_enqueued)
 /// are a short way to write one.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,7 @@ pub struct JobMatch {
 }
 
 impl JobMatch {
-    /// Any job that has not come to its end.
+    /// Any job that is not finished.
     pub fn new() -> Self {
         Self::default()
     }
@@ -34,7 +34,7 @@ impl JobMatch {
         self
     }
 
-    /// With args that have at least this: see [`contains`].
+    /// Whose args have at least this: see [`contains`].
     pub fn args(mut self, args: Json) -> Self {
         self.args = Some(args);
         self
@@ -58,7 +58,7 @@ impl JobMatch {
         self
     }
 
-    /// In this state, a final one too.
+    /// In this state, which may be a final one.
     pub fn state(mut self, state: JobState) -> Self {
         self.state = Some(state);
         self
@@ -131,7 +131,7 @@ fn line(job: &Job) -> String {
 
 /// Asserts that a job waits or is under way: `assert_enqueued!(test, worker: "send-report", args:
 /// json!({"month": "2026-01"}))`. The fields are the functions of
-/// [`JobMatch`](crate::testing::JobMatch). Gives the newest such job back.
+/// [`JobMatch`](crate::testing::JobMatch). Returns the newest such job.
 #[macro_export]
 macro_rules! assert_enqueued {
     ($verger:expr $(, $field:ident : $value:expr)* $(,)?) => {

@@ -25,7 +25,7 @@ pub struct LogLine {
     pub fields: BTreeMap<String, String>,
 }
 
-/// Does something and catches the lines that it writes to `tracing` on this thread.
+/// Runs `work` and returns the lines that it wrote to `tracing` on this thread.
 ///
 /// ```
 /// use verger::testing::capture_logs;
@@ -46,17 +46,16 @@ pub fn capture_logs<T>(work: impl FnOnce() -> T) -> (T, Vec<LogLine>) {
     (done, lines)
 }
 
-/// From now on `tracing` asks at each line whether anybody listens.
+/// Makes `tracing` ask at each line whether anybody listens.
 ///
-/// Otherwise it asks once for each place that logs, when it is first reached; if another test
-/// reaches it at the very moment when a capture begins, the answer may be that nobody does, and
-/// stay so.
+/// Otherwise it asks once for each place that logs, when that place is first reached. If another
+/// test reaches it just as a capture begins, the answer may be no, and stay no.
 pub(super) fn keep_listening() {
     static LISTENER: OnceLock<Dispatch> = OnceLock::new();
     LISTENER.get_or_init(|| Dispatch::new(Listener));
 }
 
-/// It wants to be asked, and wants nothing.
+/// It asks to be asked, and takes no line.
 struct Listener;
 
 impl Subscriber for Listener {

@@ -26,10 +26,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Whoever writes a worker as a `.wasm` tests it with no app at all: see [`WorkerTest`].
+//! To test a worker that is a `.wasm`, without an app, see [`WorkerTest`].
 //!
-//! What goes wrong in the kit itself (SQL of the test that fails, a Verger that does not open)
-//! stops the test with the reason.
+//! If something goes wrong in the kit itself, as when the test's SQL fails or a Verger does not
+//! open, the test stops with the reason.
 
 mod audit;
 mod clock;

@@ -34,8 +34,8 @@ fn value(value: ValueRef<'_>) -> Json {
     }
 }
 
-/// Whether a JSON value has everything that is wanted of it: an object at least the wanted keys,
-/// each with what is wanted there; anything else must be equal.
+/// Whether a JSON value has everything that is wanted of it. An object must have at least the
+/// wanted keys, each with what is wanted there. Anything else must be equal.
 ///
 /// ```
 /// use serde_json::json;

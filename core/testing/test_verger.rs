@@ -18,11 +18,12 @@ use crate::queue::NewJob;
 use crate::time::Timestamp;
 use crate::verger::{Performance, Verger};
 
-/// Ticks that may find work to do without time moving, before the kit takes it for a loop.
+/// How many ticks may find work while time stands still, before the kit takes it for an endless
+/// loop.
 const TICKS_MAX: usize = 100_000;
 
-/// A [`Verger`] in memory, its clock standing still at [`START`](Self::START) until the test moves
-/// it. Everything a Verger can do, it can do too.
+/// A [`Verger`] in memory whose clock stands still at [`START`](Self::START) until the test moves
+/// it. It can do everything a Verger can.
 #[derive(Debug)]
 pub struct TestVerger {
     verger: Verger,
@@ -88,7 +89,7 @@ impl TestVerger {
         Ok(Self { verger, clock: clock.clone(), connection })
     }
 
-    /// With the reference tables, empty.
+    /// Adds the reference tables, empty.
     ///
     /// # Panics
     /// When they cannot be made.
@@ -101,7 +102,7 @@ impl TestVerger {
         }
     }
 
-    /// The clock, to be moved by hand.
+    /// The clock, which the test moves.
     #[must_use]
     pub fn clock(&self) -> &ManualClock {
         &self.clock
@@ -150,7 +151,7 @@ impl TestVerger {
         }
     }
 
-    /// Every row of every table, the engine's own included: two of them are equal when nothing was
+    /// Every row of every table, the engine's own included. Two results are equal when nothing was
     /// written in between.
     ///
     /// # Panics
@@ -168,9 +169,9 @@ impl TestVerger {
         names.map(table).collect()
     }
 
-    /// Performs a worker at once, with no queue, after the checks an enqueue makes. The args make
-    /// the journey through JSON text that those of a job make, so that what does not survive it
-    /// shows.
+    /// Performs a worker at once, without a queue, after the checks an enqueue makes. The args are
+    /// written as JSON text and read back, as those of a job are, so that what does not survive
+    /// that shows.
     ///
     /// # Errors
     /// As [`Verger::perform_now`]; an arg that does not become JSON stops the test.
@@ -188,11 +189,11 @@ impl TestVerger {
         self.verger.perform_now(worker, args)
     }
 
-    /// Ticks until nothing is due at this instant any more: all that was done, as one report. Time
-    /// stands still, so what was put off by a failure or a snooze stays for later.
+    /// Ticks until nothing is due at this instant any more, and returns all that was done as one
+    /// report. Time stands still, so what a failure or a snooze put off stays for later.
     ///
     /// # Panics
-    /// When a tick fails, or ever more jobs become due.
+    /// When a tick fails, or when jobs become due without end.
     #[track_caller]
     pub fn drain(&self) -> TickReport {
         let mut all: Option<TickReport> = None;
@@ -213,7 +214,7 @@ impl TestVerger {
         ))
     }
 
-    /// Lives until this instant: the clock jumps from one due instant to the next, and everything
+    /// Lives until this instant. The clock jumps from one due instant to the next, and everything
     /// due on the way is done at its time.
     ///
     /// # Panics
@@ -233,7 +234,7 @@ impl TestVerger {
         }
     }
 
-    /// Lives for so long: see [`run_until`](Self::run_until).
+    /// Lives for this long: see [`run_until`](Self::run_until).
     ///
     /// # Panics
     /// As [`drain`](Self::drain).

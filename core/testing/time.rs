@@ -7,8 +7,8 @@ use crate::clock::Clock;
 use crate::engine::TickReport;
 
 impl TestVerger {
-    /// The laptop sleeps for so long: the clock jumps, nothing is done meanwhile. Then it wakes,
-    /// and does what is due: that is the report.
+    /// The laptop sleeps for this long: the clock jumps, and nothing is done meanwhile. Then it
+    /// wakes and does what is due. Returns the report of that.
     ///
     /// ```
     /// use std::time::Duration;
@@ -33,8 +33,8 @@ impl TestVerger {
         self.drain()
     }
 
-    /// Someone, or a time server, sets the clock back by so much. What is due then is done: that is
-    /// the report.
+    /// Someone, or a time server, sets the clock back by this much. Then what is due is done.
+    /// Returns the report of that.
     ///
     /// # Panics
     /// As [`drain`](Self::drain).

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::Limits;
 
-/// What of [`Limits`] is not to be the default.
+/// The limits that differ from the defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(super) struct WrittenLimits(pub(super) BTreeMap<String, u64>);
@@ -20,7 +20,7 @@ impl WrittenLimits {
 
     pub(super) fn set_on(&self, limits: Limits) -> Limits {
         self.0.iter().fold(limits, |limits, (name, value)| {
-            // Only names that there are were read.
+            // Only names of limits were read, so each is found.
             limits.clone().with(name, *value).unwrap_or(limits)
         })
     }

@@ -1,4 +1,4 @@
-//! A grant as people write it: the one form that the command, `verger.toml` and an app's own
+//! A grant as people write it, in the one form that the command, `verger.toml` and an app's own
 //! settings read.
 
 mod limits;
@@ -14,13 +14,13 @@ use self::names::{Digest, Part, Table};
 use crate::grant::Grant;
 use crate::limits::Limits;
 
-/// What one worker is granted, as people write it in JSON; [`to_grant`](Self::to_grant) makes a
-/// [`Grant`] of it. For an app that keeps grants in its own settings; the command's `--grant` takes
-/// an object of these, by the workers' names.
+/// What one worker is granted, as people write it in JSON. [`to_grant`](Self::to_grant) makes a
+/// [`Grant`] of it. It is for an app that keeps grants in its own settings. The command's `--grant`
+/// takes an object of these, by the workers' names.
 ///
-/// A table is its name; in `read` and `update` also some of its columns alone, `users:id,name`.
-/// `write` has all four verbs. The limits have the names of [`Limits::all`], in milliseconds, bytes
-/// and counts from 1.
+/// A table is written as its name. In `read` and `update` it may name some of its columns,
+/// `users:id,name`. `write` has all four verbs. The limits have the names of [`Limits::all`], and
+/// count milliseconds, bytes or things, from 1.
 ///
 /// ```
 /// use verger::{Grant, WrittenGrant};
@@ -62,8 +62,8 @@ pub struct WrittenGrant {
 }
 
 impl WrittenGrant {
-    /// What gives a worker all it asks for, and this very component alone. A table that an arg names
-    /// is the one it names by default.
+    /// A written grant of all that a worker asks for, for this component alone. A table that an arg
+    /// names is taken to be the arg's default.
     ///
     /// # Errors
     /// A sentence when `sha256` is no SHA-256.
@@ -118,10 +118,10 @@ impl WrittenGrant {
         Ok(())
     }
 
-    /// Makes it one for the component with this SHA-256 alone.
+    /// Binds it to the component with this SHA-256.
     ///
     /// # Errors
-    /// A sentence when it is none.
+    /// A sentence when it is no SHA-256.
     pub(crate) fn bind(&mut self, sha256: &str) -> Result<(), String> {
         self.sha256 = Some(Digest::try_from(sha256.to_string())?);
         Ok(())
@@ -138,8 +138,8 @@ impl WrittenGrant {
         self.enqueue.extend(enqueue.iter().map(ToString::to_string));
     }
 
-    /// The verbs on each table, and the columns where not all are meant. Tables and columns in lower
-    /// case, as SQLite takes them.
+    /// The verbs on each table, and the columns where not all are meant. Tables and columns are in
+    /// lower case, as SQLite compares them.
     #[must_use]
     pub fn tables(&self) -> BTreeMap<(String, Verb), Option<BTreeSet<String>>> {
         let mut tables: BTreeMap<(String, Verb), Option<BTreeSet<String>>> = BTreeMap::new();
@@ -200,7 +200,7 @@ impl WrittenGrant {
         &self.enqueue
     }
 
-    /// The one component it is for, when it names one.
+    /// The one component it is for, if it names one.
     #[must_use]
     pub fn sha256(&self) -> Option<&str> {
         self.sha256.as_ref().map(|digest| digest.0.as_str())
@@ -215,13 +215,13 @@ impl WrittenGrant {
         }
     }
 
-    /// The grant, whatever component it is for: to look at one that it may not be for.
+    /// The grant, whatever component it is for, to examine one that it may not be for.
     #[must_use]
     pub fn to_grant_for_any_file(&self) -> Grant {
         self.add_to(Grant::new()).limits(self.limits())
     }
 
-    /// Adds what it gives to a grant; all but its limits and the component it is for.
+    /// Adds all that it gives to a grant, except its limits and the component it is for.
     fn add_to(&self, mut grant: Grant) -> Grant {
         for ((table, verb), columns) in self.tables() {
             grant = match (verb, columns) {
@@ -241,7 +241,7 @@ impl WrittenGrant {
         self.enqueue.iter().fold(grant, Grant::enqueue)
     }
 
-    /// The grant with these limits; as far as the manifest goes where `declared`.
+    /// The grant with these limits. Where `declared`, it gives all that the manifest asks for.
     #[cfg(feature = "config")]
     pub(crate) fn to_grant_with(&self, declared: bool, limits: Limits) -> Grant {
         let grant = self.add_to(if declared { Grant::as_declared() } else { Grant::new() });

@@ -19,22 +19,22 @@ use self::resolver::CheckedResolver;
 use super::secrets::Eraser;
 use super::{CapabilityCall, InvalidCapability};
 
-/// Bytes of the headers of an answer, its status line included.
+/// The most bytes of the headers of an answer, its status line included.
 const RESPONSE_HEADER_BYTES: usize = 32 * 1024;
 
 /// Requests to hosts that the app lists, as a capability for workers that are granted it.
 ///
 /// A worker calls it with `{"method", "url", "headers", "body" | "json" | "body_base64",
 /// "basic_auth", "timeout_ms"}` and is answered with `{"status", "url", "headers", "body" |
-/// "body_base64"}`, whatever the status. In Rust it has
+/// "body_base64"}`, whatever the status. In Rust a worker uses
 /// [`HttpRequest`](verger_worker::HttpRequest).
 ///
-/// - A host that is not listed is refused, and so is one that a redirect leads to. A method that the
-///   host is not listed with is refused.
-/// - A name is resolved once. Addresses of this machine and of private networks are left out, unless
-///   the host is listed with [`allow_private`](Self::allow_private), and the connection goes to an
-///   address that is left. No proxy is used.
-/// - It is slow: a worker calls it outside its write transaction, or is refused with the code
+/// - A host that is not listed is refused, and so is a redirect to one. A method that the host is
+///   not listed with is refused.
+/// - A name is resolved once, and the connection goes to an address that was checked. Addresses of
+///   this machine and of private networks are left out, unless the host is listed with
+///   [`allow_private`](Self::allow_private). No proxy is used.
+/// - It is slow: a worker that calls it inside its write transaction is refused with the code
 ///   `checkpoint-first`.
 /// - Sizes, time and the number of calls are bounded. In a dry run only `GET` and `HEAD` are sent.
 ///
@@ -84,11 +84,12 @@ impl Http {
         }
     }
 
-    /// Lists a host: `https://api.example.com`, `http://intranet.example.com:8080`, or
-    /// `https://*.example.com` for every name below it; with the methods that may be sent there.
+    /// Lists a host, with the methods that may be sent there. A host is `https://api.example.com`,
+    /// `http://intranet.example.com:8080`, or `https://*.example.com` for every name below it.
     ///
     /// # Errors
-    /// [`InvalidCapability`] for what is no scheme, host and port, or for an unknown method.
+    /// [`InvalidCapability`] for a text that is not scheme, host and port, or for an unknown
+    /// method.
     pub fn allow<'m>(
         mut self,
         origin: &str,
@@ -112,37 +113,38 @@ impl Http {
         Ok(self)
     }
 
-    /// How long one call may last, redirects and reading included; never longer than the attempt.
-    /// Default 30 s.
+    /// How long one call may last, redirects and reading included. It is never longer than the
+    /// attempt. Default 30 s.
     #[must_use]
     pub fn timeout(mut self, most: Duration) -> Self {
         self.timeout = most;
         self
     }
 
-    /// Bytes of the body a worker may send. Default 512 KiB.
+    /// The most bytes of the body a worker may send. Default 512 KiB.
     #[must_use]
     pub fn request_bytes(mut self, most: usize) -> Self {
         self.request_bytes = most;
         self
     }
 
-    /// Bytes of the body it may get back. Default 512 KiB. A longer one is an error, and so is an
-    /// answer longer than [`Limits::call_bytes`](crate::Limits::call_bytes).
+    /// The most bytes of the body it may get back. Default 512 KiB. A longer body is an error, and
+    /// so is an answer longer than [`Limits::call_bytes`](crate::Limits::call_bytes).
     #[must_use]
     pub fn response_bytes(mut self, most: u64) -> Self {
         self.response_bytes = most;
         self
     }
 
-    /// Redirects that one call follows. Default 5. With 0 the worker gets the redirect as the answer.
+    /// The most redirects that one call follows. Default 5. With 0 the worker gets the redirect as
+    /// the answer.
     #[must_use]
     pub fn redirects(mut self, most: u32) -> Self {
         self.redirects = most;
         self
     }
 
-    /// Calls that each worker may make in a minute. Default 60.
+    /// The most calls that each worker may make in a minute. Default 60.
     #[must_use]
     pub fn per_minute(mut self, calls: u32) -> Self {
         self.per_minute = calls;
@@ -208,10 +210,10 @@ impl Http {
     fn agent(&self, timeout: Duration) -> Agent {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // Each one is looked at here.
+            // Each redirect is checked here.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // By a proxy the addresses would be its affair.
+            // A proxy would choose the addresses itself.
             .proxy(None)
             .user_agent(concat!("verger/", env!("CARGO_PKG_VERSION")))
             .max_response_header_size(RESPONSE_HEADER_BYTES)

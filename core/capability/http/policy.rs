@@ -73,7 +73,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
     origin: Origin,
-    /// Every name below the host's, and not the host.
+    /// Covers every name below the host, and not the host itself.
     below: bool,
     methods: Vec<Method>,
     private: bool,

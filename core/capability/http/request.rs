@@ -19,7 +19,7 @@ const HEADER_BYTES: usize = 16 * 1024;
 
 const URL_BYTES: usize = 8 * 1024;
 
-/// Headers that belong to the connection, or would change what an answer is read as.
+/// Headers that belong to the connection, or would change how an answer is read.
 const OURS: [&str; 13] = [
     "accept-encoding",
     "connection",
@@ -88,7 +88,7 @@ struct BasicAuth {
     secret: String,
 }
 
-/// A request that is going to be sent.
+/// A request that is about to be sent.
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) url: Uri,
@@ -166,10 +166,10 @@ impl Outgoing {
         Ok(Self { method, url, headers, body, timeout, secrets, basic_auth: asked.basic_auth })
     }
 
-    /// Puts the secrets that the worker names in their places.
+    /// Puts in the secrets that the worker names.
     ///
     /// # Errors
-    /// In words, with a secret's name: it is not granted, or not for that host.
+    /// In words, with a secret's name, when it is not granted or not for that host.
     pub(super) fn add_secrets(
         &mut self,
         call: &CapabilityCall<'_>,
@@ -203,7 +203,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Becomes the request that a redirect asks for.
+    /// Turns this into the request that a redirect asks for.
     pub(super) fn follow(&mut self, status: StatusCode, url: Uri) {
         self.url = url;
         let becomes_get = match status {
@@ -234,12 +234,12 @@ fn sensitive(text: &str, secret: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// Whether a header is not for the host that a redirect leads to.
+/// Whether a header must not go to the host that a redirect leads to.
 pub(super) fn is_for_the_first_host(name: &HeaderName, value: &HeaderValue) -> bool {
     value.is_sensitive() || *name == header::AUTHORIZATION || *name == header::COOKIE
 }
 
-/// Where a redirect leads, seen from where it was met.
+/// Where a redirect leads, relative to the URL it came from.
 ///
 /// # Errors
 /// In words.

@@ -1,4 +1,4 @@
-//! Names become addresses here, once: what is checked is what is connected to.
+//! Names are resolved here, once, so that the connection goes to an address that was checked.
 
 use ureq::config::Config;
 use ureq::http::Uri;

@@ -1,4 +1,4 @@
-//! Handing a message to the server, and what was sent before.
+//! Handing a message to the server, and remembering what was sent.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -12,10 +12,10 @@ use lettre::{Message, SmtpTransport, Transport};
 use super::{Mailer, Security};
 use crate::mutex::lock;
 
-/// Messages that are known to have been sent, so that none is sent twice by this process.
+/// How many sent messages are remembered, so that this process sends none of them twice.
 pub(super) const REMEMBERED: usize = 10_000;
 
-/// The time one exchange with the server may take, whatever is left of the whole.
+/// The most time one exchange with the server may take.
 const COMMAND_TIME: Duration = Duration::from_secs(30);
 
 /// What was sent, each with the server's answer. The oldest are forgotten.
@@ -42,12 +42,12 @@ impl Sent {
 pub(super) enum Failure {
     /// The server will never take this message.
     Permanent(String),
-    /// It may another time; or nobody knows what became of it.
+    /// It may take it another time, or nobody knows whether it did.
     Other(String),
 }
 
 impl Mailer {
-    /// Sends on a thread of its own, which nobody waits for longer than so long. What it sends after
+    /// Sends on a thread of its own, and waits for it no longer than `time`. What it sends after
     /// that is remembered all the same.
     pub(super) fn send(
         &self,
@@ -79,7 +79,7 @@ impl Mailer {
                 sent.remember(key, answer.clone());
                 answer
             });
-            // Nobody may wait any more.
+            // Nobody may be waiting any more.
             let _ = tell.send(answered);
         };
         std::thread::Builder::new()
@@ -96,8 +96,8 @@ impl Mailer {
     }
 }
 
-/// What the server will never take is a reply 5yz about the message or a recipient. One about the
-/// log-in or the conversation is the app's to mend.
+/// The server will never take a message if it replies 5yz about the message or a recipient. A 5yz
+/// reply about the log-in or the conversation is for the app to mend.
 fn failure(error: &lettre::transport::smtp::Error) -> Failure {
     let mut why = error.to_string();
     let mut source = std::error::Error::source(error);

@@ -1,4 +1,4 @@
-//! A message as a worker asks for it, and what of it is refused.
+//! A message as a worker asks for it, and which messages are refused.
 
 use std::time::{Duration, SystemTime};
 
@@ -123,7 +123,7 @@ pub(super) fn mailbox(address: &str) -> Result<Mailbox, String> {
     address.parse().map_err(|error| format!("{address:?} is no address of mail: {error}"))
 }
 
-/// An id as RFC 5322 writes it, in angle brackets or without.
+/// An id as RFC 5322 writes it, with or without angle brackets.
 pub(super) fn message_id(id: &str) -> Result<String, String> {
     let inner = id.strip_prefix('<').and_then(|id| id.strip_suffix('>')).unwrap_or(id);
     let is_atom = |text: &str| {
@@ -142,7 +142,7 @@ pub(super) fn message_id(id: &str) -> Result<String, String> {
     }
 }
 
-/// An id for a message that has none: of what it says, and when.
+/// A new id for a message that has none.
 fn unique(request: &Json, now: Timestamp) -> String {
     use sha2::{Digest, Sha256};
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);

@@ -1,4 +1,4 @@
-//! The capability `mailer`: mail by a server that the app names.
+//! The capability `mailer`: mail through a server that the app names.
 
 mod delivery;
 mod message;
@@ -15,7 +15,7 @@ use self::message::mailbox;
 use super::{CapabilityCall, InvalidCapability};
 use crate::mutex::lock;
 
-/// How the connection to the server is kept from being read.
+/// How the connection to the server is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Security {
     /// TLS from the first byte.
@@ -26,20 +26,20 @@ enum Security {
     Plain,
 }
 
-/// Mail by SMTP, as a capability for workers that are granted it; `deliver-email` sends the mail of an
-/// outbox table by it.
+/// Mail by SMTP, as a capability for workers that are granted it. The built-in worker
+/// `deliver-email` sends the mail of an outbox table with it.
 ///
-/// A worker calls it with `{"to", "cc", "bcc", "reply_to", "subject", "text", "html", "message_id"}`,
-/// addresses as text or as a list of texts, and is answered with `{"sent": true, "message_id",
-/// "response"}`. What the server refuses for good, as an unknown recipient, is answered with
-/// `{"sent": false, "permanent": true, "reason"}`; anything else that fails is an error, to be tried
-/// again. In Rust it has [`Email`](verger_worker::Email).
+/// A worker calls it with `{"to", "cc", "bcc", "reply_to", "subject", "text", "html",
+/// "message_id"}`, addresses as text or as a list of texts, and is answered with `{"sent": true,
+/// "message_id", "response"}`. If the server refuses a message for good, as for an unknown
+/// recipient, the answer is `{"sent": false, "permanent": true, "reason"}`. Any other failure is an
+/// error, and may be tried again. In Rust a worker uses [`Email`](verger_worker::Email).
 ///
-/// - Who sends is the app's to say, and no header but those named here is a worker's. A line break in
-///   an address or a subject is refused, so that no header can be slipped in.
-/// - A `message_id` that this process has sent is answered as sent and not sent again: a worker whose
-///   note of that was lost may ask again.
-/// - It is slow: a worker calls it outside its write transaction, or is refused with the code
+/// - The app says who sends. A worker sets only the headers named here. A line break in an address
+///   or a subject is refused, so that no header can be slipped in.
+/// - A `message_id` that this process has sent is answered as sent and not sent again, so a worker
+///   that lost its note of that may ask again.
+/// - It is slow: a worker that calls it inside its write transaction is refused with the code
 ///   `checkpoint-first`.
 /// - Sizes, time, recipients and the number of messages are bounded. In a dry run nothing is sent.
 ///
@@ -60,7 +60,7 @@ pub struct Mailer {
     port: u16,
     security: Security,
     from: Mailbox,
-    /// A user's name, and the name of the secret that is its password.
+    /// The user's name, and the name of the secret that is the password.
     login: Option<(String, String)>,
     timeout: Duration,
     message_bytes: usize,
@@ -82,8 +82,8 @@ impl fmt::Debug for Mailer {
 }
 
 impl Mailer {
-    /// Sends by this server, from this address: `no-reply@example.com`, or with a name,
-    /// `Example <no-reply@example.com>`. By TLS on port 465.
+    /// Sends through this server, by TLS on port 465. The address is the sender's:
+    /// `no-reply@example.com`, or with a name, `Example <no-reply@example.com>`.
     ///
     /// # Errors
     /// [`InvalidCapability`] for what is no address.
@@ -104,21 +104,21 @@ impl Mailer {
         })
     }
 
-    /// By STARTTLS on port 587: nothing is sent to a server that does not offer it.
+    /// Uses STARTTLS on port 587. Nothing is sent to a server that does not offer it.
     #[must_use]
     pub fn starttls(mut self) -> Self {
         (self.security, self.port) = (Security::StartTls, 587);
         self
     }
 
-    /// With no TLS, on port 25: for a server on this machine.
+    /// Uses no TLS, on port 25. This is for a server on this machine.
     #[must_use]
     pub fn without_tls(mut self) -> Self {
         (self.security, self.port) = (Security::Plain, 25);
         self
     }
 
-    /// On another port.
+    /// Uses another port.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
@@ -133,35 +133,35 @@ impl Mailer {
         self
     }
 
-    /// Only to addresses of this domain; call it again for more.
+    /// Sends only to addresses of this domain. Call it again for more domains.
     #[must_use]
     pub fn only_to(mut self, domain: impl Into<String>) -> Self {
         self.domains.push(domain.into().to_ascii_lowercase());
         self
     }
 
-    /// How long one message may take; never longer than the attempt. Default 60 s.
+    /// How long one message may take. It is never longer than the attempt. Default 60 s.
     #[must_use]
     pub fn timeout(mut self, most: Duration) -> Self {
         self.timeout = most;
         self
     }
 
-    /// Bytes of a message's texts. Default 512 KiB.
+    /// The most bytes of a message's texts. Default 512 KiB.
     #[must_use]
     pub fn message_bytes(mut self, most: usize) -> Self {
         self.message_bytes = most;
         self
     }
 
-    /// Recipients of a message, copies included. Default 50.
+    /// The most recipients of a message, copies included. Default 50.
     #[must_use]
     pub fn recipients(mut self, most: usize) -> Self {
         self.recipients = most;
         self
     }
 
-    /// Messages that each worker may send in a minute. Default 60.
+    /// The most messages that each worker may send in a minute. Default 60.
     #[must_use]
     pub fn per_minute(mut self, messages: u32) -> Self {
         self.per_minute = messages;
