@@ -112,7 +112,8 @@ pub struct WorkerMetrics {
     pub retried: u64,
     /// Jobs that failed for good.
     pub discarded: u64,
-    /// Attempts given back when the loop stopped.
+    /// Attempts that were given back unused: the loop stopped, or the worker was not there or was
+    /// too old for the args.
     pub released: u64,
     /// Attempts whose claim was stale, or whose end could not be recorded.
     pub lost: u64,

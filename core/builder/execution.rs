@@ -46,13 +46,12 @@ impl Builder {
         self
     }
 
-    /// Whether short jobs share transactions. Default true.
-    ///
-    /// Jobs of one queue that take less than a millisecond are committed together, some hundred at
-    /// a time, each in a savepoint of its own. That is several times as fast as a commit for each.
-    /// A worker takes part if its last attempt was that short and made no checkpoint and called no
-    /// capability. Each job still has its effects, its audit rows and its end together, once or not
-    /// at all. Events are delivered after the commit.
+    /// Whether short jobs share transactions. Default true. Jobs of one queue that take less than a
+    /// millisecond are committed together, some hundred at a time, each in a savepoint of its own.
+    /// That is several times as fast as a commit for each. A worker takes part once its last
+    /// attempt was that short, made no checkpoint and called no capability. After a long attempt,
+    /// several in a row must have been short. Each job still has its effects, its audit rows and
+    /// its end together, once or not at all. Events are delivered after the commit.
     ///
     /// If a process dies in the midst of such jobs, all of them are performed again. The attempt
     /// that counts as crashed is the first job's. After that each job is performed by itself for a

@@ -1,6 +1,6 @@
-//! The capabilities that come with Verger, and the secrets they use, as a `verger.toml` has them.
+//! The capabilities that come with Verger, and their secrets, as a `verger.toml` has them.
 //!
-//! A secret is never in the file: it names a variable of the environment or another file, which is
+//! The file never contains a secret. It names an environment variable or another file, which is
 //! read each time the secret is needed.
 
 use std::collections::BTreeMap;
@@ -51,12 +51,12 @@ pub(super) struct Capabilities {
     #[cfg(feature = "mailer")]
     mailer: Option<Mailer>,
     cache_folder: Option<PathBuf>,
-    /// What this build cannot give: the key and the feature that it lacks.
+    /// What this build cannot do: the keys, each with the feature that it lacks.
     missing: Vec<(&'static str, &'static str)>,
 }
 
 impl Capabilities {
-    /// What this build cannot give, and the feature that it lacks.
+    /// What this build cannot do first: the key, and the feature that it lacks.
     pub(super) fn missing(&self) -> Option<(&'static str, &'static str)> {
         self.missing.first().copied()
     }
@@ -89,7 +89,7 @@ impl Capabilities {
 
 #[cfg(any(feature = "http", feature = "mailer"))]
 impl Source {
-    /// The value now. What is wrong is told without it.
+    /// The present value. An error does not contain it.
     fn read(&self) -> Result<String, String> {
         match self {
             Self::Environment(name) => std::env::var(name).map_err(|error| match error {
@@ -104,7 +104,7 @@ impl Source {
                 };
                 let bytes = std::fs::read(path).map_err(|error| cannot(&error))?;
                 let text = String::from_utf8(bytes).map_err(|_| cannot(&"it is no UTF-8"))?;
-                // An editor's last line break is none of the secret's.
+                // A last line break that an editor added is no part of the secret.
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 Ok(text.strip_suffix('\r').unwrap_or(text).to_string())
             }

@@ -16,17 +16,17 @@ use crate::verger::Verger;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
-    /// Something new is there.
+    /// It adds something new.
     Add,
-    /// Something is another than before.
+    /// It changes something.
     Change,
-    /// Something is gone.
+    /// It removes something.
     Remove,
-    /// Something will not work as it is written.
+    /// It says something that will not work as written.
     Refuse,
 }
 
-/// One thing that opening the database by this file would change in it.
+/// One thing that opening the database with this file would change in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Change {
@@ -51,11 +51,11 @@ impl fmt::Display for Change {
 }
 
 impl Config {
-    /// What opening its database by it would change there: schedules, and workers whose names it
-    /// grants something. Nothing is changed.
+    /// What opening its database with it would change there: schedules, and grants to workers.
+    /// Nothing is changed.
     ///
     /// # Errors
-    /// [`ConfigError`] when the database cannot be looked at.
+    /// [`ConfigError`] when the database cannot be read.
     pub fn difference(&self) -> Result<Vec<Change>, ConfigError> {
         let Some(file) = self.file() else {
             return Err(ConfigError::NoFile { path: self.path().to_path_buf() });
@@ -67,13 +67,13 @@ impl Config {
                     path: file.to_path_buf(),
                     source,
                 }),
-                // Nothing else is done but reading.
+                // Only reading can fail here.
                 _ => ConfigError::NoFile { path: file.to_path_buf() },
             }
         })
     }
 
-    /// The same against a database that is open.
+    /// The same for a database that is open.
     ///
     /// # Errors
     /// [`Error::Store`] when it cannot be read.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::OpenError;
 
-/// A place in a file: both from 1, the column in characters.
+/// A position in a file. Both numbers count from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Position {
     /// The line.
@@ -17,7 +17,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// The place of this byte.
+    /// The position of this byte.
     pub(super) fn of(text: &str, byte: usize) -> Self {
         let before = text.get(..byte).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
@@ -41,11 +41,11 @@ pub struct Problem {
     /// Where it is.
     #[serde(flatten)]
     pub at: Position,
-    /// The key, with those above it: `schedules.nightly.cron`. Empty for the file as a whole.
+    /// The key with its parents: `schedules.nightly.cron`. Empty for the file as a whole.
     pub key: String,
     /// A sentence for a person.
     pub message: String,
-    /// Whether the file works all the same: a key has a newer name.
+    /// Whether the file works all the same, because a key only has a newer name.
     pub is_deprecation: bool,
 }
 
@@ -83,7 +83,7 @@ pub enum ConfigError {
     Invalid {
         /// The file.
         path: PathBuf,
-        /// All that is wrong with it, in the order of the file; deprecations are not among them.
+        /// All that is wrong with it, in the order of the file. Deprecations are not among them.
         problems: Vec<Problem>,
     },
     /// It names no database, and one is needed.

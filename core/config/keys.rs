@@ -1,11 +1,11 @@
-//! Which keys a `verger.toml` may have, and what each takes: the one list that the check, the JSON
-//! Schema and the guide go by.
+//! Which keys a `verger.toml` may have, and what each takes. The check, the JSON Schema and the
+//! guide all go by this list.
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     Text,
-    /// A path; a relative one is of the file's folder.
+    /// A path. A relative one starts at the file's folder.
     Path,
     Flag,
     Integer {
@@ -24,11 +24,11 @@ pub(super) enum Kind {
     Texts,
     /// A list of paths.
     Paths,
-    /// A JSON object: a table, or its text where it has a null.
+    /// A JSON object: a table, or JSON text where it has a null.
     Args,
     /// A table with these keys.
     Table(&'static [Key]),
-    /// A table of tables: the name of each is the user's, its keys are these.
+    /// A table of tables. The user chooses the name of each; its keys are these.
     Named(&'static [Key]),
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Key {
     pub(super) kind: Kind,
     /// What it means, for the schema.
     pub(super) about: &'static str,
-    /// The key that has taken its place.
+    /// The key that replaced it.
     pub(super) replaced_by: Option<&'static str>,
 }
 
@@ -237,7 +237,7 @@ pub(super) const LIMITS: &[Key] = &[
     key("log", Kind::Size, "Bytes of its log. Default 1MiB."),
 ];
 
-/// The key of this name among these.
+/// The key of this name in this list.
 pub(super) fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
     keys.iter().find(|key| key.name == name)
 }

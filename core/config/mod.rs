@@ -1,4 +1,4 @@
-//! `verger.toml`: what a Verger is to be, as a file that the app and the command both read.
+//! `verger.toml`: the settings of a Verger, in a file that the app and the command both read.
 
 mod capabilities;
 mod difference;

@@ -1,4 +1,4 @@
-//! A TOML document as a tree of values, each with its place in the text.
+//! A TOML document as a tree of values, each with its position in the text.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A value, and the bytes of the text that it stands in.
+/// A value, and its byte range in the text.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) value: Value,
@@ -19,7 +19,7 @@ pub(super) enum Value {
     Integer(i64),
     Float(f64),
     Flag(bool),
-    /// A date or a time; no key takes one.
+    /// A date or a time. No key takes one.
     Time(String),
     List(Vec<Node>),
     Table(Vec<Entry>),
@@ -34,7 +34,7 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// Reads a document; or what is no TOML in it, and where.
+    /// Reads a document. The error lists what is no TOML in it, and where.
     pub(super) fn parse(text: &str) -> Result<Self, Vec<(Range<usize>, String)>> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -98,7 +98,7 @@ impl Node {
         }
     }
 
-    /// The same value as JSON; a time as its text.
+    /// The same value as JSON. A time becomes text.
     pub(super) fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Text(text) | Value::Time(text) => text.clone().into(),
@@ -124,7 +124,7 @@ fn entries(table: DeTable<'_>) -> Vec<Entry> {
             node: node(value),
         })
         .collect();
-    // In the order of the text, so that what is wrong is told from top to bottom.
+    // In the order of the text, so that problems are listed from top to bottom.
     entries.sort_by_key(|entry| entry.name_span.start);
     entries
 }

@@ -7,7 +7,7 @@ use super::keys::{Key, Kind, SCHEDULE, TOP};
 const DURATION: &str = "^[0-9]+ *(ms|s|m|h|d)$";
 const SIZE: &str = "^[0-9]+ *(B|KiB|MiB|GiB)?$";
 
-/// The schema, draft-07: what editors know.
+/// The schema in draft-07, which editors know.
 pub(super) fn schema() -> Json {
     let mut schema = table(TOP);
     schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");

@@ -16,7 +16,7 @@ use crate::schedule::{Missed, Overlap, Schedule};
 use crate::store::Durability;
 use crate::written_grant::WrittenGrant;
 
-/// What a `verger.toml` says. `None` where it says nothing.
+/// What a `verger.toml` says. A field is `None` where the file says nothing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Settings {
     pub(super) file: Option<PathBuf>,
@@ -49,7 +49,7 @@ pub(super) enum Cache {
     Folder(PathBuf),
 }
 
-/// Reads all of it, and tells what cannot be used although each key by itself is right.
+/// Reads all of it, and reports what cannot be used although each key by itself is right.
 pub(super) fn read(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> Settings {
     let path = |text: &str| folder.join(text);
     let text = |key: &str| root.get(key).and_then(Node::text);
@@ -124,7 +124,7 @@ fn backoff(node: &Node) -> Backoff {
 }
 
 fn retention(node: Option<&Node>) -> Retention {
-    // `forever` is no length of time.
+    // `forever` is no duration, and becomes `None`.
     let keep = |key: &str| node?.get(key)?.text().map(units::duration);
     let mut retention = Retention::new();
     if let Some(completed) = keep("completed") {
@@ -257,7 +257,7 @@ fn schedule(entry: &Entry, problems: &mut Problems<'_>) -> Option<Schedule> {
     Some(schedule)
 }
 
-/// What an error says, without the name of the schedule: the key says that.
+/// What an error says, without the name of the schedule, which the key gives already.
 fn reason(error: &crate::schedule::ScheduleError) -> String {
     let text = error.to_string();
     match text.strip_prefix("schedule `").and_then(|rest| rest.split_once("`: ")) {

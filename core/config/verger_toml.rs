@@ -62,7 +62,7 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    /// Reads the text of a file. Relative paths in it are of the folder that `path` is in.
+    /// Reads the text of a file. Relative paths in it start at the folder that `path` is in.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] with all that is wrong with it.
@@ -77,8 +77,8 @@ impl Config {
         Ok(Self { path: path.to_path_buf(), settings, deprecations })
     }
 
-    /// All there is to say of a file, deprecations among it, in the order of the file. Nothing when
-    /// it is right.
+    /// All there is to say about a file, deprecations included, in the order of the file. Empty
+    /// when the file is right.
     ///
     /// # Errors
     /// [`ConfigError::Unreadable`] when it cannot be read.
@@ -88,7 +88,7 @@ impl Config {
         Ok(problems)
     }
 
-    /// The nearest `verger.toml`: in this folder, or in one of those it lies in.
+    /// The nearest `verger.toml`: in this folder, or in one of its parents.
     #[must_use]
     pub fn find(folder: impl AsRef<Path>) -> Option<PathBuf> {
         let folder = std::path::absolute(folder.as_ref()).ok()?;
@@ -118,13 +118,13 @@ impl Config {
         self.settings.grants.keys().map(String::as_str)
     }
 
-    /// The keys in it that have newer names; it works all the same.
+    /// The keys in it that have newer names. They work all the same.
     #[must_use]
     pub fn deprecations(&self) -> &[Problem] {
         &self.deprecations
     }
 
-    /// The name of the set that its schedules are.
+    /// The name of the set that its schedules belong to.
     #[must_use]
     pub fn schedule_set(&self) -> &str {
         self.settings.schedule_set.as_deref().unwrap_or(SCHEDULE_SET)
@@ -153,8 +153,9 @@ impl Config {
         Ok(builder)
     }
 
-    /// A builder for a program that is not the app, as the command: with the schedules, grants and
-    /// backoffs of those workers that it has. None of the schedules in the database is retired.
+    /// A builder for a program that is not the app, as the command is. It has the schedules, grants
+    /// and backoffs of the workers that such a program has. It retires none of the schedules in the
+    /// database.
     pub fn builder_for(
         &self,
         file: impl AsRef<Path>,
@@ -167,14 +168,15 @@ impl Config {
         builder
     }
 
-    /// The same without its schedules: for a program that looks, or runs single jobs.
+    /// The same without its schedules, for a program that only looks, or runs single jobs.
     pub fn without_schedules(&self, file: impl AsRef<Path>) -> Builder {
         self.apply_to(Verger::builder(file)).keep_schedules()
     }
 
     /// Registers its schedules with an open Verger that was made by
-    /// [`without_schedules`](Self::without_schedules): those whose workers are there, which is known
-    /// once the plugins are loaded. All or none; none of the schedules in the database is retired.
+    /// [`without_schedules`](Self::without_schedules). It registers those whose workers are there,
+    /// which is known once the plugins are loaded, all or none. It retires none of the schedules in
+    /// the database.
     ///
     /// # Errors
     /// [`ScheduleError`] when a worker refuses the args of its schedule, or when the database cannot
@@ -187,19 +189,19 @@ impl Config {
         verger.register_set(&ours, self.schedule_set(), Retires::None)
     }
 
-    /// Adds what it says to a builder: all but its database, its schedules, and what is for workers
-    /// that only the app has.
+    /// Adds to a builder all that the file says, except its database, its schedules, and what is
+    /// for workers that only the app has.
     pub fn apply_to(&self, builder: Builder) -> Builder {
         self.dress(builder, |worker| self.can_come(worker))
     }
 
-    /// Takes the workers of this folder for such as may come.
+    /// Adds a plugins folder, so that workers from it count as possible.
     pub fn with_plugins(mut self, folder: impl Into<PathBuf>) -> Self {
         self.settings.plugins.push(folder.into());
         self
     }
 
-    /// Whether a worker of this name can be there without the app's code.
+    /// Whether a worker of this name can exist without the app's code.
     fn can_come(&self, worker: &str) -> bool {
         #[cfg(feature = "builtins")]
         let is_built_in = self.settings.built_ins != Some(false)
@@ -257,7 +259,7 @@ impl Config {
         builder
     }
 
-    /// Where it has compiled workers kept.
+    /// Where it wants compiled workers kept.
     #[cfg(feature = "wasm")]
     #[must_use]
     pub fn compile_cache(&self) -> crate::sandbox::CompileCache {
@@ -271,12 +273,12 @@ impl Config {
 }
 
 impl Verger {
-    /// Opens what a `verger.toml` describes. An app that has workers or capabilities of its own adds
-    /// them to [`Config::builder`].
+    /// Opens what a `verger.toml` describes. An app with workers or capabilities of its own uses
+    /// [`Config::builder`] instead, and adds them.
     ///
     /// # Errors
-    /// [`ConfigError`]: the file cannot be read, is wrong, names no database, or what it describes
-    /// cannot be opened.
+    /// [`ConfigError`] when the file cannot be read, is wrong or names no database, or when what it
+    /// describes cannot be opened.
     pub fn from_config(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         Ok(Config::read(path)?.builder()?.open()?)
     }
@@ -285,7 +287,7 @@ impl Verger {
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_path_buf(), source };
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    // As Windows' own editors save it.
+    // Editors of Windows put this mark at the beginning.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     String::from_utf8(bytes.to_vec()).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

@@ -1,4 +1,5 @@
-//! Checks a document against the list of keys: all that is wrong with it, not the first alone.
+//! Checks a document against the list of keys, and finds all that is wrong with it, not only the
+//! first problem.
 
 use std::ops::Range;
 
@@ -7,7 +8,7 @@ use super::keys::{Key, Kind, find};
 use super::node::{Node, Value};
 use super::units;
 
-/// What was found while a document is read.
+/// The problems found while a document is read.
 pub(super) struct Problems<'t> {
     text: &'t str,
     pub(super) found: Vec<Problem>,
@@ -28,7 +29,7 @@ impl<'t> Problems<'t> {
     }
 }
 
-/// Checks the keys of a table and what they have.
+/// Checks the keys of a table and their values.
 pub(super) fn walk(node: &Node, keys: &'static [Key], path: &str, problems: &mut Problems<'_>) {
     for entry in node.entries() {
         let own = join(path, &entry.name);
@@ -116,7 +117,7 @@ fn value(node: &Node, kind: Kind, path: &str, problems: &mut Problems<'_>) {
     }
 }
 
-/// The way to a key, as TOML writes it.
+/// The path to a key, as TOML writes it.
 pub(super) fn join(path: &str, name: &str) -> String {
     let is_bare =
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');

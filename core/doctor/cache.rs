@@ -1,4 +1,4 @@
-//! The folder of compiled components: who can write there can run code in the app.
+//! The folder of compiled components. Whoever can write there can run code in the app.
 
 use super::examination::{Examination, quoted};
 use super::facts::CacheFacts;

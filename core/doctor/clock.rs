@@ -5,7 +5,7 @@ use super::finding::Finding;
 use crate::store::{Books, StoreError};
 use crate::time::Timestamp;
 
-/// A row from further ahead than this was written by a clock that was wrong, in milliseconds.
+/// Milliseconds. A row from further ahead than this was written by a wrong clock.
 const AHEAD: i64 = 3_600_000;
 
 pub(super) fn check(examination: &mut Examination<'_>) {

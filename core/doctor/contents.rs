@@ -1,4 +1,4 @@
-//! What is in the file, read whole: its pages, the room of its tables, its audit log.
+//! What is in the file, read whole: its pages, the space its tables take, its audit log.
 
 use super::examination::{Examination, bytes};
 use super::facts::TableFacts;
@@ -7,10 +7,10 @@ use super::schema::identifier;
 use crate::audit::ChainError;
 use crate::store::Books;
 
-/// The most faults of one kind that are told.
+/// The most faults of one kind that are reported.
 const FAULTS_MAX: u32 = 10;
 
-/// A table with so much unused room is told of, in bytes.
+/// Bytes. A table with more unused space than this is reported.
 const UNUSED_BYTES: u64 = 64 << 20;
 
 /// False when pages are damaged.
@@ -51,7 +51,7 @@ pub(super) fn check(examination: &mut Examination<'_>) {
 }
 
 fn rooms(examination: &mut Examination<'_>) {
-    // Not every SQLite has the table of pages: without it nothing is said.
+    // Not every SQLite has the table of pages. Without it this check says nothing.
     let rooms = examination.connection.prepare(
         "SELECT s.tbl_name, sum(d.pgsize), sum(d.unused), max(s.type = 'table' AND s.sql NOT LIKE 'CREATE VIRTUAL%') \
          FROM dbstat AS d JOIN sqlite_schema AS s ON s.name = d.name WHERE d.aggregate = TRUE \
@@ -102,7 +102,8 @@ fn foreign_keys(examination: &mut Examination<'_>) {
                 })?
                 .collect::<Result<Vec<_>, _>>()
         });
-    // A key to a table that is not there makes the check itself fail: it is the app's to know.
+    // A reference to a table that is not there makes the check itself fail. That is for the app to
+    // know.
     for (table, parent, count) in broken.unwrap_or_default() {
         let mend = examination.sql("PRAGMA foreign_key_check");
         examination.found(

@@ -22,7 +22,7 @@ pub(super) const READ_WHOLE_BYTES: u64 = 256 << 20;
 
 /// Looks at a database and says what is wrong with it.
 ///
-/// It works on any file: one that is damaged, that is another program's, or that is none. Looking
+/// It works on any file: a damaged one, one of another program, or one that is no database. Looking
 /// changes nothing in it.
 ///
 /// ```
@@ -46,20 +46,20 @@ pub struct Doctor {
     cache: crate::sandbox::CompileCache,
 }
 
-/// What a process knows that has the file open.
+/// What a process that has the file open knows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Known {
     /// The names of its workers.
     pub(crate) workers: Vec<String>,
-    /// The newest version of its args that each of them takes, where that is known.
+    /// The newest version of its args that each worker takes, where that is known.
     pub(crate) newest_args: BTreeMap<String, u32>,
     /// Why plugins were refused.
     pub(crate) refused: Vec<String>,
-    /// What plugins wait for that somebody has to decide about.
+    /// What plugins wait for until somebody decides.
     pub(crate) waiting: Vec<String>,
     /// What workers ask for and are not granted.
     pub(crate) withheld: Vec<String>,
-    /// Whether there are no others: it is the app itself that looks.
+    /// Whether there are no other workers, because the app itself looks.
     pub(crate) is_the_app: bool,
 }
 
@@ -78,7 +78,7 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Whether nothing is wrong: there is no finding but notes.
+    /// Whether nothing is wrong: all findings are notes.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity == Severity::Note)
@@ -104,8 +104,8 @@ impl Doctor {
         self
     }
 
-    /// The workers that are known: of jobs and schedules of others a note is made. The app may have
-    /// more than who looks knows of.
+    /// Adds workers that are known. Jobs and schedules of other workers get a note only, because
+    /// the app may have more workers than the caller knows of.
     pub fn workers(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let known = self.known.get_or_insert_default();
         known.workers = names.into_iter().map(Into::into).collect();
@@ -117,14 +117,14 @@ impl Doctor {
         self
     }
 
-    /// Reads files of any size whole. Without it, of a file of more than 256 MiB the pages, the
-    /// foreign keys, the room of each table and the audit log are not looked through.
+    /// Reads files of any size whole. Without it, the pages, foreign keys, table sizes and audit
+    /// log of a file of more than 256 MiB are not checked.
     pub fn thorough(mut self) -> Self {
         self.thorough = true;
         self
     }
 
-    /// Where compiled components are kept, if not in the user's own folder.
+    /// Where compiled components are kept, if not in the user's own cache folder.
     #[cfg(feature = "wasm")]
     pub fn compile_cache(mut self, cache: crate::sandbox::CompileCache) -> Self {
         self.cache = cache;
@@ -135,7 +135,7 @@ impl Doctor {
         self.clock.now()
     }
 
-    /// Looks. It does not fail: what cannot be looked at is a finding.
+    /// Looks at the file. It does not fail: what cannot be read is a finding.
     #[must_use]
     pub fn examine(&self) -> Diagnosis {
         let now = self.clock.now();

@@ -26,7 +26,7 @@ impl Examination<'_> {
         self.findings.push(finding);
     }
 
-    /// The value, or a finding that says what could not be looked at.
+    /// The value, or a finding that says what could not be read.
     pub(super) fn look<T>(&mut self, at: &str, value: rusqlite::Result<T>) -> Option<T> {
         value
             .inspect_err(|error| {
@@ -40,7 +40,7 @@ impl Examination<'_> {
             .ok()
     }
 
-    /// A verb of the command on this file.
+    /// A command line of `verger` for this file.
     pub(super) fn verb(&self, verb: &str) -> String {
         match self.path {
             Some(path) => format!("verger {verb} --db {}", quoted(path)),
@@ -48,14 +48,14 @@ impl Examination<'_> {
         }
     }
 
-    /// A statement for SQLite's own shell, on this file.
+    /// A command line of SQLite's own shell for this file.
     pub(super) fn sql(&self, sql: &str) -> String {
         let path = self.path.map(Path::to_path_buf).unwrap_or_else(|| PathBuf::from("app.db"));
         format!("sqlite3 {} {}", quoted(&path), quoted_text(sql))
     }
 }
 
-/// A path as one word of a shell.
+/// A path as one word for a shell.
 pub(super) fn quoted(path: &Path) -> String {
     quoted_text(&path.display().to_string())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// What was measured. `None` where it could not be, or was not looked at.
+/// What was measured. A fact is `None` where it could not be measured, or was not looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Facts {
@@ -19,7 +19,7 @@ pub struct Facts {
     pub auto_vacuum: Option<String>,
     /// Bytes of the file.
     pub file_bytes: Option<u64>,
-    /// Bytes of pages in it that hold nothing; SQLite uses them again.
+    /// Bytes of pages in it that hold nothing. SQLite uses them again.
     pub free_bytes: Option<u64>,
     /// Bytes of the write-ahead log beside it.
     pub log_bytes: Option<u64>,
@@ -31,15 +31,15 @@ pub struct Facts {
     pub is_open: Option<bool>,
     /// Jobs by state.
     pub jobs: BTreeMap<String, u64>,
-    /// Its tables by the room they take, the largest first.
+    /// Its tables by the space they take, the largest first.
     pub tables: Vec<TableFacts>,
-    /// The newest copy beside it, by its name, if there is one.
+    /// The newest file beside it whose name says that it is a copy, if there is one.
     pub backup: Option<PathBuf>,
     /// The folder of compiled components.
     pub cache: Option<CacheFacts>,
 }
 
-/// The room one table takes.
+/// The space one table takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TableFacts {

@@ -1,4 +1,4 @@
-//! The file itself: where it is, who may write it, what lies beside it.
+//! The file itself: where it is, who may write to it, what lies beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::examination::{Examination, bytes, quoted};
 use super::finding::{Finding, Fix};
 use crate::store::{LONG_LOG_BYTES, is_open};
 
-/// The path of a file that is there, or what is said of one that is none.
+/// The path of the file, or a finding when there is no file.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, Finding> {
     let name = path.display();
     match std::fs::metadata(path) {
@@ -30,7 +30,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, Finding> {
     }
 }
 
-/// What lies beside a database, by this ending.
+/// The path beside a database with this ending.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -72,7 +72,7 @@ fn permissions(examination: &mut Examination<'_>, path: &Path) {
     let folder = path.parent().unwrap_or(Path::new("/"));
     for (what, name) in [("the file", path), ("its folder", folder)] {
         let Ok(found) = std::fs::metadata(name) else { continue };
-        // A folder as /tmp lets everyone add files, and nobody take those of others.
+        // In a folder like /tmp everyone may add files, but nobody may remove those of others.
         let open_to_all = found.mode() & 0o002 != 0 && (name == path || found.mode() & 0o1000 == 0);
         if open_to_all {
             let message = format!(

@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing; nothing is wrong.
+    /// Worth knowing. Nothing is wrong.
     Note,
     /// Something does not work as it should, or will not before long.
     Warning,
@@ -39,7 +39,7 @@ pub struct Finding {
     pub subject: Option<String>,
     /// A sentence for a person.
     pub message: String,
-    /// The command that mends it, or that shows more; `None` where nothing is to be done.
+    /// The command that mends it, or that shows more. `None` where nothing is to be done.
     pub mend: Option<String>,
     /// Whether [`Doctor::fix`](crate::Doctor::fix) can mend it, and may do so unasked.
     pub fix: Option<Fix>,
@@ -49,9 +49,9 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fix {
-    /// It loses nothing and changes no choice of the app's: mended with all others.
+    /// It loses nothing and changes no choice of the app's. It is mended with all others.
     Safe,
-    /// It changes what the app may have chosen: mended when asked for by its code.
+    /// It changes what the app may have chosen. It is mended only when asked for by its code.
     Asked,
 }
 

@@ -23,12 +23,12 @@ pub struct Fixed {
 }
 
 impl Doctor {
-    /// Mends what can be mended: with no code all findings whose fix is [`Fix::Safe`], with one the
-    /// findings of that code, [`Fix::Asked`] too. What was done; nothing when there was nothing to
-    /// do.
+    /// Mends what can be mended, and returns what was done. Without a code it mends all findings
+    /// whose fix is [`Fix::Safe`]. With a code it mends the findings of that code, even those whose
+    /// fix is [`Fix::Asked`]. The list is empty when there was nothing to do.
     ///
     /// # Errors
-    /// [`Error::Store`] when the file cannot be written; what was mended until then stays so.
+    /// [`Error::Store`] when the file cannot be written. What was mended before stays so.
     pub fn fix(&self, code: Option<&str>) -> Result<Vec<Fixed>, Error> {
         let diagnosis = self.examine();
         let wanted = |finding: &&Finding| match (code, finding.fix) {

@@ -7,17 +7,17 @@ use super::finding::{Finding, Fix};
 use crate::store::{Books, StoreError};
 use crate::time::Timestamp;
 
-/// A job that is due for longer than this is overdue, in milliseconds.
+/// Milliseconds. A job that has been due for longer than this is overdue.
 pub(super) const OVERDUE: i64 = 300_000;
 
-/// The failures of so many milliseconds are told of.
+/// Milliseconds. Failures that are no older than this are reported.
 const RECENT: i64 = 86_400_000;
 
-/// The most kinds of waiting jobs, and findings of one kind, that are told apart.
+/// The most kinds of waiting jobs that are told apart, and the most findings of one kind.
 const KINDS_MAX: usize = 10_000;
 const FINDINGS_MAX: usize = 20;
 
-/// The newest jobs that are looked through for locks they met.
+/// How many of the newest jobs are searched for locks they met.
 const NEWEST: i64 = 2_000;
 
 /// The jobs of one worker that wait in one queue.
@@ -120,7 +120,7 @@ fn waiting(examination: &mut Examination<'_>) -> Option<Vec<Waiting>> {
     examination.look("the jobs that wait", waiting)
 }
 
-/// Jobs of workers that nobody here has.
+/// Jobs whose workers nobody here has.
 fn parked(examination: &mut Examination<'_>, waiting: &[Waiting]) {
     let Some(known) = examination.known else { return };
     let mut parked: BTreeMap<&str, u64> = BTreeMap::new();
@@ -145,7 +145,7 @@ fn parked(examination: &mut Examination<'_>, waiting: &[Waiting]) {
 /// Jobs whose args are of a later version than the worker here knows.
 fn too_new(examination: &mut Examination<'_>) {
     let Some(known) = examination.known else { return };
-    // A file of an earlier schema has no versions.
+    // A file of an earlier schema has no versions of args.
     let sql = "SELECT CAST(worker AS TEXT), args_version, count(*) FROM verger_jobs \
          WHERE (state = 'scheduled' OR state = 'available' OR state = 'retryable') \
          AND args_version > 1 GROUP BY worker, args_version LIMIT ?1";
@@ -188,7 +188,7 @@ fn too_new(examination: &mut Examination<'_>) {
     }
 }
 
-/// Jobs that are being performed, by somebody who has gone.
+/// Jobs that are being performed by a process that has gone.
 fn stuck(examination: &mut Examination<'_>) {
     let now = examination.now;
     let held = examination.connection.prepare(
@@ -268,7 +268,8 @@ fn given_up(examination: &mut Examination<'_>) {
     }
 }
 
-/// Attempts that ended because somebody held the write lock, or held it too long themselves.
+/// Attempts that ended because somebody held the write lock, or because they held it too long
+/// themselves.
 fn locked(examination: &mut Examination<'_>) {
     let sql = "SELECT count(*), max(job.id) FROM (SELECT id, errors FROM verger_jobs ORDER BY id DESC LIMIT ?1) AS job, \
          json_each(CASE WHEN json_valid(job.errors) THEN job.errors ELSE '[]' END) AS error \

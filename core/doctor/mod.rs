@@ -1,6 +1,6 @@
-//! What is wrong with a database, found by looking, and the command that mends each of it.
+//! What is wrong with a database, and the command that mends each problem.
 //!
-//! Nothing here stops at what it cannot read: that is a finding, and the next check goes on.
+//! Nothing here stops at what it cannot read: that becomes a finding, and the next check goes on.
 
 #[cfg(feature = "wasm")]
 mod cache;

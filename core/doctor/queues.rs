@@ -1,4 +1,4 @@
-//! Queues in which nothing happens because someone said so.
+//! Queues in which nothing happens because someone paused them.
 
 use super::examination::{Examination, counted, quoted_text};
 use super::finding::Finding;

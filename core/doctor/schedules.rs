@@ -6,7 +6,7 @@ use super::jobs::OVERDUE;
 use crate::schedule::{Expression, ScheduleRow, SlotOutcome};
 use crate::store::Books;
 
-/// So many slots in a row that made no job are one too many.
+/// This many slots in a row that made no job are worth a warning.
 const IN_A_ROW: u32 = 3;
 
 pub(super) fn check(examination: &mut Examination<'_>) {
@@ -46,13 +46,13 @@ pub(super) fn check(examination: &mut Examination<'_>) {
 }
 
 enum Never {
-    /// It cannot, until someone changes it.
+    /// It cannot fire until someone changes it.
     Broken,
-    /// Nothing looks at it.
+    /// It is due, and nobody fires it.
     Waits,
-    /// Someone said so.
+    /// Someone paused it.
     Paused,
-    /// Here; another process may have what it needs.
+    /// It cannot fire here. Another process may have what it needs.
     Elsewhere,
 }
 
@@ -85,7 +85,7 @@ fn why_never(examination: &Examination<'_>, row: &ScheduleRow) -> Option<(Never,
     }
 }
 
-/// Why its last slots made no job, where none did.
+/// Why its last slots made no job, if none of them did.
 fn skips(examination: &mut Examination<'_>, row: &ScheduleRow) -> Option<String> {
     let lines = match Books::on(examination.connection).fires(&row.name, IN_A_ROW) {
         Ok(lines) => lines,

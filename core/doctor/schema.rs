@@ -1,4 +1,4 @@
-//! Verger's tables: their version, and whether all of them are as they were made.
+//! Verger's tables: their version, and whether each is as it was made.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::finding::{Finding, Fix};
 use crate::store::{MigrationSet, migrate};
 use crate::time::Timestamp;
 
-/// The version this build makes.
+/// The version that this build makes.
 pub(super) fn known() -> i64 {
     MigrationSet::ENGINE.version()
 }
@@ -17,7 +17,7 @@ pub(super) fn known() -> i64 {
 /// The tables, indexes and triggers as this build makes them: their kinds and SQL, by name.
 pub(super) fn expected() -> BTreeMap<String, (String, String)> {
     let made = Connection::open_in_memory().and_then(|fresh| {
-        // What cannot be made here cannot be compared with: nothing is expected then.
+        // If they cannot be made here, there is nothing to compare with.
         let _ = migrate(&fresh, &MigrationSet::ENGINE, Timestamp::from_millis(0));
         read(&fresh)
     });
@@ -33,7 +33,7 @@ fn read(connection: &Connection) -> rusqlite::Result<BTreeMap<String, (String, S
         .collect()
 }
 
-/// False when there are no tables of Verger's to look at.
+/// False when Verger has no tables here to look at.
 pub(super) fn check(examination: &mut Examination<'_>) -> bool {
     let version = MigrationSet::ENGINE.applied_to(examination.connection);
     let found = match version {
@@ -116,7 +116,7 @@ fn without(kind: &str) -> &'static str {
     }
 }
 
-/// Whether two statements differ in white space alone.
+/// Whether two statements differ only in white space.
 fn same(one: &str, other: &str) -> bool {
     one.split_whitespace().eq(other.split_whitespace())
 }

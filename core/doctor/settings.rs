@@ -15,7 +15,7 @@ pub(super) fn check(examination: &mut Examination<'_>) -> bool {
     let mode = text("PRAGMA journal_mode");
     let header = examination.path.map(crate::store::is_wal);
     let mode = match header {
-        // A connection that changes nothing cannot tell; the file's own header does.
+        // A connection that changes nothing cannot tell, but the file's own header can.
         Some(Ok(true)) => Ok("wal".to_string()),
         _ => mode,
     };
@@ -85,7 +85,7 @@ fn journal(examination: &mut Examination<'_>, mode: &str) {
     let mend = examination.verb("doctor --fix=journal-mode");
     match mode.to_ascii_lowercase().as_str() {
         "wal" => {}
-        // In memory there is nothing else.
+        // A database in memory has no other mode.
         _ if examination.path.is_none() => {}
         "off" | "memory" => examination.found(
             Finding::error(

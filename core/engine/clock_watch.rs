@@ -1,4 +1,4 @@
-//! What is done when a reading of the clock shows that others were wrong.
+//! What is done when a reading of the clock shows that earlier readings were wrong.
 
 use super::executor::Executor;
 use super::shared::Engine;
@@ -9,8 +9,8 @@ use crate::wall_clock::{self, Reading};
 /// Jobs corrected in one transaction.
 const BATCH: usize = 200;
 
-/// Looks at this reading, and corrects what waits by wrong ones. `is_busy` tells whether something
-/// is going to be decided by it: only then a plain reading is noted.
+/// Looks at this reading, and corrects what wrong ones sent away. `is_busy` tells whether something
+/// is about to be decided by it, because only then a plain reading is noted.
 pub(super) fn look(
     inner: &Engine,
     executor: &mut Executor,
@@ -34,7 +34,7 @@ fn is_busy(inner: &Engine, executor: &mut Executor, now: Timestamp) -> Result<bo
     Ok(next.into_iter().chain(next_due).any(|next| next <= now))
 }
 
-/// Puts back what a wrong clock sent away, each row by itself.
+/// Puts back what a wrong clock sent away, each row in a transaction of its own.
 fn correct(executor: &mut Executor, since: Timestamp) -> Result<(), StoreError> {
     let after = wall_clock::beyond(since);
     for row in executor.books(|books| books.misled_schedules(after))? {

@@ -1,27 +1,27 @@
-//! What a commit of anyone leaves, for a loop that hears no bell when another process, or the app
-//! itself, commits.
+//! Notices commits. The loop hears no bell when another process commits, or the app itself by its
+//! own connection.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::store::{BookConnection, Connector};
 
-/// A file that has not changed for so long shows the next change by its time: a kernel's clock for
-/// files ticks every few milliseconds. (FAT counts in 2 s. There, a commit so soon after another
-/// may wait until the longest sleep is over.)
+/// If a file has not changed for this long, its time shows the next change: a kernel's clock for
+/// files ticks every few milliseconds. FAT counts in 2 s. There, a commit so soon after another may
+/// be noticed only when the longest sleep is over.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
 
-/// SQLite's data version, which every commit changes that another connection makes (see
-/// sqlite.org/pragma.html), and the size and the time of the files. The latter cost a tenth, and
-/// tell less: two commits within a tick of the clock can leave the same.
+/// It looks at SQLite's data version, which every commit of another connection changes (see
+/// sqlite.org/pragma.html), and at the size and time of the files. The files cost a tenth of that,
+/// but tell less: two commits within a tick of the clock can leave them alike.
 pub(super) struct CommitWatcher {
     connection: Option<BookConnection>,
     files: Vec<PathBuf>,
     version: Option<i64>,
     seen: Files,
-    /// Since when they look so.
+    /// Since when the files look like that.
     since: Instant,
-    /// The version was read after they had looked so for long enough.
+    /// The version was read after the files had been unchanged for long enough.
     is_settled: bool,
 }
 
@@ -48,7 +48,7 @@ impl CommitWatcher {
         }
     }
 
-    /// Opens nothing: closing a descriptor of the database would drop SQLite's locks.
+    /// It opens no file, because closing a descriptor of the database would drop SQLite's locks.
     fn look(&self) -> Files {
         self.files
             .iter()
@@ -60,7 +60,7 @@ impl CommitWatcher {
         self.connection.as_ref()?.data_version()
     }
 
-    /// Before a tick: what it commits itself makes one more look, and no more.
+    /// Looks before a tick, so that what the tick commits causes one more look, and no more.
     pub(super) fn remember(&mut self) {
         self.changed();
     }
@@ -74,7 +74,7 @@ impl CommitWatcher {
         if self.is_settled {
             return false;
         }
-        // A database in memory has no files to tell.
+        // A database in memory has no files to look at.
         self.is_settled = !self.files.is_empty() && self.since.elapsed() >= SETTLED_AFTER;
         let before = self.version;
         self.version = self.ask().or(before);

@@ -1,10 +1,10 @@
 //! Which queue gets a thread next.
 //!
-//! Queues with due jobs stand in one line. A thread takes one, performs some of its jobs, and puts it
-//! back at the end if there are more. It takes the queue whose next job has the highest priority, the
-//! first in the line among equals; every fourth time the first of all. So an urgent job does not wait
-//! for those of other queues that have not begun, and a queue with a backlog, urgent or not, keeps no
-//! other from its turn, however many there are and however few threads.
+//! Queues with due jobs stand in one line. A thread takes one, performs some of its jobs, and puts
+//! it back at the end if there are more. It takes the queue whose next job has the highest
+//! priority, and the first in the line among equals. Every fourth time it takes the first of all.
+//! So an urgent job does not wait for queues that have not begun. A queue with a backlog, urgent or
+//! not, keeps no other from its turn, however many queues there are and however few threads.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::mutex::lock;
 
-/// Of so many turns one goes to the queue that has waited longest, the others by priority.
+/// One of this many turns goes to the queue that has waited longest, the others go by priority.
 const TURNS_BY_PRIORITY: u32 = 4;
 
-/// The line, and who waits for work.
+/// The line of queues, and the threads that wait for one.
 #[derive(Default)]
 pub(super) struct Dispatch {
     state: Mutex<State>,
@@ -25,26 +25,26 @@ pub(super) struct Dispatch {
 #[derive(Default)]
 struct State {
     line: VecDeque<String>,
-    /// How often a queue was taken from it.
+    /// How often a queue was taken from the line.
     taken: u32,
     queues: HashMap<String, Turns>,
     threads: usize,
-    /// Of them those that wait for a queue.
+    /// Those of them that wait for a queue.
     waiting: usize,
     is_stopping: bool,
 }
 
-/// What is known of a queue that is in the line, or has a thread.
+/// What is known of a queue that is in the line or has a thread.
 #[derive(Default)]
 struct Turns {
     is_in_line: bool,
-    /// Of its next job, from 0, first, to 9.
+    /// The priority of its next job, from 0 (first) to 9.
     priority: i64,
     /// Threads that perform its jobs.
     threads: usize,
     /// It was offered while it had all the threads it may have.
     is_asked_for: bool,
-    /// Nothing of it can begin before.
+    /// None of its jobs can begin before this.
     not_before: Option<Instant>,
 }
 
@@ -55,10 +55,10 @@ pub(super) enum TurnEnd {
     More,
     /// None was due.
     Empty,
-    /// Jobs are due and none may begin, or beginning one failed: it is looked at again after this
-    /// long.
+    /// Jobs are due, but none may begin, or beginning one failed. The queue is looked at again
+    /// after this long.
     Blocked(Duration),
-    /// It was one thread too many, and is counted no more.
+    /// It was one thread too many, and no longer counts.
     Left,
 }
 
@@ -67,9 +67,9 @@ impl Dispatch {
         lock(&self.state)
     }
 
-    /// Puts a queue with due jobs into the line, if it may have one more thread; `priority` is its
-    /// next job's, where it is known anew. True when a new thread is to be started for it: it is
-    /// counted already.
+    /// Puts a queue with due jobs into the line, if it may have one more thread. `priority` is its
+    /// next job's, if that is known anew. True when a new thread is to be started for it; that
+    /// thread counts already.
     pub(super) fn offer(
         &self,
         queue: &str,
@@ -101,8 +101,8 @@ impl Dispatch {
         is_short
     }
 
-    /// Waits for a queue to perform; `None` when none came for so long, or the loop stops: then the
-    /// thread is to end, and is counted no more.
+    /// Waits for a queue to perform. `None` when none came for `idle_max`, or the loop stops. The
+    /// thread must end then, and no longer counts.
     pub(super) fn take(&self, idle_max: Duration) -> Option<String> {
         let mut state = self.state();
         state.waiting += 1;
@@ -124,7 +124,7 @@ impl Dispatch {
         Some(queue)
     }
 
-    /// A thread's turn at a queue is over.
+    /// Ends a thread's turn at a queue.
     pub(super) fn end_turn(&self, queue: &str, end: TurnEnd) {
         if end == TurnEnd::Left {
             return;
@@ -151,21 +151,21 @@ impl Dispatch {
         self.changed.notify_one();
     }
 
-    /// Takes a thread off a queue that has more of them than it may have: whether it has. Its turn
-    /// is over then.
+    /// Takes a thread off a queue that has more threads than it may have, and returns whether it
+    /// did. The thread's turn is over then.
     pub(super) fn leave_if_crowded(&self, queue: &str, concurrency: usize) -> bool {
         let mut state = self.state();
         let turns = state.queues.get_mut(queue).filter(|turns| turns.threads > concurrency);
         turns.map(|turns| turns.threads -= 1).is_some()
     }
 
-    /// A thread ended without having been told to: it could not be started, or panicked.
+    /// A thread ended without having been told to: it could not be started, or it panicked.
     pub(super) fn lose_thread(&self) {
         let mut state = self.state();
         state.threads = state.threads.saturating_sub(1);
     }
 
-    /// When the next queue is to be looked at again that could not go on.
+    /// When the next blocked queue is to be looked at again.
     pub(super) fn next_retry(&self) -> Option<Instant> {
         self.state().queues.values().filter_map(|turns| turns.not_before).min()
     }
@@ -179,7 +179,7 @@ impl Dispatch {
         self.state().is_stopping
     }
 
-    /// Has every thread end after the job it is at.
+    /// Makes every thread end after its present job.
     pub(super) fn stop(&self) {
         self.state().is_stopping = true;
         self.changed.notify_all();
@@ -187,7 +187,7 @@ impl Dispatch {
 }
 
 impl State {
-    /// The queue whose turn it is, taken from the line.
+    /// Takes the queue whose turn it is from the line.
     fn next(&mut self) -> Option<String> {
         self.taken = self.taken.wrapping_add(1);
         let priority = |queue: &String| self.queues.get(queue).map(|turns| turns.priority);

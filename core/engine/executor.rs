@@ -1,4 +1,4 @@
-//! Who performs jobs: a connection with its walls, and the name its claims carry.
+//! What performs jobs: a connection with its walls, and the name its claims carry.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use crate::grant::Effective;
 use crate::run::Group;
 use crate::store::{Books, Connector, ProcessLock, StoreContext, StoreError, WorkConnection};
 
-/// One performer of jobs. It performs one at a time.
+/// One performer of jobs. It performs one job at a time.
 pub(crate) struct Executor {
     connector: Arc<Connector>,
     /// None only while a run has it.
     connection: Option<WorkConnection>,
-    /// For jobs that are confined to a tenant; made at the first.
+    /// For jobs that are confined to a tenant. It is opened for the first of them.
     confined: Option<WorkConnection>,
     holder: String,
-    /// The jobs it performs now.
+    /// The turn it has now.
     turn: Option<Arc<Turn>>,
-    /// The next of them, claimed with the end of the last one.
+    /// The next job of the turn, claimed in the commit that ended the last one.
     following: Option<Following>,
 }
 
 impl Executor {
     pub(crate) fn new(connector: &Arc<Connector>) -> Self {
-        // Not a time and not a count: two processes on one file, in two containers, must not meet.
+        // Random, not a time or a count: two processes on one file, in two containers, must differ.
         let random = RandomState::new().hash_one(std::process::id());
         Self {
             connector: Arc::clone(connector),
@@ -38,7 +38,7 @@ impl Executor {
         }
     }
 
-    /// From now on it performs jobs of this queue, or of all, as long as this says so.
+    /// Begins a turn: it performs jobs of this queue, or of all, as long as `goes_on` says so.
     pub(super) fn begin_turn(
         &mut self,
         queue: Option<&str>,
@@ -48,13 +48,13 @@ impl Executor {
         self.turn = Some(Arc::new(Turn { queue, goes_on: Box::new(goes_on) }));
     }
 
-    /// The turn is over: the job that is claimed and was not begun, if there is one.
+    /// Ends the turn. Returns the job that is claimed and was not begun, if there is one.
     pub(super) fn end_turn(&mut self) -> Option<Following> {
         self.turn = None;
         self.following.take()
     }
 
-    /// What claims the job that comes next.
+    /// What claims the next job, if there is a turn.
     pub(super) fn next_claim<'a>(
         &self,
         inner: &'a Engine,
@@ -65,7 +65,7 @@ impl Executor {
         Some(NextClaim::new(inner, clock, turn, holder))
     }
 
-    /// What was claimed is committed.
+    /// Takes over what was claimed, once it is committed.
     pub(super) fn follow(&mut self, next: NextClaim<'_>) {
         self.following = next.into_following();
     }
@@ -88,7 +88,7 @@ impl Executor {
         }
     }
 
-    /// Takes the connection, opened anew when the last run did not give it back.
+    /// Takes the connection. A new one is opened if the last run did not give it back.
     pub(crate) fn take(&mut self) -> Result<WorkConnection, StoreError> {
         self.connection.take().map_or_else(|| self.connector.for_workers(), Ok)
     }
@@ -114,19 +114,19 @@ impl Executor {
         }
     }
 
-    /// Does something as the engine.
+    /// Runs `work` as the engine.
     pub(crate) fn books<T>(
         &mut self,
         work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let connection = self.take()?;
         let done = connection.books(work);
-        // One that is left inside a transaction is closed.
+        // A connection that is left inside a transaction is closed.
         self.connection = (!connection.is_in_transaction()).then_some(connection);
         done
     }
 
-    /// Does something as the engine inside the transaction that a group has open.
+    /// Runs `work` as the engine, inside the transaction that a group has open.
     pub(super) fn in_transaction<T>(
         &mut self,
         work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
@@ -152,7 +152,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Does something as the engine in one write transaction.
+    /// Runs `work` as the engine, in one write transaction.
     pub(crate) fn transaction<T>(
         &mut self,
         work: impl FnOnce(Books<'_>) -> Result<T, StoreError>,
@@ -160,7 +160,7 @@ impl Executor {
         self.books(|books| books.write("write to the database", work))
     }
 
-    /// Gives back what big sweeps left: memory in the page caches, and a long log.
+    /// Releases what big sweeps left: memory in the page caches, and a long log.
     pub(crate) fn shrink(&self) {
         for connection in self.connection.iter().chain(&self.confined) {
             connection.settle_log();

@@ -1,7 +1,8 @@
-//! Which workers' jobs are short: what is known of their last attempts.
+//! Which workers' jobs are short, judged by their last attempts.
 //!
-//! Jobs that share a transaction hold the write lock while they run. So only a worker whose attempts
-//! were short, and made no checkpoint and no call, takes part. One that then takes long has to be short
+//! Jobs that share a transaction hold the write lock while they run. So a worker takes part only if
+//! its attempts were short, and made no checkpoint and no call. A worker that then takes long must
+//! be short for a while before it takes part again.
 //! for a while before it does again.
 
 use std::collections::HashMap;
@@ -12,23 +13,23 @@ use std::time::Duration;
 use crate::mutex::lock;
 use crate::run::SHORT;
 
-/// Jobs that are performed alone after a process died, or a shared transaction failed: whose fault it
-/// was shows then.
+/// How many jobs are performed alone after a process died, or a shared transaction failed. That
+/// shows which job was at fault.
 pub(crate) const ALONE_AFTER_TROUBLE: u32 = 2_000;
 
 /// An attempt this long was no accident of a busy machine.
 const LONG: Duration = Duration::from_millis(20);
 
-/// The most short attempts in a row that are asked for.
+/// The most short attempts in a row that are required.
 const ASKED_MAX: u32 = 1_024;
 
 /// When jobs share transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupCommit {
     Off,
-    /// Those of workers that are known to be short.
+    /// Jobs of workers that are known to be short.
     On,
-    /// Whatever is known of them.
+    /// All jobs, whatever is known of their workers.
     #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "for tests"))]
     Always,
 }
@@ -38,7 +39,7 @@ pub(crate) enum GroupCommit {
 pub(crate) struct Conduct {
     /// How long its worker took, without waiting for the write lock.
     pub(crate) worked: Duration,
-    /// It made a checkpoint or a call, or had to leave those it shared a transaction with.
+    /// It made a checkpoint or a call, or had to leave the jobs it shared a transaction with.
     pub(crate) concerned_itself: bool,
 }
 
@@ -60,7 +61,7 @@ impl Habits {
         lock(&self.workers)
     }
 
-    /// Has the next jobs performed alone.
+    /// Makes the next jobs be performed alone.
     pub(crate) fn expect_trouble(&self) {
         self.alone.store(ALONE_AFTER_TROUBLE, Ordering::Relaxed);
     }
@@ -80,7 +81,7 @@ impl Habits {
         }
     }
 
-    /// An attempt has ended.
+    /// Notes how an attempt went.
     pub(super) fn note(&self, worker: &str, conduct: Conduct) {
         if self.alone.load(Ordering::Relaxed) > 0 {
             let less = |left: u32| left.checked_sub(1);

@@ -1,4 +1,4 @@
-//! The engine: one pass over what is due, and the thread that makes one whenever something is.
+//! The engine: one pass over what is due, and the thread that makes one whenever something is due.
 
 mod attempt;
 mod clock_watch;

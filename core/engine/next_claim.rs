@@ -1,8 +1,9 @@
-//! The claim of the job that comes next, made by the commit that ends the one before it.
+//! The claim of the next job, made in the commit that ends the one before it.
 //!
-//! A job with a transaction of its own would write twice: its claim and its end. One that another
-//! follows at once shares its end with the next one's claim. Between the two lies nothing in which
-//! the next could still be put off, unless someone is told of the end: then it is claimed later.
+//! A job with a transaction of its own would write twice: its claim and its end. If another job
+//! follows at once, the end and the next claim share one commit. Nothing can come between the two
+//! and put the next job off, unless someone is told of the end. In that case the next job is
+//! claimed later.
 
 use std::sync::Arc;
 
@@ -12,21 +13,21 @@ use crate::clock::Clock;
 use crate::queue::{Claimed, Lease};
 use crate::store::Books;
 
-/// Jobs that one executor performs, one after the other.
+/// A run of jobs that one executor performs, one after the other.
 pub(super) struct Turn {
-    /// Of this queue, or of all.
+    /// The queue they are of. `None` for all queues.
     pub(super) queue: Option<String>,
-    /// Whether another one follows, as things are now.
+    /// Whether another job may follow, as things are now.
     pub(super) goes_on: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// A job that is claimed, and until when.
+/// A job that is claimed, and its lease.
 pub(crate) struct Following {
     pub(super) job: Claimed,
     pub(super) lease: Lease,
 }
 
-/// What claims it.
+/// Claims the job that follows.
 pub(super) struct NextClaim<'a> {
     inner: &'a Engine,
     clock: &'a Arc<dyn Clock>,
@@ -45,10 +46,10 @@ impl<'a> NextClaim<'a> {
         Self { inner, clock, turn, holder, following: None }
     }
 
-    /// Claims it, inside the transaction of the end before. That one commits whether or not this
-    /// succeeds.
+    /// Claims it inside the transaction that ends the job before. That transaction commits whether
+    /// or not this succeeds.
     pub(super) fn claim(&mut self, books: Books<'_>) {
-        // What was claimed before was undone with its transaction.
+        // An earlier claim was undone with its transaction.
         self.following = None;
         // Whoever is told of an end may pause the queue, or cancel what follows.
         if self.inner.services.hub.is_heard() || !(self.turn.goes_on)() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::mutex::lock;
 
-/// A bell: rung by whoever made work, heard by the loop, never lost in between.
+/// A bell. Whoever made work rings it, the loop hears it, and no ring is lost in between.
 #[derive(Default)]
 pub(crate) struct Notifier {
     state: Mutex<State>,
@@ -15,9 +15,9 @@ pub(crate) struct Notifier {
 #[derive(Default)]
 struct State {
     rung: bool,
-    /// An enqueue inside the app's own transaction: it may commit any moment.
+    /// Something was enqueued inside the app's own transaction, which may commit any moment.
     expecting: bool,
-    /// Threads that wait for the bell. With none, ringing it is no call to the kernel.
+    /// Threads that wait for the bell. If there are none, ringing it makes no call to the kernel.
     waiting: u32,
 }
 
@@ -51,12 +51,12 @@ impl Notifier {
         state
     }
 
-    /// There is work now.
+    /// Says that there is work now.
     pub(crate) fn ring(&self) {
         self.change(|state| state.rung = true);
     }
 
-    /// There will be work as soon as the app commits.
+    /// Says that there will be work as soon as the app commits.
     pub(crate) fn expect(&self) {
         self.change(|state| state.expecting = true);
     }
@@ -66,7 +66,7 @@ impl Notifier {
         std::mem::take(&mut self.state().expecting)
     }
 
-    /// Waits for the bell, at most this long: whether it rang.
+    /// Waits for the bell, at most this long, and returns whether it rang.
     pub(crate) fn wait(&self, most: Duration) -> bool {
         let mut state = self.wait_while(most, |state| !state.rung && !state.expecting);
         std::mem::take(&mut state.rung)

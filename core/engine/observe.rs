@@ -1,6 +1,6 @@
-//! What the engine says and tells of what it did.
+//! What the engine logs and tells of what it did.
 //!
-//! All of it happens after the commit. With nobody listening it costs a look at a number.
+//! All of it happens after the commit. If nobody listens, it costs a look at a number.
 
 use super::executor::Executor;
 use super::report::{AttemptOutcome, AttemptReport};
@@ -15,8 +15,8 @@ use crate::text::one_line;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Tells whoever listens what was committed since the last time, by whomever. To be called after
-    /// each commit, or each group of them, on a connection that is in no transaction.
+    /// Tells whoever listens what was committed since the last time, by any process. Call it after
+    /// each commit or each group of commits, on a connection that is in no transaction.
     pub(crate) fn deliver(&self, executor: &mut Executor) {
         let hub = &self.services.hub;
         if !hub.is_heard() {
@@ -30,7 +30,7 @@ impl Engine {
         hub.call_back();
     }
 
-    /// Says and tells what is in no table.
+    /// Logs and tells what is in no table.
     pub(crate) fn tell(&self, now: Timestamp, kind: EventKind) {
         event::say(&kind);
         self.services.hub.tell(now, || kind);
@@ -105,7 +105,7 @@ pub(super) fn span(claimed: &Claimed) -> tracing::Span {
     )
 }
 
-/// Counts and says how an attempt ended, and tells it where that is in no table.
+/// Counts and logs how an attempt ended, and tells it if that is in no table.
 pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
     let end = match &report.outcome {
         AttemptOutcome::Completed(_) => AttemptEnd::Completed,
@@ -156,7 +156,7 @@ pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
     }
 }
 
-/// Says what became of slots, and tells it where that is only in the ledger.
+/// Logs what became of slots, and tells it if that is only in the ledger.
 pub(super) fn fired(inner: &Engine, now: Timestamp, slots: &[Fired]) {
     for Fired { schedule, slot, outcome } in slots {
         let (schedule, slot) = (schedule.clone(), *slot);
@@ -176,7 +176,7 @@ pub(super) fn fired(inner: &Engine, now: Timestamp, slots: &[Fired]) {
     }
 }
 
-/// Says and tells that the engine could not go on.
+/// Logs and tells that the engine could not go on.
 pub(super) fn failed(inner: &Engine, doing: impl Into<String>, error: &StoreError) {
     let (doing, message) = (doing.into(), error.to_string());
     inner.tell(inner.clock.now(), EventKind::EngineFailed { doing, message });

@@ -1,5 +1,5 @@
-//! Ends of attempts that could not be written: the disk was full, the file could not be reached.
-//! They are written before anything else is done, as soon as that is possible; without them a job
+//! Ends of attempts that could not be written, because the disk was full or the file could not be
+//! reached. They are written before anything else, as soon as that is possible. Otherwise a job
 //! would wait for its lease to run out.
 
 use std::sync::{Arc, Mutex};
@@ -17,9 +17,9 @@ pub(super) struct PendingTransition {
     pub(super) token: i64,
     pub(super) attempt: u32,
     pub(super) to: Transition,
-    /// `None` when nothing of it was performed.
+    /// `None` when nothing of the job was performed.
     pub(super) by: Option<Arc<PerformedBy>>,
-    /// What the worker logged: the attempt's rollback must not lose it.
+    /// What the worker logged. The attempt's rollback must not lose it.
     pub(super) log: Option<AttemptLog>,
 }
 
@@ -34,19 +34,19 @@ impl PendingTransition {
     }
 }
 
-/// What one Verger owes its file.
+/// The ends that one Verger has still to write.
 #[derive(Default)]
 pub(crate) struct Pending(Mutex<Vec<PendingTransition>>);
 
 impl Pending {
-    /// Writes an end, or owes it.
+    /// Writes an end, or keeps it for later.
     pub(super) fn write(
         &self,
         executor: &mut Executor,
         now: Timestamp,
         ending: PendingTransition,
     ) -> Result<Moved, StoreError> {
-        // In a transaction: the end, and what is told of it.
+        // The end and its event are written in one transaction.
         let written = executor
             .transaction(|books| ending.write(books, now).doing("record the end of an attempt"));
         if written.is_err() {
@@ -55,7 +55,7 @@ impl Pending {
         written
     }
 
-    /// Writes many ends at once, or owes them.
+    /// Writes many ends at once, or keeps them for later.
     pub(super) fn write_all(
         &self,
         executor: &mut Executor,
@@ -69,8 +69,8 @@ impl Pending {
             endings
                 .iter()
                 .try_for_each(|ending| match ending.write(books, now) {
-                    // What its row, or a trigger on it, refuses is refused the next time too: the
-                    // job is left to its lease.
+                    // If the row, or a trigger on it, refuses this, it refuses it the next time
+                    // too. So the job is left to its lease.
                     Err(error) if error.is_of_the_row() && books.is_in_transaction() => {
                         tracing::error!(job = ending.id.number(), %error, "the end of an attempt cannot be recorded");
                         Ok(())

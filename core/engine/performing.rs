@@ -1,4 +1,4 @@
-//! From a due job to its performed attempt.
+//! From a due job to its finished attempt.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::store::StoreError;
 use crate::time::Timestamp;
 
 /// Performs the first due job, of this queue or of all, and with it those behind it that may share
-/// its transaction. It is claimed here, unless the end of the one before has done so. Nothing is
-/// reported when none is due, or none may begin now.
+/// its transaction. The job is claimed here, unless the end of the one before has claimed it.
+/// Nothing is reported when none is due, or none may begin now.
 pub(super) fn perform_due(
     inner: &Engine,
     executor: &mut Executor,
@@ -48,7 +48,7 @@ fn claim(
     Ok(claimed.into_iter().next().map(|job| Following { job, lease }))
 }
 
-/// Does something with the order to claim one job.
+/// Runs `work` with the order to claim one job.
 pub(super) fn claim_order<T>(
     inner: &Engine,
     lease: &Lease,
@@ -118,12 +118,12 @@ fn perform(
         Ok(attempted) => {
             attempted.iter().for_each(|attempt| observe::ended(inner, clock.now(), attempt));
             inner.deliver(executor);
-            // An end that could not be written: the next job's would fare no better.
+            // If an end could not be written, the next job's would fare no better.
             inner.pending.write_waiting(executor, clock.now())?;
             Ok(attempted)
         }
         Err(error) => {
-            // No connection, so no attempt: it goes back, now or later.
+            // Without a connection there is no attempt. The job goes back, now or later.
             let _ = inner.pending.write_all(executor, clock.now(), vec![given_back]);
             Err(error)
         }

@@ -1,8 +1,8 @@
 //! Taking in dropped-in workers while the app runs.
 //!
-//! The loop looks at the folders once a second: a few calls to the file system, no file is opened.
-//! What it finds changed is loaded by a thread of its own, which ends when nothing is left to load:
-//! compiling a large component holds up no queue.
+//! The loop looks at the folders once a second, by a few calls to the file system; it opens no
+//! file. What has changed is loaded by a thread of its own, which ends when nothing is left to
+//! load. So compiling a large component holds up no queue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,7 +17,7 @@ use crate::worker::{Front, Patience, PluginInfo, Plugins};
 /// How often the loop looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often a file is looked at that has just changed.
+/// How often the loop looks at a file that has just changed.
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
 
 /// When the loop looked last, and whether a thread is loading what it found.
@@ -25,11 +25,11 @@ pub(super) struct PluginWatch {
     is_watching: bool,
     looked_at: Option<Instant>,
     is_loading: Arc<AtomicBool>,
-    /// Someone committed since: it may be another process that decided about a name.
+    /// Someone has committed since then. It may be another process that decided about a name.
     has_commits: bool,
 }
 
-/// A thread loads as long as this lives.
+/// While this exists, a thread is loading.
 struct Loading(Arc<AtomicBool>);
 
 impl Drop for Loading {
@@ -48,7 +48,7 @@ impl PluginWatch {
         }
     }
 
-    /// Someone has committed something.
+    /// Notes that someone has committed something.
     pub(super) fn note_commits(&mut self) {
         self.has_commits = true;
     }
@@ -60,7 +60,7 @@ impl PluginWatch {
             return;
         }
         self.looked_at = Some(Instant::now());
-        // A file may be added by the app at any time.
+        // The app may add a file at any time.
         self.is_watching = self.is_watching || inner.plugins.is_watching();
         if !self.is_watching {
             return;
@@ -89,7 +89,7 @@ impl PluginWatch {
 
 fn load_until_settled(plugins: &Plugins, engine: &Weak<Engine>, stopping: &AtomicBool) {
     loop {
-        // The engine is held only for moments: it can close while something is compiled.
+        // The engine is held only for moments, so that it can close while something is compiled.
         let loaded = refresh(plugins, || engine.upgrade(), Patience::UntilSettled);
         if let Err(error) = loaded {
             tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "plugins could not be taken in; the next look tries again");
@@ -148,7 +148,7 @@ fn refresh(
     engine: impl Fn() -> Option<Arc<Engine>>,
     patience: Patience,
 ) -> Result<(), StoreError> {
-    // One at a time, so that none overtakes another with what it read before.
+    // One at a time, so that none overwrites another's result with what it read before.
     let _alone = plugins.one_at_a_time();
     let (gathered, _) = plugins.gather(patience);
     if !gathered.is_empty() {

@@ -1,8 +1,8 @@
 //! The threads that perform jobs while the loop runs.
 //!
-//! They are started when queues have due jobs and end when they had nothing to do for some seconds.
-//! A queue has at most as many of them as its concurrency, all together at most as many as the
-//! builder allows. Each has a connection of its own.
+//! They are started when queues have due jobs, and end when they had nothing to do for some
+//! seconds. A queue has at most as many threads as its concurrency, and all queues together have at
+//! most as many as the builder allows. Each thread has a connection of its own.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -20,10 +20,10 @@ use crate::mutex::lock;
 /// How long a thread waits for another queue before it ends.
 const IDLE_MAX: Duration = Duration::from_secs(3);
 
-/// How long a thread stays with one queue while others wait for one.
+/// How long a thread stays with one queue while other queues wait for a thread.
 const TURN_MAX: Duration = Duration::from_millis(10);
 
-/// How soon a queue is looked at again whose jobs may not begin, because so many of them are
+/// How soon a queue is looked at again when its jobs may not begin because too many of them are
 /// executing in the whole file.
 const AFTER_BLOCKED: Duration = Duration::from_millis(100);
 
@@ -59,8 +59,8 @@ impl QueueThreads {
         })
     }
 
-    /// There are due jobs in this queue, the next of this priority, if that is known anew: has a
-    /// thread perform them as soon as one is free for it.
+    /// Says that this queue has due jobs, and the priority of the next one if that is known anew. A
+    /// thread performs them as soon as one is free.
     pub(super) fn offer(self: &Arc<Self>, queue: &str, priority: Option<i64>) {
         let settings = &self.inner.settings;
         let concurrency = settings.queues.concurrency(queue);
@@ -97,7 +97,7 @@ impl QueueThreads {
             turn.end = end;
             drop(turn);
             if is_news {
-                // Something waits for a later time now: the loop has to know.
+                // Something now waits for a later time, and the loop has to know.
                 self.inner.notifier.ring();
             }
         }
@@ -105,8 +105,8 @@ impl QueueThreads {
         self.inner.put_back(executor);
     }
 
-    /// Performs due jobs of a queue, one after the other: how that ended, and whether the loop has
-    /// something new to wait for.
+    /// Performs due jobs of a queue, one after the other. Returns how that ended, and whether the
+    /// loop has something new to wait for.
     fn perform(self: &Arc<Self>, executor: &mut Executor, queue: &str) -> (TurnEnd, bool) {
         let (threads, begun) = (Arc::clone(self), Instant::now());
         executor.begin_turn(Some(queue), move || threads.goes_on(begun));
@@ -115,7 +115,7 @@ impl QueueThreads {
         ended
     }
 
-    /// Whether a turn that began then goes on after a job.
+    /// Whether a turn that began at `begun` goes on after a job.
     fn goes_on(&self, begun: Instant) -> bool {
         !self.dispatch.is_stopping() && (begun.elapsed() < TURN_MAX || !self.dispatch.has_line())
     }
@@ -134,7 +134,7 @@ impl QueueThreads {
                 return (TurnEnd::Left, is_news);
             }
             if concurrency > 1 {
-                // Another thread may have the next ones, before this one begins.
+                // Another thread may take the next jobs before this one begins.
                 self.offer(queue, None);
             }
             match performing::perform_due(inner, executor, &inner.clock, Some(queue)) {
@@ -161,12 +161,12 @@ impl QueueThreads {
         }
     }
 
-    /// When a queue is to be offered again that could not go on.
+    /// When the next blocked queue is to be offered again.
     pub(super) fn next_retry(&self) -> Option<Instant> {
         self.dispatch.next_retry()
     }
 
-    /// Has every thread end after the job it is at.
+    /// Makes every thread end after its present job.
     pub(super) fn stop(&self) {
         self.dispatch.stop();
     }
@@ -175,14 +175,14 @@ impl QueueThreads {
         self.handles().iter().any(|handle| !handle.is_finished())
     }
 
-    /// Waits for threads that have all been told to stop.
+    /// Waits for the threads, which must all have been told to stop.
     pub(super) fn join(&self) {
-        // A panic was reported by the thread itself.
+        // The thread itself reported its panic.
         std::mem::take(&mut *self.handles()).into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 
-/// Takes a thread that panics off the count.
+/// Stops counting a thread that panics.
 struct Counted<'a> {
     threads: &'a QueueThreads,
     ended: bool,

@@ -1,7 +1,7 @@
 //! Connections that only read.
 //!
-//! The app's own connection is held by its writes, which wait for the write lock. Who only reads,
-//! perhaps a million jobs for a page, does so on another: neither waits for the other.
+//! Writes hold the app's own connection while they wait for the write lock. Whoever only reads,
+//! perhaps a million jobs for a page, uses another connection. So neither waits for the other.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 
@@ -9,7 +9,7 @@ use super::Engine;
 use crate::mutex::lock;
 use crate::store::BookConnection;
 
-/// Readers that read at the same time; one more waits for the first of them.
+/// How many readers may read at the same time. One more waits for the first of them.
 const READERS_MAX: usize = 4;
 
 /// Each is opened when it is first needed, and kept.
@@ -17,8 +17,8 @@ const READERS_MAX: usize = 4;
 pub(crate) struct Readers([OnceLock<Mutex<BookConnection>>; READERS_MAX]);
 
 impl Engine {
-    /// A connection to read from. Of a database in memory it is the app's own: its connections lock
-    /// each other out. So it is where no other can be opened.
+    /// A connection to read from. For a database in memory it is the app's own, because such
+    /// connections lock each other out. It is the app's own too where no other can be opened.
     pub(crate) fn reader(&self) -> MutexGuard<'_, BookConnection> {
         for slot in &self.readers.0 {
             let reader = match slot.get() {

@@ -1,4 +1,4 @@
-//! Jobs of processes that are dead for certain, taken back at open.
+//! Jobs of processes that are certainly dead, taken back at open.
 
 use super::habits::Habits;
 use super::settings::Settings;
@@ -12,8 +12,8 @@ use crate::time::Timestamp;
 
 const DOING: &str = "take back the jobs of a process that died";
 
-/// Takes back what dead processes held. Reads first: a file with nothing to take back is not
-/// written. Gives back a connection to go on with.
+/// Takes back what dead processes held. It reads first, so that a file with nothing to take back is
+/// not written. Returns a connection to go on with.
 pub(crate) fn take_back(
     front: BookConnection,
     lock: Option<&ProcessLock>,
@@ -32,7 +32,8 @@ pub(crate) fn take_back(
     if front.books().next_lease_expiry().doing(DOING)?.is_none() {
         return Ok(front);
     }
-    // Claimed under another lock: it may be another name of the file, or one that was tidied away.
+    // These were claimed under another lock: under another name of the file, or a lock that was
+    // deleted.
     drop(front);
     if let Exclusive::Proved(alone) = prove_exclusive(&reopen.location).doing(DOING)? {
         rescue(alone.books(), Lost::All, now, settings, habits)?;

@@ -24,8 +24,8 @@ pub struct TickReport {
     pub rescued: usize,
     /// Finished jobs, ledger rows and events it deleted.
     pub pruned: usize,
-    /// When there is something to do next: at once when this tick ended before the queue was empty,
-    /// or all was pruned that is past its time; `None` when nothing is planned.
+    /// When there is something to do next. That is at once when this tick ended before the queue
+    /// was empty, or before all was pruned. `None` when nothing is planned.
     pub next_wake_at: Option<Timestamp>,
 }
 
@@ -74,18 +74,19 @@ pub struct AttemptReport {
 pub enum AttemptOutcome {
     /// The job is completed, with this result.
     Completed(Option<Json>),
-    /// The job runs again then; no attempt was used.
+    /// The job runs again at this time. No attempt was used.
     Snoozed(Timestamp),
     /// The job was cancelled, for this reason.
     Cancelled(String),
-    /// It failed, and is tried again then.
+    /// It failed, and is tried again at this time.
     Retryable(AttemptError, Timestamp),
     /// It failed for good: the attempts are used up, or no further one can help.
     Discarded(AttemptError),
-    /// The loop is stopping: the job went back as it was, the attempt too.
+    /// The job went back as it was, with its attempt unused: the loop is stopping, or the worker is
+    /// not there or is too old for the args.
     Released,
-    /// The claim was stale, or the end could not be recorded: nothing was kept, the job goes to
-    /// whoever holds it or finds its lease over.
+    /// The claim was stale, or the end could not be recorded. Nothing was kept. The job goes to
+    /// whoever holds it, or finds its lease over.
     Lost(AttemptError),
 }
 

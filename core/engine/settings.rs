@@ -1,4 +1,4 @@
-//! What the engine goes by.
+//! The engine's settings.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -6,10 +6,10 @@ use std::sync::{PoisonError, RwLock};
 use super::habits::GroupCommit;
 use crate::queue::{Backoff, Queue, Retention};
 
-/// What the engine goes by.
+/// The engine's settings.
 pub(crate) struct Settings {
     pub(crate) backoff: Backoff,
-    /// Of the workers that have their own.
+    /// The backoffs of workers that have their own.
     pub(crate) backoffs: HashMap<String, Backoff>,
     pub(crate) queues: Queues,
     /// The most threads that perform jobs.
@@ -32,7 +32,7 @@ impl Settings {
 pub(crate) struct Queues(RwLock<HashMap<String, Queue>>);
 
 impl Queues {
-    /// Takes the place of what was set before for this queue.
+    /// Sets the settings of this queue, and replaces those before.
     pub(crate) fn set(&self, queue: Queue) {
         let mut queues = self.0.write().unwrap_or_else(PoisonError::into_inner);
         queues.insert(queue.name.clone(), queue);

@@ -31,9 +31,9 @@ const IDLE_MAX: usize = 2;
 /// What all clones share.
 pub(crate) struct Engine {
     pub(crate) connector: Arc<Connector>,
-    /// The app's side: enqueues and other writes. It keeps a database in memory alive.
+    /// The app's connection, for enqueues and other writes. It keeps a database in memory alive.
     pub(crate) front: Mutex<BookConnection>,
-    /// Reads that the app's own calls do not wait for.
+    /// Connections for reads that do not make the app's own calls wait.
     pub(crate) readers: Readers,
     /// Executors that wait for work.
     pub(crate) idle: Mutex<Vec<Executor>>,
@@ -45,9 +45,9 @@ pub(crate) struct Engine {
     pub(crate) settings: Settings,
     pub(crate) notifier: Notifier,
     pub(crate) habits: Habits,
-    /// The jobs being performed, and how to stop them.
+    /// The jobs being performed, and how to stop each.
     pub(crate) executing: Mutex<HashMap<JobId, Interrupt>>,
-    /// The file, to notice when it is another.
+    /// The identity of the file, to notice when it is another file.
     pub(crate) file_identity: FileIdentity,
     /// Ends of attempts that could not be written yet.
     pub(crate) pending: Pending,
@@ -55,11 +55,12 @@ pub(crate) struct Engine {
     pub(crate) pruned_at: AtomicI64,
     /// Whether a tick was made.
     pub(crate) has_ticked: AtomicBool,
-    /// The queues and workers of parked jobs, as they were told of.
+    /// The queues and workers of parked jobs that were told of.
     pub(crate) parked: Mutex<BTreeSet<(String, String)>>,
     /// The reading of the clock that was noted last, in unix milliseconds.
     pub(crate) noted_at: AtomicI64,
-    /// `None` in memory, where the file is only looked at, and where there can be no lock.
+    /// `None` for a database in memory, for one opened only to read, and where there can be no
+    /// lock.
     pub(crate) process_lock: Option<ProcessLock>,
 }
 
@@ -69,7 +70,7 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// A job is registered as executing as long as this lives.
+/// While this exists, a job is registered as executing.
 pub(crate) struct Executing<'a> {
     inner: &'a Engine,
     id: JobId,
@@ -86,8 +87,8 @@ impl Engine {
         lock(&self.idle).pop().unwrap_or_else(|| Executor::new(&self.connector))
     }
 
-    /// Keeps an executor for whoever needs one next. One is enough: the others of a busy hour give
-    /// their memory back.
+    /// Keeps an executor for whoever needs one next. Only a few are kept; the others of a busy hour
+    /// are closed, which gives their memory back.
     pub(crate) fn put_back(&self, executor: Executor) {
         let mut idle = lock(&self.idle);
         if idle.len() < IDLE_MAX {
@@ -96,7 +97,7 @@ impl Engine {
         }
     }
 
-    /// Tells which jobs can be performed here, by worker and version of their args; the others are
+    /// Tells which jobs can be performed here, by worker and version of their args. The others are
     /// parked.
     pub(crate) fn has_worker(&self) -> impl Fn(&str) -> Option<u32> + use<> {
         let workers = self.registry.snapshot();
@@ -105,8 +106,8 @@ impl Engine {
         }
     }
 
-    /// Notes a reading of the clock by which something is going to be written, when it is far from
-    /// the last one. Inside the caller's transaction, or as one of its own.
+    /// Notes the reading of the clock by which something is about to be written, if it is far from
+    /// the last one. Call it inside a transaction, or let it be one of its own.
     pub(crate) fn note_reading(&self, books: Books<'_>, now: Timestamp) -> Result<(), StoreError> {
         const FAR: u64 = 1_800_000;
         if now.as_millis().abs_diff(self.noted_at.load(Ordering::Relaxed)) > FAR {
@@ -125,19 +126,19 @@ impl Engine {
         Executing { inner: self, id }
     }
 
-    /// Tells a job that this process performs to stop: whether there is one.
+    /// Tells a job to stop that this process performs. False when it performs no such job.
     pub(crate) fn tell_to_stop(&self, job: JobId) -> bool {
         let executing = lock(&self.executing);
         let interrupt = executing.get(&job);
         interrupt.inspect(|interrupt| interrupt.raise(Interrupted::Cancelled)).is_some()
     }
 
-    /// How far a job is that this process performs: what its worker said last.
+    /// The progress of a job that this process performs, as its worker said it last.
     pub(crate) fn progress_of(&self, job: JobId) -> Option<(u64, u64)> {
         lock(&self.executing).get(&job)?.progress()
     }
 
-    /// Of these queues and workers whose jobs are parked, those that were not told of.
+    /// Those of these queues and workers with parked jobs that were not told of before.
     pub(super) fn newly_parked(&self, parked: BTreeSet<(String, String)>) -> Vec<(String, String)> {
         let mut told = lock(&self.parked);
         let new = parked.difference(&told).cloned().collect();
@@ -149,8 +150,8 @@ impl Engine {
         lock(&self.executing).values().for_each(|interrupt| interrupt.raise(why));
     }
 
-    /// Whether so much time has passed since finished jobs were last looked through; if so, it
-    /// counts as done now.
+    /// Whether `every` has passed since finished jobs were last looked through. If so, they count
+    /// as looked through now.
     pub(crate) fn prune_is_due(&self, now: Timestamp, every: Duration) -> bool {
         let last = self.pruned_at.load(Ordering::Relaxed);
         let due =
@@ -161,7 +162,7 @@ impl Engine {
         due
     }
 
-    /// Has the next tick look through finished jobs again.
+    /// Makes the next tick look through finished jobs again.
     pub(crate) fn prune_soon(&self) {
         self.pruned_at.store(i64::MIN, Ordering::Relaxed);
     }
@@ -175,7 +176,7 @@ impl Engine {
         lock(&self.front)
     }
 
-    /// Writes as the app's side does, in one transaction.
+    /// Writes on the app's connection, in one transaction.
     pub(crate) fn write<T>(
         &self,
         doing: &'static str,
@@ -187,7 +188,7 @@ impl Engine {
         Ok(done)
     }
 
-    /// As [`deliver`](Self::deliver), for what the app's side committed.
+    /// As [`deliver`](Self::deliver), for what was committed on the app's connection.
     pub(crate) fn deliver_front(&self) {
         let hub = &self.services.hub;
         if !hub.is_heard() {
@@ -200,8 +201,8 @@ impl Engine {
         hub.call_back();
     }
 
-    /// Checks a job against its worker: its args, with nothing filled in, and the worker. `version`
-    /// is that of the args, where the job says one.
+    /// Checks a job's worker, and its args against that worker, with nothing filled in. `version`
+    /// is that of the args, if the job says one.
     pub(crate) fn check_args(
         &self,
         worker: &str,

@@ -1,4 +1,4 @@
-//! Short jobs that share a transaction, from the first one's claim to the commit of all.
+//! Short jobs that share a transaction, from the claim of the first to the commit of all.
 
 use std::sync::Arc;
 use std::vec;
@@ -22,8 +22,8 @@ const JOBS_MAX: usize = 256;
 /// Jobs that are looked up at once.
 const LOOKED_UP: usize = 32;
 
-/// Whether a claimed job may be the first of a group. If the process dies, the attempt counts as
-/// crashed whichever job of the group it died in; so it must not be the last there is.
+/// Whether a claimed job may be the first of a group. If the process dies, its attempt counts as
+/// crashed, whichever job of the group was at fault. So it must not be the job's last attempt.
 pub(super) fn may_begin(inner: &Engine, claimed: &Claimed) -> bool {
     claimed.attempt < claimed.max_attempts
         && inner.habits.may_share(&claimed.worker, inner.settings.group_commit)
@@ -73,7 +73,7 @@ pub(super) fn perform_group(
     }
     executor.commit(&group)?;
     if group.is_lost() {
-        // Whoever it was shows when each is performed by itself. Only the first is claimed.
+        // Performing each job by itself shows which one was at fault. Only the first is claimed.
         tracing::warn!("jobs that shared a transaction are performed again, one by one");
         inner.habits.expect_trouble();
         return Ok(vec![attempt(inner, executor, clock, first, lease.until, Seat::Alone)?]);
@@ -81,17 +81,17 @@ pub(super) fn perform_group(
     Ok(reports)
 }
 
-/// The jobs that come next, as long as that is known: nobody else can write meanwhile.
+/// The jobs that come next. They stay known, because nobody else can write meanwhile.
 struct Line<'a> {
     queue: Option<&'a str>,
     jobs: vec::IntoIter<JobId>,
-    /// By this reading of the clock. At another, others may have become due.
+    /// The clock's reading at which they were found. At a later one other jobs may be due.
     read_at: Option<Timestamp>,
 }
 
 impl Line<'_> {
-    /// The next job, if it may share the transaction. Whatever is in the way is in the next claim's
-    /// way too, which says so.
+    /// The next job, if it may share the transaction. If something is in its way, the next claim
+    /// meets that too, and reports it.
     fn next(
         &mut self,
         inner: &Engine,
@@ -123,7 +123,7 @@ impl Line<'_> {
             return None;
         }
         let worker = worker_of(inner, &claimed)?;
-        // The group may hold the write lock, and a worker's own code runs to migrate args.
+        // The group may hold the write lock, and migrating args would run the worker's own code.
         if claimed.args_version < worker.newest_args() {
             return None;
         }

@@ -12,13 +12,13 @@ use crate::clock::{Clock, Shifted};
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
-/// Jobs one tick performs before it returns; the next goes on where it left off.
+/// The most jobs one tick performs before it returns. The next tick goes on where it stopped.
 const JOBS_MAX: usize = 1_000;
 
-/// How long one tick goes on claiming.
+/// How long one tick goes on claiming jobs.
 const TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Makes one pass at this instant, on the thread that asks for it.
+/// Makes one pass at this instant, on the caller's thread.
 pub(crate) fn tick(inner: &Arc<Engine>, now: Timestamp) -> Result<TickReport, StoreError> {
     #[cfg(feature = "wasm")]
     super::plugin_watch::take_in_changed(inner)?;
@@ -29,7 +29,7 @@ pub(crate) fn tick(inner: &Arc<Engine>, now: Timestamp) -> Result<TickReport, St
     done
 }
 
-/// Performs what is due, as much as one tick does.
+/// Performs what is due, up to the bounds of one tick.
 fn perform(
     inner: &Engine,
     executor: &mut Executor,

@@ -1,5 +1,5 @@
 //! The thread that fires schedules, takes lost jobs back, prunes, and wakes the queues. It performs
-//! no job: none can hold it up.
+//! no job, so none can hold it up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::run::Interrupted;
 use crate::store::StoreError;
 use crate::time::Timestamp;
 
-/// wasm runs on the thread's stack: room for the engine's limit and the host's calls.
+/// wasm runs on the thread's stack, which needs room for the engine's limit and the host's calls.
 pub(super) const STACK_BYTES: usize = 2 << 20;
 
-/// The longest sleep between two looks at the wall clock: monotonic timers stand still while the
+/// The longest sleep between two looks at the wall clock. Monotonic timers stand still while the
 /// machine is suspended.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
-/// How often a look is taken at whether another process, or the app itself, has committed
+/// The longest time between two looks at whether another process, or the app itself, has committed
 /// something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,8 +38,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// asleep.
 const JUMP: Duration = Duration::from_secs(5);
 
-/// The shortest pause after a tick that did nothing: whatever it finds due and cannot do must not
-/// keep a processor busy.
+/// The shortest pause after a tick that did nothing. Something that is due and cannot be done must
+/// not keep a processor busy.
 const AFTER_NOTHING: Duration = Duration::from_millis(50);
 
 /// How long a job is waited for after it was told to stop.
@@ -68,7 +68,7 @@ pub enum LoopError {
     /// The operating system gave no thread.
     #[error("the tick loop could not be started: the operating system gave no thread ({0})")]
     Thread(std::io::Error),
-    /// A native worker did not come back in time. Its thread is left behind; it can commit nothing,
+    /// A native worker did not return in time. Its thread is left behind. It can commit nothing,
     /// and its job runs again.
     #[error(
         "a worker did not stop within {0:?}: a native worker is stopped only at its host calls; its job was left to its lease"
@@ -88,11 +88,12 @@ pub(crate) fn start(inner: &Arc<Engine>) -> Result<TickLoop, LoopError> {
 }
 
 impl TickLoop {
-    /// Stops the loop. A running job may finish within `bound`; after that it is interrupted, and
-    /// goes back as it was, its attempt too.
+    /// Stops the loop. A running job may finish within `bound`. After that it is interrupted, and
+    /// goes back as it was, its attempt unused.
     ///
     /// # Errors
-    /// [`LoopError::StillRunning`] when a native worker makes no host call: it cannot be stopped.
+    /// [`LoopError::StillRunning`] when a native worker makes no host call, because only a host
+    /// call can stop it.
     pub fn stop(mut self, bound: Duration) -> Result<(), LoopError> {
         self.stop_within(bound)
     }
@@ -108,13 +109,13 @@ impl TickLoop {
         self.stopping.store(true, Ordering::Relaxed);
         self.queue_threads.stop();
         self.inner.notifier.ring();
-        // Again and again: a job may begin at the very moment.
+        // Repeated, because a job may begin at this very moment.
         let interrupt = || self.inner.interrupt_all(Interrupted::Shutdown);
         let is_running = || !thread.is_finished() || self.queue_threads.is_running();
         if !end_within(is_running, bound, || ()) && !end_within(is_running, LAST_WAIT, interrupt) {
             return Err(LoopError::StillRunning(bound + LAST_WAIT));
         }
-        // A panic of the loop was reported by the thread itself.
+        // The thread itself reported a panic of the loop.
         drop(thread.join());
         self.queue_threads.join();
         Ok(())
@@ -149,8 +150,8 @@ fn run(inner: &Arc<Engine>, queue_threads: &Arc<QueueThreads>, stopping: &Arc<At
     #[cfg(feature = "wasm")]
     let mut plugins = PluginWatch::of(inner);
     let mut executor = inner.executor();
-    // How long until the next look at others' commits. It grows from one to the next, and is short
-    // after an enqueue inside the app's transaction: that may commit now, or a while later.
+    // How long until the next look at others' commits. It grows from one look to the next. It is
+    // short after an enqueue inside the app's transaction, which may commit now or later.
     let mut look = LOOK_EVERY;
     while !stopping.load(Ordering::Relaxed) {
         commit_watcher.remember();
@@ -165,13 +166,13 @@ fn run(inner: &Arc<Engine>, queue_threads: &Arc<QueueThreads>, stopping: &Arc<At
             }
             Err(error) => {
                 observe::failed(inner, "a tick could not be made", &error);
-                // What it wrote before it failed is no reason for the next one.
+                // What the failed pass wrote is no reason for the next one.
                 commit_watcher.remember();
                 Some(inner.clock.now() + AFTER_ERROR)
             }
         };
         let retry = queue_threads.next_retry();
-        // Whatever ended the last sleep, it may have been someone's commit.
+        // Whatever ended the last sleep may have been someone's commit.
         #[cfg(feature = "wasm")]
         plugins.note_commits();
         let mut look_at_plugins = || {
@@ -198,7 +199,7 @@ fn pass(
     queue_threads: &Arc<QueueThreads>,
     now: Timestamp,
 ) -> Result<Pass, StoreError> {
-    // First of all: it writes nothing, and waits for no lock.
+    // This comes first, because it writes nothing and waits for no lock.
     offer_due(inner, executor, queue_threads, now)?;
     let mut report = TickReport::at(now);
     let failed = upkeep::before_jobs(inner, executor, now, &mut report)?;
@@ -212,7 +213,8 @@ fn pass(
     failed.map_or(Ok(pass), Err)
 }
 
-/// Has threads perform what is due: when the next job is due of the queues where none is now.
+/// Makes threads perform what is due. Returns when the next job is due in the queues where none is
+/// due now.
 fn offer_due(
     inner: &Engine,
     executor: &mut Executor,
@@ -230,8 +232,8 @@ fn offer_due(
     Ok(later)
 }
 
-/// Sleeps until the next instant, the bell, a trace of someone else's commit, a jump of the wall
-/// clock, or the longest sleep is over.
+/// Sleeps until the next instant, the bell, a commit of someone else, a jump of the wall clock, or
+/// the longest sleep is over.
 fn sleep_until(
     inner: &Engine,
     (next, retry): (Option<Timestamp>, Option<Instant>),
@@ -260,7 +262,7 @@ fn sleep_until(
     }
 }
 
-/// Whether the wall clock moved otherwise than the timer. Says so.
+/// Whether the wall clock moved differently from the timer. If so, it is logged.
 fn jumped(wall: Timestamp, now: Timestamp, slept: Duration) -> bool {
     let (forward, backward) = (now.since(wall + slept), (wall + slept).since(now));
     if forward > JUMP {

@@ -1,4 +1,4 @@
-//! What is due beside the jobs: schedules to fire, lost jobs to take back, finished ones to prune.
+//! What is due besides the jobs: schedules to fire, lost jobs to take back, finished ones to prune.
 
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use crate::store::{StoreContext, StoreError, StoreErrorKind};
 use crate::time::Timestamp;
 use crate::wall_clock::Reading;
 
-/// How often finished jobs are looked through. Where more than a batch is past its time, the next
-/// tick goes on.
+/// How often finished jobs are looked through. If more than a batch is past its time, the next tick
+/// goes on.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// Before any job: writes what could not be written, decides the slots that are due, takes jobs
-/// back whose lease is over. The error of a schedule that failed by itself is returned.
+/// Runs before any job: writes what could not be written before, decides the slots that are due,
+/// and takes back jobs whose lease is over. It returns the error of a schedule that failed by
+/// itself.
 pub(super) fn before_jobs(
     inner: &Engine,
     executor: &mut Executor,
@@ -65,7 +66,7 @@ pub(super) fn before_jobs(
     Ok(failed)
 }
 
-/// Deletes finished jobs that are past their time, one batch: whether there are more.
+/// Deletes one batch of finished jobs that are past their time. Returns whether there are more.
 pub(super) fn prune(
     inner: &Engine,
     executor: &mut Executor,
@@ -89,8 +90,8 @@ fn believed(executor: &mut Executor, now: Timestamp) -> Result<Timestamp, StoreE
     executor.books(|books| books.believed_now(now))
 }
 
-/// When there is something to do next, jobs apart. At once while a clock that was set back is in
-/// doubt.
+/// When there is something to do next, apart from jobs. At once while a clock that was set back is
+/// in doubt.
 pub(super) fn next_wake(
     executor: &mut Executor,
     now: Timestamp,
@@ -99,7 +100,7 @@ pub(super) fn next_wake(
     if reading != Reading::Plain {
         return Ok(Some(now));
     }
-    // A lease that is over by a reading in doubt only.
+    // A lease that is over only by a reading in doubt.
     let in_doubt = believed(executor, now)? < now;
     let next = next_event(executor)?;
     Ok(next.filter(|next| !in_doubt || *next > now))
@@ -123,9 +124,9 @@ fn machine_boot() -> Option<String> {
     Some(boot.trim().to_string())
 }
 
-/// In the first tick: the schedules that fire at each start. Each open by the app is one; of a
-/// program that is not the app, as `verger tick` run once a minute, the first since the machine
-/// started.
+/// Fires the `@reboot` schedules, in the first tick. Each open by the app is a start. For a program
+/// that is not the app, such as `verger tick` run once a minute, only its first tick after the
+/// machine started is one.
 fn fire_at_start(
     inner: &Engine,
     executor: &mut Executor,
@@ -147,14 +148,14 @@ fn fire_at_start(
             let prepared = prepare(inner, &row);
             let fired =
                 executor.transaction(|books| books.fire_schedule_at_start(&row, &prepared, now));
-            // One that fails by itself waits for the next start.
+            // A schedule that fails by itself waits for the next start.
             report.fired.extend(alone(inner, &row.name, fired)?.ok());
         }
     }
     Ok(())
 }
 
-/// Decides the slots that are due. A schedule that fails does not keep the others from theirs: its
+/// Decides the slots that are due. A schedule that fails does not keep the others from theirs. Its
 /// error is returned.
 fn fire(
     inner: &Engine,
@@ -177,7 +178,7 @@ fn fire(
     Ok(failed)
 }
 
-/// Parts the failure of one schedule from the file's own trouble, which is everyone's.
+/// Tells the failure of one schedule from trouble with the file, which concerns everyone.
 fn alone<T>(
     inner: &Engine,
     name: &str,

@@ -8,7 +8,7 @@ use crate::store::{Books, StoreContext, StoreError};
 use crate::time::Timestamp;
 
 impl Books<'_> {
-    /// The events behind a position, at most so many.
+    /// The events after a position, at most `limit`.
     pub(crate) fn events_after(
         &self,
         position: EventPosition,
@@ -17,7 +17,7 @@ impl Books<'_> {
         record::after(self.connection(), position, limit).doing("read the events")
     }
 
-    /// The end of what is kept.
+    /// The position of the newest event that is kept.
     pub(crate) fn newest_event(&self) -> Result<EventPosition, StoreError> {
         record::newest(self.connection()).doing("read the events")
     }

@@ -22,34 +22,36 @@ const WAITING_MAX: usize = 4_096;
 /// Rows read at once.
 const BATCH: usize = 256;
 
-/// A wait without a bound, in steps: a condition variable's clock may not count further.
+/// The step of a wait without a bound, because the clock of a condition variable may not count
+/// further.
 const WAIT_STEP: Duration = Duration::from_secs(3_600);
 
 /// A function of the app's that is told of events.
 pub(crate) struct Callback {
-    /// Only of failures, and only of those that this process met.
+    /// It is told only of failures, and only of those that this process met.
     pub(crate) failures_only: bool,
     pub(crate) call: Box<dyn Fn(&LifecycleEvent) + Send + Sync>,
 }
 
-/// Tells whoever listens. Dropped, it closes their channels.
+/// Tells whoever listens. Dropping it closes their channels.
 pub(crate) struct Hub(Arc<Shared>);
 
 struct Shared {
-    /// Channels and callbacks; with none, telling costs a look at this number.
+    /// The number of channels and callbacks. If it is 0, telling costs a look at it.
     listeners: AtomicUsize,
     callbacks: Vec<Callback>,
     state: Mutex<State>,
-    /// What was handed on of the table. Held while more is read, so that its order is kept.
+    /// How far the table was handed on. It is locked while more is read, so that the order is kept.
     handed_on: Mutex<EventPosition>,
 }
 
 #[derive(Default)]
 struct State {
     channels: Vec<Arc<Channel>>,
-    /// For the callbacks.
+    /// Events for the callbacks.
     waiting: VecDeque<Arc<LifecycleEvent>>,
-    /// A thread is calling them: it takes what comes meanwhile, its own calls' events too.
+    /// A thread is calling them. It also takes what comes meanwhile, the events of its own calls
+    /// included.
     is_calling: bool,
     /// They are so slow that events were dropped, and the log says so.
     is_behind: bool,
@@ -67,8 +69,8 @@ struct Channel {
 #[derive(Default)]
 struct Waiting {
     items: VecDeque<Waits>,
-    /// The newest progress of each job whose place is among the items: a worker that says how far
-    /// it is a million times takes one place.
+    /// The newest progress of each job that has a slot among the items. So a worker that reports
+    /// its progress a million times takes one slot.
     progress: HashMap<JobId, Arc<LifecycleEvent>>,
     lagged: u64,
     is_closed: bool,
@@ -86,8 +88,8 @@ enum Waits {
 pub enum EventItem {
     /// Something happened.
     Event(LifecycleEvent),
-    /// So many events were dropped here: the listener was too slow, or retention took them out
-    /// before they were asked for. What is kept of them can be read with
+    /// This many events were dropped here. The listener was too slow, or retention deleted them
+    /// before they were asked for. Those that are kept can be read with
     /// [`events_since`](crate::Verger::events_since).
     Lagged {
         /// How many.
@@ -106,15 +108,15 @@ impl EventItem {
     }
 }
 
-/// Receives life-cycle events, from the moment it was made, each after its commit and in order.
+/// Receives life-cycle events from the moment it was made, each after its commit and in order.
 ///
-/// It holds up to 4,096 that were not taken yet; of the progress of a job only the newest waits.
-/// For a slower reader the oldest are dropped, and [`EventItem::Lagged`] says how many stood there:
-/// the engine never waits for a reader. What other processes wrote comes with the next thing this
-/// one does, a second later at most while the loop runs.
+/// It holds up to 4,096 events that were not taken yet. Of a job's progress only the newest waits.
+/// For a slower reader the oldest are dropped, and [`EventItem::Lagged`] says how many: the engine
+/// never waits for a reader. What other processes wrote comes with the next thing this process
+/// does, which is a second later at most while the loop runs.
 ///
-/// As an iterator it waits for the next event, and ends when Verger is closed: its last clone
-/// dropped.
+/// As an iterator it waits for the next event, and ends when Verger is closed, that is, when its
+/// last clone is dropped.
 pub struct Events {
     shared: Arc<Shared>,
     channel: Arc<Channel>,
@@ -135,7 +137,7 @@ impl Hub {
         self.0.listeners.load(Ordering::Relaxed) > 0
     }
 
-    /// Begins behind what the file holds now.
+    /// Begins after what the file holds now.
     pub(crate) fn begin(&self, books: Books<'_>) -> Result<(), StoreError> {
         let mut handed_on = lock(&self.0.handed_on);
         *handed_on = books.newest_event()?;
@@ -156,7 +158,7 @@ impl Hub {
         Ok(Events { shared: Arc::clone(&self.0), channel })
     }
 
-    /// Tells of what is not kept. Nothing is made of it when nobody listens.
+    /// Tells of something that is not kept. Nothing is built when nobody listens.
     pub(crate) fn tell(&self, at: Timestamp, kind: impl FnOnce() -> EventKind) {
         if !self.is_heard() {
             return;
@@ -169,9 +171,9 @@ impl Hub {
         self.0.call_back();
     }
 
-    /// Has the channels, and the callbacks with the next [`call_back`](Self::call_back), told of
-    /// what was committed since the last time, by whomever. Outside a transaction: inside one, a
-    /// connection sees what may yet be rolled back.
+    /// Tells the channels what was committed since the last time, by any process, and leaves it for
+    /// the callbacks until the next [`call_back`](Self::call_back). Call it outside a transaction,
+    /// because inside one a connection sees what may yet be rolled back.
     pub(crate) fn hand_on(&self, books: Books<'_>) -> Result<(), StoreError> {
         if !self.is_heard() || books.is_in_transaction() {
             return Ok(());
@@ -196,8 +198,8 @@ impl Hub {
 }
 
 impl Hub {
-    /// Calls the app's functions with what waits for them. They may use Verger: nothing of it may
-    /// be locked.
+    /// Calls the app's functions with what waits for them. They may use Verger, so nothing of it
+    /// may be locked.
     pub(crate) fn call_back(&self) {
         self.0.call_back();
     }
@@ -229,7 +231,8 @@ impl Shared {
         state.waiting.push_back(event);
     }
 
-    /// Calls the app's functions with what waits for them, with no lock held: they may use Verger.
+    /// Calls the app's functions with what waits for them. No lock is held, because they may use
+    /// Verger.
     fn call_back(&self) {
         if self.callbacks.is_empty() {
             return;
@@ -295,7 +298,7 @@ impl Waiting {
     }
 
     fn next(&mut self) -> Option<EventItem> {
-        // What was dropped stood before all that waits.
+        // What was dropped came before all that waits.
         match std::mem::take(&mut self.lagged) {
             0 => Some(EventItem::Event(Arc::unwrap_or_clone(self.take()?))),
             lagged => Some(EventItem::Lagged { lagged }),
@@ -333,7 +336,7 @@ impl Events {
 impl Iterator for Events {
     type Item = EventItem;
 
-    /// The next event, however long it takes; `None` when Verger was closed and all were taken.
+    /// The next event, however long it takes. `None` when Verger was closed and all were taken.
     fn next(&mut self) -> Option<EventItem> {
         self.next_within(Duration::MAX)
     }

@@ -6,18 +6,18 @@ use super::position::EventPosition;
 use crate::ids::JobId;
 use crate::time::Timestamp;
 
-/// Something that happened, after its commit.
+/// Something that happened, told after its commit.
 ///
 /// As JSON it is one flat object: `position`, `at`, `here`, `kind`, and the fields of that kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LifecycleEvent {
-    /// Where [`events_since`](crate::Verger::events_since) goes on behind it. Of an event that is
-    /// not kept: the position of the last one before it that is.
+    /// Where [`events_since`](crate::Verger::events_since) goes on after it. For an event that is
+    /// not kept, the position of the last kept one before it.
     pub position: EventPosition,
     /// When it happened, by the clock of whoever did it.
     pub at: Timestamp,
-    /// Whether this process did it, and no other that has the file open.
+    /// Whether this process did it, and not another that has the file open.
     pub here: bool,
     /// What happened.
     #[serde(flatten)]
@@ -30,9 +30,9 @@ pub struct LifecycleEvent {
 pub struct EventJob {
     /// Its id.
     pub id: JobId,
-    /// Its worker; empty when the row is gone meanwhile.
+    /// Its worker. Empty when the row is gone meanwhile.
     pub worker: String,
-    /// Its queue; empty when the row is gone meanwhile.
+    /// Its queue. Empty when the row is gone meanwhile.
     pub queue: String,
     /// Attempts begun.
     pub attempt: u32,
@@ -51,21 +51,21 @@ pub struct EventFailure {
     pub message: String,
 }
 
-/// What happened. The kinds marked *kept* are rows of `verger_events` too: they are written in the
-/// transaction of what they tell of, and [`events_since`](crate::Verger::events_since) has them.
+/// What happened. The kinds marked *kept* are also rows of `verger_events`. They are written in the
+/// transaction they tell of, and [`events_since`](crate::Verger::events_since) returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A job was enqueued. One enqueued inside the app's own transaction is told of after that
-    /// commits, if somebody listened when it was enqueued.
+    /// A job was enqueued. If it was enqueued inside the app's own transaction, it is told of after
+    /// that commits, provided that somebody listened when it was enqueued.
     Enqueued {
         /// The job.
         job: EventJob,
         /// Not performed before.
         due_at: Timestamp,
     },
-    /// An operator had a waiting or a finished job become due at another time: a retry, an edit.
+    /// An operator changed when a waiting or finished job is due, by a retry or an edit.
     Rescheduled {
         /// The job.
         job: EventJob,
@@ -79,13 +79,13 @@ pub enum EventKind {
         /// How long it had been due, in milliseconds.
         wait_ms: u64,
     },
-    /// A worker said how far it is: at once, committed or not.
+    /// A worker reported its progress. It is told at once, committed or not.
     Progress {
         /// The job.
         job: EventJob,
-        /// So much is done.
+        /// How much is done.
         done: u64,
-        /// Of so much; 0 when unknown.
+        /// Of how much. 0 when unknown.
         total: u64,
     },
     /// A job is completed. *Kept.*
@@ -93,11 +93,11 @@ pub enum EventKind {
         /// The job.
         job: EventJob,
     },
-    /// A worker put its job off; no attempt was used.
+    /// A worker put its job off. No attempt was used.
     Snoozed {
         /// The job.
         job: EventJob,
-        /// Until then.
+        /// When it is due again.
         due_at: Timestamp,
     },
     /// An attempt failed, and the job is tried again. *Kept.*
@@ -123,13 +123,14 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
-    /// An attempt was given back when the loop stopped: the job waits as before.
+    /// An attempt was given back unused, and the job waits as before: the loop stopped, or the
+    /// worker was not there or was too old for the args.
     Released {
         /// The job.
         job: EventJob,
     },
-    /// Jobs wait for a worker that no process told of here has. Told once for each worker and
-    /// queue, until it is there.
+    /// Jobs wait for a worker that this process does not have. It is told once for each worker and
+    /// queue, until the worker is there.
     Parked {
         /// The worker they wait for.
         worker: String,
@@ -153,7 +154,7 @@ pub enum EventKind {
         slot: Timestamp,
         /// The job it made.
         job: JobId,
-        /// How many slots before it.
+        /// How many earlier slots it stands for.
         missed: u32,
     },
     /// A slot made no job. *Kept.*
@@ -164,7 +165,7 @@ pub enum EventKind {
         slot: Timestamp,
         /// Why, as in the ledger: `overlap`, `deadline`, `paused`, `missed`, `worker: …`, …
         reason: String,
-        /// How many slots before it the same holds for.
+        /// For how many earlier slots the same holds.
         missed: u32,
     },
     /// A plugin was taken in.
@@ -198,15 +199,16 @@ pub enum EventKind {
         /// The queue.
         queue: String,
     },
-    /// The engine itself could not go on: a tick failed, a queue's thread failed, an end could not
-    /// be written. It tries again.
+    /// The engine itself could not go on: a tick failed, a queue's thread failed, or an end could
+    /// not be written. It tries again.
     EngineFailed {
         /// What it was about, in words.
         doing: String,
         /// What went wrong, with its causes.
         message: String,
     },
-    /// A kind that this version does not know: another one, or someone else, wrote it. *Kept.*
+    /// A kind that this version does not know, because another version or someone else wrote it.
+    /// *Kept.*
     #[serde(skip_deserializing)]
     Unknown {
         /// The word in the column `kind`.
@@ -214,7 +216,7 @@ pub enum EventKind {
     },
 }
 
-/// Every kind's word that is a row: what the column `kind` may hold.
+/// The words of all kinds that are kept: what the column `kind` may hold.
 pub(super) const KEPT: [&str; 8] = [
     "completed",
     "retried",
@@ -227,7 +229,7 @@ pub(super) const KEPT: [&str; 8] = [
 ];
 
 impl EventKind {
-    /// The kind in a word, as in the JSON field `kind`.
+    /// The kind as one word, as in the JSON field `kind`.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -255,7 +257,7 @@ impl EventKind {
         }
     }
 
-    /// The job it is about, where it is about one that is known by more than its id.
+    /// The job it is about, unless only the job's id is known.
     #[must_use]
     pub const fn job(&self) -> Option<&EventJob> {
         match self {
@@ -273,7 +275,7 @@ impl EventKind {
         }
     }
 
-    /// Whether an attempt failed: to be tried again, or for good.
+    /// Why an attempt failed, whether the job is tried again or has failed for good.
     #[must_use]
     pub const fn error(&self) -> Option<&EventFailure> {
         match self {

@@ -10,10 +10,10 @@ use serde_json::Value as Json;
 use crate::ids::JobId;
 use crate::mutex::lock;
 
-/// Messages a subscriber may leave waiting; further ones are dropped for it and counted.
+/// How many messages may wait for a subscriber. Further ones are dropped for it and counted.
 const WAITING_MAX: usize = 4_096;
 
-/// Bytes of their texts: one message may have 256 KiB.
+/// Bytes of their texts. One message may have 256 KiB.
 const WAITING_MAX_BYTES: usize = 32 << 20;
 
 /// A message a worker published, in a transaction that has committed.
@@ -25,15 +25,16 @@ pub struct Event {
     pub payload: Json,
     /// The worker that published it.
     pub worker: String,
-    /// The job it did so in; `None` when it was called directly.
+    /// The job in which it was published. `None` when the worker was called directly.
     pub job: Option<JobId>,
 }
 
-/// A message on its way: text, which takes a hundredth of the room that the JSON may take.
+/// A message on its way. It is text, which takes a hundredth of the memory that the built JSON may
+/// take.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) topic: String,
-    /// JSON that was checked.
+    /// JSON text that was checked.
     pub(crate) payload: String,
     pub(crate) worker: Arc<str>,
     pub(crate) job: Option<JobId>,
@@ -72,7 +73,7 @@ impl Bus {
         Subscription { receiver, counts }
     }
 
-    /// Hands messages to everyone who listens. Never waits.
+    /// Hands messages to everyone who listens. It never waits.
     pub(crate) fn deliver(&self, messages: Vec<Message>) {
         if messages.is_empty() {
             return;
@@ -91,7 +92,7 @@ impl Subscriber {
         }
         let Counts { dropped, waiting_bytes } = &*self.counts;
         let bytes = message.bytes();
-        // Added before it can be taken, so that the count never falls below zero.
+        // Added before the message can be taken, so that the count never falls below zero.
         let waiting = waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let sent = if waiting.saturating_add(bytes) > WAITING_MAX_BYTES {
             Err(TrySendError::Full(()))
@@ -115,8 +116,8 @@ impl Subscriber {
     }
 }
 
-/// Receives what workers publish, from the moment it was made. Holds up to 4,096 messages, and 32
-/// MiB of their text, that were not taken yet; further ones are dropped and counted.
+/// Receives what workers publish, from the moment it was made. It holds up to 4,096 messages that
+/// were not taken yet, and 32 MiB of their text. Further ones are dropped and counted.
 #[derive(Debug)]
 pub struct Subscription {
     receiver: Receiver<Arc<Message>>,

@@ -1,10 +1,9 @@
-//! What an app is told: messages its workers publish, and the life-cycle of its jobs, schedules,
-//! queues and plugins.
+//! What an app is told: messages that its workers publish, and the life-cycle of its jobs,
+//! schedules, queues and plugins.
 //!
-//! Ends and failures are rows of `verger_events`, written in the transaction of what they tell of.
-//! Whoever listens is handed the rows behind those it had, after the commit and in their order; so
-//! what is heard live and what is read later by position is the same. The rest is told in memory
-//! only.
+//! Ends and failures are rows of `verger_events`, written in the transaction they tell of. Whoever
+//! listens is handed the rows after those it had, after the commit and in order. So what is heard
+//! live and what is read later by position is the same. The rest is told in memory only.
 
 mod books;
 mod hub;

@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Completions that one row can tell of: the low bits of a position count them.
+/// How many completions one row can tell of. The low bits of a position count them.
 pub(super) const PLACES: i64 = 1 << 16;
 
-/// Where an event stands among those that are kept, in the order of their commits. It grows, within
-/// one file, whatever process wrote. Keep the last one handled, and
-/// [`events_since`](crate::Verger::events_since) goes on behind it.
+/// Where an event stands among those that are kept, in the order of their commits. Within one file
+/// it grows, whatever process wrote. Keep the last one handled, and
+/// [`events_since`](crate::Verger::events_since) goes on after it.
 ///
 /// ```
 /// use verger::EventPosition;
@@ -44,12 +44,12 @@ impl EventPosition {
         Self(row.saturating_mul(PLACES).saturating_add(PLACES - 1))
     }
 
-    /// The event of this row at this place.
+    /// The event at this index in this row.
     pub(super) const fn at(row: i64, place: i64) -> Self {
         Self(row.saturating_mul(PLACES).saturating_add(place))
     }
 
-    /// The row in which the next event can be: this one's, unless it was the last of it.
+    /// The row that can hold the next event: this one, unless this was its last event.
     pub(super) const fn row(self) -> i64 {
         self.0.div_euclid(PLACES)
     }

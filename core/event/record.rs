@@ -1,8 +1,8 @@
-//! The table `verger_events`: what an app that was closed has missed.
+//! The table `verger_events`: what an app missed while it was closed.
 //!
-//! A row is written in the transaction of what it tells of, so the order of the rows is that of the
-//! commits. The jobs that one transaction completes share one row: a row each would cost a drain of
-//! small jobs more than the jobs' own bookkeeping.
+//! A row is written in the transaction of what it tells of, so the rows are in the order of the
+//! commits. The jobs that one transaction completes share one row. A row for each would cost more
+//! than the jobs' own bookkeeping when many small jobs run.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -20,7 +20,7 @@ const COMPLETED: &str = "completed";
 
 const INSERT: &str = "INSERT INTO verger_events (at, source, kind, data) VALUES (?1, ?2, ?3, ?4)";
 
-/// Which process wrote a row: a number of its own, by chance.
+/// The random number of this process, which tells who wrote a row.
 pub(super) fn source() -> i64 {
     static SOURCE: OnceLock<i64> = OnceLock::new();
     *SOURCE.get_or_init(|| RandomState::new().hash_one(std::process::id()).cast_signed())
@@ -40,7 +40,8 @@ pub(crate) fn record(
         .map(drop)
 }
 
-/// Writes which jobs are completed, inside the transaction that completes them: one row for all.
+/// Writes which jobs are completed, inside the transaction that completes them. One row stands for
+/// all.
 pub(crate) fn record_completed(
     connection: &Connection,
     now: Timestamp,
@@ -54,7 +55,7 @@ pub(crate) fn record_completed(
     Ok(())
 }
 
-/// The same as texts without parameters.
+/// The same, as SQL texts without parameters.
 pub(crate) fn completed_sql(now: Timestamp, jobs: &[JobId]) -> Vec<String> {
     let insert = |jobs: &[JobId]| {
         let (at, source, data) = (now.as_millis(), source(), ids(jobs.iter().copied()));
@@ -65,7 +66,7 @@ pub(crate) fn completed_sql(now: Timestamp, jobs: &[JobId]) -> Vec<String> {
     jobs.chunks(PLACES as usize).map(insert).collect()
 }
 
-/// Ids as the column has them.
+/// The ids as the column has them.
 fn ids(jobs: impl Iterator<Item = JobId>) -> String {
     use std::fmt::Write as _;
 
@@ -78,7 +79,7 @@ fn ids(jobs: impl Iterator<Item = JobId>) -> String {
     data
 }
 
-/// The end of what is kept.
+/// The position of the newest event that is kept.
 pub(super) fn newest(connection: &Connection) -> rusqlite::Result<EventPosition> {
     let row: Option<i64> = connection
         .prepare_cached("SELECT max(id) FROM verger_events")?
@@ -88,12 +89,12 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<EventPosition>
 
 /// What was read of the table.
 pub(crate) struct Kept {
-    /// Rows behind the position that retention has taken out.
+    /// How many rows after the position retention has deleted.
     pub(crate) missed: u64,
     pub(crate) events: Vec<LifecycleEvent>,
 }
 
-/// The events behind a position, at most so many.
+/// The events after a position, at most `limit`.
 pub(super) fn after(
     connection: &Connection,
     position: EventPosition,
@@ -130,7 +131,7 @@ pub(super) fn after(
             });
         }
     }
-    // The last of a row stands for its end: a row of this id is never written again.
+    // The last event of a row stands for its end, because nothing is added to a written row.
     Ok(kept)
 }
 
@@ -203,8 +204,8 @@ fn job(connection: &Connection, id: JobId) -> rusqlite::Result<EventJob> {
     }))
 }
 
-/// The oldest rows that are past their time, at most so many. The newest stays: its number tells
-/// where the next begin.
+/// The oldest rows that are past their time, at most `limit`. The newest row stays, because its
+/// number says where the next begin.
 pub(crate) fn past(
     connection: &Connection,
     before: Timestamp,

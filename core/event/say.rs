@@ -1,10 +1,10 @@
-//! Events as lines of the log, for whoever reads `tracing`: by default nobody has to ask for them.
+//! Events as lines of the log, for whoever reads `tracing`. By default nobody has to ask for them.
 
 use super::lifecycle::{EventJob, EventKind};
 use crate::text::one_line;
 
-/// Says what happened. A job that failed for good is an error, one that failed and is tried again a
-/// warning, what goes as planned is at the level DEBUG.
+/// Logs what happened. A job that failed for good is an error. A failure that is tried again is a
+/// warning. What goes as planned is logged at DEBUG.
 pub(crate) fn say(kind: &EventKind) {
     match kind {
         EventKind::Discarded { job, error } => {

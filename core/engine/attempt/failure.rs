@@ -19,9 +19,9 @@ pub(in crate::engine) struct Failure {
 pub(super) enum Next {
     /// Another attempt, if there is one left.
     Retry,
-    /// None.
+    /// No further attempt.
     Discard,
-    /// It waits for another version of its worker, and the attempt does not count.
+    /// The job waits for another version of its worker, and the attempt does not count.
     Park,
 }
 
@@ -32,13 +32,13 @@ impl From<AttemptError> for Failure {
 }
 
 impl Failure {
-    /// Whether it is the job that does not fit.
+    /// Whether the failure is the job's and says nothing of the worker's code.
     pub(super) fn says_nothing_of_its_code(&self) -> bool {
         self.error.code == code::ARGS || self.next == Next::Park
     }
 
-    /// The args are for a later version of the worker. A component tells its own only once it is
-    /// loaded; from then on such a job is not claimed.
+    /// The args are for a later version of the worker. A component's own version is known only once
+    /// it is loaded; from then on such a job is not claimed.
     pub(super) fn too_new(version: u32, manifest: &Manifest) -> Self {
         let why = format!(
             "the job was enqueued for version {version} of the args of `{}`, which knows them up to version {}",
@@ -55,7 +55,7 @@ impl Failure {
     }
 }
 
-/// Where the job of an attempt that ended well goes, and how that is reported.
+/// What becomes of the job of an attempt that ended well, and how that is reported.
 pub(super) fn transition(
     ended: Ended,
     now: Timestamp,

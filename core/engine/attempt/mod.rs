@@ -32,7 +32,7 @@ use crate::worker::Registered;
 /// Performs a claimed job and records how it ended.
 ///
 /// # Errors
-/// Only when no connection can be had: then the job is left to its lease.
+/// Only when no connection can be had. Then the job is left to its lease.
 pub(super) fn attempt(
     inner: &Engine,
     executor: &mut Executor,
@@ -44,7 +44,8 @@ pub(super) fn attempt(
     Failpoint::Claimed.reached();
     let begun = Instant::now();
     let Some(worker) = worker_of(inner, &claimed) else {
-        // It was taken out since the claim: the job waits for it, its attempt unused.
+        // The worker was removed after the claim. The job waits for it, and its attempt is not
+        // used.
         let (gone, now) = (gone(&claimed), clock.now());
         let released = (gone.into(), Some(Interrupted::Shutdown));
         let outcome = record(inner, executor, now, &claimed, released, (None, None));
@@ -72,8 +73,8 @@ pub(super) fn worker_of(inner: &Engine, claimed: &Claimed) -> Option<Arc<Registe
     inner.registry.get(&claimed.worker).filter(|worker| !worker.waits())
 }
 
-/// As [`attempt`], of a job that was looked at. `lease_until` is none for one whose claim is part of
-/// the run.
+/// As [`attempt`], for a job that was checked. `lease_until` is `None` for a job whose claim is
+/// part of the run.
 pub(super) fn attempt_prepared(
     inner: &Engine,
     executor: &mut Executor,
@@ -141,12 +142,12 @@ pub(super) fn attempt_prepared(
         executor.follow(next);
     }
     if let (Err(_), Some(group)) = (&ended, &group) {
-        // It is claimed, and what becomes of it is written by itself.
+        // The job is claimed. How it ends is written in a transaction of its own.
         executor.commit(group)?;
     }
     let is_lost = group.is_some_and(|group| group.is_lost());
     let is_of_args = matches!(&ended, Err(failure) if failure.says_nothing_of_its_code());
-    // What stopped it from outside says nothing of its code, and neither do args that are wrong.
+    // A stop from outside says nothing of the worker's code, and neither do wrong args.
     if interrupt.raised().is_none() && !is_of_args && !is_lost {
         prepared.worker.note(ended.is_ok());
     }
@@ -216,8 +217,8 @@ struct Performer<'a> {
 type Ran = (Option<Run>, Result<Ended, AttemptError>);
 
 impl Performer<'_> {
-    /// Performs the worker: once more, by itself and with the write lock from the start, when what
-    /// it had read was changed before it wrote, or it cannot share a transaction.
+    /// Performs the worker. It performs it once more, by itself and with the write lock from the
+    /// start, if what it had read was changed before it wrote, or if it cannot share a transaction.
     fn perform(
         &self,
         executor: &mut Executor,
@@ -252,7 +253,7 @@ impl Performer<'_> {
     }
 }
 
-/// Commits what the worker did together with the job's transition and what else belongs into that
+/// Commits what the worker did, together with the job's transition and what else belongs in that
 /// commit, or rolls it back.
 fn commit_or_roll_back(
     run: Option<&Run>,
@@ -276,7 +277,7 @@ fn commit_or_roll_back(
     (run.tally(), ended)
 }
 
-/// What is reported of a job that was to end so.
+/// What is reported of a job that was to end with this outcome.
 fn reported(moved: Moved, outcome: AttemptOutcome) -> AttemptOutcome {
     match (moved, outcome) {
         (Moved::Cancelled, AttemptOutcome::Cancelled(reason)) => AttemptOutcome::Cancelled(reason),
@@ -314,7 +315,7 @@ fn record(
     match inner.pending.write(executor, now, ending) {
         Ok(Moved::Stale) => AttemptOutcome::Lost(error),
         Ok(moved) => reported(moved, outcome),
-        // The next tick tries to record it; if that never succeeds, the job is tried again when its
+        // The next tick tries to record it. If that never succeeds, the job is tried again when its
         // lease ends.
         Err(store) => AttemptOutcome::Lost(AttemptError::new(
             code::STORE,
@@ -331,8 +332,8 @@ pub(crate) struct Performed {
     pub(crate) rows: Vec<RowChange>,
 }
 
-/// Performs a worker with no job: same sandbox, same rules for its transaction. With `dry`,
-/// everything is rolled back.
+/// Performs a worker without a job. The sandbox and the rules for its transaction are the same.
+/// With `dry`, everything is rolled back.
 pub(crate) fn perform_directly(
     inner: &Engine,
     executor: &mut Executor,

@@ -29,7 +29,8 @@ pub(in crate::engine) struct Preparation {
     pub(super) performed_by: Arc<PerformedBy>,
 }
 
-/// Checks again, just before the attempt: a row inserted by hand passed no other check.
+/// Checks the job again, just before the attempt, because a row inserted by hand passed no other
+/// check.
 pub(in crate::engine) fn prepare(
     worker: &Arc<Registered>,
     claimed: &Claimed,
@@ -39,13 +40,13 @@ pub(in crate::engine) fn prepare(
     prepare_with(worker, &args, Some(claimed.args_version))
 }
 
-/// `version` is that of the args, when they may be of another one than the worker's.
+/// `version` is the version of the args, when it may differ from the worker's.
 pub(super) fn prepare_with(
     worker: &Arc<Registered>,
     args: &Args,
     version: Option<u32>,
 ) -> Result<Preparation, Failure> {
-    // What it says itself holds, not what was known of it.
+    // What the worker itself says now counts, not what was known of it.
     let unusable = |error: PluginError| AttemptError::new("plugin", error.to_string());
     worker.prepare().map_err(unusable)?;
     let manifest: &Manifest = worker.manifest().map_err(unusable)?;
@@ -57,7 +58,7 @@ pub(super) fn prepare_with(
     let args = migrated.as_ref().unwrap_or(args);
     let checked = worker.check_args(manifest, args, manifest.args_version);
     checked.map_err(|error| Failure::of_args(&error))?;
-    // For whom it runs the app said when it enqueued the job; the manifest has no say in it.
+    // The app said for whom the job runs when it enqueued it. The manifest has no say in it.
     let scope = Scope::of(args);
     let scope_args = scope_args(scope.as_ref(), args.as_map());
     let args = manifest.fill_in(args);
@@ -83,8 +84,8 @@ pub(crate) fn fit_args(
         .map_err(|failure| failure.error)
 }
 
-/// Brings args of an earlier version into the present form. The row keeps them as they were written:
-/// so the version before can be taken back, and performs the job too.
+/// Brings args of an earlier version into the present form. The row keeps them as they were
+/// written, so that the version before can be restored, and can perform the job too.
 fn migrate(worker: &Registered, from: u32, args: &Args) -> Result<Args, Failure> {
     let refused = match worker.migrate_args(from, args) {
         Ok(migrated) => return Ok(migrated),
@@ -110,7 +111,7 @@ impl Preparation {
         tenant.filter(|_| self.grant.tenant_column().is_some())
     }
 
-    /// The connection for this job: one that confines, when the job has a tenant and the grant
+    /// The connection for this job. It confines the worker when the job has a tenant and the grant
     /// names the column that holds it.
     pub(super) fn connection(
         &self,
