@@ -6,10 +6,11 @@ use sha2::{Digest, Sha256};
 
 use crate::ids::JobId;
 
-/// Exponential backoff: `base × 2^(attempt − 1)`, at most `max`, moved by up to a tenth either way.
+/// Exponential backoff: `base × 2^(attempt − 1)`, at most `max`, shifted by up to a tenth either
+/// way.
 ///
-/// The move is computed from the job and the attempt, so that jobs that failed together do not come
-/// back together, and a run can be repeated exactly.
+/// The shift is computed from the job and the attempt, so that jobs that failed together do not
+/// come back together, and a run can be repeated exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The wait after the first failed attempt. Default 15 s.
@@ -18,7 +19,8 @@ pub struct Backoff {
     pub max: Duration,
 }
 
-/// However long a wait is asked for: 10,000 years, of which the year 9999 is the end.
+/// The longest wait, whatever is asked for: 10,000 years, which always reaches the end of the year
+/// 9999.
 const LONGEST: Duration = Duration::from_secs(10_000 * 366 * 86_400);
 
 impl Default for Backoff {

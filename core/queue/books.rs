@@ -43,7 +43,7 @@ impl Books<'_> {
             .doing("renew the lease of a job")
     }
 
-    /// Records where the job goes, inside a write transaction.
+    /// Records what becomes of the job, inside a write transaction.
     pub(crate) fn transition(
         &self,
         attempt: Attempt,
@@ -56,7 +56,7 @@ impl Books<'_> {
     }
 
     /// Claims the first due jobs, of a queue or of all, whose workers are here, in a transaction of
-    /// its own. Where none is due, nobody is kept from writing.
+    /// its own. If none is due, nobody is kept from writing.
     pub(crate) fn claim_due(
         &self,
         queue: Option<&str>,
@@ -101,12 +101,12 @@ impl Books<'_> {
         claim::due_by_queue(self.connection(), now, has_worker).doing("read what is due")
     }
 
-    /// The jobs with a time after this instant that only a clock can have given them.
+    /// The jobs with a time after this instant that only a wrong clock can have given them.
     pub(crate) fn misled_jobs(&self, after: Timestamp) -> Result<Vec<JobId>, StoreError> {
         correction::misled(self.connection(), after).doing("read the jobs")
     }
 
-    /// Has such a job wait from this instant as long as it was to wait.
+    /// Makes such a job wait from this instant for as long as it was to wait.
     pub(crate) fn bring_job_back(
         &self,
         id: JobId,
@@ -154,8 +154,8 @@ impl Books<'_> {
         set_aside::stuck(self.connection(), has_worker).doing("look for jobs that wait for nobody")
     }
 
-    /// Sets waiting jobs aside whose queue or worker cannot be read, inside a write transaction:
-    /// what is told of them.
+    /// Sets aside waiting jobs whose queue or worker cannot be read, inside a write transaction.
+    /// Returns the events to tell.
     pub(crate) fn set_kind_aside(
         &self,
         kind: &Kind,
@@ -164,7 +164,7 @@ impl Books<'_> {
         set_aside::set_kind_aside(self.connection(), kind, now).doing("set unreadable jobs aside")
     }
 
-    /// Deletes one batch of what is past its time, of each kind in a transaction.
+    /// Deletes one batch of what is past its time, each kind in a transaction of its own.
     pub(crate) fn prune_jobs(
         &self,
         retention: &Retention,
@@ -202,7 +202,7 @@ impl Books<'_> {
         read::list(self.connection(), filter, limit, has_worker)
     }
 
-    /// Cancels a job that waits; asks one that is being performed to come to its end.
+    /// Cancels a job that waits, and asks one that is being performed to end.
     pub(crate) fn cancel_job(&self, id: JobId, now: Timestamp) -> Result<Cancelled, StoreError> {
         operate::cancel(self.connection(), id, now).doing("cancel the job")
     }
@@ -222,8 +222,8 @@ impl Books<'_> {
         history::history(self.connection(), from, span, count)
     }
 
-    /// The newest jobs of a state: those at their end by when they ended, those being performed by
-    /// when they began, those that wait by when they are due, the first first.
+    /// The newest jobs of a state: finished ones by when they ended, those being performed by when
+    /// they began, waiting ones by their ids.
     pub(crate) fn latest_jobs(
         &self,
         state: JobState,
@@ -239,8 +239,7 @@ impl Books<'_> {
         queues::queues(self.connection())
     }
 
-    /// Has nothing claimed from a queue any more, or has it claimed again, inside a write
-    /// transaction: what is told of that.
+    /// Pauses or resumes a queue, inside a write transaction. Returns the event to tell.
     pub(crate) fn pause_queue(
         &self,
         name: &str,
@@ -281,7 +280,7 @@ impl Books<'_> {
         bulk::delete(self.connection(), id, now).doing("delete the job")
     }
 
-    /// The next jobs, after this one, that a verb would change; oldest first.
+    /// The next jobs after this one that a verb would change, oldest first.
     pub(crate) fn next_bulk_batch(
         &self,
         filter: &JobFilter,
@@ -293,7 +292,7 @@ impl Books<'_> {
             .doing("find the jobs")
     }
 
-    /// The spans of ids in which jobs can fit that are there now.
+    /// The spans of ids of the jobs that are there now, in which jobs can fit.
     pub(crate) fn bulk_spans(&self, filter: &JobFilter) -> Result<Spans, StoreError> {
         bulk::spans(self.connection(), filter).doing("find the jobs")
     }
@@ -317,12 +316,12 @@ impl Books<'_> {
         bulk::count_for(self.connection(), filter, verb).doing("find the jobs")
     }
 
-    /// The newest job there is: what is enqueued while a verb is at work is not meant.
+    /// The newest job there is. Jobs that are enqueued while a verb works are not changed by it.
     pub(crate) fn newest_job_id(&self) -> Result<i64, StoreError> {
         bulk::newest_id(self.connection()).doing("find the jobs")
     }
 
-    /// Does a verb to one job, inside a write transaction.
+    /// Applies a verb to one job, inside a write transaction.
     pub(crate) fn apply_bulk(
         &self,
         id: JobId,
@@ -337,12 +336,12 @@ impl Books<'_> {
         insert::insert(self.connection(), job, now)
     }
 
-    /// To insert many jobs, inside a write transaction.
+    /// Prepares to insert many jobs, inside a write transaction.
     pub(crate) fn inserting(&self) -> Result<Inserting<'_>, StoreError> {
         Inserting::into(self.connection())
     }
 
-    /// The newest jobs that fit, looked for as long as there is time.
+    /// The newest jobs that fit, searched for as long as there is time.
     pub(crate) fn search_jobs(
         &self,
         filter: &JobFilter,

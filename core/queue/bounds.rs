@@ -1,8 +1,9 @@
-//! What a job and a queue may be, whoever sets it: a new job, an edit, a filter's verb, a setting.
+//! The bounds of a job and a queue, whoever sets them: a new job, an edit, a filter's verb, a
+//! setting.
 
 use crate::time::Timestamp;
 
-/// From 0, first, to 9, last.
+/// From 0 (first) to 9 (last).
 pub(crate) const fn is_priority(priority: u8) -> bool {
     priority <= 9
 }

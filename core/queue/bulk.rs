@@ -1,4 +1,4 @@
-//! One verb on many jobs: those that a filter means, in bounded batches.
+//! One verb on many jobs, chosen by a filter, in bounded batches.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::event::EventKind;
 use crate::ids::JobId;
 use crate::time::Timestamp;
 
-/// Jobs changed in one transaction: their ids fit into one row of the audit log.
+/// Jobs changed in one transaction. Their ids fit in one row of the audit log.
 pub(crate) const BATCH: usize = 400;
 
-/// Jobs that are named in a report because they resisted, or as an example.
+/// The most jobs that a report names, as examples or because they could not be changed.
 const NAMED_MAX: usize = 20;
 
-/// Whether a verb on many jobs does what it says.
+/// Whether a verb on many jobs changes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BulkMode {
-    /// It does.
+    /// It changes them.
     Apply,
     /// It tells which jobs it would change, and changes none.
     DryRun,
@@ -38,12 +38,12 @@ pub enum BulkMode {
 pub struct BulkReport {
     /// Jobs that were changed, or would be.
     pub changed: u64,
-    /// Of them the first, 20 at most.
+    /// The first of them, 20 at most.
     pub first: Vec<JobId>,
-    /// Jobs that fit the filter and were left as they are: they changed meanwhile, a unique job like
-    /// it is unfinished, or the row resists.
+    /// Jobs that fit the filter and were left as they are, because they changed meanwhile, a unique
+    /// job like them is unfinished, or the row cannot be changed.
     pub skipped: u64,
-    /// Of them the first, 20 at most, with the reason.
+    /// The first of them, 20 at most, with the reason.
     pub reasons: Vec<Skipped>,
 }
 
@@ -77,15 +77,15 @@ impl BulkReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BulkVerb {
-    /// Those that failed, were cancelled or are completed are due now.
+    /// Jobs that failed, were cancelled or are completed become due now.
     Retry,
-    /// Unfinished ones are cancelled; those that are being performed are told to stop.
+    /// Unfinished jobs are cancelled. Those that are being performed are told to stop.
     Cancel,
-    /// All but those that are being performed are deleted.
+    /// All jobs but those that are being performed are deleted.
     Delete,
-    /// Waiting ones are due at this instant.
+    /// Waiting jobs become due at this instant.
     Reschedule(Timestamp),
-    /// Waiting ones have this priority, from 0, first, to 9, last.
+    /// Waiting jobs get this priority, from 0 (first) to 9 (last).
     SetPriority(u8),
 }
 
@@ -99,8 +99,8 @@ pub struct BulkPart {
     pub go_on_after: Option<JobId>,
 }
 
-/// The first span of ids that is looked through at a time; the next is twice as long after one that
-/// took less than [`QUICK`].
+/// The first span of ids that is looked through. If a span took less than [`QUICK`], the next is
+/// twice as long.
 const SPAN: i64 = 2_000;
 const QUICK: Duration = Duration::from_millis(5);
 
@@ -112,13 +112,13 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    /// The next one: its first and its last id.
+    /// The next span: its first and its last id.
     pub(crate) fn next(&self) -> Option<(i64, i64)> {
         let last = self.next.saturating_add(self.span - 1).min(self.last);
         (self.next <= self.last).then_some((self.next, last))
     }
 
-    /// Goes on after this id, which took so long to reach.
+    /// Goes on after this id, which took this long to reach.
     pub(crate) fn done_to(&mut self, id: i64, took: Duration) {
         self.next = id.saturating_add(1);
         if took < QUICK {
@@ -152,14 +152,14 @@ impl BulkVerb {
 
 /// What became of one job.
 pub(crate) enum Done {
-    /// It was changed, and this is told of it.
+    /// It was changed, with the event to tell.
     Changed(Option<EventKind>),
     /// It is being performed, and is to be told to stop.
     Asked,
     Skipped(String),
 }
 
-/// The next jobs, after this one, that a verb would change; oldest first.
+/// The next jobs after this one that a verb would change, oldest first.
 pub(super) fn next_batch(
     connection: &Connection,
     filter: &JobFilter,
@@ -181,7 +181,7 @@ pub(super) fn next_batch(
         .collect()
 }
 
-/// The newest job there is: what is enqueued while a verb is at work is not meant.
+/// The newest job there is. Jobs that are enqueued while a verb works are not changed by it.
 pub(super) fn newest_id(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("SELECT ifnull(max(id), 0) FROM verger_jobs")?
@@ -197,7 +197,7 @@ pub(super) fn count_for(
     counted(connection, filter, verb.applies())
 }
 
-/// The same among the jobs with ids from the first of these to the last.
+/// The same, among the jobs with ids from the first of these to the last.
 pub(super) fn count_between(
     connection: &Connection,
     filter: &JobFilter,
@@ -210,8 +210,8 @@ pub(super) fn count_between(
     counted(connection, &filter.without_ids(), &between)
 }
 
-/// The spans of ids in which jobs can fit that are there now: what is enqueued while a verb is at
-/// work is not meant.
+/// The spans of ids of the jobs that are there now, in which jobs can fit. Jobs that are enqueued
+/// while a verb works are not changed by it.
 pub(super) fn spans(connection: &Connection, filter: &JobFilter) -> rusqlite::Result<Spans> {
     let (next, last) = id_range(connection, filter)?;
     Ok(Spans { next, last, span: SPAN })
@@ -230,7 +230,8 @@ fn counted(connection: &Connection, filter: &JobFilter, applies: &str) -> rusqli
     Ok(count.unsigned_abs())
 }
 
-/// Does a verb to one job, inside a write transaction. It may have changed since it was found.
+/// Applies a verb to one job, inside a write transaction. The job may have changed since it was
+/// found.
 pub(super) fn apply(
     connection: &Connection,
     id: JobId,
@@ -269,8 +270,8 @@ pub(super) fn apply(
     })
 }
 
-/// Deletes a job that is not being performed, with its log. The newest of the file is emptied and
-/// cancelled instead: its id must not be given again.
+/// Deletes a job that is not being performed, with its log. The newest job of the file is emptied
+/// and cancelled instead, because its id must not be given again.
 pub(super) fn delete(connection: &Connection, id: JobId, now: Timestamp) -> rusqlite::Result<bool> {
     let executing: Option<bool> = returned(
         connection,
@@ -294,14 +295,14 @@ pub(super) fn delete(connection: &Connection, id: JobId, now: Timestamp) -> rusq
     Ok(emptied == 1)
 }
 
-/// Has a waiting job be due at another time.
+/// Makes a waiting job due at another time.
 pub(crate) fn reschedule(
     connection: &Connection,
     id: JobId,
     at: Timestamp,
     now: Timestamp,
 ) -> rusqlite::Result<Option<EventKind>> {
-    // One that failed stays one that failed.
+    // A job that failed keeps its state.
     let sql = format!(
         "UPDATE verger_jobs SET due_at = ?2, state = CASE WHEN state = 'retryable' THEN state WHEN ?2 > ?3 THEN 'scheduled' ELSE 'available' END \
          WHERE id = ?1 AND {WAITING} RETURNING attempt, worker, queue, schedule"

@@ -1,15 +1,15 @@
 //! JSON with one text for one value: keys sorted, no white space, each number written one way.
 //!
-//! Unique keys are made of it. It is written here, not by serde_json: any crate of the app may turn
-//! features on there that change the order of keys and the text of numbers, and the keys of jobs
-//! that wait must not depend on that.
+//! Unique keys are made of it. It is written here and not by serde_json, because any crate of the
+//! app may turn on features there that change the order of keys and the text of numbers. The keys
+//! of waiting jobs must not depend on that.
 
 use std::fmt::Write as _;
 
 use serde_json::{Number, Value as Json};
 
-/// The canonical text of a value. A whole number and a fraction are two values, even `1` and
-/// `1.0`: taken for one, a job could get lost.
+/// The canonical text of a value. A whole number and a fraction are two values, even `1` and `1.0`,
+/// because taking them for one could lose a job.
 pub(super) fn canonical(json: &Json) -> String {
     let mut text = String::new();
     write(json, &mut text);

@@ -1,13 +1,13 @@
 //! Taking jobs out of the queue, in the order of priority, due time and id.
 //!
-//! A job is claimed when it is about to begin and not before: until then it can be cancelled, its
+//! A job is claimed when it is about to begin and not before. Until then it can be cancelled, its
 //! queue paused, and a job of a higher priority put in front of it. Workers have no part in the
-//! order: within a queue none of them can starve another, for what was due before comes first
-//! whoever it is for.
+//! order, so within a queue none of them can starve another: what was due before comes first,
+//! whichever worker it is for.
 //!
-//! Every statement here is served by the index `verger_jobs_due` and reads no more rows than it
-//! takes, from each worker: a backlog of a million jobs costs nothing, and neither does one of
-//! jobs whose worker this process lacks. Those are parked: they wait for a process that has it.
+//! Every statement here is served by the index `verger_jobs_due`, and reads no more rows of each
+//! worker than it takes. So a backlog of a million jobs costs nothing, and neither does a backlog
+//! of jobs whose worker this process lacks. Those are parked: they wait for a process that has it.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) struct Claimed {
     pub(crate) id: JobId,
     pub(crate) worker: String,
     pub(crate) args: String,
-    /// The version of the args they were written for.
+    /// The version of the args that the job was written for.
     pub(crate) args_version: u32,
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
@@ -39,7 +39,7 @@ pub(crate) struct Claimed {
     pub(crate) slot_after: Option<i64>,
     pub(crate) zone: Option<String>,
     pub(crate) queue: String,
-    /// How long it had been due.
+    /// How long the job had been due.
     pub(crate) wait: Duration,
     pub(crate) traceparent: Option<String>,
 }
@@ -51,17 +51,16 @@ pub(crate) struct ClaimOrder<'a> {
     /// How many jobs.
     pub(crate) most: usize,
     pub(crate) has_worker: HasWorker<'a>,
-    /// How many jobs of a queue may be executing at a time in the whole file; `None`: as many as
-    /// its claimers like.
+    /// How many jobs of a queue may be executing at a time in the whole file. `None` sets no bound.
     pub(crate) most_in_file: &'a dyn Fn(&str) -> Option<usize>,
 }
 
-/// A job that can be claimed: its priority, when it is due, and its id. They sort as they are to be
-/// performed.
+/// A job that can be claimed: its priority, when it is due, and its id. Candidates sort in the
+/// order in which they are performed.
 type Candidate = (i64, i64, i64);
 
 /// Claims the first due jobs, of a queue or of all, whose workers are here, in a transaction of its
-/// own. They are performed in the order returned. Where none is due, nothing is written and nobody
+/// own. They are performed in the order returned. If none is due, nothing is written and nobody is
 /// kept from writing.
 pub(super) fn claim_due(
     connection: &Connection,
@@ -75,7 +74,7 @@ pub(super) fn claim_due(
     }
     match claim(&look, found, order) {
         Ok(claimed) => look.commit().map(|()| claimed),
-        // Someone writes, or has since the look.
+        // Someone is writing, or has written since the look.
         Err(error) if is_busy(&error) => {
             drop(look);
             let transaction = TransactionGuard::begin_write(connection)?;
@@ -118,7 +117,8 @@ fn waiting_in(
     }
     let room = room(connection, queue, order)?;
     let mut found = Vec::new();
-    // They come by priority: once the room is full, those of the next cannot be among the first.
+    // Kinds come by priority. Once the room is full, jobs of the next priority cannot be among the
+    // first.
     let mut priority = -1;
     each_kind_in(connection, queue, |kind| {
         if kind.priority != priority && found.len() >= room {
@@ -151,7 +151,7 @@ fn waiting(connection: &Connection, order: &ClaimOrder<'_>) -> rusqlite::Result<
             return Ok(Next::Queue);
         }
         if queue.as_ref() != Some(&kind.queue) {
-            // Of each queue no more than it has room for.
+            // Of each queue, no more jobs than it has room for.
             trim(&mut found, before, room_in);
             before = found.len();
             room_in = name.map_or(Ok(0), |name| room(connection, name, order))?;
@@ -164,7 +164,7 @@ fn waiting(connection: &Connection, order: &ClaimOrder<'_>) -> rusqlite::Result<
     Ok(found)
 }
 
-/// Leaves the first so many of the candidates from this place on.
+/// Keeps only the first `most` of the candidates from this index on.
 fn trim(found: &mut Vec<Candidate>, from: usize, most: usize) {
     if let Some(last) = found.get_mut(from..) {
         last.sort_unstable();
@@ -216,7 +216,7 @@ fn look_at(
     Ok(Next::Kind)
 }
 
-/// Claims these.
+/// Claims these jobs.
 fn claim(
     connection: &Connection,
     found: Vec<Candidate>,
@@ -273,7 +273,7 @@ pub(super) fn next_due_in(
 pub(crate) struct DueQueue {
     pub(crate) name: String,
     pub(crate) next_due_at: Timestamp,
-    /// The highest priority of those that are due, from 0; `None` when none is.
+    /// The highest priority of its due jobs, from 0. `None` when none is due.
     pub(crate) due_priority: Option<i64>,
 }
 
@@ -291,7 +291,7 @@ pub(super) fn due_by_queue(
             return Ok(Next::Queue);
         }
         let Some(due) = due_of(connection, kind, has_worker)? else { return Ok(Next::Kind) };
-        // They come by priority, the highest first.
+        // Kinds come by priority, the highest first.
         let priority = (due <= now).then_some(kind.priority);
         match found.last_mut().filter(|last| last.name == name) {
             Some(last) => {
@@ -330,8 +330,8 @@ pub(super) fn from_row(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Claime
     Ok(Claimed {
         id: JobId(row.get(0)?),
         worker: text(row, 1)?,
-        // What is no UTF-8, in a row made by hand, is no JSON either: this job fails, and the
-        // others go on.
+        // Text that is no UTF-8, in a row made by hand, is no JSON either. So this job fails, and
+        // the others go on.
         args: row.get_ref(2)?.as_str().unwrap_or_default().to_string(),
         attempt: count(row, 3)?,
         max_attempts: count(row, 4)?,

@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 /// The most a lease reaches beyond the present.
 const LEASE_MAX_MILLIS: i64 = 86_400_000;
 
-/// The jobs with a time after this instant that only a clock can have given them.
+/// The jobs with a time after this instant that only a wrong clock can have given them.
 pub(super) fn misled(connection: &Connection, after: Timestamp) -> rusqlite::Result<Vec<JobId>> {
     connection
         .prepare_cached(
@@ -25,8 +25,8 @@ pub(super) fn misled(connection: &Connection, after: Timestamp) -> rusqlite::Res
 /// The times of a job, in the order of the columns below.
 type Times = [Option<i64>; 6];
 
-/// Has such a job wait from this instant as long as it was to wait. `after` is how late a time has
-/// to be to be wrong.
+/// Makes such a job wait from this instant for as long as it was to wait. A time later than `after`
+/// is wrong.
 pub(super) fn bring_back(
     connection: &Connection,
     id: JobId,
@@ -44,10 +44,10 @@ pub(super) fn bring_back(
     let [created, attempted, finished, due, lease, unique] = times;
     let (since, after) = (since.as_millis(), after.as_millis());
     let is_wrong = |time: Option<i64>| time.is_some_and(|time| time > after);
-    // What a wait was counted from: the last attempt, or the enqueueing.
+    // What the wait was counted from: the last attempt, or the enqueueing.
     let from = attempted.filter(|_| is_wrong(attempted)).or(created.filter(|_| is_wrong(created)));
     let moved = |time: Option<i64>, from: Option<i64>| match (time, from) {
-        // A time before that is one that somebody chose.
+        // An earlier time is one that somebody chose.
         (Some(time), Some(from)) if time >= from => {
             Some(since.saturating_add(time.saturating_sub(from)))
         }

@@ -12,7 +12,7 @@ use crate::event::EventKind;
 use crate::ids::JobId;
 use crate::time::Timestamp;
 
-/// What is to be another in a job that waits. What is not said stays.
+/// What to change in a job that waits. What is not said stays.
 ///
 /// ```
 /// use verger::JobEdit;
@@ -29,42 +29,42 @@ pub struct JobEdit {
 }
 
 impl JobEdit {
-    /// Nothing.
+    /// Changes nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Its args: a JSON object, which takes the place of the old one.
+    /// Its new args: a JSON object, which replaces the old one.
     pub fn args(mut self, args: Json) -> Self {
         self.args = Some(args);
         self
     }
 
-    /// Not before this instant.
+    /// It is not performed before this instant.
     pub fn at(mut self, when: impl Into<Timestamp>) -> Self {
         self.due_at = Some(when.into());
         self
     }
 
-    /// From 0, first, to 9, last.
+    /// Its new priority, from 0 (first) to 9 (last).
     pub fn priority(mut self, priority: u8) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// Its queue.
+    /// Its new queue.
     pub fn queue(mut self, name: impl Into<String>) -> Self {
         self.queue = Some(name.into());
         self
     }
 
-    /// Its tags, in place of the old ones.
+    /// Its new tags, which replace the old ones.
     pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.tags = Some(tags.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Whether nothing is to be another.
+    /// Whether nothing is to be changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -73,9 +73,9 @@ impl JobEdit {
 
 /// What became of an edit.
 pub(crate) enum Edited {
-    /// It was changed; with another time, this is told of it.
+    /// It was changed. If its time was, this is the event to tell.
     Changed(Option<EventKind>),
-    /// It was not, for this reason.
+    /// It was not changed, for this reason.
     Refused(String),
     /// There is no such job.
     Nothing,

@@ -1,4 +1,4 @@
-//! Numbers in JSON that would become other numbers on their way: whole ones beyond 64 bits, and
+//! Numbers in JSON that would become other numbers when read: whole ones beyond 64 bits, and
 //! fractions with more digits than a double holds.
 
 use serde_json::Value as Json;
@@ -25,14 +25,14 @@ pub enum ArgsTextError {
     /// It is no JSON object.
     #[error("it must be a JSON object, such as {{\"organization_id\": null, \"actor_id\": null}}")]
     NoObject,
-    /// A number in it would become another.
+    /// A number in it would become another number.
     #[error(transparent)]
     Inexact(#[from] InexactNumber),
 }
 
 /// Reads the args of a job from a JSON text, every number in it exactly.
 ///
-/// A [`Json`] made by `serde_json` alone may hold another number than the text did: one with more
+/// A [`Json`] made by `serde_json` alone may hold another number than the text: a number with more
 /// than 64 bits becomes the nearest double.
 ///
 /// ```
@@ -42,7 +42,7 @@ pub enum ArgsTextError {
 /// ```
 ///
 /// # Errors
-/// [`ArgsTextError`]: no JSON, no object, or the first number that cannot be kept.
+/// [`ArgsTextError`] when the text is no JSON or no object, or has a number that cannot be kept.
 pub fn parse_args(text: &str) -> Result<Json, ArgsTextError> {
     match serde_json::from_str(text) {
         Ok(object @ Json::Object(_)) => {
@@ -51,7 +51,7 @@ pub fn parse_args(text: &str) -> Result<Json, ArgsTextError> {
         }
         Ok(_) => Err(ArgsTextError::NoObject),
         Err(error) => {
-            // A number beyond all bounds is no syntax error to the one who wrote it.
+            // To the one who wrote it, a number beyond all bounds is no syntax error.
             check_numbers(text)?;
             Err(ArgsTextError::Syntax(error))
         }
@@ -62,7 +62,7 @@ pub fn parse_args(text: &str) -> Result<Json, ArgsTextError> {
 enum Level {
     /// In an object, at this key.
     Key(String),
-    /// In an array, at this place.
+    /// In an array, at this index.
     Place(usize),
 }
 
@@ -129,19 +129,20 @@ fn path(levels: &[Level]) -> String {
     std::iter::once("$".to_string()).chain(levels.iter().map(step)).collect()
 }
 
-/// Whether the number has a value that 64 bits, or a double, hold.
+/// Whether 64 bits, or a double, hold the value of the number.
 fn is_exact(number: &str) -> bool {
     if !number.contains(['.', 'e', 'E']) {
         return number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
     }
     let Ok(double) = number.parse::<f64>() else { return true };
-    // The text that is stored, against the one that was written. Both are the shortest that reads as
-    // this double; where two are, each library has its own choice.
+    // Compares the text that is stored with the one that was written. Each is the shortest text
+    // that reads as this double. Where there are two of the same length, each library has its own
+    // choice.
     let stored = serde_json::Number::from_f64(double).map(|stored| stored.to_string());
     stored.is_some_and(|stored| decimal(&stored) == decimal(number))
 }
 
-/// The digits that matter, and the power of ten of the last one.
+/// The significant digits, and the power of ten of the last one.
 fn decimal(number: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

@@ -8,8 +8,8 @@ use super::waiting::WAITING;
 use crate::ids::JobId;
 use crate::time::Timestamp;
 
-/// Which jobs to list, to count or to change: those that fit all that was said. What is said several
-/// times of one thing, of states, workers, queues and schedules, fits any of them.
+/// Which jobs to list, to count or to change: those that fit all that was said. If several states,
+/// workers, queues or schedules are named, a job fits with any one of each.
 ///
 /// As text it is one line, for a command or a field to type into: see its
 /// [`FromStr`](#impl-FromStr-for-JobFilter).
@@ -51,7 +51,7 @@ pub(super) struct Bound {
 pub enum JobTime {
     /// When it was enqueued.
     Created,
-    /// Not performed before.
+    /// When it is due.
     Due,
     /// When its last attempt was claimed.
     Attempted,
@@ -139,35 +139,36 @@ impl JobFilter {
         self
     }
 
-    /// With this tag; of several, with each.
+    /// With this tag. Called several times, with each of the tags.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
-    /// Of this organization: its args name it.
+    /// Of this organization, which its args name.
     pub fn organization(mut self, organization_id: impl Into<String>) -> Self {
         self.tenant = Some(organization_id.into());
         self
     }
 
-    /// With this value at this path of the args: `customer.id`, `lines[0].sku`. Of several, with
-    /// each. Numbers are equal when their values are; `null` is a value that is there.
+    /// With this value at this path of the args: `customer.id`, `lines[0].sku`. Called several
+    /// times, with each of the values. Numbers are equal when their values are. `null` means that a
+    /// null is there.
     pub fn arg(mut self, path: impl Into<String>, value: impl Into<Json>) -> Self {
         self.args.push((path.into(), value.into()));
         self
     }
 
-    /// With this text in the code or the message of one of its errors, whatever the case of ASCII
-    /// letters.
+    /// With this text in the code or the message of one of its errors. Case of ASCII letters does
+    /// not matter.
     pub fn error_contains(mut self, text: impl Into<String>) -> Self {
         self.error = Some(text.into());
         self
     }
 
-    /// With this text in its worker's name, its args, its tags or its errors, whatever the case of
-    /// ASCII letters; or with this number as its id. In args it is looked for as JSON writes them:
-    /// names and values alike.
+    /// With this text in its worker's name, its args, its tags or its errors, or with this number
+    /// as its id. Case of ASCII letters does not matter. In args the text is searched for as JSON
+    /// writes it, in names and values alike.
     pub fn text_contains(mut self, text: impl Into<String>) -> Self {
         self.text = Some(text.into());
         self
@@ -199,23 +200,23 @@ impl JobFilter {
     }
 
     pub(super) fn id(mut self, compare: Compare, id: i64) -> Self {
-        // Paging says it again and again: of each kind only the last counts that says more.
+        // Paging says it again and again, so only the last bound of each kind counts.
         self.ids.retain(|(said, _)| *said != compare);
         self.ids.push((compare, id));
         self
     }
 
-    /// Whether few jobs can fit, and an index has them.
+    /// Whether few jobs can fit, and an index lists them.
     pub(super) fn is_rare(&self) -> bool {
         !self.states.is_empty() && self.states.iter().all(|state| is_rare(*state))
     }
 
-    /// Whether none but waiting jobs fit.
+    /// Whether only waiting jobs fit.
     pub(super) fn is_waiting(&self) -> bool {
         !self.states.is_empty() && self.states.iter().all(|state| state.is_waiting())
     }
 
-    /// The ids between which those that fit lie, both of them included.
+    /// The lowest and the highest id that can fit.
     pub(super) fn id_range(&self) -> (i64, i64) {
         self.ids.iter().fold((i64::MIN, i64::MAX), |(first, last), (compare, id)| match compare {
             Compare::Less => (first, last.min(id.saturating_sub(1))),
@@ -226,8 +227,8 @@ impl JobFilter {
         })
     }
 
-    /// The same without its bounds of ids, for a statement that has them itself: of two upper bounds
-    /// SQLite goes by the first, and looks at every row up to there.
+    /// The same without its bounds of ids, for a statement that has bounds itself. If there are two
+    /// upper bounds, SQLite goes by the first, and looks at every row up to there.
     pub(super) fn without_ids(&self) -> Self {
         Self { ids: Vec::new(), ..self.clone() }
     }
@@ -236,7 +237,7 @@ impl JobFilter {
     pub(super) fn condition(&self) -> (String, Vec<Value>) {
         let mut condition = Condition { text: String::from("1"), params: Vec::new() };
         let states: Vec<_> = self.states.iter().map(|state| state.as_str().to_string()).collect();
-        // Word for word what the indexes of the rare states say, so that they are used.
+        // Word for word what the index of the rare states says, so that SQLite uses it.
         if self.is_rare() {
             condition.and(RARE, []);
         } else if self.is_waiting() {
@@ -269,7 +270,7 @@ impl JobFilter {
                     "CASE WHEN json_valid(args) THEN json_type(args, ?) END = 'null'",
                     [path],
                 ),
-                // Objects and arrays by their text, as SQLite has it.
+                // Objects and arrays are compared by their text, as SQLite writes it.
                 Json::Object(_) | Json::Array(_) => condition.and(
                     "CASE WHEN json_valid(args) THEN args -> ? END = json(?)",
                     [path, Value::Text(value.to_string())],
@@ -300,7 +301,7 @@ impl JobFilter {
             );
         }
         if let Some(text) = &self.text {
-            // Args, tags and errors have quotes, backslashes and line breaks as JSON escapes them.
+            // Args, tags and errors have quotes, backslashes and line breaks escaped as in JSON.
             let lower = text.to_ascii_lowercase();
             let json = Json::String(lower.clone()).to_string();
             let json = json.get(1..json.len().saturating_sub(1)).unwrap_or(&lower).to_string();
@@ -329,7 +330,7 @@ impl JobFilter {
     }
 }
 
-/// States that few jobs are in, and that somebody asks for first. Word for word the condition of
+/// States that few jobs are in, and that are asked for most often. Word for word the condition of
 /// the index `verger_jobs_rare`.
 const RARE: &str = "(state = 'discarded' OR state = 'cancelled' OR state = 'retryable')";
 
@@ -359,7 +360,7 @@ impl Condition {
     }
 }
 
-/// A path as SQLite wants it: every key in quotes, so that no key is taken for syntax.
+/// A path as SQLite wants it, with every key in quotes, so that no key is taken for syntax.
 fn json_path(path: &str) -> String {
     let mut quoted = String::from("$");
     for step in path.trim_start_matches("$.").split('.') {
@@ -375,7 +376,7 @@ fn json_path(path: &str) -> String {
     quoted
 }
 
-/// Whether a path can be looked for.
+/// Whether a path can be searched for.
 pub(super) fn check_path(path: &str) -> Result<(), String> {
     let wrong =
         || format!("`{path}` is no path into the args: write `customer.id` or `lines[0].sku`");

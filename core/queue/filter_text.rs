@@ -23,7 +23,7 @@ pub struct FilterError {
 
 const KEYS: &str = "state, worker, queue, schedule, tag, organization, args.PATH, error, text, id, created, due, attempted and finished";
 
-/// Terms with blanks between them; a job has to fit each.
+/// Terms with blanks between them. A job has to fit each.
 ///
 /// | term | fits |
 /// |---|---|
@@ -37,9 +37,9 @@ const KEYS: &str = "state, worker, queue, schedule, tag, organization, args.PATH
 /// | `id>=100` `id<200` `id=7` | with such an id |
 /// | `created` `due` `attempted` `finished`, with `>=` `>` `<` `<=` | at such a time: `2026-01-31`, or RFC 3339 |
 ///
-/// A value with blanks or commas stands in double quotes; within them `\"` and `\\` are a quote and a
-/// backslash. A term that is none of these is an error: a slip of the pen must not change more jobs
-/// than were meant.
+/// A value with blanks or commas stands in double quotes. Within them `\"` and `\\` are a quote and
+/// a backslash. A term that is none of these is an error, because a typing mistake must not change
+/// more jobs than were meant.
 ///
 /// ```
 /// use verger::{JobFilter, JobState};
@@ -75,7 +75,7 @@ fn error(word: &str, reason: impl Into<String>) -> FilterError {
     FilterError { word: word.to_string(), reason: reason.into() }
 }
 
-/// Cuts the text at blanks that are in no quotes.
+/// Cuts the text at blanks outside quotes.
 fn terms(text: &str) -> Result<Vec<Term>, FilterError> {
     let mut terms = Vec::new();
     let mut chars = text.chars().peekable();
@@ -123,7 +123,7 @@ fn terms(text: &str) -> Result<Vec<Term>, FilterError> {
 }
 
 impl Term {
-    /// Whether no value was begun.
+    /// Whether no value has begun.
     fn is_at_its_sign(&self) -> bool {
         self.values == [""] && self.sign.len() < 2
     }
@@ -249,7 +249,7 @@ fn instant(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millis(day.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis()))
 }
 
-/// A value as it is read again.
+/// A value, quoted if it must be, so that it is read as the same value.
 fn quoted(text: &str) -> String {
     let is_plain = !text.is_empty()
         && !text.contains(|c: char| {
@@ -265,7 +265,7 @@ fn list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     texts.map(quoted).collect::<Vec<_>>().join(",")
 }
 
-/// The text that is read as the same filter.
+/// A text that is read as the same filter.
 impl fmt::Display for JobFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut terms = Vec::new();

@@ -1,9 +1,10 @@
 //! Jobs that are claimed and performed within one write transaction, one after the other.
 //!
-//! Of such a group only the first is claimed in a transaction of its own. The others are claimed when
-//! they are about to begin, as any job is, by a statement of the group's transaction: nobody else can
-//! write meanwhile, so until then each could still be cancelled, and its queue paused. A crash undoes
-//! these claims with everything else, and the attempt that it counts is the first one's.
+//! Only the first job of such a group is claimed in a transaction of its own. The others are
+//! claimed when they are about to begin, as any job is, by a statement of the group's transaction.
+//! Nobody else can write meanwhile, so until then each could still be cancelled and its queue
+//! paused. A crash undoes these claims with everything else, and counts as an attempt of the first
+//! job.
 
 use std::sync::LazyLock;
 
@@ -15,7 +16,7 @@ use super::waiting::WAITING;
 use crate::ids::JobId;
 use crate::time::Timestamp;
 
-/// An attempt that is begun in a group, and whose row does not say so yet.
+/// An attempt that has begun in a group, and whose row does not say so yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Unclaimed {
     pub(crate) attempt: Attempt,
@@ -56,7 +57,7 @@ static COMPLETE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Whose row still waits for this attempt.
+/// The condition that the row still waits for this attempt.
 const IS_NEXT: &str = "id = ?1 AND token = ?2 - 1 AND attempt = ?3 - 1";
 
 /// A waiting job as it would be claimed.
@@ -69,7 +70,7 @@ pub(super) fn look(
 }
 
 impl Unclaimed {
-    /// Writes the claim: whether the row was as it was found.
+    /// Writes the claim, and returns whether the row was still as it was found.
     pub(crate) fn claim(&self, connection: &Connection) -> rusqlite::Result<bool> {
         let (id, token, attempt) = self.attempt;
         let (holder, until) = (&self.lease.holder, self.lease.until.as_millis());
@@ -77,7 +78,7 @@ impl Unclaimed {
         Ok(connection.prepare_cached(&CLAIM)?.execute(params)? == 1)
     }
 
-    /// The same as a text without parameters.
+    /// The same as SQL text without parameters.
     pub(crate) fn claim_sql(&self) -> String {
         let (id, token, attempt) = self.attempt;
         format!(
@@ -90,8 +91,8 @@ impl Unclaimed {
         )
     }
 
-    /// Claims the job and completes it, in one: whether the row was as it was found. Of its event
-    /// the group writes one for all.
+    /// Claims the job and completes it in one statement, and returns whether the row was still as
+    /// it was found. The group writes one event for all its jobs.
     pub(crate) fn complete(
         &self,
         connection: &Connection,

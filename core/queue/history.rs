@@ -1,4 +1,4 @@
-//! What became of jobs over time, for a chart; and the newest of a state, for a page.
+//! What became of jobs over time, for a chart, and the newest jobs of a state, for a page.
 
 use rusqlite::{Connection, Row};
 use serde::Serialize;
@@ -9,22 +9,23 @@ use super::waiting::{HasWorker, WAITING};
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
-/// A span is counted in so many parts, and in each at most so many jobs of one state one by one:
-/// where there are more, the time that those took tells how many there are.
+/// A span is counted in this many parts, and in each part at most this many jobs of a state are
+/// counted one by one. If there are more, the time that these took gives an estimate.
 const PARTS: i64 = 4;
 const PART_MAX: i64 = 150;
 
-/// Jobs that completed since the last claim, at most.
+/// The most jobs that are counted as completed since the last claim.
 const FRESH_MAX: i64 = 50_000;
 
-/// Where no more jobs wait than this, all of them are looked at; else the newest jobs of all states.
+/// If no more jobs wait than this, all of them are looked at. Otherwise the newest jobs of all
+/// states are.
 const WAITING_MAX: i64 = 2_000;
 const NEWEST: i64 = 100_000;
 
-/// Jobs of one span whose times are looked at: the newest.
+/// How many jobs of a span have their times looked at: the newest.
 const SAMPLE: i64 = 40;
 
-/// What became of jobs that came to their end in one span of time.
+/// What became of jobs that ended in one span of time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct HistorySpan {
@@ -36,11 +37,11 @@ pub struct HistorySpan {
     pub discarded: u64,
     /// Jobs that were cancelled.
     pub cancelled: u64,
-    /// Whether one of the counts is an estimate: more than 150 jobs ended in a quarter of the span,
-    /// and how long the first 150 took tells how many there were.
+    /// Whether one of the counts is an estimate: at least 150 jobs ended in a quarter of the span,
+    /// and the time that the first 150 took tells how many there were.
     pub is_estimate: bool,
-    /// How long they waited after they were due, in milliseconds: half of the newest forty that
-    /// completed waited less than the first, 95 of 100 less than the second.
+    /// How long jobs waited after they were due, in milliseconds, among the newest forty that
+    /// completed. Half of them waited less than the first number, 95 of 100 less than the second.
     pub wait_ms: Option<[u64; 2]>,
     /// How long their last attempts took, in the same way.
     pub run_ms: Option<[u64; 2]>,
@@ -112,7 +113,7 @@ pub(super) fn history(
     Ok(spans)
 }
 
-/// How many jobs end in a span of which the first so many ended until `last`.
+/// How many jobs end in a span if the first `count` ended by `last`.
 fn estimated(count: i64, from: i64, last: i64, until: i64) -> u64 {
     let passed = last.saturating_sub(from).max(1);
     let whole = until.saturating_sub(from).max(passed);
@@ -120,7 +121,7 @@ fn estimated(count: i64, from: i64, last: i64, until: i64) -> u64 {
     u64::try_from(all).unwrap_or(u64::MAX).max(count.unsigned_abs())
 }
 
-/// When the jobs ended that completed since the last claim: they are not in the index yet.
+/// When the jobs ended that completed since the last claim. They are not in the index yet.
 fn fresh(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
     connection
         .prepare_cached(
@@ -137,8 +138,8 @@ fn percentiles(values: impl Iterator<Item = i64>) -> Option<[u64; 2]> {
     Some([at(50)?, at(95)?])
 }
 
-/// The newest jobs of a state: those at their end by when they ended, those being performed by when
-/// they began, those that wait by when they are due, the first first.
+/// The newest jobs of a state: finished ones by when they ended, those being performed by when they
+/// began, waiting ones by their ids.
 pub(super) fn latest(
     connection: &Connection,
     state: JobState,
@@ -158,7 +159,7 @@ pub(super) fn latest(
         JobState::Executing => {
             "lease_until IS NOT NULL AND state = ?1 ORDER BY attempted_at DESC LIMIT ?2".to_string()
         }
-        // The plus has SQLite read what waits, and not the table backwards.
+        // The plus makes SQLite read the waiting jobs by their index, and not the table backwards.
         _ if few_wait(connection).doing("count what waits")? => {
             format!("{WAITING} AND state = ?1 ORDER BY +id DESC LIMIT ?2")
         }

@@ -19,7 +19,7 @@ use crate::ids::JobId;
 use crate::store::{StoreContext, StoreError};
 use crate::time::Timestamp;
 
-/// How deep args may nest: what nests deeper cannot be read again when the job is performed.
+/// How deep args may nest. Deeper ones could not be read again when the job is performed.
 const DEPTH_MAX: usize = 127;
 
 /// A job whose worker is known and whose args were checked.
@@ -48,7 +48,7 @@ pub(crate) struct Ready {
 pub(crate) struct SlotOf {
     pub(crate) schedule: String,
     pub(crate) slot: Timestamp,
-    /// How many slots before it the job stands for too.
+    /// How many earlier slots the job stands for.
     pub(crate) missed: u32,
     /// The slot before those, if there was one.
     pub(crate) after: Option<Timestamp>,
@@ -57,14 +57,14 @@ pub(crate) struct SlotOf {
 }
 
 impl Ready {
-    /// A job whose worker is not here.
+    /// A job whose worker is not here, checked as far as that goes.
     pub(crate) fn unchecked(mut job: NewJob) -> Result<Self, EnqueueError> {
         let args = Args::from_json(job.args.take())
             .map_err(|source| EnqueueError::Args { worker: job.worker.clone(), source })?;
         Self::new(job, &args, None, false)
     }
 
-    /// Checks what is independent of the worker. `args` were checked against its manifest.
+    /// Checks what does not depend on the worker. `args` were checked against its manifest.
     pub(crate) fn new(
         job: NewJob,
         args: &Args,
@@ -139,7 +139,7 @@ impl Ready {
         (self.args, self.args_version)
     }
 
-    /// The job of a slot, due then.
+    /// Makes it the job of a slot, due at this time.
     pub(crate) fn of_slot(&mut self, slot: SlotOf, due: Timestamp) {
         self.slot = Some(slot);
         self.due = Due::At(due);
@@ -172,7 +172,7 @@ fn meta_text(meta: &Json) -> Result<String, &'static str> {
     Ok(text)
 }
 
-/// `version-trace id-parent id-flags`, in lower-case hexadecimal digits; an id of zeros is none.
+/// `version-trace id-parent id-flags`, in lower-case hexadecimal digits. An id of zeros is no id.
 fn is_traceparent(text: &str) -> bool {
     let parts: Vec<_> = text.split('-').collect();
     let is_hex = |part: &&str, digits: usize| {
@@ -186,7 +186,7 @@ fn is_traceparent(text: &str) -> bool {
                 && is_id(trace, 32)
                 && is_id(parent, 16)
                 && is_hex(flags, 2)
-                // A later version may have more parts; what is known of it is the same.
+                // A later version may have more parts after these.
                 && (rest.is_empty() || *version != "00")
                 && text.len() <= 256
         }
@@ -225,7 +225,7 @@ fn unique_key(
                 part(&canonical(value));
             }
         }
-        // In whatever order they were named, and however often.
+        // In one order, and each once, however they were named.
         Uniqueness::Keys(keys) => {
             for key in keys.iter().collect::<BTreeSet<_>>() {
                 part(key);
@@ -240,8 +240,8 @@ fn unique_key(
     Ok(Some(sha.finalize().to_vec()))
 }
 
-/// Whether a key that the args lack is one that other jobs may have: its worker knows it. Of a
-/// worker that tells nothing of its args, a key is believed beside another one that is there.
+/// Whether the args may lack a key because other jobs may have it: the worker knows it. If the
+/// worker tells nothing of its args, the key is accepted when another named key is there.
 fn may_be_absent(key: &str, keys: &[String], args: &Args, manifest: Option<&Manifest>) -> bool {
     match manifest.filter(|manifest| !manifest.args.is_empty()) {
         Some(manifest) => manifest.args.contains_key(key),
@@ -259,7 +259,7 @@ fn no_such_key(job: &NewJob, args: &Args, key: &str) -> EnqueueError {
     }
 }
 
-/// A job that stands for no slot, may be like others, and has nothing beside its args.
+/// Inserts a job that stands for no slot, is not unique, and has nothing beside its args.
 const INSERT: &str = "INSERT INTO verger_jobs (worker, queue, priority, state, args, args_version, tenant_aware, due_at, max_attempts, created_at) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
@@ -270,7 +270,7 @@ const INSERT_IN_FULL: &str = "INSERT INTO verger_jobs (worker, queue, priority, 
 
 const INSERTING: &str = "enqueue the job";
 
-/// Inserts a job, inside the caller's transaction or as one of its own.
+/// Inserts a job, inside the caller's transaction or in one of its own.
 pub(super) fn insert(
     connection: &Connection,
     job: &Ready,
@@ -279,7 +279,7 @@ pub(super) fn insert(
     Inserting::into(connection)?.insert(job, now)
 }
 
-/// Jobs being inserted, most of them by one statement.
+/// Inserts many jobs, most of them by one prepared statement.
 pub(crate) struct Inserting<'c> {
     connection: &'c Connection,
     plainly: CachedStatement<'c>,
@@ -320,7 +320,7 @@ impl Ready {
         }
     }
 
-    /// What is told of it, once it is enqueued as this job and that is committed.
+    /// The event to tell, once it is enqueued as this job and that is committed.
     pub(crate) fn event(&self, id: JobId, now: Timestamp) -> EventKind {
         let job = EventJob {
             id,
@@ -332,7 +332,7 @@ impl Ready {
         EventKind::Enqueued { job, due_at: self.due_at(now) }
     }
 
-    /// What every job has, in the order of the statements.
+    /// The columns that every job has, in the order of the statements.
     fn columns(&self, now: Timestamp) -> [ToSqlOutput<'_>; 10] {
         let due_at = self.due_at(now);
         let state = if due_at > now { JobState::Scheduled } else { JobState::Available };
@@ -357,7 +357,7 @@ fn insert_in_full(
     now: Timestamp,
 ) -> Result<Enqueued, StoreError> {
     if job.unique_key.is_some() {
-        // A finished job keeps its key for a period; nobody takes it away when that is over.
+        // A finished job keeps its key for a period, and nobody removes the key when that is over.
         connection
             .prepare_cached(
                 "UPDATE verger_jobs SET unique_until = NULL WHERE unique_key = ?1 AND finished_at IS NOT NULL AND unique_until <= ?2",

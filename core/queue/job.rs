@@ -10,13 +10,13 @@ use crate::ids::{JobId, Token};
 use crate::store::Unreadable;
 use crate::time::Timestamp;
 
-/// Where a job is in its life.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Waiting for its time.
     Scheduled,
-    /// Due, waiting for its turn.
+    /// Due, and waiting for its turn.
     Available,
     /// Being performed.
     Executing,
@@ -96,40 +96,40 @@ pub struct Job {
     pub worker: String,
     /// Its queue.
     pub queue: String,
-    /// 0 first, 9 last.
+    /// From 0 (first) to 9 (last).
     pub priority: u8,
-    /// Where it is in its life.
+    /// Its state.
     pub state: JobState,
-    /// Whether it waits for another process: the one that looks has no worker of that name, or one
-    /// of a version that is older than the job's args. Such a job uses no attempt up and keeps no
-    /// other waiting; a process that has the worker takes it up.
+    /// Whether it waits for another process, because this one has no worker of that name, or one
+    /// that is older than the job's args. Such a job uses no attempt and keeps no other waiting. A
+    /// process that has the worker takes it up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
     /// Why it is parked: a sentence for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked_because: Option<String>,
-    /// Its args: a JSON object. Of a row made by hand that nobody can read, the text.
+    /// Its args: a JSON object. If the row was made by hand and nobody can read it, the text.
     pub args: Json,
     /// The version of its worker's args that they were written for:
     /// [`Manifest::args_version`](crate::Manifest::args_version).
     pub args_version: u32,
-    /// Not performed before.
+    /// It is not performed before this time.
     pub due_at: Timestamp,
     /// Attempts begun.
     pub attempt: u32,
-    /// Attempts it has.
+    /// Attempts it may have.
     pub max_attempts: u32,
     /// How often it was put off by its worker.
     pub snoozes: u32,
     /// The fencing token of its last claim.
     pub token: Token,
-    /// Until when the claim holds, while executing.
+    /// Until when the claim holds, while it is being performed.
     pub lease_until: Option<Timestamp>,
     /// When it was enqueued.
     pub created_at: Timestamp,
     /// When its last attempt was claimed.
     pub attempted_at: Option<Timestamp>,
-    /// When it came to its end.
+    /// When it ended.
     pub finished_at: Option<Timestamp>,
     /// What its worker returned.
     pub result: Option<Json>,
@@ -150,7 +150,7 @@ pub struct Job {
     pub slot_after: Option<Timestamp>,
     /// The time zone of that schedule.
     pub zone: Option<String>,
-    /// How far it is.
+    /// How much is done.
     pub progress_done: Option<i64>,
     /// Of how much; 0 when unknown.
     pub progress_total: Option<i64>,
@@ -160,7 +160,7 @@ pub struct Job {
     /// Words to find it by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// What the app wants to know of it.
+    /// What the app wants to know of it later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<Json>,
     /// The columns that someone else wrote and that cannot be read.

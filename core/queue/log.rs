@@ -15,7 +15,7 @@ pub struct JobLog {
     pub attempt: u32,
     /// When it ended.
     pub at: Timestamp,
-    /// How many lines before these were dropped.
+    /// How many earlier lines were dropped.
     pub dropped: u32,
     /// The lines, oldest first.
     pub lines: Vec<LoggedLine>,
@@ -32,7 +32,7 @@ pub struct LoggedLine {
     pub at: Timestamp,
     /// `trace`, `debug`, `info`, `warn` or `error`.
     pub level: String,
-    /// The line: what steers a terminal is written out.
+    /// The line. Characters that steer a terminal are escaped.
     pub text: String,
 }
 
@@ -49,8 +49,8 @@ pub(crate) struct AttemptLog {
     pub(crate) lines: Vec<LoggedLine>,
 }
 
-/// Keeps what a worker logged, inside the transaction that ends its attempt. An attempt that was
-/// snoozed or given back has its number again: then the last one counts.
+/// Keeps what a worker logged, inside the transaction that ends its attempt. After a snooze or a
+/// release, the next attempt has the same number, and its lines replace these.
 pub(super) fn keep_log(
     connection: &Connection,
     (job, attempt): (JobId, u32),

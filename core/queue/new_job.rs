@@ -26,7 +26,7 @@ const DEFAULT_QUEUE: &str = "default";
 pub struct NewJob {
     pub(crate) worker: String,
     pub(crate) args: Json,
-    /// `None`: the one that its worker has.
+    /// `None` for the version that its worker has.
     pub(crate) args_version: Option<u32>,
     pub(crate) queue: String,
     pub(crate) priority: u8,
@@ -39,14 +39,14 @@ pub struct NewJob {
     pub(crate) meta: Option<Json>,
 }
 
-/// What other unfinished jobs a job may not be like.
+/// Which other unfinished jobs it must not be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Uniqueness {
-    /// It may be like any.
+    /// It may be like any job.
     No,
-    /// One with the same args.
+    /// Jobs with the same args.
     Args,
-    /// One with the same values for these keys.
+    /// Jobs with the same values for these keys.
     Keys(Vec<String>),
 }
 
@@ -58,8 +58,8 @@ pub(crate) enum Due {
 }
 
 impl NewJob {
-    /// A job for this worker with these args, a JSON object: due now, in the queue `default`,
-    /// priority 5, 20 attempts.
+    /// A job for this worker with these args, a JSON object. It is due now, in the queue `default`,
+    /// with priority 5 and 20 attempts.
     pub fn new(worker: impl Into<String>, args: Json) -> Self {
         Self {
             worker: worker.into(),
@@ -77,12 +77,12 @@ impl NewJob {
         }
     }
 
-    /// Its args were written for this version of them, at least 1:
-    /// [`Manifest::args_version`](crate::Manifest::args_version). Where nothing is said, for the one
-    /// that the worker has when the job is enqueued, and for the first where the worker is not here.
-    /// Args of an older version are brought into the present form before each attempt; of them only
-    /// the keys that make the scope are checked when the job is enqueued. A job of a newer version
-    /// waits for a worker that knows it.
+    /// Says for which version of its worker's args it was written, at least 1:
+    /// [`Manifest::args_version`](crate::Manifest::args_version). By default that is the version
+    /// that the worker has when the job is enqueued, or 1 where the worker is not here. Args of an
+    /// older version are brought into the present form before each attempt. When such a job is
+    /// enqueued, only the keys that make the scope are checked. A job of a newer version waits for
+    /// a worker that knows it.
     ///
     /// ```
     /// use verger::NewJob;
@@ -94,8 +94,8 @@ impl NewJob {
         self
     }
 
-    /// For one organization, on behalf of an actor, or of none: sets the args `organization_id` and
-    /// `actor_id` that a tenant-aware worker requires.
+    /// Makes it a job for one organization, on behalf of an actor or of none. It sets the args
+    /// `organization_id` and `actor_id` that a tenant-aware worker requires.
     ///
     /// ```
     /// use verger::NewJob;
@@ -106,8 +106,8 @@ impl NewJob {
         self.for_tenant(Some(organization_id), actor_id)
     }
 
-    /// For all organizations, on behalf of no one: sets the args `organization_id` and `actor_id`
-    /// to null.
+    /// Makes it a job for all organizations, on behalf of no one. It sets the args
+    /// `organization_id` and `actor_id` to null.
     pub fn for_all_organizations(self) -> Self {
         self.for_tenant(None, None)
     }
@@ -121,7 +121,7 @@ impl NewJob {
         self
     }
 
-    /// Not before this instant.
+    /// It is not performed before this instant.
     ///
     /// ```
     /// use verger::{NewJob, Timestamp};
@@ -134,19 +134,19 @@ impl NewJob {
         self
     }
 
-    /// Not before this long from now.
+    /// It is not performed before this long from now.
     pub fn after(mut self, delay: Duration) -> Self {
         self.due = Due::After(delay);
         self
     }
 
-    /// In this queue.
+    /// Puts it into this queue, a name of 1 to 128 bytes.
     pub fn queue(mut self, name: impl Into<String>) -> Self {
         self.queue = name.into();
         self
     }
 
-    /// From 0, first, to 9, last.
+    /// Its priority, from 0 (first) to 9 (last).
     ///
     /// ```
     /// use verger::NewJob;
@@ -158,20 +158,21 @@ impl NewJob {
         self
     }
 
-    /// How often it may be tried, at least once. An attempt that fails for trouble of the
-    /// machine's, such as a full disk or a lock held for too long, counts like any other, and so
-    /// does one that a crash ended; a snooze, and one given back when the loop stops, do not.
+    /// How often it may be tried, at least once. An attempt counts even if it fails because of the
+    /// machine, as with a full disk or a lock held for too long, or if a crash ended it. A snooze
+    /// does not count, and neither does an attempt that is given back unused.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// Not while an unfinished job of the same worker and queue has the same args: then that one is
-    /// returned instead. The order of keys does not matter; `1` and `1.0` are two values.
+    /// Makes it unique by its args: if an unfinished job of the same worker and queue has the same
+    /// args, that job is returned instead. The order of keys does not matter. `1` and `1.0` are two
+    /// values.
     ///
-    /// However often such a job is retried, snoozed or taken back, there is one of them unfinished
-    /// at most: see [`Verger::retry`](crate::Verger::retry). One that was cancelled or discarded
-    /// stands in no other's way.
+    /// However often such jobs are retried, snoozed or taken back, at most one of them is
+    /// unfinished: see [`Verger::retry`](crate::Verger::retry). A job that was cancelled or
+    /// discarded does not prevent another.
     ///
     /// ```
     /// use verger::NewJob;
@@ -189,9 +190,9 @@ impl NewJob {
         self
     }
 
-    /// Not while an unfinished job of the same worker and queue has the same values for these keys
-    /// of the args. A key that neither they nor the args its worker knows have is an error: by a typing
-    /// error all jobs would be one.
+    /// Makes it unique by these keys of its args: if an unfinished job of the same worker and queue
+    /// has the same values for them, that job is returned instead. A key that neither the args nor
+    /// its worker know is an error, because a typing mistake would make all jobs one.
     ///
     /// ```
     /// use verger::NewJob;
@@ -210,9 +211,8 @@ impl NewJob {
         self
     }
 
-    /// Unique for this long from now on, even when the job is finished before; and, as always,
-    /// until it is finished. Of jobs that are not [`unique_by`](Self::unique_by) some keys it means
-    /// all args.
+    /// Makes it unique for this long from now on, even when the job is finished before, and in any
+    /// case until it is finished. Without [`unique_by`](Self::unique_by) it is unique by all args.
     ///
     /// ```
     /// use std::time::Duration;
@@ -229,15 +229,15 @@ impl NewJob {
         self
     }
 
-    /// The W3C trace context it is enqueued in, as the header `traceparent` has it:
+    /// The W3C trace context it is enqueued in, as in the header `traceparent`:
     /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`. It is kept with the job and is a
-    /// field of the span of each of its attempts. What is none is refused.
+    /// field of the span of each of its attempts. A text that is no trace context is refused.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.traceparent = Some(traceparent.into());
         self
     }
 
-    /// A word to find it by, of 1 to 128 bytes; at most 16 of them.
+    /// Adds a word to find it by, of 1 to 128 bytes. At most 16 of them.
     ///
     /// ```
     /// use verger::{JobFilter, NewJob};
@@ -262,7 +262,7 @@ impl NewJob {
 pub struct Enqueued {
     /// The job.
     pub id: JobId,
-    /// True when an unfinished job like it was there already, and this is that one.
+    /// True when a job like it was there already, and `id` is that job.
     pub existing: bool,
 }
 
@@ -288,7 +288,7 @@ pub enum EnqueueError {
         /// What is wrong.
         r#source: ArgError,
     },
-    /// A number in the args would become another one.
+    /// A number in the args would become another number.
     #[error("a job for worker `{worker}` is refused: {source}")]
     Number {
         /// The worker.
@@ -308,7 +308,7 @@ pub enum EnqueueError {
         /// The keys there are.
         known: String,
     },
-    /// The args lack keys that the worker requires; all of them are named.
+    /// The args lack keys that the worker requires. All of them are named.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A setting of the job is out of bounds.
@@ -319,7 +319,7 @@ pub enum EnqueueError {
         /// What is wrong.
         reason: String,
     },
-    /// The connection has another database open than Verger: the job would wait where nobody looks.
+    /// The connection has another database open than Verger, where nobody would look for the job.
     #[error(
         "the job is refused: the connection has {found} open and Verger has {expected}; enqueue on a connection to the same file"
     )]

@@ -11,15 +11,15 @@ use crate::time::Timestamp;
 /// What became of a request to cancel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cancelled {
-    /// The job had not begun: it is cancelled, and this is told of it.
+    /// The job had not begun. It is cancelled, and this is the event to tell.
     AtOnce(EventKind),
-    /// It is being performed: the end of the attempt will be its end, unless that completes it.
+    /// It is being performed. The end of the attempt is its end, unless the attempt completes it.
     Asked,
-    /// There is no such job, or it had come to its end.
+    /// There is no such job, or it had ended.
     Nothing,
 }
 
-/// Cancels a job that waits; asks one that is being performed to come to its end. Inside a write
+/// Cancels a job that waits, and asks one that is being performed to end. Call it inside a write
 /// transaction.
 pub(super) fn cancel(
     connection: &Connection,
@@ -52,15 +52,15 @@ pub(super) fn cancel(
 /// What became of a request to retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Retried {
-    /// It is due now, and this is told of it.
+    /// It is due now, and this is the event to tell.
     DueNow(EventKind),
-    /// It stays as it is: this other job has its unique key.
+    /// It stays as it is, because this other job has its unique key.
     StandsFor(JobId),
     /// It waits already, is being performed, or is not there.
     Nothing,
 }
 
-/// Makes a job that failed or ended due now, with at least one attempt left. Inside a write
+/// Makes a job that failed or ended due now, with at least one attempt left. Call it inside a write
 /// transaction.
 pub(super) fn retry(
     connection: &Connection,
@@ -78,7 +78,7 @@ pub(super) fn retry(
     if let Some(other) = other {
         return Ok(Retried::StandsFor(JobId(other)));
     }
-    // One whose period is over.
+    // A key whose period is over.
     connection
         .prepare_cached(
             "UPDATE verger_jobs SET unique_until = NULL WHERE unique_key = (SELECT unique_key FROM verger_jobs WHERE id = ?1) \

@@ -1,4 +1,4 @@
-//! Finished jobs do not stay for ever.
+//! Deleting finished jobs, old lines of the ledger and old events.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Retention {
         Self::default()
     }
 
-    /// Everything is kept for ever; the app deletes what it does not want.
+    /// Keeps everything for ever. The app deletes what it does not want.
     pub fn for_ever() -> Self {
         Self { completed: None, cancelled: None, discarded: None, fires: None, events: None }
     }
@@ -80,8 +80,8 @@ impl Retention {
         self
     }
 
-    /// Events, from when they happened: how long an app may be closed and miss none of them (see
-    /// [`Verger::events_since`](crate::Verger::events_since)). Default 7 days.
+    /// Events, from when they happened. For this long an app may be closed and miss none of them
+    /// (see [`Verger::events_since`](crate::Verger::events_since)). Default 7 days.
     pub fn events(mut self, keep: impl Into<Option<Duration>>) -> Self {
         self.events = keep.into();
         self
@@ -92,7 +92,7 @@ impl Retention {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pruned {
     pub(crate) rows: usize,
-    /// A batch was full: there may be more.
+    /// A batch was full, so there may be more.
     pub(crate) more: bool,
 }
 
@@ -125,11 +125,11 @@ pub(super) fn delete_job(connection: &Connection, id: i64) -> rusqlite::Result<u
     Ok(deleted)
 }
 
-/// Deletes one batch of what is past its time, of each kind in a transaction. Reads first: where
-/// nothing is past its time, no lock is taken.
+/// Deletes one batch of what is past its time, each kind in a transaction of its own. It reads
+/// first: if nothing is past its time, no lock is taken.
 ///
-/// A row that cannot be deleted, because a foreign key or a trigger of the app's holds it, keeps no
-/// other from going.
+/// If a foreign key or a trigger of the app's keeps a row from being deleted, the others are
+/// deleted all the same.
 pub(super) fn prune(
     connection: &Connection,
     retention: &Retention,
@@ -139,7 +139,7 @@ pub(super) fn prune(
     let mut delete = |past: Vec<Past>| {
         let deleted = delete_all(connection, &past)?;
         pruned.rows += deleted;
-        // A batch of which nothing goes would come again and again.
+        // A batch of which nothing was deleted would come again and again.
         pruned.more |= past.len() == BATCH && deleted > 0;
         Ok::<_, rusqlite::Error>(())
     };
@@ -168,9 +168,9 @@ fn past_jobs(
     before: Timestamp,
     now: Timestamp,
 ) -> rusqlite::Result<Vec<Past>> {
-    // The newest row stays: the next id is one more than the largest, and ids are never used
-    // again. The plus before the id keeps SQLite from walking the whole table; before a
-    // parameter, from preparing the statement anew for each value.
+    // The newest row stays, because the next id is one more than the largest, and ids are never
+    // used again. The plus before the id keeps SQLite from walking the whole table. The plus before
+    // a parameter keeps it from preparing the statement anew for each value.
     connection
         .prepare_cached(
             "SELECT id FROM verger_jobs WHERE state = +?1 AND finished_at IS NOT NULL AND lease_until IS NULL AND finished_at < +?2 \
@@ -182,7 +182,8 @@ fn past_jobs(
         .collect()
 }
 
-/// Schedule by schedule, those that were removed too. The last line of one that is there stays.
+/// Goes schedule by schedule, including removed ones. The last line of a schedule that is there
+/// stays.
 fn past_fires(connection: &Connection, before: Timestamp) -> rusqlite::Result<Vec<Past>> {
     connection
         .prepare_cached(
@@ -197,7 +198,7 @@ fn past_fires(connection: &Connection, before: Timestamp) -> rusqlite::Result<Ve
         .collect()
 }
 
-/// Deletes these rows in one transaction; when one of them resists, each in its own.
+/// Deletes these rows in one transaction. If one of them cannot be deleted, each gets its own.
 fn delete_all(connection: &Connection, past: &[Past]) -> rusqlite::Result<usize> {
     if past.is_empty() {
         return Ok(0);

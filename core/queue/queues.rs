@@ -15,13 +15,13 @@ use crate::time::Timestamp;
 pub struct QueueRow {
     /// Its name.
     pub name: String,
-    /// Whether it is paused: nothing is claimed from it then.
+    /// Whether it is paused. Nothing is claimed from a paused queue.
     pub paused: bool,
-    /// Jobs that wait: for their time, for their turn, or to be tried again.
+    /// Jobs that wait for their time, for their turn, or to be tried again.
     pub waiting: u64,
     /// Jobs that are being performed.
     pub executing: u64,
-    /// When the first of those that wait is due; in the past when it waits for its turn.
+    /// When the first waiting job is due. It is in the past when the job waits for its turn.
     pub next_due_at: Option<Timestamp>,
     /// The columns that someone else wrote and that cannot be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -57,8 +57,7 @@ fn from_row(row: &Row<'_>) -> QueueRow {
     }
 }
 
-/// Has nothing claimed from a queue any more, or has it claimed again, inside a write transaction:
-/// what is told of that.
+/// Pauses or resumes a queue, inside a write transaction. Returns the event to tell.
 pub(super) fn pause_queue(
     connection: &Connection,
     name: &str,

@@ -82,7 +82,7 @@ pub(super) fn select(condition: &str) -> String {
 
 pub(super) fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
     let mut cells = Cells::of(row, COLUMNS);
-    // A state nobody knows is none that Verger moves a job from.
+    // An unknown state is not one that Verger moves a job from.
     let state: JobState = cells.word("state", JobState::Discarded);
     let worker = cells.text("worker");
     let args_version = cells.count("args_version");
@@ -103,7 +103,7 @@ pub(super) fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
         max_attempts: cells.count("max_attempts"),
         snoozes: cells.count("snoozes"),
         token: Token(cells.integer("token")),
-        // A completed job keeps it until the next claim.
+        // A completed job keeps its lease until the next claim.
         lease_until: cells.opt_time("lease_until").filter(|_| state == JobState::Executing),
         created_at: cells.time("created_at"),
         attempted_at: cells.opt_time("attempted_at"),
@@ -126,7 +126,7 @@ pub(super) fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
     }
 }
 
-/// Why a waiting job is parked, if it is: its worker takes args of versions up to `newest` here.
+/// Why a waiting job is parked, if it is. Here its worker takes args of versions up to `newest`.
 fn why_parked(worker: &str, args_version: u32, newest: Option<u32>) -> Option<String> {
     match newest {
         None => Some(format!("no worker named `{worker}` is here")),
@@ -137,19 +137,19 @@ fn why_parked(worker: &str, args_version: u32, newest: Option<u32>) -> Option<St
     }
 }
 
-/// A row made by hand can hold text that is no UTF-8. It keeps no other from being listed or
+/// A row made by hand can hold text that is no UTF-8. It must not keep others from being listed or
 /// performed.
 pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes()?).into_owned())
 }
 
-/// The same, of a text that may be NULL.
+/// The same, for a text that may be NULL.
 pub(super) fn opt_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     let bytes = row.get_ref(column)?.as_bytes_or_null()?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
 }
 
-/// A row made by hand can hold any number: it is taken for the nearest that counts something.
+/// A row made by hand can hold any number. It is taken for the nearest number that can be a count.
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
     let number: i64 = row.get(column)?;
     Ok(number.clamp(0, u32::MAX.into()) as u32)

@@ -1,8 +1,8 @@
 //! Jobs whose executor is gone.
 //!
-//! An executor claims a job when it is about to begin it, so it holds one at a time: that attempt
-//! counts as crashed. Of several that one name holds, which only a hand can have written, the first
-//! is taken for the one it was at, and the others go back as they were.
+//! An executor claims a job when it is about to begin it, so it holds one at a time, and that
+//! attempt counts as crashed. If one name holds several, somebody wrote that by hand. Then the
+//! first is taken for the one that was being performed, and the others go back as they were.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::time::Timestamp;
 /// Whose jobs to take back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lost<'a> {
-    /// All that are held: this process is alone, so whoever held them is dead.
+    /// All jobs that are held. This process is alone, so whoever held them is dead.
     All,
-    /// Those whose claims name this lock: this process has it to itself.
+    /// Jobs whose claims name this lock, which this process holds alone.
     Under(&'a str),
-    /// Those whose lease is over.
+    /// Jobs whose lease is over.
     Expired,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn next_expiry(connection: &Connection) -> rusqlite::Result<Option<Ti
 #[derive(Default)]
 pub(crate) struct Rescued {
     pub(crate) jobs: usize,
-    /// What is told of them, once it is committed.
+    /// The events to tell, once it is committed.
     pub(crate) events: Vec<EventKind>,
 }
 
@@ -73,8 +73,8 @@ pub(super) fn rescue(
     let (mut begun, mut rescued) = (HashSet::new(), Rescued::default());
     for (id, holder, token, attempt, max_attempts, worker) in &held {
         let to = if begun.insert(holder) {
-            // At once after a first crash: most often the app was just killed. With backoff after
-            // that: it may be the job that kills it.
+            // At once after a first crash, because most often the app was just killed. With backoff
+            // after that, because the job may be what kills it.
             let wait =
                 if *attempt <= 1 { Duration::ZERO } else { backoff(worker).after(*id, *attempt) };
             let message =
@@ -100,7 +100,7 @@ pub(super) fn rescue(
                 rescued.jobs += 1;
                 rescued.events.extend(event);
             }
-            // A row that resists keeps no other from being taken back.
+            // A row that cannot be changed does not keep others from being taken back.
             Err(error) if is_of_the_row(&error) && !connection.is_autocommit() => {
                 tracing::error!(job = id.number(), %error, "a lost job cannot be taken back");
             }

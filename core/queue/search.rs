@@ -1,7 +1,8 @@
-//! Looking for jobs among very many, in a bounded time.
+//! Searching for jobs among very many, in a bounded time.
 //!
-//! No index serves every filter, and one more slows every insert. So a search goes from the newest
-//! job backwards in spans of ids, as many as there is time for, and says how far it came.
+//! No index serves every filter, and each further index slows every insert. So a search goes
+//! backwards from the newest job in spans of ids, as many as there is time for, and says how far it
+//! came.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,11 @@ use super::waiting::HasWorker;
 use crate::ids::JobId;
 use crate::store::{StoreContext, StoreError};
 
-/// The first span of ids; the next is twice as long after one that took less than [`QUICK`].
+/// The first span of ids. If a span took less than [`QUICK`], the next is twice as long.
 const SPAN: i64 = 2_000;
 const QUICK: Duration = Duration::from_millis(5);
 
-/// Jobs that were looked for, and how far back.
+/// The jobs that were found, and how far back the search went.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct JobSearch {
@@ -30,7 +31,8 @@ pub struct JobSearch {
     pub go_on_before: Option<JobId>,
 }
 
-/// The newest jobs that fit, looked for as long as there is time: one span of ids at least.
+/// The newest jobs that fit, searched for as long as there is time. At least one span of ids is
+/// searched.
 pub(crate) fn search(
     connection: &Connection,
     filter: &JobFilter,
@@ -41,13 +43,13 @@ pub(crate) fn search(
     let reading = "look for jobs";
     let begun = Instant::now();
     let (condition, params) = filter.without_ids().condition();
-    // An index has all that can fit: there is no need to go through the others.
+    // An index lists all jobs that can fit, so the others need not be searched.
     let (narrower, is_indexed) = match filter.states.as_slice() {
         [JobState::Executing] => (" AND lease_until IS NOT NULL", true),
         _ if filter.is_waiting() => ("", few_wait(connection).doing(reading)?),
         _ => ("", false),
     };
-    // The plus has SQLite read what the index has, and not the table backwards.
+    // The plus makes SQLite read by the index, and not the table backwards.
     let order = if is_indexed { "+id" } else { "id" };
     let sql = select(&format!(
         "{condition}{narrower} AND {order} >= ? AND {order} <= ? ORDER BY {order} DESC LIMIT ?"
@@ -88,7 +90,7 @@ pub(crate) fn search(
     Ok(found)
 }
 
-/// The ids between which jobs can fit.
+/// The lowest and the highest id of jobs that can fit.
 pub(super) fn id_range(
     connection: &Connection,
     filter: &JobFilter,

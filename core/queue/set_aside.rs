@@ -1,4 +1,4 @@
-//! Jobs that nobody can perform, because their rows cannot be read: they end as discarded, with the
+//! Jobs that nobody can perform, because their rows cannot be read. They end as discarded, with the
 //! reason, and keep no other from its turn.
 
 use std::collections::BTreeSet;
@@ -18,17 +18,17 @@ pub(super) const UNREADABLE: &str = "unreadable";
 /// The most jobs set aside in one transaction.
 const BATCH: usize = 1_000;
 
-/// What a statement appends to: the errors a row has, where they are a list; of one made by hand
-/// that are none, nothing is kept.
+/// The expression that a statement appends an error to: the row's errors if they are a list. If a
+/// row made by hand has something else there, it is dropped.
 pub(super) const ERRORS: &str =
     "CASE WHEN json_valid(errors) AND json_type(errors) = 'array' THEN errors ELSE '[]' END";
 
-/// Waiting jobs that this process performs at no time.
+/// Waiting jobs that this process never performs.
 #[derive(Default)]
 pub(crate) struct Stuck {
     /// The kinds whose queue or worker cannot be read.
     pub(crate) unreadable: Vec<Kind>,
-    /// The queues and workers of those that wait for another process.
+    /// The queues and workers of jobs that wait for another process.
     pub(crate) parked: BTreeSet<(String, String)>,
 }
 
@@ -48,8 +48,8 @@ pub(super) fn stuck(connection: &Connection, has_worker: HasWorker<'_>) -> rusql
     Ok(stuck)
 }
 
-/// Sets waiting jobs aside whose queue or worker cannot be read, inside a write transaction: what
-/// is told of them.
+/// Sets aside waiting jobs whose queue or worker cannot be read, inside a write transaction.
+/// Returns the events to tell.
 pub(super) fn set_kind_aside(
     connection: &Connection,
     kind: &Kind,

@@ -2,12 +2,12 @@
 
 use super::bounds::is_queue_name;
 
-/// The most jobs of one queue at a time in one process: a component needs a place in the pool.
+/// The most jobs of one queue at a time in one process. A component needs an instance of the pool.
 const CONCURRENCY_MAX: usize = 32;
 
 /// How many jobs of a queue may be performed at a time.
 ///
-/// A queue needs no settings: without them its jobs are performed one at a time in each process, in
+/// A queue needs no settings. Without them its jobs are performed one at a time in each process, in
 /// the order of priority, due time and id.
 ///
 /// ```
@@ -40,22 +40,24 @@ impl Queue {
         Self { name: name.into(), concurrency: 1, global: None }
     }
 
-    /// Up to so many jobs at a time in this process, from 1 to 32. Default 1. Each has a thread of
-    /// its own while the loop runs, as far as [`Builder::threads`](crate::Builder::threads) allows.
+    /// How many of its jobs this process performs at a time, from 1 to 32. Default 1. Each has a
+    /// thread of its own while the loop runs, as far as
+    /// [`Builder::threads`](crate::Builder::threads) allows.
     ///
-    /// Since SQLite lets one transaction write at a time, that pays for workers that compute, or
+    /// SQLite lets only one transaction write at a time, so this pays for workers that compute, or
     /// wait for something else, outside their writes.
     pub fn concurrency(mut self, jobs: usize) -> Self {
         self.concurrency = jobs;
         self
     }
 
-    /// At most so many jobs at a time in the whole file: all processes that are told so count those
-    /// of all of them, in the transaction that claims the next. With 1 the jobs of the queue are
-    /// performed one after the other, in their order, whoever performs them.
+    /// How many of its jobs may be performed at a time in the whole file. Each process with this
+    /// setting counts the jobs of all processes, in the transaction that claims the next. With 1
+    /// the jobs of the queue are performed one after the other, in their order, whichever process
+    /// performs them.
     ///
-    /// A process notices that another's job has ended within a tenth of a second. The jobs of a
-    /// process that died count until they are taken back. It does not raise the
+    /// A process notices within a tenth of a second that another's job has ended. The jobs of a
+    /// process that died count until they are taken back. This setting does not raise the
     /// [`concurrency`](Self::concurrency) within this process.
     pub fn global(mut self, jobs: usize) -> Self {
         self.global = Some(jobs);

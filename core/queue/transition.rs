@@ -1,5 +1,5 @@
-//! The end of an attempt. Every statement asks for the fencing token and a live lease: without them
-//! it changes nothing.
+//! The end of an attempt. Every statement requires the fencing token and a live lease, and changes
+//! nothing without them.
 
 use rusqlite::{Connection, Params, Row};
 use serde_json::json;
@@ -20,7 +20,7 @@ pub(crate) struct Lease {
 /// An attempt: the job, the fencing token of its claim, and its number.
 pub(crate) type Attempt = (JobId, i64, u32);
 
-/// What code performed an attempt.
+/// The code that performed an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PerformedBy {
     /// The version of the worker.
@@ -29,49 +29,49 @@ pub(crate) struct PerformedBy {
     pub(crate) digest: Option<String>,
 }
 
-/// Where a job goes when its attempt ends.
+/// What becomes of a job when its attempt ends.
 #[derive(Debug, Clone)]
 pub(crate) enum Transition {
     /// Completed, with the JSON text of a result.
     Complete(Option<String>),
-    /// Again at this instant, no attempt used.
+    /// Due again at this instant. No attempt is used.
     Snooze(Timestamp),
     /// Cancelled, for this reason.
     Cancel(String),
-    /// Failed, with a code and a message: tried again at that instant, or never.
+    /// Failed, with a code and a message. Tried again at that instant, or never.
     Fail(String, String, Option<Timestamp>),
-    /// Given back as it was before its claim, the attempt too.
+    /// Given back as it was before its claim, with its attempt unused.
     Release,
 }
 
 /// What became of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moved {
-    /// The claim is stale: nothing was changed.
+    /// The claim is stale. Nothing was changed.
     Stale,
-    /// The job is where it was to go.
+    /// The job is in the state it was to have.
     There,
-    /// It is cancelled: someone asked for that while it was being performed, and it was not
+    /// It is cancelled, because someone asked for that while it was being performed, and it was not
     /// completed.
     Cancelled,
 }
 
-/// Why a job is cancelled that did not say so itself.
+/// The reason of a cancelled job whose worker gave none.
 pub(crate) const ON_REQUEST: &str = "cancelled by an operator";
 
-/// Leaves `lease_until` to [`TIDY`], so that no index is written: a commit of one page instead of
-/// three.
+/// It leaves `lease_until` to [`TIDY`], so that no index is written. That makes a commit of one
+/// page instead of three.
 const COMPLETE: &str = "UPDATE verger_jobs SET state = 'completed', finished_at = ?3, result = ?5, \
      worker_version = coalesce(?6, worker_version), worker_digest = CASE WHEN ?6 IS NULL THEN worker_digest ELSE ?7 END, \
      unique_until = CASE WHEN unique_until > ?3 THEN unique_until END \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4";
 
-/// Moves what completed since the last claim, here or in another process, from the index of held
-/// jobs to that of finished ones.
+/// Moves jobs that completed since the last claim, here or in another process, from the index of
+/// held jobs to that of finished ones.
 pub(super) const TIDY: &str = "UPDATE verger_jobs SET lease_until = NULL WHERE lease_until IS NOT NULL AND state = 'completed'";
 
-/// Every end of an attempt but completion. When someone asked to cancel the job meanwhile, it is
-/// the job's end. Of its errors the last 20 stay.
+/// Every end of an attempt but completion. If someone asked to cancel the job meanwhile, it is
+/// cancelled. The last 20 of its errors stay.
 const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested THEN 'cancelled' ELSE ?5 END, \
      finished_at = CASE WHEN cancel_requested OR ?6 THEN ?3 END, due_at = coalesce(?7, due_at), \
      attempt = max(0, attempt - ?8), snoozes = min(snoozes + ?9, 4294967295), lease_until = NULL, \
@@ -83,7 +83,7 @@ const LEAVE: &str = "UPDATE verger_jobs SET state = CASE WHEN cancel_requested T
      worker_version = coalesce(?12, worker_version), worker_digest = CASE WHEN ?12 IS NULL THEN worker_digest ELSE ?13 END \
      WHERE id = ?1 AND token = ?2 AND state = 'executing' AND lease_until >= ?4 RETURNING cancel_requested, worker, queue, schedule";
 
-/// Records where the job goes, inside a write transaction. Giving it back asks for no live lease.
+/// Records what becomes of the job, inside a write transaction. Giving it back needs no live lease.
 pub(super) fn transition(
     connection: &Connection,
     attempt: Attempt,
@@ -96,7 +96,7 @@ pub(super) fn transition(
     recorded(connection, attempt, held_until, now, to, by).map(|(moved, _)| moved)
 }
 
-/// Records where the job goes, and the event of that if it is one that is kept, inside a write
+/// Records what becomes of the job, and the event of that if it is one that is kept, inside a write
 /// transaction.
 pub(super) fn recorded(
     connection: &Connection,
@@ -123,8 +123,8 @@ pub(super) fn recorded(
     Ok((moved, kind))
 }
 
-/// Records that a job is completed, and no event of that: the caller records one for all that its
-/// transaction completes.
+/// Records that a job is completed, without an event. The caller records one event for all jobs
+/// that its transaction completes.
 pub(crate) fn complete(
     connection: &Connection,
     (id, token, _): Attempt,
@@ -140,8 +140,8 @@ pub(crate) fn complete(
     Ok(if changed == 1 { Moved::There } else { Moved::Stale })
 }
 
-/// Every end of an attempt but completion: what became of it, and the job. `None` when the claim is
-/// stale.
+/// Every end of an attempt but completion. Returns what became of it, and the job. `None` when the
+/// claim is stale.
 fn leave(
     connection: &Connection,
     (id, token, attempt): Attempt,
@@ -215,8 +215,8 @@ fn kind_of(moved: Moved, to: &Transition, job: EventJob) -> Option<EventKind> {
     })
 }
 
-/// Renews a lease that is still live, and keeps the progress. `None` when the claim is stale, else
-/// whether a cancel was asked for.
+/// Renews a lease that is still live, and keeps the progress. `None` when the claim is stale.
+/// Otherwise whether a cancel was asked for.
 pub(super) fn renew(
     connection: &Connection,
     id: JobId,
@@ -244,7 +244,7 @@ pub(super) fn renew(
     )
 }
 
-/// A job as events have it; `worker, queue, schedule` are returned from this column on.
+/// A job as events have it. `worker, queue, schedule` are the columns from this one on.
 pub(super) fn event_job(
     row: &Row<'_>,
     column: usize,
@@ -255,8 +255,8 @@ pub(super) fn event_job(
     Ok(EventJob { id, worker, queue, attempt, schedule: opt_text(row, column + 2)? })
 }
 
-/// What the one row that a statement changes returns. Stepped to the statement's end: only there an
-/// error of its commit shows, when it is a transaction of its own.
+/// What a statement returns of the one row that it changes. It is stepped to its end, because only
+/// there an error of its commit shows, if it is a transaction of its own.
 pub(super) fn returned<T>(
     connection: &Connection,
     sql: &str,
@@ -272,7 +272,7 @@ pub(super) fn returned<T>(
     Ok(returned)
 }
 
-/// A worker's message may be of any length; a row's need not.
+/// A worker's message may be of any length, but a row's may not.
 pub(super) fn shortened(message: &str) -> String {
     message.chars().take(4_000).collect()
 }

@@ -1,9 +1,9 @@
-//! Which queues, priorities and workers have jobs waiting: found by jumping through the index
-//! `verger_jobs_due` from one to the next, so that it costs nothing to have a million jobs of one
-//! kind waiting.
+//! Which queues, priorities and workers have jobs waiting. They are found by jumping through the
+//! index `verger_jobs_due` from one to the next, so a million waiting jobs of one kind cost
+//! nothing.
 //!
-//! The plus before a parameter hides its value from the planner: SQLite would prepare the statement
-//! anew whenever it changed.
+//! The plus before a parameter hides its value from the planner. Otherwise SQLite would prepare the
+//! statement anew whenever the value changed.
 
 use std::sync::LazyLock;
 
@@ -16,8 +16,8 @@ use crate::time::Timestamp;
 pub(super) const WAITING: &str =
     "(state = 'scheduled' OR state = 'available' OR state = 'retryable')";
 
-/// The newest version of its args that the worker of that name takes in this process; `None` when
-/// the worker is not here. The jobs of others, and those for a newer version, are parked here.
+/// The newest version of its args that the worker of that name takes in this process. `None` when
+/// the worker is not here. Jobs of such workers, and jobs for a newer version, are parked here.
 pub(crate) type HasWorker<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
 /// Whether the worker of that name is here, in a version that knows these args.
@@ -44,7 +44,7 @@ impl Kind {
 /// What a visitor wants to see next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The next version or worker, of whatever priority and queue.
+    /// The next version or worker, of any priority and queue.
     Kind,
     /// The next queue.
     Queue,
@@ -72,7 +72,7 @@ pub(super) fn each_kind_in(
     })
 }
 
-/// The first kind there is, and the next one of each sort, by a seek each.
+/// Statements that find the first kind, and the next one of each sort, by one seek each.
 struct Seeks {
     first: String,
     from_queue: String,
@@ -93,8 +93,8 @@ static SEEKS: LazyLock<Seeks> = LazyLock::new(|| {
         from_queue: sql("AND queue = +?1", "priority, worker, args_version"),
         next_queue: sql("AND queue > +?1", "queue, priority, worker, args_version"),
         next_priority: sql("AND queue = +?1 AND priority > +?2", "priority, worker, args_version"),
-        // Not `> (+?3, +?4)`: SQLite seeks to the first of several columns that is equal, and reads
-        // on from there.
+        // Not `> (+?3, +?4)`, because SQLite seeks to the first row that is equal in the leading
+        // columns, and reads on from there.
         next_worker: sql(
             "AND queue = +?1 AND priority = +?2 AND (worker, args_version) >= (+?3, ?4 + 1)",
             "worker, args_version",

@@ -75,7 +75,7 @@ impl Books<'_> {
         fire::fire_at_start(self.connection(), row, prepared, now)
     }
 
-    /// Makes a job outside the slots, because someone asked for it; the next slot stays.
+    /// Makes a job outside the slots, because someone asked for it. The next slot stays.
     pub(crate) fn run_schedule_now(
         &self,
         row: &ScheduleRow,
@@ -104,7 +104,7 @@ impl Books<'_> {
         registration::remove(self.connection(), name, now).doing("remove the schedule")
     }
 
-    /// Takes out a schedule that the app's code does not register any more; its ledger says so, and
+    /// Retires a schedule that the app's code does not register any more. Its ledger says so, and
     /// its jobs stay.
     pub(crate) fn retire_schedule(&self, name: &str, now: Timestamp) -> Result<(), StoreError> {
         registration::retire(self.connection(), name, now).doing("store the schedules")

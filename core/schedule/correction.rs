@@ -1,4 +1,4 @@
-//! Schedules that a clock misled: it was wrong for a while, and they were moved on by it.
+//! Schedules that a wrong clock moved on, and how they are brought back.
 
 use rusqlite::Connection;
 

@@ -90,7 +90,7 @@ impl FireRow {
     }
 }
 
-/// Says what became, or becomes, of this instant in this schedule.
+/// Says what became, or will become, of this instant in this schedule.
 pub(super) fn explain(
     connection: &Connection,
     name: &str,

@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 pub enum FireOutcome {
     /// It made this job.
     Enqueued(JobId),
-    /// It made this job, which stands for so many earlier slots too.
+    /// It made this job, which stands for this many earlier slots too.
     Coalesced(JobId, u32),
     /// It made none, for this reason.
     Skipped(Reason),
@@ -37,12 +37,12 @@ pub struct Fired {
     pub outcome: FireOutcome,
 }
 
-/// The job a schedule makes, checked outside the transaction: its worker may have to be compiled
-/// first. Else why there is none.
+/// The job a schedule makes, or why there is none. It is checked outside the transaction, because
+/// its worker may have to be compiled first.
 pub(crate) type Prepared = Result<Ready, String>;
 
 /// Decides the slots of a schedule that are due, and moves it to its next slot, inside a write
-/// transaction: the job, the ledger and the next slot commit together.
+/// transaction. The job, the ledger and the next slot commit together.
 pub(super) fn fire(
     connection: &Connection,
     due: &Due,
@@ -144,8 +144,8 @@ pub(super) fn fire_at_start(
     fire().doing("fire the schedule")
 }
 
-/// Makes a job outside the slots, because someone asked for it; the next slot stays. With an
-/// unfinished job of a schedule that forbids overlap, it is that one.
+/// Makes a job outside the slots, because someone asked for it. The next slot stays. If the
+/// schedule forbids overlap and has an unfinished job, it returns that job.
 pub(super) fn run_now(
     connection: &Connection,
     row: &ScheduleRow,
@@ -157,7 +157,7 @@ pub(super) fn run_now(
     {
         return Ok(Enqueued { id, existing: true });
     }
-    // The line must not take the place of a real slot.
+    // The line must not be at the instant of a real slot.
     let rule = Rule::of(row).ok();
     let slot = free_instant(connection, &row.name, now, |at| {
         rule.as_ref().is_some_and(|rule| rule.is_slot(at))
@@ -174,7 +174,7 @@ pub(super) fn run_now(
     Ok(enqueued)
 }
 
-/// Makes the job of a slot, if nothing speaks against it.
+/// Makes the job of a slot, if nothing prevents it.
 fn decide(
     line: &Line,
     connection: &Connection,

@@ -29,7 +29,7 @@ pub struct FireRow {
     pub outcome: SlotOutcome,
     /// Why it made no job. For a line that belongs to no slot: why the line is there.
     pub reason: Option<Reason>,
-    /// How many slots before this one the row stands for too.
+    /// How many earlier slots the row stands for.
     pub missed: u32,
     /// The job it made.
     pub job: Option<JobId>,
@@ -217,7 +217,7 @@ pub(super) fn is_decided(
         .query_row((name, slot.as_millis()), |row| row.get(0))
 }
 
-/// The first instant from now on that has no line in the ledger and is not taken otherwise.
+/// The first instant from now on that has no line in the ledger and is not taken in another way.
 pub(super) fn free_instant(
     connection: &Connection,
     name: &str,
@@ -231,7 +231,7 @@ pub(super) fn free_instant(
     Ok(at)
 }
 
-/// A line of the ledger to be written now: for a slot, and so many before it.
+/// A line of the ledger to be written now, for a slot and this many before it.
 #[derive(Clone, Copy)]
 pub(super) struct Line {
     pub(super) slot: Timestamp,
@@ -250,7 +250,7 @@ impl Line {
         self.write(connection, name, (SlotOutcome::Skipped, Some(reason)), None)
     }
 
-    /// A slot that was decided stays as it was.
+    /// Writes the line. A slot that was decided stays as it was.
     pub(super) fn write(
         &self,
         connection: &Connection,
@@ -278,7 +278,7 @@ impl Line {
         }
     }
 
-    /// What is told of a slot that did not simply make its job.
+    /// The event to tell of a slot that did not simply make its job.
     fn event(
         &self,
         name: &str,
@@ -300,8 +300,8 @@ impl Line {
     }
 }
 
-/// Decides that what is due of a schedule makes no job, for this reason. Before the schedule is
-/// changed, removed or resumed. Whether anything was due.
+/// Decides that the due slots of a schedule make no job, for this reason. Call it before the
+/// schedule is changed, removed or resumed. Returns whether anything was due.
 pub(super) fn decide_missed(
     connection: &Connection,
     row: &ScheduleRow,

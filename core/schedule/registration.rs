@@ -1,4 +1,4 @@
-//! Adding schedules, changing them, and taking them out again.
+//! Adding schedules, changing them, and removing them.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use super::ledger::{Line, Reason, decide_missed, free_instant};
 use super::rows::{ScheduleRow, get};
 use crate::time::Timestamp;
 
-/// Stores a schedule, inside a write transaction. An unchanged expression keeps its next slot; a
-/// new or a changed one starts from now. `args` is the text of its args, with their version. `set` is the set of the app's code it belongs to, if it
-/// does.
+/// Stores a schedule, inside a write transaction. An unchanged expression keeps its next slot. A
+/// new or a changed one starts from now. `args` is the text of its args, with their version. `set`
+/// is the set of the app's code that it belongs to, if there is one.
 pub(super) fn upsert(
     connection: &Connection,
     schedule: &Schedule,
@@ -28,7 +28,7 @@ pub(super) fn upsert(
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let (expression, timezone) =
         (schedule.expression.to_string(), schedule.zone.name().to_string());
-    // One that could not be read before, and was mended by hand, begins anew too.
+    // A schedule that could not be read before, and was mended by hand, begins anew too.
     let goes_on =
         |row: &&ScheduleRow| row.next_fire_at.is_some() || schedule.expression.is_reboot();
     let kept = stored
@@ -133,13 +133,13 @@ pub(super) fn dropped(
     )?;
     let rows = select
         .query_map([set], |row| row.get_ref(0).map(|name| name.as_str().map(str::to_string)))?;
-    // What is no name was registered by nobody.
+    // A name that is no text was registered by nobody.
     let stored = rows.filter_map(|row| row.map(Result::ok).transpose());
     stored.filter(|name| !name.as_ref().is_ok_and(|name| names.contains(name.as_str()))).collect()
 }
 
-/// Takes out a schedule that the app's code does not register any more; its ledger says so, and its
-/// jobs stay. Inside a write transaction.
+/// Retires a schedule that the app's code does not register any more. Its ledger says so, and its
+/// jobs stay. Call it inside a write transaction.
 pub(super) fn retire(connection: &Connection, name: &str, now: Timestamp) -> rusqlite::Result<()> {
     if let Some(row) = get(connection, name)?
         && !decide_missed(connection, &row, &Reason::Retired, now)?
@@ -150,7 +150,7 @@ pub(super) fn retire(connection: &Connection, name: &str, now: Timestamp) -> rus
     delete(connection, name).map(drop)
 }
 
-/// Pauses or resumes a schedule: false when there is none of that name. Slots that fall due while
+/// Pauses or resumes a schedule. False when there is none of that name. Slots that fall due while
 /// it is paused are skipped, and the ledger says so.
 pub(super) fn set_paused(
     connection: &Connection,

@@ -33,15 +33,15 @@ pub struct ScheduleRow {
     pub priority: u8,
     /// The attempts of its jobs.
     pub max_attempts: u32,
-    /// What becomes of missed slots.
+    /// What happens to missed slots.
     #[serde(serialize_with = "as_text")]
     pub missed: Missed,
-    /// What becomes of overlapping slots.
+    /// What happens to overlapping slots.
     #[serde(serialize_with = "as_text")]
     pub overlap: Overlap,
-    /// A slot found due later than this is skipped.
+    /// A slot found due later than this is skipped, in milliseconds.
     pub deadline_ms: Option<i64>,
-    /// Its jobs are put off by up to this long.
+    /// Its jobs are delayed by up to this long, in milliseconds.
     pub jitter_ms: i64,
     /// Whether it is paused.
     pub paused: bool,
@@ -52,12 +52,12 @@ pub struct ScheduleRow {
     /// The last slot in the ledger.
     pub last_slot: Option<Timestamp>,
     /// The set of schedules in the app's code that it belongs to, by the name given to
-    /// [`Builder::schedule_set`](crate::Builder::schedule_set): empty where none was given. `None`
-    /// for one that was added by an operator, or at run time.
+    /// [`Builder::schedule_set`](crate::Builder::schedule_set). Empty if none was given. `None` for
+    /// a schedule that was added by an operator, or at run time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered_by: Option<String>,
-    /// The columns that someone else wrote and that cannot be read. Such a schedule makes no jobs;
-    /// the ledger says why.
+    /// The columns that someone else wrote and that cannot be read. Such a schedule makes no jobs,
+    /// and the ledger says why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
 }
@@ -95,7 +95,7 @@ const COLUMNS: &[&str] = &[
     "registered_by",
 ];
 
-/// A query for schedules, with this behind it.
+/// A query for schedules that ends with `rest`.
 fn select(rest: &str) -> String {
     let (_, own) = COLUMNS.split_last().unwrap_or((&"", &[]));
     let own = own.join(", s.");
@@ -187,15 +187,15 @@ impl ScheduleRow {
         self.deadline_ms.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs()))
     }
 
-    /// Its jobs are put off by up to this long.
+    /// Its jobs are delayed by up to this long.
     #[must_use]
     pub fn jitter(&self) -> Duration {
         Duration::from_millis(self.jitter_ms.max(0).unsigned_abs())
     }
 
-    /// Why no job can be made of what is stored, if it is so.
+    /// Why no job can be made of what is stored, if that is so.
     pub(super) fn why_unreadable(&self) -> Option<String> {
-        // A number out of range is refused as any other is: by the check of the job.
+        // A number out of range is refused like any other, by the check of the job.
         let numbers = ["priority", "max_attempts", "paused"];
         let mut unreadable = self.unreadable.iter();
         let found = unreadable.find(|unreadable| !numbers.contains(&unreadable.column))?;
@@ -277,7 +277,7 @@ pub(super) fn advance(
     Ok(())
 }
 
-/// Stops a schedule whose name cannot be read: the ledger could have no line of it.
+/// Stops a schedule whose name cannot be read, because the ledger could have no line of it.
 pub(super) fn stop_nameless(
     connection: &Connection,
     due: &Due,

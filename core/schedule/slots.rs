@@ -1,5 +1,5 @@
-//! Which slots of a stored schedule are due, and which of them get a line of their own. Bounded in
-//! time, however long the sleep was.
+//! Which slots of a stored schedule are due, and which of them get a line of their own. This takes
+//! a bounded time, however long the sleep was.
 
 use std::time::Duration;
 
@@ -20,18 +20,19 @@ pub(super) struct Rule {
     anchor: Timestamp,
 }
 
-/// A slot that gets a line of its own in the ledger, with how many slots before it that line stands
+/// A slot that gets a line of its own in the ledger, and how many earlier slots that line stands
 /// for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chosen {
-    /// Makes a job, if nothing speaks against it.
+    /// It makes a job, if nothing prevents that.
     Decide(Timestamp, u32),
-    /// Makes none.
+    /// It makes no job.
     Missed(Timestamp, u32),
 }
 
 impl Rule {
-    /// Reads what is stored; else why it cannot be followed: someone edited the row.
+    /// Reads what is stored. The error says why it cannot be followed, because someone edited the
+    /// row.
     pub(super) fn of(row: &ScheduleRow) -> Result<Self, String> {
         let expression = row
             .expression
@@ -108,7 +109,8 @@ impl Rule {
         }
     }
 
-    /// One line for the `count` slots from `first` on, before `end`: it is the last one's.
+    /// One line for the `count` slots from `first` on, before `end`. It is the line of the last
+    /// one.
     fn suppressed(&self, first: Timestamp, end: Timestamp, count: u32) -> Vec<Chosen> {
         match count {
             0 => Vec::new(),
@@ -126,7 +128,7 @@ impl Rule {
         while !holds(last - back) {
             back *= 2;
         }
-        // It holds at `low`, and no more at `high`.
+        // It holds at `low`, and no longer at `high`.
         let (mut low, mut high) = ((last - back).as_millis(), last.as_millis());
         while high.saturating_sub(low) > 1 {
             let middle = i64::midpoint(low, high);

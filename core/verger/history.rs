@@ -32,9 +32,10 @@ impl Verger {
         Ok(self.inner.reader().books().job_history(from.into(), span, count.min(1_000))?)
     }
 
-    /// The newest jobs of a state, at most `limit`: finished jobs by when they ended, the others by
-    /// their ids. It takes some milliseconds however many jobs there are. Where more than 2,000
-    /// jobs wait, it looks for waiting ones only among the newest 100,000 of all jobs.
+    /// The newest jobs of a state, at most `limit`: finished jobs by when they ended, jobs being
+    /// performed by when they began, and waiting ones by their ids. It takes some milliseconds
+    /// however many jobs there are. Where more than 2,000 jobs wait, it looks for waiting ones only
+    /// among the newest 100,000 of all jobs.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.

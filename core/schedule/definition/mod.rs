@@ -41,7 +41,7 @@ pub struct Schedule {
     pub(crate) overlap: Overlap,
     pub(crate) deadline: Option<Duration>,
     pub(crate) jitter: Duration,
-    /// What somebody else stored under its name stays.
+    /// If somebody else stored a schedule under its name, that one stays.
     pub(crate) yields: bool,
 }
 
@@ -125,10 +125,10 @@ impl Schedule {
         Ok(self)
     }
 
-    /// Leaves the schedule to the user of the app: it is what the code says until
+    /// Leaves the schedule to the user of the app. It is what the code says until
     /// [`Verger::add_schedule`](crate::Verger::add_schedule), or the command, stores another one of
-    /// its name. That one stays, however often the app is opened, until it is removed; then the
-    /// code's comes back at the next open.
+    /// its name. That one stays, however often the app is opened, until it is removed. Then the
+    /// code's schedule comes back at the next open.
     pub fn user_may_change(mut self) -> Self {
         self.yields = true;
         self
@@ -147,21 +147,21 @@ impl Schedule {
     }
 
     /// Sets the args `organization_id` and `actor_id` of its jobs: see
-    /// [`NewJob::for_organization`](crate::NewJob::for_organization). After [`args`](Self::args),
-    /// which sets all of them.
+    /// [`NewJob::for_organization`](crate::NewJob::for_organization). Call it after
+    /// [`args`](Self::args), which sets all args.
     pub fn for_organization(mut self, organization_id: &str, actor_id: Option<&str>) -> Self {
         self.job = self.job.for_organization(organization_id, actor_id);
         self
     }
 
     /// Sets the args `organization_id` and `actor_id` of its jobs to null: they are for all
-    /// organizations, on behalf of no one. After [`args`](Self::args), which sets all of them.
+    /// organizations, on behalf of no one. Call it after [`args`](Self::args), which sets all args.
     pub fn for_all_organizations(mut self) -> Self {
         self.job = self.job.for_all_organizations();
         self
     }
 
-    /// The time zone of its expression, by its IANA name. UTC when not said.
+    /// The time zone of its expression, by its IANA name. Default UTC.
     ///
     /// # Errors
     /// [`ScheduleError::Zone`] for an unknown name, with the nearest ones there are.
@@ -177,7 +177,7 @@ impl Schedule {
         self
     }
 
-    /// The priority of its jobs, from 0, first, to 9, last.
+    /// The priority of its jobs, from 0 (first) to 9 (last).
     pub fn priority(mut self, priority: u8) -> Self {
         self.job = self.job.priority(priority);
         self
@@ -189,7 +189,7 @@ impl Schedule {
         self
     }
 
-    /// What becomes of slots missed while nothing ticked.
+    /// What happens to slots that were missed while nothing ticked.
     ///
     /// ```
     /// use verger::{Missed, Schedule};
@@ -203,7 +203,7 @@ impl Schedule {
         self
     }
 
-    /// What becomes of a slot while a job of an earlier one is unfinished.
+    /// What happens to a slot while a job of an earlier one is unfinished.
     ///
     /// ```
     /// use verger::{Overlap, Schedule};
@@ -247,7 +247,7 @@ impl Schedule {
         self
     }
 
-    /// Checks what no other type does.
+    /// Checks what the types do not ensure.
     pub(crate) fn check(&self) -> Result<(), ScheduleError> {
         match self.missed {
             Missed::Replay(most) if most == 0 || most > Missed::REPLAY_MAX => {

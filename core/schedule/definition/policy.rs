@@ -1,25 +1,25 @@
-//! What becomes of a slot that was missed, or that falls into an unfinished job.
+//! What happens to a slot that was missed, or that comes while an earlier job is unfinished.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What becomes of slots that fell due while nothing ticked: the app was closed, the machine
+/// What happens to slots that fell due while nothing ticked: the app was closed, the machine
 /// asleep, the loop busy with a long job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Missed {
-    /// One job, for the last of them; it can read its slot and how many it stands for.
+    /// One job is made, for the last of them. It can read its slot and how many it stands for.
     #[default]
     Coalesce,
-    /// None. A slot found due more than a minute late is skipped; so are all but the last when
-    /// several are found due at once.
+    /// No job is made. A slot found due more than a minute late is skipped. If several are found
+    /// due at once, all but the last are skipped.
     Skip,
-    /// One job each for the last so many, at least 1 and at most [`Missed::REPLAY_MAX`]; those
-    /// before are skipped.
+    /// One job is made for each of the last `n` slots, from 1 to [`Missed::REPLAY_MAX`]. Earlier
+    /// ones are skipped.
     Replay(u32),
 }
 
 impl Missed {
-    /// The most slots that are made up for by a job each.
+    /// The most slots that are each made up for by a job.
     pub const REPLAY_MAX: u32 = 10_000;
 }
 
@@ -50,10 +50,10 @@ impl FromStr for Missed {
     }
 }
 
-/// What becomes of a slot while an earlier job of the same schedule is unfinished.
+/// What happens to a slot while an earlier job of the same schedule is unfinished.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Overlap {
-    /// It makes no job; the ledger says why.
+    /// It makes no job, and the ledger says why.
     #[default]
     Forbid,
     /// It makes its job all the same.

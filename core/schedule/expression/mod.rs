@@ -54,20 +54,22 @@ const MAX_TEXT: usize = 1_000;
 /// is every 13th and every Friday. When one of them begins with `*`, *both* must match: `0 0 * * 5`
 /// is Fridays, and `0 0 */2 * 5` the Fridays with an odd date.
 ///
-/// Where crontab(5) and Debian's cron leave a choice: names are taken in ranges and lists too (the
-/// cron does, its manual says no), and `sat-sun` is the weekend. Refused, where the cron silently
-/// never fires or guesses: ranges that run backwards (`5-1`, `7-2`), a step without a range
-/// (`5/15`), days no month named has (`0 0 30 2 *`). There is no `?`, `L`, `W`, `#` and no year.
+/// Where crontab(5) and Debian's cron leave a choice, names are taken in ranges and lists too (the
+/// cron does, its manual says no), and `sat-sun` is the weekend. Some things are refused where the
+/// cron silently never fires or guesses: ranges that run backwards (`5-1`, `7-2`), a step without a
+/// range (`5/15`), and days that no named month has (`0 0 30 2 *`). There is no `?`, `L`, `W`, `#`
+/// and no year.
 ///
 /// # Clock changes
 ///
-/// As in cron(8). A rule for particular times fires once for each of them: a time that is skipped
-/// when the clocks go forward fires at the first instant after the gap (several such times are one
-/// slot), a time that comes twice when they go back fires the first time. A rule whose hour or
-/// minute field (or seconds, if it has them) begins with `*` follows elapsed time: it fires in both
-/// passes, and in a gap there is nothing to fire. One difference: cron(8) takes changes of more
-/// than three hours for corrections of a wrong clock; a zone's own changes are known to be none, so
-/// Verger follows the same rules for all of them, a whole skipped day (Samoa, 2011) included.
+/// Clock changes are handled as in cron(8). A rule for particular times fires once for each of
+/// them. A time that is skipped when the clocks go forward fires at the first instant after the
+/// gap; several such times are one slot. A time that comes twice when they go back fires the first
+/// time. A rule whose hour or minute field (or seconds, if it has them) begins with `*` follows
+/// elapsed time: it fires in both passes, and a gap has nothing to fire. There is one difference.
+/// cron(8) takes changes of more than three hours for corrections of a wrong clock. A zone's own
+/// changes are known to be none, so Verger follows the same rules for all of them, including a
+/// whole skipped day (Samoa, 2011).
 ///
 /// # Bounds
 ///
@@ -78,8 +80,8 @@ const MAX_TEXT: usize = 1_000;
 ///
 /// `Display` writes a canonical text that [`Expression::cron`] (or `FromStr`, which is the same)
 /// reads back to an equal expression. Two crontab expressions are equal when their fields match the
-/// same values and begin with `*` in the same places: `@daily` and `00 0 */1 jan-dec *` are not,
-/// the month begins with `*` in one of them only.
+/// same values and the same fields begin with `*`. `@daily` and `00 0 */1 jan-dec *` are not equal,
+/// because the month begins with `*` in only one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression {
     kind: Kind,
