@@ -1,17 +1,17 @@
-//! The policy of the authorizer: what a worker's statement may do, given its grant. Pure: no
-//! connection in sight.
+//! The policy of the authorizer: what a worker's statement may do, given its grant. It is pure and
+//! needs no connection.
 //!
-//! What the app's own views, triggers and virtual tables touch on a worker's behalf is allowed: a
+//! What the app's own views, triggers and virtual tables touch on a worker's behalf is allowed. A
 //! worker can make none of them, a view has to be granted to be read, and a trigger fires only by a
 //! granted write. The statement's tokens tell such an access from one of the worker's own: to
-//! access a table itself, a statement has to have the table's name as a token. The tokens are told
+//! access a table itself, a statement must have the table's name as a token. The tokens are told
 //! apart as SQLite does it.
 //!
 //! If one token is the name, the *accessor* decides: the innermost view or trigger, as SQLite
 //! reports it. That is weaker, because it can be forged. For `WITH x AS (SELECT … FROM secrets) …`
-//! it is `x`; for an UPDATE or DELETE of a view it is that view, also in the statement's own WHERE
-//! and RETURNING; and a term of the statement's own that SQLite pushes into a view is counted as
-//! the view's.
+//! it is `x`. For an UPDATE or DELETE of a view it is that view, also in the statement's own WHERE
+//! and RETURNING. If SQLite pushes a term of the statement's own into a view, it counts as the
+//! view's.
 
 use rusqlite::hooks::{AuthAction, AuthContext};
 use verger_worker::Verb;
@@ -20,7 +20,7 @@ use super::functions;
 use super::statement_context::StatementContext;
 use crate::grant::Effective;
 
-/// What a worker may do. Names what is denied.
+/// What a worker may do. The error names what is denied.
 pub(super) fn authorize(
     grant: &Effective,
     around: &StatementContext,
@@ -85,8 +85,8 @@ impl Access<'_> {
         around.views.iter().find(|view| around.mentions(view) && closed(view)).cloned()
     }
 
-    /// A row in the way of one that REPLACE puts in is deleted, and SQLite does not ask whether it
-    /// may be. Triggers that the statement fires replace too, whatever they say themselves.
+    /// A row in the way of one that REPLACE inserts is deleted, and SQLite does not ask whether it
+    /// may be. Triggers that the statement fires replace rows too, whatever they say themselves.
     fn check_replaced(&self, verb: Verb, table: &str) -> Result<(), String> {
         let Self { grant, around, context } = self;
         let name = table.to_ascii_lowercase();
@@ -100,7 +100,7 @@ impl Access<'_> {
         if context.database_name != Some("main")
             && shadows.is_some_and(|shadows| shadows.tables.contains(&name))
         {
-            // The view that stands before a table refuses by itself.
+            // The wall before a table refuses by itself.
             return Ok(());
         }
         let because = |reason: String| format!("{reason}; REPLACE could delete rows of {table}");
@@ -112,7 +112,7 @@ impl Access<'_> {
     }
 
     /// What virtual tables do unasked: they take commands in a column of their own name, and
-    /// arguments for columns that are hidden.
+    /// arguments in hidden columns.
     fn check_virtual(&self, verb: Verb, table: &str) -> Result<(), String> {
         let Self { grant, around, context } = self;
         if context.accessor.is_some() || !around.mentions(table) {
@@ -163,8 +163,8 @@ impl Access<'_> {
                 grant.worker()
             ));
         }
-        // The app's own triggers may enqueue. A worker's own INSERT has no accessor: SQLite names one
-        // inside the program of a trigger only, and a worker can make none.
+        // The app's own triggers may enqueue. A worker's own INSERT has no accessor: SQLite names
+        // one only inside the program of a trigger, and a worker can make no trigger.
         if verb == Verb::Insert
             && table == "verger_jobs"
             && accessor.is_some()
@@ -185,7 +185,7 @@ impl Access<'_> {
         let column = column.filter(|column| !column.is_empty());
         self.check_replaced(verb, table)?;
         self.check_virtual(verb, table)?;
-        // Asked of a common table expression too, when none of its columns is read.
+        // SQLite asks this of a common table expression too, when none of its columns is read.
         if verb == Verb::Read
             && column.is_none()
             && context.database_name.is_none()
@@ -210,7 +210,7 @@ impl Access<'_> {
             };
         }
         let checked = match (context.database_name, &around.confined) {
-            // The view that stands before a table.
+            // The wall before a table.
             (None | Some("temp"), Some(shadows))
                 if shadows.tables.contains(&table.to_ascii_lowercase()) =>
             {
@@ -245,7 +245,7 @@ impl Access<'_> {
 }
 
 /// The functions a worker may call: those of SQLite whose worst case is known, and those that the
-/// app added for it.
+/// app added and marked as innocuous.
 fn is_open(around: &StatementContext, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     (functions::is_allowed(&name) || around.open_functions.contains(&name))

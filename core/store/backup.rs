@@ -1,4 +1,4 @@
-//! A copy of a database while it is used: made under a temporary name, looked through, and given its
+//! A copy of a database while it is used. It is made under a temporary name, checked, and given its
 //! own name only when it is whole.
 
 use std::ffi::c_int;
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 /// Pages copied between two looks at whether to go on: a megabyte, at SQLite's own page size.
 const STEP_PAGES: c_int = 256;
 
-/// How long a source that is locked is waited for, between two tries.
+/// The pause between two tries while the source is locked.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How often a copy may begin anew, because others wrote to a file without a write-ahead log.
@@ -28,28 +28,28 @@ const RESTARTS: u32 = 20;
 /// Steps of SQLite's machine between two looks at whether to go on.
 const CHECK_STEPS: c_int = 10_000;
 
-/// Why there is no new copy. Those that were there are as they were.
+/// Why there is no new copy. The earlier copies are as they were.
 #[derive(Debug)]
 pub(crate) enum BackupError {
-    /// The run is to end.
+    /// The run must end.
     Stopped,
     /// Another backup into this folder is under way.
     InUse,
-    /// Others wrote to the file all the time.
+    /// Others kept writing to the file.
     Restless,
     /// The folder, or a file in it.
     File(&'static str, io::Error),
     /// SQLite could not copy.
     Copy(rusqlite::Error),
-    /// What was copied is no whole database: what the check said.
+    /// The copy is no whole database. The text says what the check found.
     Damaged(String),
 }
 
-/// The folder that copies of one database are kept in, held against other backups into it.
+/// The folder that keeps the copies of one database, locked against other backups into it.
 pub(crate) struct BackupFolder {
     folder: PathBuf,
     stem: String,
-    /// Locked as long as this lives.
+    /// Locked while this exists.
     _lock: File,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Copied {
 }
 
 impl BackupFolder {
-    /// Makes the folder where it is not there, and takes it.
+    /// Makes the folder if it is not there, and locks it.
     pub(crate) fn open(folder: &Path, stem: &str) -> Result<Self, BackupError> {
         let failed = |doing| move |error| BackupError::File(doing, error);
         fs::create_dir_all(folder).map_err(failed("make the folder"))?;
@@ -78,7 +78,7 @@ impl BackupFolder {
             }
         }
         let backup = Self { folder: folder.to_path_buf(), stem: stem.to_string(), _lock: lock };
-        // Left by a process that ended.
+        // A process that ended left it.
         backup.discard()?;
         Ok(backup)
     }
@@ -87,7 +87,7 @@ impl BackupFolder {
         self.folder.join(format!(".{}.partial", self.stem))
     }
 
-    /// Removes what is not whole, and what SQLite may have put beside it.
+    /// Removes an unfinished copy, and what SQLite may have put beside it.
     pub(crate) fn discard(&self) -> Result<(), BackupError> {
         for ending in ["", "-journal", "-wal", "-shm"] {
             let mut path = self.partial().into_os_string();
@@ -102,12 +102,13 @@ impl BackupFolder {
         Ok(())
     }
 
-    /// Copies the database of this connection under the temporary name and looks it through.
+    /// Copies the database of this connection under the temporary name and checks the copy.
     /// `progress` is told the pages done and of how many. A copy of an encrypted file is encrypted
     /// with the same key.
     ///
     /// In a database with a write-ahead log nobody waits: the copy is of one instant, and others
-    /// write on. In one without, others write between two steps, and then it begins anew.
+    /// write on. In one without a log, others may write between two steps, and then the copy begins
+    /// anew.
     pub(crate) fn copy(
         &self,
         source: &Connection,
@@ -211,8 +212,8 @@ impl BackupFolder {
         Ok(path)
     }
 
-    /// Removes the oldest copies and keeps so many; the newest always stays. Returns how many were
-    /// removed and how many are left.
+    /// Removes the oldest copies and keeps this many. The newest always stays. Returns how many
+    /// were removed and how many are left.
     pub(crate) fn prune(&self, keep: usize, newest: &Path) -> Result<(usize, usize), BackupError> {
         let failed = |error| BackupError::File("look through the folder", error);
         let mut others = Vec::new();
@@ -253,7 +254,7 @@ impl BackupFolder {
     }
 }
 
-/// Opens a copy as a reader would, with nothing beside it, and has SQLite look it through.
+/// Opens a copy as a reader would, with nothing beside it, and makes SQLite check it.
 fn check(
     copy: &Location,
     setup: Option<&ConnectionSetup>,
@@ -266,8 +267,8 @@ fn check(
     #[allow(unused_mut, reason = "versions of rusqlite differ in what sets a progress handler")]
     let mut copy = copy.open().map_err(damaged)?;
     if let Some(setup) = setup {
-        // The app's functions, where an index or a CHECK calls one. What sets up a connection that
-        // writes may be refused here.
+        // The app's functions are needed where an index or a CHECK calls one. A set-up that writes
+        // may be refused here.
         let _ = setup(&copy);
     }
     let watch = stop.clone();
@@ -288,7 +289,7 @@ fn private_file(path: &Path) -> io::Result<()> {
     options.open(path).map(drop)
 }
 
-/// A new name is on the disk when its folder is.
+/// A new name is on the disk only once its folder is.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match cfg!(unix) {
         true => File::open(folder)?.sync_all(),

@@ -1,8 +1,8 @@
 //! The engine's side of the store: short pieces of work in the types of the domain.
 //!
-//! What can be asked stands in the rooms that own the rows (`queue/books.rs`, `schedule/books.rs`
-//! and so on), beside their SQL. Whoever asks names no SQLite: a second store answers the same.
-//! What a run does is not here, see [`WorkConnection`](super::WorkConnection).
+//! What can be asked is in the rooms that own the rows (`queue/books.rs`, `schedule/books.rs` and
+//! so on), beside their SQL. Callers name no SQLite, so a second store can answer the same. What a
+//! run does is not here, see [`WorkConnection`](super::WorkConnection).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::transaction_guard::TransactionGuard;
 pub(crate) struct Books<'c>(&'c Connection);
 
 impl<'c> Books<'c> {
-    /// On this connection, in the transaction that is open on it, or in none: the app's own too.
+    /// On this connection, which may be the app's own, inside its open transaction or outside one.
     pub(crate) fn on(connection: &'c Connection) -> Self {
         Self(connection)
     }
@@ -32,7 +32,7 @@ impl<'c> Books<'c> {
         !self.0.is_autocommit()
     }
 
-    /// Does something in one write transaction, which rolls back when it fails. `doing` is what a
+    /// Runs `work` in one write transaction, which rolls back when it fails. `doing` is what a
     /// person reads when the transaction itself cannot begin or commit.
     pub(crate) fn write<T>(
         self,
@@ -45,7 +45,7 @@ impl<'c> Books<'c> {
         Ok(done)
     }
 
-    /// As [`write`](Self::write), in the transaction that is open, if one is.
+    /// As [`write`](Self::write), but in the open transaction, if there is one.
     pub(crate) fn write_together<T>(
         self,
         doing: &'static str,
@@ -54,7 +54,7 @@ impl<'c> Books<'c> {
         if self.is_in_transaction() { work(self) } else { self.write(doing, work) }
     }
 
-    /// Gives memory back that big sweeps left in the page cache.
+    /// Releases memory that big sweeps left in the page cache.
     pub(crate) fn release_memory(self) {
         release_memory(self.0);
     }
@@ -72,20 +72,20 @@ impl BookConnection {
         Books(&self.0)
     }
 
-    /// Never waits for a lock.
+    /// Makes it never wait for a lock.
     pub(crate) fn impatient(self) -> Result<Self, StoreError> {
         self.0.busy_timeout(Duration::ZERO).doing("set how long a lock is waited for")?;
         Ok(self)
     }
 
-    /// Refuses to write from now on.
+    /// Makes it refuse to write from now on.
     pub(crate) fn only_reading(self) -> Result<Self, StoreError> {
         self.0.execute_batch("PRAGMA query_only = ON").doing("open a connection to read from")?;
         Ok(self)
     }
 
-    /// Changes with every commit that another connection makes (see sqlite.org/pragma.html).
-    /// `None` where it cannot be read now.
+    /// A number that changes with every commit of another connection (see sqlite.org/pragma.html).
+    /// `None` if it cannot be read now.
     pub(crate) fn data_version(&self) -> Option<i64> {
         self.0
             .prepare_cached("PRAGMA data_version")
@@ -98,13 +98,13 @@ impl BookConnection {
         &self.0
     }
 
-    /// As [`raw`](Self::raw), for what dropped-in workers are known by.
+    /// As [`raw`](Self::raw), for the bindings of dropped-in workers' names.
     #[cfg(feature = "wasm")]
     pub(crate) fn raw_mut(&mut self) -> &mut Connection {
         &mut self.0
     }
 
-    /// The app's own from now on.
+    /// Hands the connection to the app.
     pub(crate) fn into_raw(self) -> Connection {
         self.0
     }

@@ -1,15 +1,15 @@
 //! The page cache of a connection that workers use. Its size also bounds how much is sorted at
 //! once.
 //!
-//! SQLite fills the cache's size in memory, sorts that in one step that cannot be interrupted, puts
-//! it into a temporary file and goes on. Batched sweeps live on a large cache; a statement that
-//! sorts gets a small one, and with it the rest of its run.
+//! SQLite fills memory up to the cache's size, sorts that in one step that cannot be interrupted,
+//! writes it to a temporary file and goes on. Batched sweeps need a large cache. A statement that
+//! sorts gets a small one, for the rest of its run too.
 
 use std::cell::Cell;
 
 use rusqlite::Connection;
 
-/// KiB of pages kept in memory: what batched sweeps live on.
+/// KiB of pages kept in memory, for batched sweeps.
 pub(super) const CACHE_KIB: u32 = 32 << 10;
 
 /// KiB sorted in one step: some 10 ms.
@@ -28,7 +28,7 @@ impl Cache {
         Ok(())
     }
 
-    /// At the end of a run.
+    /// Makes the cache large again at the end of a run.
     pub(super) fn restore(&self, connection: &Connection) -> rusqlite::Result<()> {
         if self.0.take() { set(connection, CACHE_KIB) } else { Ok(()) }
     }

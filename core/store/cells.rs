@@ -1,4 +1,4 @@
-//! The columns of a row of the engine's, read so that nothing in them stops anyone.
+//! The columns of an engine's row, read so that nothing in them stops anyone.
 //!
 //! Whoever can write to the file can write anything into any column: an import, a trigger, an older
 //! tool. Such a row is still shown, with what cannot be read named beside what can.
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::time::Timestamp;
 
-/// A column of a row that holds what cannot be read. The row shows the nearest that can.
+/// A column of a row whose value cannot be read. The row shows the nearest value that can be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Unreadable {
@@ -21,7 +21,7 @@ pub struct Unreadable {
     pub why: String,
 }
 
-/// The text of a column, byte by byte: someone may have written what is no UTF-8.
+/// The text of a column, byte by byte, because someone may have written text that is no UTF-8.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RawText(Vec<u8>);
 
@@ -30,7 +30,7 @@ impl RawText {
         Ok(Self(bytes(row.get_ref(column)?).unwrap_or_default()))
     }
 
-    /// The text, if it is one.
+    /// The text, if it is UTF-8.
     pub(crate) fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
@@ -49,7 +49,7 @@ impl ToSql for Timestamp {
     }
 }
 
-/// A value as bytes of text; `None` for NULL.
+/// A value as bytes of text. `None` for NULL.
 fn bytes(value: ValueRef<'_>) -> Option<Vec<u8>> {
     match value {
         ValueRef::Null => None,
@@ -59,7 +59,7 @@ fn bytes(value: ValueRef<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// A row being read, and what of it cannot be.
+/// A row being read, and which columns cannot be.
 pub(crate) struct Cells<'r, 's> {
     row: &'r Row<'s>,
     columns: &'static [&'static str],
@@ -72,7 +72,7 @@ impl<'r, 's> Cells<'r, 's> {
         Self { row, columns, unreadable: Vec::new() }
     }
 
-    /// What could not be read.
+    /// The columns that could not be read.
     pub(crate) fn unreadable(self) -> Vec<Unreadable> {
         self.unreadable
     }
@@ -86,7 +86,7 @@ impl<'r, 's> Cells<'r, 's> {
         self.unreadable.push(Unreadable { column, why: why.into() });
     }
 
-    /// A text that may be NULL. Of one that is no UTF-8, what can be read of it.
+    /// A text that may be NULL. Of text that is no UTF-8, what can be read.
     pub(crate) fn opt_text(&mut self, column: &'static str) -> Option<String> {
         match self.value(column) {
             ValueRef::Null => None,
@@ -111,7 +111,7 @@ impl<'r, 's> Cells<'r, 's> {
         })
     }
 
-    /// A word, of a set of them.
+    /// A word from a set of words.
     pub(crate) fn word<T: FromStr<Err: std::fmt::Display>>(
         &mut self,
         column: &'static str,
@@ -158,12 +158,13 @@ impl<'r, 's> Cells<'r, 's> {
         self.opt_integer(column).map(Timestamp::from_millis)
     }
 
-    /// A number that counts something: one that cannot is taken for the nearest.
+    /// A number that counts something. A number that cannot be a count is taken for the nearest
+    /// one.
     pub(crate) fn count(&mut self, column: &'static str) -> u32 {
         self.within(column, u32::MAX)
     }
 
-    /// As [`count`](Self::count), of a smaller kind.
+    /// As [`count`](Self::count), for small numbers.
     pub(crate) fn small(&mut self, column: &'static str) -> u8 {
         u8::try_from(self.within(column, u8::MAX.into())).unwrap_or(u8::MAX)
     }
@@ -177,7 +178,7 @@ impl<'r, 's> Cells<'r, 's> {
         u32::try_from(nearest).unwrap_or(most)
     }
 
-    /// Yes or no: 0 is no.
+    /// Yes or no. 0 is no.
     pub(crate) fn flag(&mut self, column: &'static str) -> bool {
         let number = self.integer(column);
         if !(0..=1).contains(&number) {
@@ -186,7 +187,7 @@ impl<'r, 's> Cells<'r, 's> {
         number != 0
     }
 
-    /// JSON that may be NULL; what is none is shown as its text.
+    /// JSON that may be NULL. Text that is no JSON is shown as text.
     pub(crate) fn opt_json(&mut self, column: &'static str) -> Option<serde_json::Value> {
         let text = self.opt_text(column)?;
         Some(serde_json::from_str(&text).unwrap_or_else(|error| {
@@ -195,7 +196,7 @@ impl<'r, 's> Cells<'r, 's> {
         }))
     }
 
-    /// What a column holds as JSON, of one shape; nothing when it holds another.
+    /// A column's JSON, if it has the expected form.
     pub(crate) fn opt_shape<T: serde::de::DeserializeOwned>(
         &mut self,
         column: &'static str,

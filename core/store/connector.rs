@@ -13,17 +13,17 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// One for the engine's or the app's own statements.
+    /// Opens one for the engine's or the app's own statements.
     pub(crate) fn connect(&self) -> Result<BookConnection, StoreError> {
         self.location.connect(self.durability).map(BookConnection::new).doing("open a connection")
     }
 
-    /// One on which workers run, with every wall in place.
+    /// Opens one on which workers run, with every wall in place.
     pub(crate) fn for_workers(&self) -> Result<WorkConnection, StoreError> {
         self.open_for_workers().doing("open a connection for a worker")
     }
 
-    /// One on which workers can be confined to a tenant.
+    /// Opens one on which workers can be confined to a tenant.
     pub(crate) fn for_confined_workers(&self) -> Result<WorkConnection, StoreError> {
         self.open_for_workers()
             .and_then(WorkConnection::confinable)

@@ -103,8 +103,8 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     kind_of(error) == StoreErrorKind::Busy
 }
 
-/// Whether a statement failed for the row it was about, not for the file or the machine: a
-/// constraint, a trigger of the app's, a value that is none.
+/// Whether a statement failed because of the row it was about, and not of the file or the machine:
+/// a constraint, a trigger of the app's, or an unusable value.
 pub(crate) fn is_of_the_row(error: &rusqlite::Error) -> bool {
     matches!(kind_of(error), StoreErrorKind::Constraint | StoreErrorKind::Other)
 }

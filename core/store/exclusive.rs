@@ -1,8 +1,8 @@
-//! Proof that nobody else, in this process or another, has the file open, by whatever name.
+//! Proof that nobody else, in this process or another, has the file open, under any name.
 //!
 //! In WAL mode every connection holds SQLite's shared lock on the file from its first read until it
-//! closes. So the one that gets the exclusive lock is alone. With a rollback journal a connection
-//! holds a lock only while it reads or writes, and nothing is proved.
+//! closes. So whoever gets the exclusive lock is alone. With a rollback journal a connection holds
+//! a lock only while it reads or writes, so nothing is proved.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use super::location::Location;
 
 /// What an attempt to be alone found.
 pub(crate) enum Exclusive {
-    /// Nobody else has the file open, as long as this connection lives.
+    /// Nobody else has the file open while this connection lives.
     Proved(BookConnection),
     /// Somebody has.
     InUse,
-    /// It cannot be told.
+    /// Nothing can be proved.
     Unknown,
 }
 
@@ -28,7 +28,8 @@ pub(crate) fn prove_exclusive(location: &Location) -> rusqlite::Result<Exclusive
     }
     let connection = location.open()?;
     connection.busy_timeout(Duration::ZERO)?;
-    // Before the first read: only then the file itself is locked, and no shared memory is used.
+    // Set before the first read, because only then the file itself is locked and no shared memory
+    // is used.
     connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
     let mode = connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
     match mode {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ffi};
 use super::error::{StoreContext, StoreError};
 use super::location::Location;
 
-/// Which file it is, whatever its name: device and inode, or volume and file index.
+/// The identity of a file, whatever its name: device and inode, or volume and file index.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Identity(Inner);
 
@@ -24,7 +24,8 @@ type Inner = same_file::Handle;
 type Inner = ();
 
 impl Identity {
-    /// The file with this name. Opens nothing where opening and closing could drop SQLite's locks.
+    /// The file with this name. It opens nothing where opening and closing could drop SQLite's
+    /// locks.
     pub(super) fn of_path(path: &Path) -> io::Result<Self> {
         #[cfg(unix)]
         {
@@ -40,7 +41,7 @@ impl Identity {
         }
     }
 
-    /// The file with this name, itself where it is a symbolic link.
+    /// The file with this name. If it is a symbolic link, the link itself.
     pub(super) fn of_name(path: &Path) -> io::Result<Self> {
         #[cfg(unix)]
         {
@@ -68,7 +69,7 @@ impl Identity {
         }
     }
 
-    /// A number that no other file of the same file system has as long as this one exists.
+    /// A number that no other file of the same file system has while this one exists.
     pub(super) fn number(&self) -> u64 {
         #[cfg(unix)]
         {
@@ -98,7 +99,7 @@ impl FileIdentity {
         }))
     }
 
-    /// Costs a `stat`; opens nothing.
+    /// Costs a `stat`, and opens nothing.
     ///
     /// # Errors
     /// When the file was deleted, moved, or replaced by another.
@@ -116,8 +117,8 @@ impl FileIdentity {
         }
     }
 
-    /// Whether a connection of the app's has this database open, by whatever name: the two paths if
-    /// not. A database in memory has no name that tells.
+    /// Whether a connection of the app's has this database open, under any name. If not, the two
+    /// paths. A database in memory has no name that could tell.
     pub(crate) fn differs_from(&self, connection: &Connection) -> Option<(String, String)> {
         let (path, found) = self.0.as_ref()?;
         let its = connection.path().filter(|its| !its.is_empty());

@@ -1,5 +1,5 @@
 //! Which file a path means. Whatever name it is opened by, all connections and the lock file use
-//! one: absolute, without links.
+//! one name: absolute, without links.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::process_lock;
 
 const IN_MEMORY: &str = "a database in memory is opened with Verger::in_memory()";
 
-/// Makes a path absolute, so that the process may change its working directory. Nothing that is
-/// absolute is taken for a URI by SQLite, however it was compiled.
+/// Makes a path absolute, so that the process may change its working directory. SQLite never takes
+/// an absolute path for a URI, however it was compiled.
 ///
 /// # Errors
 /// Why the path can be no database's.
@@ -30,7 +30,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, String> {
                 .to_string(),
         );
     }
-    // What is not there is made by SQLite; of a folder SQLite says so itself.
+    // SQLite makes a file that is not there, and reports a folder itself.
     if let Ok(found) = std::fs::metadata(path)
         && !found.is_file()
         && !found.is_dir()
@@ -41,7 +41,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, String> {
     Ok(without_links(absolute))
 }
 
-/// The one name of a file that is there: links are followed.
+/// The one name of a file that is there, with links followed.
 pub(super) fn without_links(path: PathBuf) -> PathBuf {
     // On Windows the canonical form has a prefix that not every program takes, SQLite's included.
     if cfg!(unix) { path.canonicalize().unwrap_or(path) } else { path }
@@ -49,8 +49,8 @@ pub(super) fn without_links(path: PathBuf) -> PathBuf {
 
 /// Whether the file is open by another name that is not a symbolic link.
 ///
-/// SQLite keeps its log beside the name a file is opened by: by two names at once, neither side
-/// sees what the other wrote last, and the file comes to harm.
+/// SQLite keeps its log beside the name a file is opened by. If it is open by two names at once,
+/// neither side sees what the other wrote last, and the file is damaged.
 pub(crate) fn is_open_by_another_name(location: &Location) -> rusqlite::Result<bool> {
     let Some(path) = location.file() else { return Ok(false) };
     if location.is_read_only() || !has_other_names(path) {
@@ -58,7 +58,8 @@ pub(crate) fn is_open_by_another_name(location: &Location) -> rusqlite::Result<b
     }
     let log = log_of(path);
     for _ in 0..100 {
-        // A log beside this name, or a process that holds its lock: it is open by this one.
+        // A log beside this name, or a process that holds its lock, shows that it is open by this
+        // name.
         if log.exists() || process_lock::is_held(path) {
             return Ok(false);
         }
@@ -83,11 +84,11 @@ fn has_other_names(path: &Path) -> bool {
     }
 }
 
-/// Whether this one file was mounted at its path: it is elsewhere, too.
+/// Whether this one file was mounted at its path, so that it is elsewhere too.
 #[cfg(unix)]
 fn is_mount_point(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
-    // Linux alone has it, and mounts single files.
+    // Only Linux has this, and mounts single files.
     let Ok(mounts) = std::fs::read("/proc/self/mountinfo") else { return false };
     let path = path.as_os_str().as_bytes();
     mounts.split(|byte| *byte == b'\n').any(|line| {
@@ -96,7 +97,7 @@ fn is_mount_point(path: &Path) -> bool {
     })
 }
 
-/// Spaces and the like stand as `\040` in the table of mounts.
+/// In the table of mounts, spaces and the like are written as `\040`.
 #[cfg(unix)]
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());

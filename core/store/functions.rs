@@ -1,11 +1,11 @@
-//! The SQL functions of SQLite that a worker may call, and why those that it may not.
+//! The SQL functions of SQLite that a worker may call, and why others are refused.
 //!
 //! SQLite looks at the deadline between two steps of a program, never inside a function. So a
-//! function is on the list only if one call ends in time and in memory that grow with the bytes of
-//! its arguments and of its answer, and no faster. [`StatementCost`](super::statement_cost::StatementCost) bounds
-//! these together: 64 MiB for one pass through a statement's expressions, every argument counted.
-//! What is not on the list, a function of a later SQLite too, is refused by its name. The app can
-//! register one of its own under another name, marked `SQLITE_INNOCUOUS`.
+//! function is on the list only if one call takes time and memory that grow no faster than the
+//! bytes of its arguments and its answer. [`StatementCost`](super::statement_cost::StatementCost)
+//! bounds these together: 64 MiB for one pass through a statement's expressions, every argument
+//! counted. Any other function, of a later SQLite too, is refused by its name. The app can register
+//! one of its own under another name, marked `SQLITE_INNOCUOUS`.
 //!
 //! `tests/function_bounds.rs` calls each at its limits.
 
@@ -70,7 +70,7 @@ const ALLOWED: [(&str, &str); 12] = [
     ),
 ];
 
-/// Why some are missing that someone may look for.
+/// Why some are missing that a worker may want.
 const DENIED: [(&str, &str); 4] = [
     ("json_patch jsonb_patch", "its time grows with the product of its arguments"),
     ("json_pretty", "its answer grows with the depth of the document, for every line"),
@@ -84,12 +84,12 @@ const DENIED: [(&str, &str); 4] = [
     ),
 ];
 
-/// Those that make what a path names, each step of it inside the one before. Older versions of SQLite
-/// call themselves once for each step, however many there are: a path of some thousands of steps ends
-/// the process.
+/// Functions that create what a path names, each step of it inside the one before. Older versions
+/// of SQLite call themselves once for each step, however many there are, so a path of some
+/// thousands of steps ends the process.
 const NESTING: &str = "json_set jsonb_set json_insert jsonb_insert";
 
-/// The version from which on they count the steps.
+/// From this version on SQLite bounds the steps.
 const NESTING_IS_BOUNDED: i32 = 3_053_000;
 
 /// Whether a function, in lower case, is on the list.
@@ -101,7 +101,7 @@ fn nests_without_end(name: &str) -> bool {
     rusqlite::version_number() < NESTING_IS_BOUNDED && has(NESTING, name)
 }
 
-/// Why one that is not on the list is not.
+/// Why a function that is not on the list is refused.
 pub(super) fn why_denied(name: &str) -> &'static str {
     if nests_without_end(name) {
         return "in this version of SQLite a long path overflows the stack: link 3.53 or later";

@@ -1,6 +1,6 @@
 //! The first bytes of a database, read through SQLite's own file.
 //!
-//! Reading them by a descriptor of one's own would drop SQLite's locks when it is closed.
+//! Reading them by a descriptor of our own would drop SQLite's locks when it is closed.
 
 use std::ffi::c_void;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(crate) fn is_wal(path: &Path) -> rusqlite::Result<bool> {
 
 impl Location {
     /// Opens a file to look at it, and leaves nothing beside it. A file that nobody has open is
-    /// opened as immutable: otherwise SQLite would make the files of its log.
+    /// opened as immutable, because otherwise SQLite would make the files of its log.
     pub(crate) fn look(path: &Path) -> rusqlite::Result<Connection> {
         let is_settled = !log_of(path).exists();
         let look = match is_settled && is_wal(path)? {

@@ -8,9 +8,9 @@ use super::error::{StoreError, StoreErrorKind, advice, kind_of};
 /// When a statement failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// When it was prepared, or its parameters were bound: it fails the same way for every row.
+    /// When it was prepared, or its parameters were bound. It fails the same way for every row.
     Prepare,
-    /// When it was run: on these values.
+    /// When it was run, because of these values.
     Step,
 }
 
@@ -25,7 +25,7 @@ impl From<rusqlite::Error> for StatementError {
 }
 
 impl StatementError {
-    /// It was ended, for its time or for a limit.
+    /// It was ended because of its time or a limit.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.0.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
     }
@@ -35,7 +35,7 @@ impl StatementError {
         self.0.sqlite_error_code() == Some(ErrorCode::TooBig)
     }
 
-    /// In the words the worker is told. `denied` is what the authorizer noted.
+    /// The error in the words the worker is told. `denied` is what the authorizer noted.
     pub(crate) fn in_words(&self, denied: Option<String>, phase: Phase) -> HostError {
         let error = &self.0;
         let text = match error {
@@ -74,8 +74,8 @@ impl StatementError {
             Some(ErrorCode::ConstraintViolation) => HostError::new(code::CONSTRAINT, text),
             Some(ErrorCode::TooBig | ErrorCode::OutOfMemory) => HostError::new(code::LIMIT, text),
             Some(ErrorCode::TypeMismatch) => HostError::new(code::TYPE, text),
-            // Behind a tenant's walls, what a trigger of the app lacks is found only when it is run.
-            // Some statements are refused there whatever the row.
+            // Behind a tenant's walls, what a trigger of the app lacks is found only when it is
+            // run. Some statements are refused there whatever the row.
             Some(ErrorCode::Unknown)
                 if phase == Phase::Step
                     && !text.starts_with("no such ")
@@ -93,7 +93,7 @@ pub(crate) fn from_store(error: &rusqlite::Error) -> HostError {
     from_engine(error, error.to_string())
 }
 
-/// The same, of what the engine asked of its books.
+/// The same, for what the engine asked of its books.
 pub(crate) fn from_books(error: &StoreError) -> HostError {
     from_store(error.sqlite())
 }

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 /// The key of an encrypted file.
 ///
-/// SQLite itself cannot encrypt: the program links SQLCipher in its place, by Verger's feature
-/// `sqlcipher`, or by the app's own SQLite crate. The key is set on each connection that Verger
+/// SQLite itself cannot encrypt. The program links SQLCipher instead, by Verger's feature
+/// `sqlcipher` or by the app's own SQLite crate. The key is set on each connection that Verger
 /// opens, before its first statement. It shows in no error, log line or `Debug`.
 ///
 /// ```
@@ -40,43 +40,44 @@ enum Kind {
 
 type Hook = dyn Fn(&Connection) -> rusqlite::Result<()> + Send + Sync;
 
-/// A text that is overwritten when it is let go of.
+/// A text that is overwritten when it is dropped.
 struct Secret(String);
 
 impl Drop for Secret {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.0).into_bytes();
         bytes.fill(0);
-        // What nobody reads the compiler would leave out.
+        // Without this the compiler would leave out a write that nobody reads.
         black_box(&bytes);
     }
 }
 
 impl Key {
-    /// A passphrase: SQLCipher derives the key from it, anew for each connection, some 0.1 s each.
+    /// A passphrase. SQLCipher derives the key from it anew for each connection, which takes some
+    /// 0.1 s.
     pub fn passphrase(passphrase: impl Into<String>) -> Self {
         Self(Arc::new(Kind::Passphrase(Secret(passphrase.into()))))
     }
 
-    /// The key itself, 256 random bits: nothing has to be derived. For one that the system's
-    /// keychain keeps.
+    /// The key itself, 256 random bits, from which nothing has to be derived. It is meant for a key
+    /// that the system's keychain keeps.
     #[must_use]
     pub fn raw(key: [u8; 32]) -> Self {
         let digits = key.iter().map(|byte| format!("{byte:02x}")).collect();
         Self(Arc::new(Kind::Raw(Secret(digits))))
     }
 
-    /// Any other way: a function that is called on each new connection, before anything else. For
-    /// SQLCipher's further settings (`cipher_compatibility` and the like), or another library. It
-    /// must fail where that library is not linked: SQLite itself passes over pragmas that it does
-    /// not know, and the file would not be encrypted.
+    /// Any other way: a function that is called on each new connection, before anything else. It is
+    /// for SQLCipher's further settings (`cipher_compatibility` and the like), or for another
+    /// library. It must fail if that library is not linked, because SQLite itself ignores pragmas
+    /// that it does not know, and the file would not be encrypted.
     pub fn with(
         set_up: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Kind::Hook(Box::new(set_up))))
     }
 
-    /// Why it cannot be one, or cannot be used in this program.
+    /// Why it is no usable key, or cannot be used in this program.
     pub(super) fn fault(&self) -> Option<&'static str> {
         match &*self.0 {
             Kind::Hook(_) => return None,
@@ -110,7 +111,7 @@ impl Key {
             _ => Secret(format!("PRAGMA key = '{}'", quoted.0)),
         };
         connection.execute_batch(&statement.0).map_err(|error| {
-            // Its text may repeat the statement.
+            // SQLite's text may repeat the statement.
             let code = error.sqlite_error().copied();
             let code = code.unwrap_or(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR));
             rusqlite::Error::SqliteFailure(code, Some("the key was not taken".to_string()))

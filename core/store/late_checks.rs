@@ -1,20 +1,20 @@
-//! Failures that a statement's own result does not show. A deferred foreign key fails at the commit
-//! only. Some triggers and constraints keep a part of a failed statement, or roll the transaction
+//! Failures that a statement's own result does not show. A deferred foreign key fails only at the
+//! commit. Some triggers and constraints keep a part of a failed statement, or roll the transaction
 //! back.
 
 use rusqlite::Connection;
 use rusqlite::ffi;
 
-/// Whether the schema has any of it. A word in a comment counts, too: it costs time and no more.
+/// Whether the schema has any of these. A word in a comment counts too, which only costs time.
 pub(super) fn are_in_schema(connection: &Connection) -> rusqlite::Result<bool> {
-    // Verger's own tables say `failed`.
+    // Verger's own tables contain `failed`.
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema \
          WHERE (instr(lower(sql), 'deferred') OR instr(lower(sql), 'fail') OR instr(lower(sql), 'rollback')) \
          AND substr(lower(tbl_name), 1, 7) <> 'verger_')";
     connection.query_row(SQL, [], |row| row.get(0))
 }
 
-/// Whether a commit would be refused now, for a foreign key that does not hold yet.
+/// Whether a commit would be refused now, because a foreign key does not hold yet.
 pub(super) fn is_key_owed(connection: &Connection) -> bool {
     let (mut now, mut most) = (0, 0);
     // SAFETY: the handle is open as long as the connection is borrowed, and both counters are

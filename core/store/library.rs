@@ -1,4 +1,4 @@
-//! The copy of SQLite that the program links: it may be the app's, the system's or SQLCipher's.
+//! The copy of SQLite that the program links, which may be the app's, the system's or SQLCipher's.
 
 use std::ffi::CStr;
 
@@ -7,7 +7,7 @@ use rusqlite::ffi;
 /// The oldest version that the tests run with: the one that rusqlite 0.32 brings.
 pub(crate) const OLDEST: (i32, &str) = (3_046_000, "3.46.0");
 
-/// What Verger cannot do without, by the name SQLite gives to leaving it out.
+/// What Verger cannot do without, by SQLite's name for leaving it out.
 const NEEDED: [&CStr; 8] = [
     c"OMIT_AUTHORIZATION",
     c"OMIT_DECLTYPE",

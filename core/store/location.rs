@@ -20,7 +20,7 @@ use super::work_connection::FOLD_EVERY;
 /// How long a connection of the engine waits for a lock.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a write-ahead log has on the disk when it is long: the 4,000 pages of 4 KiB after which a
+/// The size of a long write-ahead log on the disk: the 4,000 pages of 4 KiB after which a
 /// connection for workers folds it back.
 pub(crate) const LONG_LOG_BYTES: u64 = 4_000 * 4_096;
 
@@ -30,26 +30,26 @@ pub(crate) type ConnectionSetup = Arc<dyn Fn(&Connection) -> rusqlite::Result<()
 /// What a commit survives.
 ///
 /// A process that is killed loses nothing in either case, and after a power cut the file is whole
-/// in either case. `tests/faults/` cuts the power of a simulated disk, which then has what was
-/// synced and, of the writes since, each with a chance of one half. Over 400 cuts of a life of some
+/// in either case. `tests/faults/` cuts the power of a simulated disk. That disk then has what was
+/// synced, and each of the later writes with a chance of one half. Over 400 cuts of a life of some
 /// 4,800 jobs each (`VERGER_LONG=1 cargo test --test faults power_cut -- --nocapture`), every file
-/// left was whole and its jobs, their effects and the audit log agreed; `Full` was never missing a
-/// job whose enqueue had returned; `Normal` was missing some after 363 of the 400 cuts, 11 on
+/// left was whole and its jobs, their effects and the audit log agreed. `Full` was never missing a
+/// job whose enqueue had returned. `Normal` was missing some after 363 of the 400 cuts, 11 on
 /// average and at most 49, with the log folded back every 50 pages.
 ///
-/// It goes for Verger's own connections: a job enqueued by
+/// It holds for Verger's own connections. A job enqueued by
 /// [`enqueue_in`](crate::Verger::enqueue_in) commits as the app's connection does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// `synchronous=NORMAL`: after a power cut the last commits may be gone, up to all since SQLite
-    /// last folded its write-ahead log back into the file (at 4,000 pages, and when the file is
-    /// closed) that the operating system had not written out by itself. A commit goes with all that
-    /// is in it: a job whose end is lost runs again as if for the first time, and does twice what
-    /// it did outside the database.
+    /// `synchronous=NORMAL`. After a power cut the last commits may be gone. These are at most all
+    /// commits since SQLite last folded its write-ahead log back into the file (at 4,000 pages, and
+    /// when the file is closed) that the operating system had not written out by itself. A commit
+    /// is lost with all that is in it. A job whose end is lost runs again as if for the first time,
+    /// and does twice what it did outside the database.
     #[default]
     Normal,
-    /// `synchronous=FULL`: a commit survives a power cut, as far as the disk keeps what it says it
-    /// has, at the price of an fsync each.
+    /// `synchronous=FULL`. A commit survives a power cut, as far as the disk keeps what it says it
+    /// has. Each commit costs an fsync.
     Full,
 }
 
@@ -64,9 +64,9 @@ pub(crate) struct Location {
 #[derive(Debug, Clone)]
 enum Place {
     File(PathBuf),
-    /// A file that is looked at and never written.
+    /// A file that is only read, never written.
     ReadOnly(PathBuf),
-    /// A file in a place where nothing can be written, so that nobody else writes either.
+    /// A file where nothing can be written, so that nobody else writes either.
     Frozen(PathBuf),
     Memory(String),
 }
@@ -101,7 +101,7 @@ impl Location {
         Self { key: Some(key), ..self }
     }
 
-    /// The same to be looked at only. One in memory is nobody's to look at.
+    /// The same, to be read only. A database in memory stays as it is.
     pub(crate) fn into_read_only(self) -> Self {
         self.renamed(|place| match place {
             Place::File(path) => Place::ReadOnly(path),
@@ -123,7 +123,7 @@ impl Location {
         Self { place: rename(self.place), key: self.key }
     }
 
-    /// The write-ahead log, which is there while the file is used.
+    /// The write-ahead log, which exists while the file is used.
     pub(crate) fn log_file(&self) -> Option<PathBuf> {
         self.file().map(log_of)
     }
@@ -139,7 +139,7 @@ impl Location {
         matches!(self.place, Place::ReadOnly(_) | Place::Frozen(_))
     }
 
-    /// By an absolute name, without links where the file is there.
+    /// The same by an absolute name, without links if the file is there.
     ///
     /// # Errors
     /// Why the path can be no database's.
@@ -152,7 +152,7 @@ impl Location {
         Ok(Self { place, key: self.key })
     }
 
-    /// By the one name of a file that is there now.
+    /// The same by the one name of a file that is there now.
     pub(crate) fn without_links(self) -> Self {
         self.renamed(|place| match place {
             Place::File(path) => Place::File(file_name::without_links(path)),
@@ -160,7 +160,7 @@ impl Location {
         })
     }
 
-    /// Why its key cannot be used, if it has one that cannot. Writes nothing.
+    /// Why its key cannot be used, if so. Writes nothing.
     pub(crate) fn key_fault(&self) -> rusqlite::Result<Option<&'static str>> {
         let Some(key) = &self.key else { return Ok(None) };
         let Some(path) = self.file() else {
@@ -169,7 +169,7 @@ impl Location {
         if let Some(fault) = key.fault() {
             return Ok(Some(fault));
         }
-        // An empty file is a new one.
+        // An empty file is a new database.
         if !std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0) {
             return Ok(None);
         }
@@ -182,7 +182,7 @@ impl Location {
         if !is_none(self.open()) {
             return Ok(None);
         }
-        // The file alone, as it is: its log is not touched.
+        // Reads the file alone, as it is, and does not touch its log.
         Ok(Some(if is_none(Self::frozen(path).open()) {
             "the key does not open it: it is encrypted with another key, or with other settings, \
              or is no database"
@@ -193,8 +193,8 @@ impl Location {
     }
 
     /// Opens the first connection. SQLite cannot read a file in WAL mode in a folder where it can
-    /// make no file. Without a log beside it nobody has it open, so a file that is only looked at
-    /// is then read as immutable.
+    /// make no file. If there is no log beside it, nobody has it open, so a file that is only read
+    /// is then opened as immutable.
     pub(crate) fn first_connection(
         &mut self,
         durability: Durability,
@@ -220,18 +220,18 @@ impl Location {
     /// the file.
     pub(crate) fn connect(&self, durability: Durability) -> rusqlite::Result<Connection> {
         let connection = self.open()?;
-        // What a savepoint remembers is a temporary file otherwise.
+        // Otherwise savepoints use temporary files.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
         self.set_up(connection, durability)
     }
 
-    /// Opens a connection with SQLite's own settings, having read nothing yet.
+    /// Opens a connection with SQLite's own settings. It has read nothing yet.
     pub(super) fn open(&self) -> rusqlite::Result<Connection> {
         self.open_over(self.vfs())
     }
 
     /// The same over this file system, or over the default one. Every connection of Verger's begins
-    /// here: with its key.
+    /// here, with its key.
     fn open_over(&self, vfs: Option<&str>) -> rusqlite::Result<Connection> {
         let connection = match vfs {
             Some(vfs) => Connection::open_with_flags_and_vfs(self.name(), self.flags(), vfs)?,
@@ -243,14 +243,14 @@ impl Location {
         Ok(connection)
     }
 
-    /// Opens one that workers use, too: its temporary files are counted, its clock is theirs, and
-    /// it sorts in small steps.
+    /// Opens a connection that workers use too. Its temporary files are counted, its clock is the
+    /// run's, and it sorts in small steps.
     pub(super) fn connect_for_workers(
         &self,
         durability: Durability,
     ) -> rusqlite::Result<Connection> {
         let connection = self.open_over(Some(temp_vfs::over(self.vfs())?))?;
-        // An enqueue is faster with a log that is short and used again, SQLite's own 1,000 pages.
+        // An enqueue is faster with a short log that is used again, at SQLite's own 1,000 pages.
         connection.execute_batch(&format!(
             "PRAGMA temp_store = FILE; PRAGMA wal_autocheckpoint = {FOLD_EVERY}"
         ))?;
@@ -269,7 +269,7 @@ impl Location {
         matches!(self.place, Place::Memory(_)).then_some("memdb")
     }
 
-    /// Not URI: a path is a path, and an absolute one whatever SQLite was compiled with.
+    /// No URI: a path is a path, and an absolute one whatever SQLite was compiled with.
     fn flags(&self) -> OpenFlags {
         let access = match &self.place {
             Place::ReadOnly(_) => OpenFlags::SQLITE_OPEN_READ_ONLY,
@@ -298,7 +298,7 @@ impl Location {
         Ok(connection)
     }
 
-    /// Has a connection wait for the write lock so that it gets its turn.
+    /// Makes a connection wait for the write lock so that it gets its turn.
     pub(crate) fn wait_fairly(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut waiting = Waiting::on(self);
         set_busy_handler(connection, move |tries| waiting.wait(tries))

@@ -1,16 +1,16 @@
 //! Taking turns at the write lock.
 //!
-//! SQLite has no queue for it: whoever waits looks again and again whether it is free. A sweep that
-//! commits and begins anew at once leaves it free for microseconds, and could keep others out for
-//! as long as it lasts. So a connection that has held the lock for some time pauses, long enough
-//! for those who wait to look. While others write to the file it pauses every few milliseconds;
-//! when nobody does, hardly ever.
+//! SQLite has no queue for the lock: whoever waits looks again and again whether it is free. A
+//! sweep that commits and begins anew at once leaves it free for microseconds, and could keep
+//! others out for as long as it lasts. So a connection that has held the lock for some time pauses,
+//! long enough for those who wait to look. While others write to the file it pauses every few
+//! milliseconds. When nobody does, it hardly ever pauses.
 //!
-//! Whether others wait shows in two ways. SQLite's data version tells what others have committed.
-//! And a connection of Verger, or one of the app's that cooperates, looks every 2 ms and knocks:
-//! between processes the knock is the time of the file that marks a process as present. Any change
-//! of it counts, its value means nothing. A plain connection that waits and has not written for
-//! long is not seen by anybody: it gets its turn in the rare long pause.
+//! Two things show whether others wait. SQLite's data version tells what others have committed. And
+//! a connection of Verger, or one of the app's that cooperates, looks every 2 ms and knocks.
+//! Between processes the knock is a change of the time of the file that marks a process as present;
+//! its value means nothing. Nobody notices a plain connection that waits and has not written for
+//! long. It gets its turn in the rare long pause.
 //!
 //! A lock that one statement holds cannot be given away before the statement ends.
 
@@ -25,31 +25,31 @@ use super::process_lock::{beside, existing, has_other_names};
 /// How often a waiting connection looks whether the lock is free.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Waits shorter than this need no knock.
+/// Shorter waits need no knock.
 const QUIET_TRIES: i32 = 3;
 
-/// While others write: how long a sweep holds the lock before it pauses.
+/// How long a sweep holds the lock before it pauses, while others write.
 const HELD_BESIDE_WRITERS: Duration = Duration::from_micros(2_500);
 
-/// So long after others wrote they may well write again.
+/// For this long after others wrote they may well write again.
 const WRITERS_GO_ON: Duration = Duration::from_secs(1);
 
-/// Where someone wrote a while ago: a pause of 5 ms every 20 ms lets whoever waits as SQLite does in
+/// If someone wrote a while ago, a pause of 5 ms every 20 ms lets in whoever waits as SQLite does
 /// within 33 ms, whenever it began to wait.
 const HELD_AFTER_WRITERS: Duration = Duration::from_millis(13);
 const SHORT_PAUSE: Duration = Duration::from_millis(5);
 const WRITERS_COME_BACK: Duration = Duration::from_secs(20);
 
-/// Where nobody has written for longer: after holding the lock this long in all, a pause in which
-/// everyone who waits as SQLite does looks once.
+/// If nobody has written for longer, there is a pause after holding the lock this long in all. In
+/// it everyone who waits as SQLite does looks once.
 const HELD_ALONE: Duration = Duration::from_millis(1_400);
 const LONG_PAUSE: Duration = Duration::from_millis(103);
 
-/// How often a look is taken at who else writes.
+/// The time between two looks at who else writes.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
-/// When SQLite's own busy handler looks, in milliseconds since it began to wait; from then on every
-/// 100 ms. See `sqliteDefaultBusyCallback`.
+/// When SQLite's own busy handler looks, in milliseconds since it began to wait. After these it
+/// looks every 100 ms. See `sqliteDefaultBusyCallback`.
 const SQLITE_LOOKS: [u64; 12] = [1, 3, 8, 18, 33, 53, 78, 103, 128, 178, 228, 328];
 
 /// The longest time between two looks of someone who has waited for up to this long.
@@ -64,7 +64,7 @@ fn longest_between_looks(waited: Duration) -> Duration {
     Duration::from_millis(if Duration::from_millis(last) > waited { longest } else { 100 })
 }
 
-/// One connection's waiting, for its busy handler.
+/// The waiting of one connection, for its busy handler.
 pub(super) struct Waiting {
     door: Option<PathBuf>,
     open: Option<File>,
@@ -80,7 +80,7 @@ impl Waiting {
         Self { door, open: None, since: Instant::now(), knocks }
     }
 
-    /// Waits for a moment, having waited so many times before. False when it has been too long.
+    /// Waits for a moment, after this many waits before. False when it has been too long.
     pub(super) fn wait(&mut self, tries: i32) -> bool {
         if tries == 0 {
             self.since = Instant::now();
@@ -99,13 +99,13 @@ impl Waiting {
         if self.open.is_none()
             && let Some(door) = &self.door
         {
-            // Where it cannot be opened there is nobody to hear.
+            // If it cannot be opened there is nobody to hear.
             self.open = existing(door, OpenOptions::new().write(true))
                 .filter(|file| !has_other_names(file));
         }
         if let Some(file) = &self.open {
             self.knocks = self.knocks.wrapping_add(1);
-            // Milliseconds, so that every file system keeps the difference; some 30 years of them.
+            // Milliseconds, so that every file system keeps the difference, within some 30 years.
             let _ = file.set_modified(UNIX_EPOCH + Duration::from_millis(self.knocks % (1 << 40)));
         }
     }
@@ -133,7 +133,7 @@ pub(super) struct Holding {
     looked: Cell<Option<Instant>>,
     /// When others were last known to write.
     others_at: Cell<Option<Instant>>,
-    /// It has looked, in a pause, who else writes.
+    /// It has looked, during a pause, who else writes.
     has_paused: Cell<bool>,
     /// Since when it holds the lock without having left it for long.
     stretch: Cell<Instant>,
@@ -157,12 +157,12 @@ impl Holding {
         }
     }
 
-    /// Whether it is worth a look: short transactions follow each other by the microsecond.
+    /// Whether a look is worth it, because short transactions follow each other by the microsecond.
     pub(super) fn wants_look(&self) -> bool {
         self.looked.get().is_none_or(|at| at.elapsed() >= BETWEEN_LOOKS)
     }
 
-    /// Outside a transaction: takes note of what others have committed since the last look.
+    /// Notes what others have committed since the last look. Call it outside a transaction.
     pub(super) fn look(&self, version: i64) {
         self.looked.set(Some(Instant::now()));
         let before = self.version.replace(Some(version));
@@ -205,8 +205,8 @@ impl Holding {
         }
     }
 
-    /// After a commit of a transaction that held the lock since then: pauses when others wait, or
-    /// may. `version` asks for the data version: a pause is over when someone has committed.
+    /// Pauses when others wait or may wait, after a commit of a transaction that held the lock
+    /// since then. `version` reads the data version; the pause is over when someone has committed.
     pub(super) fn let_others_in(&self, since: Instant, version: impl Fn() -> Option<i64>) {
         let before = self.version.get();
         if self.wants_look()
@@ -214,8 +214,8 @@ impl Holding {
         {
             self.look(version);
         }
-        // If the log was folded back, the lock was released before that: someone else has had it
-        // already.
+        // If the log was folded back, the lock was released before that, and someone else has had
+        // it already.
         let is_left = before.is_some() && self.version.get() != before;
         let free = since.saturating_duration_since(self.ended.get());
         if free >= longest_between_looks(self.ended.get().duration_since(self.stretch.get())) {
@@ -251,7 +251,7 @@ impl Holding {
         }
         self.has_paused.set(true);
         let begun = Instant::now();
-        // A look is not on the dot.
+        // A look may come a little late.
         let most = most + LOOK_EVERY / 2;
         while let Some(left) = most.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left.min(LOOK_EVERY / 2));

@@ -1,11 +1,11 @@
 //! Giving the write lock back while the thread that holds it is busy with something else.
 //!
-//! Jobs that share a transaction run while it is open. One that takes longer than was thought must
-//! not keep the lock for it: until it touches the database, its connection is lent. When the time
-//! is over, the thread of this file ends the transaction on it.
+//! Jobs that share a transaction run while it is open. A job that takes longer than expected must
+//! not keep the lock for that time. So until it touches the database, its connection is lent. When
+//! the time is over, the thread of this file ends the transaction on it.
 //!
-//! One thread at a time uses the connection. Whoever lent it takes it back before using it, and
-//! waits while the other thread does.
+//! Only one thread at a time uses the connection. Whoever lent it takes it back before using it,
+//! and waits while the other thread uses it.
 
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +28,7 @@ const LINGER: u32 = 20;
 type Work = Box<dyn FnOnce(&LentConnection<'_>) + Send>;
 
 struct Lent {
-    /// When it is to be used.
+    /// When the connection is to be used.
     at: Instant,
     work: Work,
 }
@@ -36,7 +36,7 @@ struct Lent {
 /// What a connection and the thread share.
 struct Shared {
     handle: AtomicPtr<ffi::sqlite3>,
-    /// The thread holds this for as long as it uses the connection.
+    /// The thread locks this for as long as it uses the connection.
     lent: Mutex<Option<Lent>>,
     is_known: AtomicBool,
 }
@@ -44,7 +44,7 @@ struct Shared {
 /// One connection's side.
 pub(super) struct Lender(Arc<Shared>);
 
-/// A connection in the hands of the thread.
+/// A connection while the thread uses it.
 pub(crate) struct LentConnection<'a>(&'a Shared);
 
 impl LentConnection<'_> {
@@ -55,9 +55,9 @@ impl LentConnection<'_> {
     #[allow(unsafe_code, reason = "a rusqlite connection stays with its thread")]
     pub(crate) fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         let sql = CString::new(sql)?;
-        // SAFETY: the connection is open, for it is taken back before it closes; no other thread
-        // uses it, for it is lent; and SQLite allows one to change hands in every threading mode
-        // that rusqlite opens connections in.
+        // SAFETY: the connection is open, because it is taken back before it closes. No other
+        // thread uses it, because it is lent. SQLite allows one to change hands in every threading
+        // mode that rusqlite opens connections in.
         let code = unsafe {
             ffi::sqlite3_exec(
                 self.0.handle.load(Ordering::Relaxed),
@@ -77,13 +77,13 @@ impl LentConnection<'_> {
 impl Lender {
     #[allow(unsafe_code, reason = "a rusqlite connection stays with its thread")]
     pub(super) fn of(connection: &Connection) -> Self {
-        // SAFETY: the handle is read; it is used only while the connection is lent, and that ends
-        // before the connection does.
+        // SAFETY: the handle is only read. It is used only while the connection is lent, and that
+        // ends before the connection does.
         let handle = AtomicPtr::new(unsafe { connection.handle() });
         Self(Arc::new(Shared { handle, lent: Mutex::default(), is_known: AtomicBool::new(false) }))
     }
 
-    /// Lends the connection until it is taken back: at this instant something is done on it. Nothing
+    /// Lends the connection until it is taken back. At this instant `work` is done on it. Nothing
     /// else may use it meanwhile. False when it cannot be lent.
     pub(super) fn lend(&self, at: Instant, work: Work) -> bool {
         let Some(thread) = ReleaseThread::get() else { return false };
@@ -95,7 +95,7 @@ impl Lender {
         true
     }
 
-    /// Takes it back: whether that which was to be done on it was not.
+    /// Takes it back. Returns whether the work was not done on it.
     pub(super) fn take_back(&self) -> bool {
         let lent = self.0.lent().take();
         if lent.is_some()
@@ -109,7 +109,7 @@ impl Lender {
 
 impl Shared {
     fn lent(&self) -> MutexGuard<'_, Option<Lent>> {
-        // Whole after any panic: it is taken out before it is used.
+        // It is whole after any panic, because the work is taken out before it is used.
         lock(&self.lent)
     }
 
@@ -119,14 +119,15 @@ impl Shared {
             return;
         }
         if let Some(Lent { work, .. }) = lent.take() {
-            // A panic ends the transaction with the connection, at its thread's next use.
+            // After a panic the transaction ends with the connection, when its own thread uses it
+            // next.
             let _ = catch_unwind(AssertUnwindSafe(|| work(&LentConnection(self))));
             thread.end();
         }
     }
 }
 
-/// The thread of this process. Asleep, at no cost, while nothing is lent.
+/// The thread of this process. It sleeps, at no cost, while nothing is lent.
 struct ReleaseThread {
     known: Mutex<Vec<Weak<Shared>>>,
     lent: AtomicUsize,
@@ -134,7 +135,8 @@ struct ReleaseThread {
     thread: OnceLock<Thread>,
 }
 
-/// One thread for all connections of the process: started with the first that is lent, never ended.
+/// One thread for all connections of the process. It starts with the first that is lent, and never
+/// ends.
 static THREAD: OnceLock<Option<Arc<ReleaseThread>>> = OnceLock::new();
 
 impl ReleaseThread {
@@ -155,7 +157,7 @@ impl ReleaseThread {
             .spawn(move || watched.run())
             .inspect_err(|error| tracing::warn!(%error, "short jobs will not share transactions"))
             .ok()?;
-        // Cannot be set yet: this is the only place.
+        // It cannot be set yet, because this is the only place that sets it.
         let _ = shared.thread.set(handle.thread().clone());
         Some(shared)
     }
@@ -183,8 +185,8 @@ impl ReleaseThread {
             quiet = if self.lent.load(Ordering::SeqCst) > 0 { 0 } else { quiet + 1 };
             if quiet > LINGER {
                 self.asleep.store(true, Ordering::SeqCst);
-                // Looked at again after the thread said that it sleeps: a connection that was lent
-                // just before that woke nobody.
+                // Looks again after the thread said that it sleeps, because a connection that was
+                // lent just before woke nobody.
                 while self.lent.load(Ordering::SeqCst) == 0 {
                     std::thread::park();
                 }

@@ -1,17 +1,17 @@
-//! What keeps a database small and its queries quick, in steps that end soon.
+//! What keeps a database small and its queries fast, in steps that end soon.
 
 use rusqlite::Connection;
 
 use super::error::is_of_the_row;
 
-/// How many rows of an index SQLite looks at to count the others, as its page on ANALYZE advises.
+/// How many rows of an index SQLite looks at to estimate the others, as its page on ANALYZE
+/// advises.
 const ROWS_LOOKED_AT: u32 = 400;
 
-/// Whether a file gives pages back that nothing is in. Its owner chose that when it was made, or by
-/// a VACUUM.
+/// Whether a file gives back free pages. Its owner chose that when it was made, or by a VACUUM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AutoVacuum {
-    /// Never: they are used again, and the file stays as large as it was.
+    /// Never. They are used again, and the file stays as large as it was.
     None,
     /// At each commit.
     Full,
@@ -39,24 +39,24 @@ pub(crate) fn auto_vacuum(connection: &Connection) -> rusqlite::Result<AutoVacuu
     })
 }
 
-/// Whether the file gives pages back, and how many there are that nothing is in.
+/// Whether the file gives pages back, and how many pages are free.
 pub(crate) fn auto_vacuum_and_free_pages(
     connection: &Connection,
 ) -> rusqlite::Result<(AutoVacuum, u64)> {
     Ok((auto_vacuum(connection)?, free_pages(connection)?))
 }
 
-/// Pages that nothing is in.
+/// The number of free pages.
 pub(crate) fn free_pages(connection: &Connection) -> rusqlite::Result<u64> {
     let pages: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
     Ok(u64::try_from(pages).unwrap_or(0))
 }
 
-/// Frees so many pages at most, inside a write transaction; how many are left.
+/// Frees at most this many pages, inside a write transaction, and returns how many are left.
 pub(crate) fn vacuum(connection: &Connection, pages: u32) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
     let mut rows = statement.query([])?;
-    // A page a step.
+    // Each step frees a page.
     while rows.next()?.is_some() {}
     drop(rows);
     free_pages(connection)
@@ -73,7 +73,7 @@ pub(crate) fn analyze_next(
     connection: &Connection,
     done: &[String],
 ) -> rusqlite::Result<Option<Analyzed>> {
-    // All its tables, and the statements in the place of running them.
+    // Asks for all tables, and for the statements instead of running them.
     let mut advised = connection.prepare("PRAGMA optimize(-1)")?;
     let mut rows = advised.query([])?;
     let mut next = None;

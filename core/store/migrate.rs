@@ -1,4 +1,4 @@
-//! Numbered migrations, kept in a table of our own: an app's `user_version` is the app's.
+//! Numbered migrations, kept in a table of our own, because `user_version` belongs to the app.
 
 use rusqlite::Connection;
 
@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 /// A sequence of migrations that go forward together.
 pub(crate) struct MigrationSet {
     name: &'static str,
-    /// Name and SQL of each; its number is its place, from 1.
+    /// Name and SQL of each. Its number is its position, from 1.
     steps: &'static [(&'static str, &'static str)],
 }
 
@@ -31,7 +31,7 @@ impl MigrationSet {
         i64::try_from(self.steps.len()).unwrap_or(i64::MAX)
     }
 
-    /// The version of these tables in a database; 0 when it has none of them.
+    /// The version of these tables in a database. 0 when it has none of them.
     pub(crate) fn applied_to(&self, connection: &Connection) -> Result<i64, StoreError> {
         applied(connection, self)
     }
@@ -53,8 +53,8 @@ pub enum MigrationError {
         /// The newest version this build knows.
         known: i64,
     },
-    /// The tables are missing or older than this build needs, and the database was opened to be
-    /// read only.
+    /// The tables are missing or older than this build needs, and the database was opened
+    /// read-only.
     #[error(
         "the {set} tables are at version {found}, this build needs {known}: open the file once for writing, that brings them up to date"
     )]
@@ -66,7 +66,7 @@ pub enum MigrationError {
         /// The version this build needs.
         known: i64,
     },
-    /// A step failed; the file is as it was before.
+    /// A step failed. The file is as it was before.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -79,8 +79,8 @@ const LEDGER: &str = "CREATE TABLE IF NOT EXISTS verger_migrations (
     PRIMARY KEY (set_name, version)
 ) STRICT, WITHOUT ROWID";
 
-/// Brings the tables of a set up to date, in one transaction. How many steps were applied; a file
-/// that is up to date is not written.
+/// Brings the tables of a set up to date, in one transaction, and returns how many steps were
+/// applied. A file that is up to date is not written.
 pub(crate) fn migrate(
     connection: &Connection,
     set: &MigrationSet,

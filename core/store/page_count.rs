@@ -6,7 +6,7 @@ use rusqlite::{Connection, ffi};
 
 /// Counts the pages of one connection.
 pub(super) struct PageCount {
-    /// The connection, for its counters.
+    /// The handle of the connection, for its counters.
     handle: AtomicPtr<ffi::sqlite3>,
     page_bytes: AtomicU64,
 }
@@ -17,11 +17,12 @@ impl PageCount {
         reason = "the handle is kept for the progress handler, which has no other"
     )]
     pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
-        // SAFETY: the handle is read; the count lives no longer than the connection it is part of.
+        // SAFETY: the handle is only read. The count lives no longer than the connection it is part
+        // of.
         let handle = unsafe { connection.handle() };
         let page_bytes = connection.query_row("PRAGMA page_size", [], |row| {
             let answer = row.get_ref(0)?;
-            // SQLCipher's is a text.
+            // SQLCipher answers with a text.
             let digits = answer.as_str().ok().and_then(|digits| digits.parse().ok());
             digits.map_or_else(|| Ok(answer.as_i64()?), Ok)
         })?;
@@ -32,11 +33,11 @@ impl PageCount {
     }
 
     /// Bytes of pages that were written since the connection was opened, to the log or to the file.
-    /// What still waits in the cache is not among them.
+    /// Pages that still wait in the cache do not count.
     pub(super) fn bytes_written(&self) -> u64 {
         let (mut pages, mut highest) = (0, 0);
-        // SAFETY: it reads counters of a connection that is open, on the thread that uses it; a
-        // progress handler may do so.
+        // SAFETY: it reads counters of an open connection, on the thread that uses it. A progress
+        // handler may do so.
         #[allow(unsafe_code, reason = "rusqlite has no form of it")]
         unsafe {
             ffi::sqlite3_db_status(

@@ -1,13 +1,13 @@
 //! Whether the processes that claimed jobs in this database are still alive.
 //!
 //! Each open Verger holds a shared lock on a small file beside the database, and each claim names
-//! the file it was made under. Who gets that file's lock exclusively knows that every process which
-//! claimed under it is dead. A claim made under another file, because that one was tidied away or
-//! the database was opened by another name, says nothing: it waits for its lease. So the lock may
-//! be lost and is never wrong.
+//! the file it was made under. Whoever gets that file's lock exclusively knows that every process
+//! that claimed under it is dead. A claim made under another file says nothing, because that file
+//! was deleted or the database was opened by another name. Such a claim waits for its lease. So the
+//! lock may be lost and is never wrong.
 //!
-//! (A lock on the database itself is SQLite's business: closing a descriptor of it would drop
-//! SQLite's own locks.)
+//! A lock on the database itself would not do: closing a descriptor of it would drop SQLite's own
+//! locks.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
@@ -19,16 +19,16 @@ use std::sync::Mutex;
 use super::file_identity::Identity;
 use crate::mutex::lock;
 
-/// What the file says before its name.
+/// The text in the file before its name.
 const HEAD: &str = "verger lock ";
 
 /// How often to try again when the file is replaced while it is being locked.
 const TRIES: usize = 16;
 
-/// Lock files one process holds at most, all but the last tidied away under it.
+/// The most lock files that one process holds. All but the last were deleted under it.
 const HELD_MAX: usize = 16;
 
-/// This process's mark beside the database; gone with the process, however it ends.
+/// This process's mark beside the database. It is gone with the process, however that ends.
 pub(crate) struct ProcessLock {
     path: PathBuf,
     database: PathBuf,
@@ -41,14 +41,14 @@ pub(crate) struct ProcessLock {
 struct Held {
     file: File,
     identity: Identity,
-    /// What claims name it by. Without it they wait for their leases.
+    /// The name that claims give it. Without a name they wait for their leases.
     tag: Option<String>,
 }
 
 impl ProcessLock {
-    /// Marks this process as present. While it is alone it holds the lock exclusively: nobody can
-    /// open, and claim, until it downgrades the lock. `None` where the file cannot be used by this
-    /// user, or on this file system.
+    /// Marks this process as present. While it is alone it holds the lock exclusively, so nobody
+    /// can open, and claim, until it downgrades the lock. `None` if this user, or this file system,
+    /// cannot use the file.
     pub(crate) fn announce(database: &Path) -> io::Result<Option<Self>> {
         let path = beside(database);
         match acquire(&path, database) {
@@ -79,7 +79,7 @@ impl ProcessLock {
         self.lock().last().and_then(|held| held.tag.clone())
     }
 
-    /// Lets others in. Before this one claims anything.
+    /// Lets others in. Call it before this process claims anything.
     pub(crate) fn downgrade(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.alone) {
             self.lock().last().map_or(Ok(()), |held| share(&held.file))?;
@@ -87,8 +87,8 @@ impl ProcessLock {
         Ok(())
     }
 
-    /// Takes the lock of a new file, where this one's was tidied away. What was claimed under the
-    /// old one stays under it. Costs a `stat`.
+    /// Takes the lock of a new file, if this one's was deleted. Claims under the old file stay
+    /// under it. It costs a `stat`.
     pub(crate) fn refresh(&self) {
         let mut held = self.lock();
         let found = Identity::of_name(&self.path).ok();
@@ -107,7 +107,7 @@ impl ProcessLock {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Held>> {
-        // Whole after any panic: it only grows by whole entries.
+        // It is whole after any panic, because it only grows by whole entries.
         lock(&self.held)
     }
 }
@@ -119,15 +119,16 @@ pub(super) fn beside(database: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Whether a process has the database open by this name. Makes no file.
+/// Whether a process has the database open by this name. It makes no file.
 pub(crate) fn is_held(database: &Path) -> bool {
     existing(&beside(database), OpenOptions::new().read(true))
         .is_some_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Opens the file with this name. Follows no link: what it points to may belong to anybody.
+/// Opens the file with this name. It follows no link, because a link's target may belong to
+/// anybody.
 pub(super) fn existing(path: &Path, how: &OpenOptions) -> Option<File> {
-    // Before it is opened, too: a pipe would wait for whoever reads from it.
+    // Checked before it is opened, because a pipe would wait for whoever reads from it.
     std::fs::symlink_metadata(path).ok().filter(Metadata::is_file)?;
     let file = how.open(path).ok()?;
     let is_it = Identity::of_file(&file).ok()? == Identity::of_name(path).ok()?;
@@ -153,8 +154,8 @@ fn cannot_be_used(error: &io::Error) -> bool {
     )
 }
 
-/// Locks the file, exclusively where nobody else has it. It is the file with that name still when
-/// it is locked.
+/// Locks the file, exclusively if nobody else has it. When it is locked it is still the file with
+/// that name.
 fn acquire(path: &Path, database: &Path) -> io::Result<(Held, bool)> {
     for _ in 0..TRIES {
         let Some(mut file) = open(path, database)? else { continue };
@@ -175,8 +176,8 @@ fn acquire(path: &Path, database: &Path) -> io::Result<(Held, bool)> {
     Err(io::Error::other("it is replaced again and again"))
 }
 
-/// Opens the file, or makes it. Never one that a symbolic link points to: `None` when the name
-/// changed meanwhile.
+/// Opens the file, or makes it. It never opens one that a symbolic link points to. `None` when the
+/// name changed meanwhile.
 fn open(path: &Path, database: &Path) -> io::Result<Option<File>> {
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => {
@@ -188,7 +189,7 @@ fn open(path: &Path, database: &Path) -> io::Result<Option<File>> {
         Err(error) => return Err(error),
     };
     let opened = match found {
-        // Another user's. To lock it, reading is enough.
+        // Another user's file. To lock it, reading is enough.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
         opened => opened,
     };
@@ -198,13 +199,13 @@ fn open(path: &Path, database: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Makes the file for whoever may use the database, as SQLite makes its own beside it.
+/// Makes the file for whoever may use the database, as SQLite makes its own files beside it.
 fn make(path: &Path, database: &Path) -> io::Result<Option<File>> {
-    // Follows no link, and takes no file that is there.
+    // This follows no link, and opens no existing file.
     match OpenOptions::new().read(true).write(true).create_new(true).open(path) {
         Ok(file) => {
             if let Ok(like) = std::fs::metadata(database) {
-                // Who may not give a file away needs not.
+                // A user who may not give a file away need not.
                 let _ = give(&file, &like);
             }
             Ok(Some(file))
@@ -240,7 +241,7 @@ fn name(file: &mut File, alone: bool) -> io::Result<Option<String>> {
     }
     if text.is_empty() && alone && !has_other_names(file) {
         let name = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-        // One that can only be read has no name.
+        // A file that can only be read gets no name.
         return Ok(writeln!(file, "{HEAD}{name}").is_ok().then_some(name));
     }
     let name = text.strip_prefix(HEAD).and_then(|rest| rest.strip_suffix('\n'));

@@ -17,10 +17,10 @@ use super::work_connection::WorkConnection;
 use crate::mutex::lock;
 use crate::text::beginning;
 
-/// The longest value that is shown of a row.
+/// The longest value of a row that is shown.
 const VALUE_MAX_BYTES: usize = 1 << 10;
 
-/// Rows that are remembered.
+/// The most rows that are remembered.
 const ROWS_MAX: usize = 1_000;
 
 /// Rows that were changed, in the order of their first change.
@@ -45,19 +45,19 @@ impl Touched {
 type Shared = Mutex<Touched>;
 
 impl WorkConnection {
-    /// Watches which rows change, until [`unwatch_rows`](Self::unwatch_rows). `None` without memory
-    /// for it.
+    /// Watches which rows change, until [`unwatch_rows`](Self::unwatch_rows). `None` if there is no
+    /// memory for it.
     pub(crate) fn watch_rows(&self) -> Option<Arc<Mutex<Touched>>> {
         watch_rows(self.raw()).ok()
     }
 
-    /// Watches no more.
+    /// Stops watching.
     pub(crate) fn unwatch_rows(&self) {
         unwatch_rows(self.raw());
     }
 
-    /// A row as an object of its columns, its long values cut. `None` where there is none, or none
-    /// that can be read.
+    /// A row as an object of its columns, with long values cut. `None` if there is no row, or it
+    /// cannot be read.
     pub(crate) fn row(&self, table: &str, rowid: i64) -> Option<Json> {
         self.engine(|connection| read_row(connection, table, rowid)).ok().flatten()
     }
@@ -93,7 +93,7 @@ fn watch_rows(connection: &Connection) -> rusqlite::Result<Arc<Shared>> {
     Ok(touched)
 }
 
-/// Watches no more.
+/// Stops watching.
 fn unwatch_rows(connection: &Connection) {
     // SAFETY: the handle is of an open connection, used from the thread that holds it.
     #[allow(unsafe_code, reason = "rusqlite's own wants the connection to itself")]
@@ -110,8 +110,8 @@ unsafe extern "C" fn hook(
     table: *const c_char,
     row: i64,
 ) {
-    // SAFETY: the context is what was installed and lives as long as SQLite may call this; the names
-    // are C strings for as long as the call lasts.
+    // SAFETY: the context is what was installed and lives as long as SQLite may call this. The
+    // names are C strings for as long as the call lasts.
     let (touched, database, table) =
         unsafe { (&*context.cast::<Shared>(), CStr::from_ptr(database), CStr::from_ptr(table)) };
     // Nothing may unwind into SQLite.

@@ -1,8 +1,8 @@
 //! What differs between the versions of rusqlite that Verger builds with, in one form.
 //!
 //! `links = "sqlite3"` allows one copy of SQLite in a program, so Verger takes whichever version of
-//! rusqlite the app's own SQLite crate needs. A method whose signature changed within that range is
-//! called here, or by SQLite's own interface, and nowhere else.
+//! rusqlite the app's own SQLite crate needs. Methods whose signatures changed within that range
+//! are called only here, or by SQLite's own interface.
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use rusqlite::functions::FunctionFlags;
 
 use crate::mutex::lock;
 
-/// The result of a call that some versions say cannot fail: they return nothing, or a number.
+/// The result of a call that returns nothing, or a number, in versions where it cannot fail.
 pub(crate) trait IntoResult {
     fn into_result(self) -> rusqlite::Result<()>;
 }
@@ -38,10 +38,10 @@ impl<T> IntoResult for rusqlite::Result<T> {
 
 type Handler = Mutex<dyn FnMut(c_int) -> bool + Send>;
 
-/// Has this function decide whether a connection goes on waiting for a lock, given how often it has
-/// waited. It lives as long as the connection, or until another one takes its place.
+/// Makes this function decide whether a connection goes on waiting for a lock, given how often it
+/// has waited. The function lives as long as the connection, or until another one replaces it.
 ///
-/// Before 0.41 rusqlite takes functions without state only.
+/// Before 0.41 rusqlite takes only functions without state.
 ///
 /// # Errors
 /// When SQLite has no memory left.
@@ -72,7 +72,7 @@ unsafe extern "C" fn ask(handler: *mut c_void, tries: c_int) -> c_int {
     // call it.
     let handler = unsafe { &*handler.cast::<Box<Handler>>() };
     let mut ask = lock(handler);
-    // Without an answer it is not waited for.
+    // If it panics, the lock is not waited for.
     catch_unwind(AssertUnwindSafe(|| ask(tries))).unwrap_or_default().into()
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn is_read_only(connection: &Connection) -> bool {
     }
 }
 
-/// Gives memory back that the connection's page cache does not need now.
+/// Releases memory that the connection's page cache does not need now.
 pub(crate) fn release_memory(connection: &Connection) {
     // SAFETY: the handle is of an open connection, used from the thread that holds it.
     #[allow(unsafe_code, reason = "rusqlite has it from 0.33 on")]

@@ -1,18 +1,19 @@
 //! Whether another copy of SQLite in this process has the file open.
 //!
-//! SQLite keeps its locks for the process, and knows of those that it took itself. A second copy,
-//! such as one of a library loaded at run time, shares these locks and does not know it: when
-//! either closes a descriptor of the file, the system drops the locks of both, and the file comes
-//! to harm (see sqlite.org/howtocorrupt.html). On Windows locks belong to a handle, and there is no
-//! harm.
+//! SQLite keeps its locks for the process, and knows only of those that it took itself. A second
+//! copy, such as one of a library loaded at run time, shares these locks and does not know it. When
+//! either copy closes a descriptor of the file, the system drops the locks of both, and the file is
+//! damaged (see sqlite.org/howtocorrupt.html). On Windows locks belong to a handle, and nothing is
+//! damaged.
 //!
-//! It shows where the system lists its locks, Linux alone: this process holds one on the file, and
+//! Only Linux lists its locks, so it shows only there: this process holds a lock on the file, and
 //! this copy of SQLite gets the exclusive lock all the same. In WAL mode every connection that has
-//! read holds one until it closes. One that opens the file later is not noticed.
+//! read holds a lock until it closes. A copy that opens the file later is not noticed.
 
 use super::location::Location;
 
-/// Whether one has, as far as it can be told. No connection of this Verger may be open.
+/// Whether another copy has the file open, as far as can be told. No connection of this Verger may
+/// be open.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn has_second_copy_open(location: &Location) -> rusqlite::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -27,7 +28,7 @@ pub(crate) fn has_second_copy_open(location: &Location) -> rusqlite::Result<bool
     }
     // This copy knows its own connections, so it does not get the lock while one is open.
     let Exclusive::Proved(alone) = prove_exclusive(location)? else { return Ok(false) };
-    // The one that held the lock may have closed meanwhile.
+    // The copy that held the lock may have closed meanwhile.
     let is_the_file = |descriptor: std::io::Result<std::fs::DirEntry>| {
         descriptor.is_ok_and(|descriptor| {
             std::fs::metadata(descriptor.path())
@@ -46,7 +47,7 @@ pub(crate) fn has_second_copy_open(_: &Location) -> rusqlite::Result<bool> {
     Ok(false)
 }
 
-/// Whether the system's list has a lock that this process holds on the file of this number. SQLite's
+/// Whether the system's list has a lock of this process on the file of this number. SQLite's locks
 /// are of the kind POSIX.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_locked_by(locks: &str, process: u32, inode: u64) -> bool {

@@ -13,11 +13,11 @@ use super::tokens::Tokens;
 pub(super) struct StatementContext {
     /// The statement's tokens.
     pub(super) tokens: Option<Arc<Tokens>>,
-    /// The table or view it writes to, if it does.
+    /// The table or view it writes to, if it writes.
     pub(super) target: Option<String>,
     /// The app's views, in lower case.
     pub(super) views: BTreeSet<String>,
-    /// What else a name in a FROM may stand for beside common table expressions, in lower case:
+    /// What else a name in a FROM may stand for, besides common table expressions, in lower case:
     /// tables and modules.
     pub(super) tables: BTreeSet<String>,
     /// The app's virtual tables, each with its module, in lower case.
@@ -26,25 +26,26 @@ pub(super) struct StatementContext {
     pub(super) open_functions: BTreeSet<String>,
     /// The functions that the app added and did not mark as innocuous, in lower case.
     pub(super) closed_functions: BTreeSet<String>,
-    /// All searches of FTS5 are bounded.
+    /// Whether all searches of FTS5 are bounded.
     pub(super) has_bounded_full_text: bool,
-    /// The view that closes indirect ways to this statement, once that was asked.
+    /// The view that may not be read and that the statement names, once that was looked up.
     pub(super) closed: OnceCell<Option<String>>,
-    /// The connection confines its workers to one tenant.
+    /// The walls, if the connection confines its workers to one tenant.
     pub(super) confined: Option<Shadows>,
 }
 
-/// The views that stand before an app's tables on a confined connection.
+/// The walls before an app's tables on a confined connection: virtual tables, or views for
+/// RETURNING.
 pub(super) struct Shadows {
-    /// What the names of the inner views and triggers begin with. A worker cannot know it.
+    /// The prefix of the names of their inner tables and triggers. A worker cannot know it.
     pub(super) token: String,
-    /// The tables that are shadowed, in lower case.
+    /// The tables behind walls, in lower case.
     pub(super) tables: BTreeSet<String>,
 }
 
 impl StatementContext {
-    /// Whether an access to a table is made by a view, a trigger or a virtual table of the app's,
-    /// beyond doubt.
+    /// Whether a view, a trigger or a virtual table of the app's makes an access to a table, beyond
+    /// doubt.
     pub(super) fn is_the_apps(
         &self,
         accessor: Option<&str>,
@@ -56,7 +57,7 @@ impl StatementContext {
         }
         let Some(accessor) = accessor else { return false };
         let may_be_a_with = self.mentions("with") && self.mentions(accessor);
-        // Only the look at a table as a whole is judged after terms were pushed into views.
+        // After terms were pushed into views, only the access to a table as a whole is in doubt.
         !may_be_a_with && !self.is_target(accessor) && column.is_some()
     }
 
@@ -73,12 +74,12 @@ impl StatementContext {
         self.target.as_ref().is_some_and(|target| target.eq_ignore_ascii_case(name))
     }
 
-    /// Whether the statement may name this.
+    /// Whether the statement may contain this name.
     pub(super) fn mentions(&self, name: &str) -> bool {
         self.times(name) > 0
     }
 
-    /// How often the statement may name this.
+    /// How often the statement may contain this name.
     pub(super) fn times(&self, name: &str) -> u32 {
         match &self.tokens {
             Some(tokens) => tokens.count(name),
@@ -86,13 +87,13 @@ impl StatementContext {
         }
     }
 
-    /// Whether the statement may be one that replaces rows.
+    /// Whether the statement may replace rows.
     pub(super) fn replaces(&self) -> bool {
         self.tokens.as_ref().is_none_or(|tokens| tokens.replaces())
     }
 
-    /// Whether a column is read because all columns of a view are, for an UPDATE or DELETE of it,
-    /// and the statement itself cannot tell what is in it: it names neither the column nor, a
+    /// Whether a column is read only because an UPDATE or DELETE of a view reads all columns of it,
+    /// and the statement itself cannot tell what is in it. It names neither the column nor, a
     /// second time, the view.
     pub(super) fn is_only_materialized(&self, view: &str, column: &str) -> bool {
         self.is_target(view)
@@ -101,7 +102,8 @@ impl StatementContext {
             && !self.mentions("returning")
     }
 
-    /// What cannot be kept to one tenant's rows, or told truly, when a view stands before a table.
+    /// Refuses writes that cannot be kept to one tenant's rows, or reported truly, when a wall is
+    /// before a table.
     pub(super) fn check_write(&self, verb: Verb, table: &str) -> Result<(), String> {
         if verb == Verb::Read {
             return Ok(());
@@ -123,7 +125,7 @@ impl StatementContext {
         Ok(())
     }
 
-    /// Whether this is a name of our own inner views and triggers.
+    /// Whether this is a name of our own inner tables and triggers.
     pub(super) fn is_ours(&self, name: &str) -> bool {
         self.confined
             .as_ref()

@@ -1,8 +1,8 @@
-//! What a worker's statement costs, read from SQLite's program before it is stepped: does it sort,
-//! and on how many values does it work between two looks at the deadline?
+//! What a worker's statement costs, read from SQLite's program before it is stepped: whether it
+//! sorts, and on how many values it works between two looks at the deadline.
 //!
-//! SQLite looks at the deadline when a program jumps: once a row, at least. Within a row it goes
-//! through all of the statement's expressions, and each may take a time that grows with the values
+//! SQLite looks at the deadline when a program jumps, which is at least once a row. Within a row it
+//! computes all of the statement's expressions, and each may take a time that grows with the values
 //! it is given.
 
 use std::cell::RefCell;
@@ -20,7 +20,7 @@ use super::unasked::Reached;
 /// The longest text or blob on a connection of workers, in bytes.
 pub(super) const VALUE_MAX_BYTES: i32 = 8 << 20;
 
-/// Bytes that one pass through a statement's expressions may work on.
+/// How many bytes one pass through a statement's expressions may work on.
 const PASS_MAX_BYTES: i32 = 8 * VALUE_MAX_BYTES;
 
 /// The opcodes that compute with values without making long ones. See sqlite.org/opcode.html.
@@ -47,28 +47,28 @@ const COMPUTES: [&str; 20] = [
     "AggFinal",
 ];
 
-/// The opcodes that end a loop, or may come back to one.
+/// The opcodes that end a loop, or may return to one.
 const LOOPS: [&str; 9] =
     ["Next", "Prev", "VNext", "SorterNext", "RowSetRead", "Yield", "Program", "Return", "Gosub"];
 
-/// Statements that are remembered.
+/// How many statements are remembered.
 const KNOWN_MAX: usize = 256;
 
-/// What is known of one.
+/// What is known of a statement's cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StatementCost {
-    /// It has a sorter, or may have.
+    /// It sorts, or may sort.
     pub(super) sorts: bool,
     /// It calls functions, which may take long for each row.
     pub(super) calls: bool,
-    /// It writes to virtual tables, and may come by there more than once.
+    /// It writes to virtual tables, and may do so more than once.
     pub(super) writes_rows: bool,
     pub(super) loops: bool,
     pub(super) returns: bool,
     /// Its own verb is INSERT.
     pub(super) inserts: bool,
-    /// It writes at one place and has no triggers of its own. Behind the tenant's walls, then: no
-    /// row can be refused after others were written.
+    /// It writes in one place and has no triggers of its own. Behind the tenant's walls it also
+    /// means that no row can be refused after others were written.
     pub(super) is_sure: bool,
     /// Steps that compute with values, and further arguments of the functions called.
     expressions: i32,
@@ -86,7 +86,7 @@ impl StatementCost {
         (PASS_MAX_BYTES / self.expressions.max(1)).min(VALUE_MAX_BYTES)
     }
 
-    /// Why it may work on no longer ones, unless any statement may.
+    /// Why it may not work on longer values, unless that bound is every statement's.
     pub(crate) fn why_not_longer(self) -> Option<String> {
         (self.value_max_bytes() < VALUE_MAX_BYTES).then(|| {
             format!(
@@ -99,7 +99,8 @@ impl StatementCost {
 }
 
 impl Program {
-    /// Looks at a statement. Its plan does not depend on what is bound: the connection is set so.
+    /// Looks at a statement. Its plan does not depend on what is bound, because the connection is
+    /// set so.
     fn of(connection: &Connection, tokens: &Tokens, sql: &str) -> rusqlite::Result<Self> {
         let mut cost = StatementCost {
             sorts: false,
@@ -131,7 +132,7 @@ impl Program {
             let is_wall = opcode == "VFilter"
                 && step.get_ref("p4")?.as_str_or_null()?.is_some_and(confinement::is_plan);
             cost.sorts |= opcode == "SorterOpen";
-            // A second write of a virtual table is a loop of its own kind.
+            // A second write of a virtual table counts as a loop.
             cost.loops |= LOOPS.contains(&opcode) || opcode == "VUpdate" && cost.writes_rows;
             cost.writes_rows |= opcode == "VUpdate";
             cost.returns |= opcode == "ResultRow";
@@ -141,7 +142,7 @@ impl Program {
             reached.note(opcode, step)?;
         }
         cost.is_sure = writes == 1;
-        // The program does not say how many arguments a function that takes any number is given.
+        // The program does not say how many arguments a function gets that takes any number.
         let further = tokens.further_arguments(functions::is_allowed);
         cost.expressions = cost.expressions.saturating_add(i32::try_from(further).unwrap_or(0));
         Ok(Self { cost, reached })
@@ -171,7 +172,7 @@ impl StatementCosts {
         Ok(program)
     }
 
-    /// The schema changed: programs may have, too.
+    /// Forgets the programs, because the schema changed.
     pub(super) fn forget(&self) {
         self.0.borrow_mut().clear();
     }

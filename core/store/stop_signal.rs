@@ -1,18 +1,19 @@
-//! When a run has to end: its deadline, a cancel, the time it may hold the write lock.
+//! When a run must end: its deadline, a cancel, the time it may hold the write lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// When a run has to end.
+/// When a run must end.
 #[derive(Clone)]
 pub(crate) struct StopSignal {
     pub(crate) deadline: Instant,
     pub(crate) cancelled: Arc<AtomicBool>,
-    /// By how many microseconds the end comes before the deadline, while the write lock is held.
+    /// How many microseconds before the deadline it must end, while the write lock is held.
     earlier_by: Arc<AtomicU64>,
     made: Instant,
-    /// Until when nothing ends it, in microseconds since it was made; 0: not at all.
+    /// Until when nothing ends it, in microseconds since it was made. 0 means that it is not
+    /// spared.
     spared_until: Arc<AtomicU64>,
 }
 
@@ -31,7 +32,7 @@ impl StopSignal {
         }
     }
 
-    /// Nothing ends the run for so long, or until [`spare_no_more`](Self::spare_no_more).
+    /// Lets nothing end the run for this long, or until [`spare_no_more`](Self::spare_no_more).
     pub(crate) fn spare(&self, most: Duration) {
         let until = u64::try_from((self.made.elapsed() + most).as_micros()).unwrap_or(u64::MAX);
         self.spared_until.store(until, Ordering::Relaxed);
@@ -60,7 +61,7 @@ impl StopSignal {
         Instant::now() + earlier_by >= self.deadline
     }
 
-    /// The write lock is held from now on: at most so long.
+    /// Notes that the write lock is held from now on, for at most this long.
     pub(crate) fn hold_lock(&self, most: Option<Duration>) {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let earlier_by = most.map_or(Duration::ZERO, |most| left.saturating_sub(most));
@@ -68,12 +69,12 @@ impl StopSignal {
         self.earlier_by.store(micros, Ordering::Relaxed);
     }
 
-    /// The write lock is held no more.
+    /// Notes that the write lock is no longer held.
     pub(crate) fn release_lock(&self) {
         self.earlier_by.store(0, Ordering::Relaxed);
     }
 
-    /// Whether there would be time left but for the write lock.
+    /// Whether the run is over only because of the write lock.
     pub(crate) fn is_over_for_the_lock(&self) -> bool {
         self.is_late() && Instant::now() < self.deadline
     }

@@ -1,4 +1,4 @@
-//! What a run's SQL may lean on beside the database: temporary space, and the time.
+//! What a run's SQL uses besides the database: temporary space, and the time.
 //!
 //! SQLite asks its file system for both, and the file system cannot know which run asks. So the run
 //! says so for its thread.
@@ -42,7 +42,7 @@ impl TempSpace {
         self.clock.now().as_millis()
     }
 
-    /// The one of the run whose SQL is on this thread now.
+    /// The space of the run whose SQL is on this thread now.
     pub(super) fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(Clone::clone)
     }
@@ -53,8 +53,8 @@ impl TempSpace {
     }
 }
 
-/// Puts back whose SQL was on this thread before: a function of the app may call a worker in the
-/// midst of another's run.
+/// Restores whose SQL was on this thread before, because a function of the app may call a worker in
+/// the midst of another's run.
 pub(super) struct Entered(Option<Arc<TempSpace>>);
 
 impl Drop for Entered {
@@ -64,7 +64,7 @@ impl Drop for Entered {
     }
 }
 
-/// Bytes that a run holds beside SQLite, counted with those that its SQL takes.
+/// Bytes that a run holds besides SQLite, counted with those that its SQL takes.
 pub(crate) struct HeldBytes {
     of: Arc<TempSpace>,
     bytes: usize,

@@ -1,9 +1,9 @@
-//! The file system of the connections that workers use: the app's own for files; temporary files
-//! are kept in memory and counted, and the time is that of the run.
+//! The file system of the connections that workers use. Files are handled by the app's own file
+//! system. Temporary files are kept in memory and counted, and the time is that of the run.
 //!
 //! With `temp_store=MEMORY` SQLite sorts everything at once, in a step that cannot be interrupted.
-//! With temporary files it sorts in chunks of its cache's size and merges them row by row. These
-//! files never reach the disk.
+//! With temporary files it sorts in chunks of its cache's size and merges them row by row. Here
+//! these files never reach the disk.
 #![allow(
     unsafe_code,
     reason = "SQLite calls a file system through pointers; see sqlite.org/vfs.html"
@@ -19,7 +19,7 @@ use rusqlite::ffi;
 use super::temp_space::TempSpace;
 use crate::mutex::lock;
 
-/// The file systems that were wrapped, and what each wrapped one is called.
+/// The file systems that were wrapped, and the name of each wrapped one.
 static WRAPPED: Mutex<Vec<(Wrapped, &'static str)>> = Mutex::new(Vec::new());
 
 #[derive(PartialEq)]
@@ -28,8 +28,8 @@ struct Wrapped(*mut ffi::sqlite3_vfs);
 // stays as long as connections use it.
 unsafe impl Send for Wrapped {}
 
-/// The name under which to open a connection whose temporary files are in memory: over this file
-/// system, or over the default one.
+/// The name under which to open a connection whose temporary files are in memory, over this file
+/// system or over the default one.
 pub(super) fn over(base: Option<&str>) -> rusqlite::Result<&'static str> {
     let failure = |code, what: &str| {
         rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(what.to_string()))
@@ -92,8 +92,8 @@ pub(super) fn over(base: Option<&str>) -> rusqlite::Result<&'static str> {
     Ok(name)
 }
 
-/// Calls the method of the file system that ours stands on. SAFETY: for SQLite's calls only, whose
-/// arguments it hands on as they are.
+/// Calls the method of the file system that ours wraps. SAFETY: it is only for SQLite's calls,
+/// whose arguments it hands on as they are.
 macro_rules! pass {
     ($vfs:ident . $method:ident ( $($arg:expr),* ), else $absent:expr) => {
         unsafe {
@@ -110,7 +110,7 @@ struct File {
     content: *mut Content,
 }
 
-/// Bytes in pieces: a file grows without being copied.
+/// Bytes in pieces, so that a file grows without being copied.
 struct Content {
     pieces: Vec<Box<[u8]>>,
     length: usize,
@@ -120,7 +120,8 @@ struct Content {
 const PIECE: usize = 64 << 10;
 
 impl Content {
-    /// Goes through the pieces that hold these bytes: for each, where in the buffer, and the bytes.
+    /// Calls `each` for the pieces that hold these bytes, with the position in the buffer, and the
+    /// bytes.
     fn walk(&mut self, at: usize, length: usize, mut each: impl FnMut(usize, &mut [u8])) {
         let mut done = 0;
         while done < length {
@@ -142,7 +143,7 @@ impl Content {
             of.took(wanted.saturating_sub(before) * PIECE);
             of.gave_back(before.saturating_sub(wanted) * PIECE);
         }
-        // What is cut off is not seen again.
+        // What is cut off must not be seen again.
         let (from, end) = (length, self.length.min(wanted * PIECE));
         self.walk(from, end.saturating_sub(from), |_, bytes| bytes.fill(0));
         self.length = length;
@@ -192,7 +193,7 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
     ffi::SQLITE_OK
 }
 
-/// A place in a file, from SQLite's integers.
+/// A position and a length in a file, from SQLite's integers.
 fn place(at: i64, length: c_int) -> Option<(usize, usize)> {
     let (at, length) = (usize::try_from(at).ok()?, usize::try_from(length).ok()?);
     at.checked_add(length).map(|_| (at, length))
@@ -339,11 +340,11 @@ const JULIAN_1970_MILLIS: i64 = 210_866_760_000_000;
 
 const DAY_MILLIS: f64 = 86_400_000.0;
 
-/// Now, by the clock of the run at hand. `None` when there is no run, `Some(None)` when its clock
-/// failed.
+/// The present time, by the clock of the present run. `None` when there is no run, `Some(None)`
+/// when its clock failed.
 fn run_millis() -> Option<Option<i64>> {
     let temp_space = TempSpace::current()?;
-    // The app's clock may panic, and SQLite cannot be unwound through.
+    // The app's clock may panic, and a panic must not unwind through SQLite.
     Some(
         catch_unwind(AssertUnwindSafe(|| {
             temp_space.now_millis().saturating_add(JULIAN_1970_MILLIS)

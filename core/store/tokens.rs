@@ -1,22 +1,22 @@
-//! The words of a statement, as SQLite's own tokenizer tells them apart.
+//! The words of a statement, as SQLite's own tokenizer separates them.
 //!
-//! A port of `sqlite3GetToken` (tokenize.c), byte for byte: white space with U+FEFF, comments, every
-//! quoted form, `?1word`, blobs, and NUL as the end of the text. The test below compares it with
+//! A port of `sqlite3GetToken` (tokenize.c), byte for byte: white space with U+FEFF, comments,
+//! every quoted form, `?1word`, blobs, and NUL as the end of the text. A test compares it with
 //! SQLite itself.
 //!
-//! What it is for: SQLite tells the authorizer which table is accessed, but not whether the worker
-//! or a view of the app's named it. To name a table, a column or a function, a token of the
-//! statement has to *be* that name. So the worker did not name a thing that is no token. The
-//! reverse does not hold: a token may be an alias, or a text.
+//! SQLite tells the authorizer which table is accessed, but not whether the worker or a view of the
+//! app's named it. To name a table, a column or a function, a token of the statement has to *be*
+//! that name. So the worker did not name a thing that is no token. The reverse does not hold,
+//! because a token may be an alias, or a text.
 
 use std::collections::HashMap;
 
-/// What a token is to the grammar, as far as anyone asks.
+/// What a token is to the grammar, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A keyword, or a name without quotes.
     Word,
-    /// `"…"`, `` `…` ``, `[…]`, and `'…'`: SQLite takes that for a name too, where it expects one.
+    /// `"…"`, `` `…` ``, `[…]`, and `'…'`, which SQLite also takes for a name where it expects one.
     Quoted,
     Open,
     Close,
@@ -26,7 +26,7 @@ enum Kind {
 
 struct Token {
     kind: Kind,
-    /// In lower case and without its quotes, for what may be a name.
+    /// In lower case and without its quotes, for a token that may be a name.
     name: Option<Box<str>>,
 }
 
@@ -86,13 +86,13 @@ impl Tokens {
         token.name.as_deref()
     }
 
-    /// Whether the statement may have this keyword: no quotes around it.
+    /// Whether the statement may contain this keyword, without quotes.
     pub(super) fn has_keyword(&self, keyword: &str) -> bool {
         (0..self.list.len()).any(|place| self.word(place) == Some(keyword))
     }
 
-    /// Whether rows that stand in the way may be replaced: `OR REPLACE`, `REPLACE INTO`. Followed
-    /// by a parenthesis the word is a function; in the grammar nothing else is.
+    /// Whether rows in the way may be replaced: `OR REPLACE`, `REPLACE INTO`. Before a parenthesis
+    /// the word is a function, and in the grammar nothing else is.
     pub(super) fn replaces(&self) -> bool {
         (0..self.list.len()).any(|place| {
             self.word(place) == Some("replace")
@@ -100,7 +100,7 @@ impl Tokens {
         })
     }
 
-    /// Whether the statement itself says what becomes of a conflict, so that the table's own word
+    /// Whether the statement itself says what happens at a conflict, so that the table's own word
     /// does not count. `INSERT` and `UPDATE` are never names.
     pub(super) fn settles_conflicts(&self) -> bool {
         (0..self.list.len()).any(|place| {
@@ -119,10 +119,10 @@ impl Tokens {
         self.list.get(place + 1)?.name.as_deref()
     }
 
-    /// How many arguments more than one each the calls of these functions have together.
+    /// How many arguments beyond one the calls of these functions have, together.
     pub(super) fn further_arguments(&self, is_function: impl Fn(&str) -> bool) -> usize {
         let mut further = 0;
-        // For each parenthesis that is open: whether it is a call.
+        // For each open parenthesis, whether it belongs to a call.
         let mut open = Vec::new();
         let mut before: Option<&Token> = None;
         for token in &self.list {
@@ -141,7 +141,7 @@ impl Tokens {
     }
 }
 
-/// A name without its quotes, ASCII letters in lower case: so SQLite compares them.
+/// A name without its quotes, with ASCII letters in lower case, because SQLite compares names so.
 fn name(token: &[u8]) -> Box<str> {
     let text = String::from_utf8_lossy(token);
     let quote = match token.first() {
@@ -166,7 +166,7 @@ enum Class {
     Illegal,
 }
 
-/// What a name may be made of: letters, digits, `_`, `$`, and every byte that is not ASCII.
+/// What a name may contain: letters, digits, `_`, `$`, and every byte that is not ASCII.
 fn is_part(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
 }
@@ -175,11 +175,11 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// What the text begins with, and how many bytes of it; nothing at its end. As in C, the text ends
-/// with a NUL: where it has none, one is read behind it.
+/// The class of the first token of the text, and its length in bytes. `None` at the end. As in C,
+/// the text ends with a NUL; if it has none, one is assumed after it.
 fn next(text: &[u8]) -> Option<(Class, usize)> {
     let at = |place: usize| text.get(place).copied().unwrap_or(0);
-    // From there on, as long as it holds.
+    // The bytes from there on for which it holds.
     let run = |from: usize, holds: &dyn Fn(u8) -> bool| {
         from + text.get(from..).unwrap_or_default().iter().take_while(|byte| holds(**byte)).count()
     };
@@ -187,7 +187,7 @@ fn next(text: &[u8]) -> Option<(Class, usize)> {
     let other = |length: usize| Some((Class::Other, length));
     match at(0) {
         0 => None,
-        // 0x0b is white space only behind other white space.
+        // 0x0b is white space only after other white space.
         b' ' | b'\t' | b'\n' | 0x0c | b'\r' => Some((Class::Space, run(1, &is_space))),
         b'-' if at(1) == b'-' => Some((Class::Comment, run(2, &|byte| byte != b'\n' && byte != 0))),
         b'-' if at(1) == b'>' => other(2 + usize::from(at(2) == b'>')),
@@ -228,7 +228,7 @@ fn next(text: &[u8]) -> Option<(Class, usize)> {
     }
 }
 
-/// A text, or a name in quotes. A quote is doubled inside.
+/// A text, or a name in quotes. Inside, a quote is doubled.
 fn quoted(text: &[u8], quote: u8) -> (Class, usize) {
     let at = |place: usize| text.get(place).copied().unwrap_or(0);
     let mut place = 1;
@@ -274,7 +274,7 @@ fn number(text: &[u8]) -> (Class, usize) {
     (if end > digits { Class::Illegal } else { Class::Other }, end)
 }
 
-/// `:name`, `@name`, `$name`, `#name`, and those of Tcl: `$a::b(c)`.
+/// `:name`, `@name`, `$name`, `#name`, and the forms of Tcl: `$a::b(c)`.
 fn variable(text: &[u8]) -> (Class, usize) {
     let at = |place: usize| text.get(place).copied().unwrap_or(0);
     let (mut place, mut letters) = (1, 0);

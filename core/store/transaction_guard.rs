@@ -6,9 +6,9 @@ use rusqlite::Connection;
 
 use super::transaction_step::TransactionStep;
 
-/// A transaction is open as long as this lives. Dropped without a commit, it rolls back.
+/// A transaction is open while this exists. Dropped without a commit, it rolls back.
 ///
-/// Like [`rusqlite::Transaction`], with its statements kept prepared.
+/// It is like [`rusqlite::Transaction`], with its statements kept prepared.
 pub(crate) struct TransactionGuard<'c>(&'c Connection);
 
 impl<'c> TransactionGuard<'c> {
@@ -38,8 +38,8 @@ impl Deref for TransactionGuard<'_> {
 
 impl Drop for TransactionGuard<'_> {
     fn drop(&mut self) {
-        // Some failures have rolled it back already. Where this one fails, closing the connection
-        // rolls back: nobody goes on with one that is inside a transaction.
+        // Some failures have rolled it back already. If this one fails, closing the connection
+        // rolls back, because nobody goes on with a connection that is inside a transaction.
         if !self.0.is_autocommit() {
             let _ = TransactionStep::Rollback.take(self.0);
         }

@@ -1,12 +1,13 @@
 //! What SQLite does without asking the authorizer, found in the program it compiled.
 //!
-//! The columns that `NATURAL` and `USING` compare are not asked about, nor is their table where no
-//! other column of it is read. Neither are the rows that a constraint of the table's own replaces:
-//! `UNIQUE … ON CONFLICT REPLACE`. What a worker says itself, `OR REPLACE`, is in `authorizer.rs`.
+//! SQLite does not ask about the columns that `NATURAL` and `USING` compare, nor about their table
+//! if no other column of it is read. It does not ask about rows that a constraint of the table's
+//! own replaces either: `UNIQUE … ON CONFLICT REPLACE`. A worker's own `OR REPLACE` is handled in
+//! `authorizer.rs`.
 //!
 //! An `UPDATE … FROM` may have a result that is no row of its table: an aggregate that found none,
-//! or the side of an outer join that is missing. A table stays as it is then; a virtual table is
-//! given a new row.
+//! or the missing side of an outer join. A table stays as it is then. A virtual table is given a
+//! new row, and SQLite does not ask whether it may be.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,7 +24,7 @@ pub(crate) type Write = (Verb, String);
 /// The tables and indexes that a program opens.
 #[derive(Default)]
 pub(super) struct Reached {
-    /// Where they begin in the main database.
+    /// The pages where they begin in the main database.
     root_pages: BTreeSet<i64>,
     /// It copies whole rows of one table to another.
     copies: bool,
@@ -50,12 +51,12 @@ impl Reached {
 /// What is known of a connection's tables.
 #[derive(Default)]
 pub(super) struct Unasked {
-    /// Whether a constraint of the table replaces rows, for those that were asked for.
+    /// Whether a constraint of the table replaces rows, for the tables that were asked about.
     replacing: RefCell<HashMap<String, bool>>,
 }
 
 impl Unasked {
-    /// Whether a statement does something that is not granted. Names what.
+    /// Whether a statement does something that is not granted. The error names it.
     pub(super) fn check(
         &self,
         connection: &Connection,
@@ -108,7 +109,7 @@ impl Unasked {
         }
     }
 
-    /// Whether a constraint of a table says ON CONFLICT REPLACE. A plain insert then deletes rows
+    /// Whether a constraint of a table says ON CONFLICT REPLACE. Then a plain insert deletes rows
     /// or index entries, or goes on where it would stop at a row with its key.
     fn replaces(&self, connection: &Connection, table: &str) -> rusqlite::Result<bool> {
         let table = table.to_ascii_lowercase();
@@ -126,8 +127,8 @@ impl Unasked {
     }
 }
 
-/// Whether a statement that joins by columns it does not name may read all of these tables, where
-/// it names them.
+/// Whether a statement that joins by columns it does not name may read all of these tables that it
+/// names.
 pub(super) fn check_joins<'t>(
     grant: &Effective,
     tokens: &Tokens,
@@ -154,7 +155,7 @@ fn readable(grant: &Effective, by_schema: bool, table: &str) -> Result<(), Strin
             grant.worker()
         ));
     }
-    // Without a schema it is the view that stands before the table.
+    // Without a schema the name is the wall's.
     if by_schema && !grant.is_shared(table) {
         return Err(format!(
             "read denied: table {table} by its schema ({} is confined to the job's organization)",
@@ -164,7 +165,7 @@ fn readable(grant: &Effective, by_schema: bool, table: &str) -> Result<(), Strin
     Ok(())
 }
 
-/// The table that begins at a page, or whose index does.
+/// The table that begins at a page, or that has an index beginning there.
 fn table_at(connection: &Connection, page: i64) -> rusqlite::Result<Option<String>> {
     connection
         .prepare_cached("SELECT tbl_name FROM main.sqlite_schema WHERE rootpage = ?1")?
@@ -201,7 +202,7 @@ fn looks_replacing(connection: &Connection, table: &str) -> rusqlite::Result<boo
     while let Some(step) = steps.next()? {
         let (address, opcode): (i64, String) = (step.get("addr")?, step.get("opcode")?);
         if address <= last {
-            // Triggers come behind.
+            // Triggers come after this.
             break;
         }
         last = address;

@@ -4,7 +4,7 @@ use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use verger_worker::Value;
 
-/// Bytes that a value takes beside its text, and a row beside its values.
+/// Bytes that a value takes besides its text, and a row besides its values.
 const VALUE_BYTES: usize = size_of::<Value>();
 const ROW_BYTES: usize = size_of::<Vec<Value>>() + 16;
 
@@ -44,8 +44,8 @@ fn text_bytes(value: &Value) -> usize {
     }
 }
 
-/// The values of a row, their bytes taken from what is left. A row alone must not have more than
-/// `most`.
+/// The values of a row. Their bytes are taken from what is left. A single row must not have more
+/// than `most`.
 pub(super) fn values_of(
     row: &Row<'_>,
     columns: usize,

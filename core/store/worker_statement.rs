@@ -31,7 +31,7 @@ self_cell!(
 /// A statement of a worker, prepared in its name.
 pub(crate) struct WorkerStatement {
     owned: Owned,
-    /// For the authorizer: SQLite may prepare it anew when it is stepped.
+    /// For the authorizer, because SQLite may prepare it anew when it is stepped.
     tokens: Arc<Tokens>,
     cost: StatementCost,
     write: Option<(Verb, Rc<str>)>,
@@ -39,7 +39,7 @@ pub(crate) struct WorkerStatement {
 
 /// Why a text was not prepared.
 pub(crate) enum Unprepared {
-    /// It says nothing: it is empty, or a comment.
+    /// It contains no statement: it is empty, or a comment.
     Empty,
     /// It asks how a statement would run.
     Explains,
@@ -78,7 +78,7 @@ impl WorkerStatement {
             return Err(Unprepared::Explains);
         }
         let cost = connection.program(grant, &tokens, write.as_ref(), sql).map_err(|error| {
-            // Nothing but a comment is a statement that cannot be explained.
+            // A text with nothing but a comment cannot be explained either.
             match owned.with_dependent(|_, statement| statement.expanded_sql()) {
                 Some(_) => Unprepared::from(error),
                 None => Unprepared::Empty,
@@ -98,7 +98,7 @@ impl WorkerStatement {
     /// Binds every parameter.
     ///
     /// # Errors
-    /// When there are more or fewer than it takes, or one cannot be bound.
+    /// When there are more or fewer than the statement takes, or one cannot be bound.
     pub(crate) fn bind(&mut self, params: &[Value]) -> Result<(), HostError> {
         self.with(|_, statement| {
             let takes = statement.parameter_count();
@@ -117,12 +117,12 @@ impl WorkerStatement {
         })
     }
 
-    /// Forgets what is bound: a statement that waits for its next use keeps no values.
+    /// Forgets what is bound, so that a statement that waits for its next use keeps no values.
     pub(crate) fn unbind(&mut self) {
         self.with(|_, statement| statement.clear_bindings());
     }
 
-    /// The names of its columns; none where it returns no rows.
+    /// The names of its columns. None if it returns no rows.
     pub(crate) fn columns(&mut self) -> Vec<String> {
         self.with(|_, statement| {
             (0..statement.column_count())
@@ -146,12 +146,12 @@ impl WorkerStatement {
         self.write.as_ref().map(|(verb, table)| (*verb, table))
     }
 
-    /// Why its values may not be longer, where it is bounded more than others.
+    /// Why its values may not be longer, if it has a lower bound than others.
     pub(crate) fn why_not_longer(&self) -> Option<String> {
         self.cost.why_not_longer()
     }
 
-    /// Up to so many rows, fewer when they reach `most` bytes; and whether it came to its end.
+    /// Up to this many rows, fewer when they reach `most` bytes, and whether it came to its end.
     pub(crate) fn read(
         &mut self,
         grant: &Arc<Effective>,
@@ -167,7 +167,7 @@ impl WorkerStatement {
                 let Some(row) = rows.next()? else { return Ok(true) };
                 chunk.push(values_of(row, columns, &mut left, most)?);
             }
-            // Dropped, it would begin again from the first row.
+            // If it were dropped, the statement would begin again from the first row.
             std::mem::forget(rows);
             Ok(false)
         })?;
@@ -176,18 +176,18 @@ impl WorkerStatement {
 
     /// Gives up the rows that were not read.
     pub(crate) fn reset(&mut self) {
-        // Dropped, the rows are reset.
+        // Dropping the rows resets the statement.
         self.with(|_, statement| drop(statement.raw_query()));
     }
 
-    /// Steps it to its end; the rows it changed.
+    /// Steps it to its end, and returns the rows it changed.
     pub(crate) fn execute(&mut self, grant: &Arc<Effective>) -> Result<u64, StatementError> {
         let before = self.owned.borrow_owner().change_mark();
         let counted = self.step(grant, |statement| statement.raw_execute())?;
         Ok(self.owned.borrow_owner().changed_since(before, counted as u64))
     }
 
-    /// Steps in the worker's name.
+    /// Runs `work` in the worker's name.
     fn step<T>(
         &mut self,
         grant: &Arc<Effective>,

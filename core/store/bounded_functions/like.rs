@@ -1,4 +1,4 @@
-//! `LIKE` and `GLOB` as SQLite has them, looking at the deadline on the way.
+//! `LIKE` and `GLOB` as SQLite has them, but looking at the deadline on the way.
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ enum Part {
         invert: bool,
         ranges: Vec<(char, char)>,
     },
-    /// An escape or a `[` that has no end.
+    /// An escape or a `[` without an end.
     Never,
 }
 
@@ -37,7 +37,7 @@ impl Pattern {
         let mut parts = Vec::new();
         while let Some(character) = characters.next() {
             parts.push(match (style, character) {
-                // It may be `%` or `_`: then it is no wildcard.
+                // An escaped `%` or `_` is no wildcard.
                 (Style::Like, _) if Some(character) == escape => {
                     characters.next().map_or(Part::Never, |next| Part::Character(fold(next, style)))
                 }
@@ -55,12 +55,12 @@ impl Pattern {
         Self { parts, style }
     }
 
-    /// Whether a text matches; `None` when the time was over first.
+    /// Whether a text matches. `None` when the time was over first.
     pub(super) fn matches(&self, subject: &[u8], over: impl Fn() -> bool) -> Option<bool> {
         let subject = String::from_utf8_lossy(until_nul(subject));
         let mut rest = subject.chars();
         let mut place = 0;
-        // Where to go on after the last `%`, one character further each time: what came before it
+        // Where to go on after the last `%`, one character further each time. What came before it
         // need not be tried again.
         let mut again: Option<(usize, std::str::Chars<'_>)> = None;
         let mut steps = 0;
@@ -160,7 +160,7 @@ mod tests {
 
     use crate::store::bounded_functions::install;
 
-    /// Every function on every pair of these, in SQLite's words and in ours.
+    /// Every function on every pair of these, by SQLite and by us.
     #[test]
     fn the_answers_are_those_of_sqlite() {
         let (own, theirs) =

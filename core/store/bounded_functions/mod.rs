@@ -1,10 +1,10 @@
-//! SQL functions that SQLite computes in a time that grows with the product of their arguments'
-//! lengths, in a form that ends in time.
+//! SQL functions that take SQLite a time that grows with the product of their arguments' lengths,
+//! in a form that ends in time.
 //!
-//! SQLite looks at the deadline between steps, never inside a function: its `instr` of a long text
-//! in a longer one takes hours. These give the same answers in linear time, or look at the deadline
-//! themselves. The price: `LIKE` and `GLOB` in a worker's statement are not turned into a range of
-//! an index.
+//! SQLite looks at the deadline between steps, never inside a function. Its `instr` of a long text
+//! in a longer one takes hours. These functions give the same answers in linear time, or look at
+//! the deadline themselves. In return, `LIKE` and `GLOB` in a worker's statement cannot use a range
+//! of an index.
 
 mod like;
 
@@ -48,7 +48,7 @@ fn text<'a>(context: &'a Context<'_>, place: usize) -> rusqlite::Result<Text<'a>
     })
 }
 
-/// A number as SQLite writes it: it is asked, on a connection of this thread's own.
+/// A number as SQLite writes it. SQLite is asked, on a connection of this thread's own.
 fn written(number: f64) -> rusqlite::Result<String> {
     thread_local! {
         static WRITER: OnceCell<Connection> = const { OnceCell::new() };
@@ -79,7 +79,7 @@ fn answer(bytes: Vec<u8>) -> ToSqlOutput<'static> {
 
 const NULL: ToSqlOutput<'static> = ToSqlOutput::Owned(Value::Null);
 
-/// The functions of a connection: in lower case, each with whether it is marked as one that only
+/// The functions of a connection, in lower case, each with whether it is marked as one that only
 /// computes.
 pub(super) fn known(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, bool)>> {
     connection
@@ -88,7 +88,7 @@ pub(super) fn known(connection: &Connection) -> rusqlite::Result<BTreeSet<(Strin
         .collect()
 }
 
-/// Puts them in the place of SQLite's own. No text they make is longer than `most` bytes.
+/// Replaces SQLite's own functions by these. No text they make is longer than `most` bytes.
 pub(super) fn install(connection: &Connection, most: usize, over: &Over) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
@@ -122,8 +122,8 @@ pub(super) fn install(connection: &Connection, most: usize, over: &Over) -> rusq
     Ok(())
 }
 
-/// Where a text begins in another: counted in characters from 1, or in bytes where both are blobs;
-/// 0 when it is not there.
+/// Where a text begins in another, counted in characters from 1, or in bytes if both are blobs. 0
+/// when it is not there.
 fn instr(context: &Context<'_>) -> rusqlite::Result<Option<i64>> {
     let blobs =
         matches!((context.get_raw(0), context.get_raw(1)), (ValueRef::Blob(_), ValueRef::Blob(_)));
@@ -203,7 +203,7 @@ fn trim(
         rest = rest.get(cut..).unwrap_or_default();
     }
     while right && !rest.is_empty() {
-        // As SQLite does it: a character of the set that the text ends with, well-formed or not.
+        // SQLite removes a character of the set that the text ends with, well-formed or not.
         go_on()?;
         let ends = (1..=rest.len().min(4))
             .find(|length| set.contains(rest.get(rest.len() - length..).unwrap_or_default()));
@@ -213,8 +213,8 @@ fn trim(
     Ok(answer(rest.to_vec()))
 }
 
-/// The bytes that pairs of hexadecimal digits stand for; between the pairs may be the characters of
-/// a second text. NULL where there is anything else.
+/// The bytes that pairs of hexadecimal digits stand for. Between the pairs there may be characters
+/// of a second text. NULL if there is anything else.
 fn unhex(context: &Context<'_>, over: &Over) -> rusqlite::Result<Option<Vec<u8>>> {
     let (hex, passed) = (text(context, 0)?, text(context, 1)?);
     let (Some(hex), Some(passed)) = (hex.bytes(), passed.bytes()) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The engine's own statements on an app's tables, run while a worker's statement is.
+//! The engine's own statements on an app's tables, which run inside a worker's statement.
 #![allow(unsafe_code, reason = "rusqlite has no form of what runs inside another statement")]
 
 use std::ffi::{CStr, c_int};
@@ -14,18 +14,19 @@ use crate::mutex::lock;
 #[derive(Default)]
 pub(super) struct Shared {
     tenant: Mutex<Arc<str>>,
-    /// Grows with each run: what was bound for the tenant before has to be bound anew.
+    /// Grows with each run. What was bound for the tenant before must be bound anew.
     pub(super) run: AtomicU64,
-    /// Grows with each step of a worker's: what a statement reads is told from other cursors.
+    /// Grows with each step of a worker's statement, so that rows being read are told from other
+    /// cursors' rows.
     pub(super) turn: AtomicU64,
-    /// Rows changed in a worker's name, and how often one was asked to be.
+    /// Rows changed in a worker's name, and how many writes were asked for.
     pub(super) changed: AtomicU64,
     pub(super) writes: AtomicU64,
     /// The worker's statement inserts: a write without an old row is not an update that found none.
     pub(super) inserts: AtomicBool,
     /// The last failed write keeps the rows before it.
     pub(super) keeps: AtomicBool,
-    /// What a worker was denied, if that was its last statement's end.
+    /// What a worker was denied, if its last statement ended by that.
     pub(super) denied: Mutex<Option<String>>,
     inner: Arc<AtomicBool>,
 }
@@ -39,9 +40,9 @@ impl Shared {
         lock(&self.tenant)
     }
 
-    /// Says to the authorizer that the engine's own statement runs, until it is dropped.
+    /// Tells the authorizer that the engine's own statement runs, until it is dropped.
     fn enter(&self) -> Inside<'_> {
-        // One thread uses a connection: no need to exchange in one step.
+        // One thread uses a connection, so no exchange in one step is needed.
         let before = self.inner.load(Ordering::Relaxed);
         self.inner.store(true, Ordering::Relaxed);
         Inside(&self.inner, before)
@@ -56,7 +57,8 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// Why an inner statement failed: the code that the worker's own fails with, and SQLite's words.
+/// Why an inner statement failed: the code that the worker's own statement fails with, and SQLite's
+/// words.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) code: c_int,
@@ -70,7 +72,7 @@ impl Failure {
 
     /// The last failure of a connection.
     fn last(db: *mut ffi::sqlite3) -> Self {
-        // SAFETY: the handle is of the connection that runs the worker's statement; the text is
+        // SAFETY: the handle is of the connection that runs the worker's statement. The text is
         // copied before anything else is called.
         unsafe {
             let code = ffi::sqlite3_extended_errcode(db);
@@ -80,8 +82,8 @@ impl Failure {
     }
 }
 
-/// The longest value an inner statement works on: SQLite's own bound. What a worker's statement may
-/// work on is less, and must not tell of rows that it does not see.
+/// The longest value an inner statement works on: SQLite's own bound. A worker's statement has a
+/// lower bound, which must not tell of rows that the worker does not see.
 const VALUE_MAX_BYTES: c_int = 1_000_000_000;
 
 /// A prepared inner statement.
@@ -125,7 +127,7 @@ impl Inner {
         }
     }
 
-    /// Binds the tenant as the first parameter, unless it is.
+    /// Binds the tenant as the first parameter, unless it is bound.
     pub(super) fn bind_tenant(&mut self, shared: &Shared) {
         let run = shared.run.load(Ordering::Relaxed);
         if self.run != run {
@@ -171,7 +173,7 @@ impl Inner {
         }
     }
 
-    /// Steps. Whether there is a row.
+    /// Steps, and returns whether there is a row.
     pub(super) fn step(&mut self, shared: &Shared) -> Result<bool, Failure> {
         let _inside = shared.enter();
         // SAFETY: the statement and its connection are open. The limit is put back as it was.
@@ -188,7 +190,7 @@ impl Inner {
         }
     }
 
-    /// Ends a read or a write, and lets go of what is long.
+    /// Ends a read or a write, and drops long values.
     pub(super) fn reset(&mut self) {
         // SAFETY: the statement is open.
         unsafe {
@@ -200,7 +202,7 @@ impl Inner {
         }
     }
 
-    /// A value of the row at hand, until the next step.
+    /// A value of the present row, until the next step.
     pub(super) fn column(&self, place: usize) -> *mut ffi::sqlite3_value {
         // SAFETY: SQLite answers with NULL where there is no such column.
         unsafe { ffi::sqlite3_column_value(self.statement.as_ptr(), place as c_int) }

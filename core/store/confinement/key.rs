@@ -1,4 +1,5 @@
-//! The key of a row without a rowid, as one value: SQLite lets a virtual table have no other.
+//! The key of a row without a rowid, as one value, because SQLite lets a virtual table have no
+//! other.
 #![allow(unsafe_code, reason = "the values are SQLite's own")]
 
 use rusqlite::ffi;
@@ -40,7 +41,7 @@ pub(super) unsafe fn append(key: &mut Vec<u8>, value: *mut ffi::sqlite3_value) {
     }
 }
 
-/// Binds the parts of a key from this parameter on. Whether there were as many as that.
+/// Binds the parts of a key from this parameter on. Returns whether there were that many.
 pub(super) fn bind(inner: &mut Inner, first: usize, parts: usize, mut key: &[u8]) -> bool {
     for place in first..first + parts {
         let Some((kind, rest)) = key.split_first() else { return false };

@@ -2,37 +2,36 @@
 //! tenant only, even with hostile SQL.
 //!
 //! Every granted table that has the tenant column is hidden by a virtual table of the same name in
-//! `temp`, where SQLite looks first. The authorizer refuses `main.…`. The virtual table has the
-//! tenant's rows only. So whatever the planner does with a worker's statement, no expression in it
+//! `temp`, where SQLite looks first. The authorizer refuses `main.…`. The virtual table has only
+//! the tenant's rows. So whatever the planner does with a worker's statement, no expression in it
 //! is ever computed on a row of another tenant. The virtual table reads and writes the app's table
-//! by statements of its own ([`inner`]), which hold the tenant beside no more than the values that
-//! an index of the table is asked for ([`plan`]), and the key of the row that is written
-//! ([`write`]).
+//! by statements of its own ([`inner`]). These contain the tenant, the values that an index of the
+//! table is asked for ([`plan`]), the key of the row that is written ([`write`]), and nothing else.
 //!
-//! # What a worker may still learn of others, and where it is told apart from a plain table
+//! # What a worker may still learn of others, and how it differs from a plain table
 //!
-//! - That a unique key is taken, that a referenced row exists: a constraint of the app's speaks of
-//!   all rows. A key that SQLite chooses tells how many were chosen before.
-//! - How long a statement takes. Without an index that begins with the tenant, all rows are gone
-//!   through. The steps of the worker's own statement do not depend on other tenants.
-//! - What the app's own triggers, cascades, views and generated columns tell or do: they act with
-//!   the app's rights.
+//! - That a unique key is taken, or that a referenced row exists, because a constraint of the app's
+//!   covers all rows. A key that SQLite chooses tells how many were chosen before.
+//! - How long a statement takes. Without an index that begins with the tenant, all rows are
+//!   searched. The steps of the worker's own statement do not depend on other tenants.
+//! - What the app's own triggers, cascades, views and generated columns tell or do, because they
+//!   act with the app's rights.
 //! - A column whose value is NULL in an INSERT takes its default. REPLACE, UPSERT and the columns
 //!   of an INSERT ... RETURNING are refused. A constraint that itself says ON CONFLICT is enforced
 //!   as ABORT. A foreign key is checked after each row, so a row that another row of the same
 //!   statement would have to go before is refused.
-//! - Rows of an app's view are read and inserted, not updated or deleted: nothing tells one from
-//!   the next.
-//! - UPDATE and DELETE with RETURNING take a slower road, see [`returning`].
-//! - A computed column of a view, compared with a text column, is one without a type: a number is
-//!   no text.
+//! - Rows of an app's view are read and inserted, not updated or deleted, because nothing tells one
+//!   row from the next.
+//! - UPDATE and DELETE with RETURNING take a slower way, see [`returning`].
+//! - A computed column of a view that is compared with a text column counts as one without a type,
+//!   so a number does not equal a text.
 //! - A text column that is compared by `<` with a numeric column that holds text is compared as
 //!   text.
 //! - A generated column counts in an INSERT that names no columns: it takes NULL there.
 //!
-//! The tenant is compared as text, by the rules of its column: in a column of numbers `7` is the
-//! tenant 7, and in one without a type only text is. A row whose tenant is NULL, or bytes, is
-//! nobody's.
+//! The tenant is compared as text, by the rules of its column. In a column of numbers `7` is the
+//! tenant 7. In a column without a type only text counts. A row whose tenant is NULL or bytes
+//! belongs to nobody.
 
 mod inner;
 mod key;
@@ -63,16 +62,16 @@ use crate::mutex::lock;
 
 /// The virtual tables of one connection.
 pub(super) struct Confinement {
-    /// What the names of our own module, tables and triggers begin with. A worker cannot know it.
+    /// The prefix of the names of our own module, tables and triggers. A worker cannot know it.
     token: String,
     walls: Arc<Walls>,
     /// The tables that were looked for, in lower case: by which column, and whether they have it.
     known: RefCell<BTreeMap<String, Known>>,
     schema_version: Cell<i64>,
     next: Cell<u64>,
-    /// Views stand before the virtual tables, or may.
+    /// Views are before the virtual tables, or may be.
     has_views: Cell<bool>,
-    /// The kinds of writes that were looked at: whether each goes through for every row.
+    /// The kinds of writes that were looked at, and whether each succeeds for every row.
     sure: RefCell<HashMap<(String, Shape), bool>>,
 }
 
@@ -81,7 +80,7 @@ struct Known {
     table: Option<Arc<Table>>,
 }
 
-/// A count of what was changed so far, to be asked later what came to it.
+/// A count of what was changed so far, to compare with later.
 #[derive(Clone, Copy)]
 pub(crate) struct ChangeMark {
     pub(super) writes: u64,
@@ -89,7 +88,7 @@ pub(crate) struct ChangeMark {
     pub(super) total: u64,
 }
 
-/// Kinds of writes that are remembered.
+/// How many kinds of writes are remembered.
 const SHAPES_MAX: usize = 256;
 
 /// Whether the plan of a read of a virtual table is one of ours.
@@ -98,7 +97,7 @@ pub(super) fn is_plan(text: &str) -> bool {
 }
 
 impl Confinement {
-    /// `inner` says to the authorizer that the statement being prepared is the engine's own.
+    /// `inner` tells the authorizer that the statement being prepared is the engine's own.
     pub(super) fn install(
         connection: &WorkConnection,
         inner: Arc<AtomicBool>,
@@ -136,13 +135,13 @@ impl Confinement {
         Shadows { token: self.token.clone(), tables: there.map(|(name, _)| name.clone()).collect() }
     }
 
-    /// Rows changed through the walls so far, and how often one was asked to be.
+    /// Rows changed through the walls so far, and how many writes were asked for.
     pub(super) fn changed(&self) -> (u64, u64) {
         let shared = &self.walls.shared;
         (shared.changed.load(Ordering::Relaxed), shared.writes.load(Ordering::Relaxed))
     }
 
-    /// A worker's statement is stepped, which `inserts` rows or does not.
+    /// Notes that a worker's statement is stepped, and whether it inserts.
     pub(super) fn begin_step(&self, inserts: bool) {
         let shared = &self.walls.shared;
         shared.inserts.store(inserts, Ordering::Relaxed);
@@ -151,7 +150,7 @@ impl Confinement {
         lock(&shared.denied).take();
     }
 
-    /// Whether a failed statement keeps the rows it wrote before: OR FAIL says so.
+    /// Whether a failed statement keeps the rows it wrote before, because it says OR FAIL.
     pub(super) fn keeps(&self) -> bool {
         self.walls.shared.keeps.load(Ordering::Relaxed)
     }
@@ -162,8 +161,8 @@ impl Confinement {
         self.known.borrow().values().any(computed)
     }
 
-    /// Whether a statement that updates these columns of a table, or deletes rows of it, cannot fail
-    /// at one row after it has written others.
+    /// Whether a statement that updates these columns of a table, or deletes rows of it, cannot
+    /// fail at one row after it has written others.
     pub(super) fn is_sure(
         &self,
         connection: &Connection,
@@ -208,7 +207,7 @@ impl Confinement {
         lock(&self.walls.shared.denied).take()
     }
 
-    /// Makes the walls this grant needs, where they are not there yet, and sets the tenant.
+    /// Makes the walls that this grant needs and that are not there yet, and sets the tenant.
     pub(super) fn confine(
         &self,
         connection: &WorkConnection,
@@ -246,8 +245,8 @@ impl Confinement {
         self.schema_version.get() == version
     }
 
-    /// Outside a transaction: makes the walls anew where the app changed the schema since they were
-    /// made. Whether it had.
+    /// Makes the walls anew if the app changed the schema since they were made, and returns whether
+    /// it had. Call it outside a transaction.
     pub(super) fn follow_schema(&self, connection: &WorkConnection) -> rusqlite::Result<bool> {
         connection.engine(|connection| {
             let version = schema_version(connection)?;
@@ -269,9 +268,9 @@ impl Confinement {
         })
     }
 
-    /// The schema changed: what was made for the old one goes.
+    /// Removes what was made for an older schema.
     fn forget(&self, connection: &Connection) -> rusqlite::Result<()> {
-        // Views first: they stand on the tables. Their triggers go with them.
+        // Views first, because they depend on the tables. Their triggers go with them.
         let names: Vec<(String, String)> = connection
             .prepare(
                 "SELECT type, name FROM sqlite_temp_schema \

@@ -1,4 +1,4 @@
-//! What SQLite calls of the virtual tables: each function hands on to the type that knows.
+//! The functions of the virtual tables that SQLite calls. Each hands on to the type that knows.
 #![allow(unsafe_code, reason = "SQLite calls them through pointers")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -56,7 +56,7 @@ pub(super) fn install(
 ) -> rusqlite::Result<()> {
     let name = CString::new(name)?;
     let walls = Arc::into_raw(Arc::clone(walls));
-    // SAFETY: SQLite gives the pointer back to `forget` once it needs it no more, whether this
+    // SAFETY: SQLite gives the pointer back to `forget` once it no longer needs it, whether this
     // succeeds or not. The handle is used from the thread that holds the connection.
     let code = unsafe {
         ffi::sqlite3_create_module_v2(
@@ -78,7 +78,7 @@ unsafe extern "C" fn forget(walls: *mut c_void) {
     drop(unsafe { Arc::from_raw(walls.cast_const().cast::<Walls>()) });
 }
 
-/// A panic does not cross into SQLite.
+/// Keeps a panic from crossing into SQLite.
 fn shielded(call: impl FnOnce() -> c_int) -> c_int {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or(ffi::SQLITE_INTERNAL)
 }
@@ -90,7 +90,7 @@ fn text(text: &str) -> *mut c_char {
     unsafe { ffi::sqlite3_mprintf(c"%s".as_ptr(), text.as_ptr()) }
 }
 
-/// Says why a call failed.
+/// Records why a call failed.
 ///
 /// # Safety
 /// The table is one that SQLite called with.
@@ -103,7 +103,7 @@ unsafe fn failed(table: *mut ffi::sqlite3_vtab, failure: &Failure) -> c_int {
     failure.code
 }
 
-// Another function than `connect`: with one for both the module itself would be a table.
+// It must differ from `connect`. If both were one function, the module itself would be a table.
 unsafe extern "C" fn create(
     db: *mut ffi::sqlite3,
     walls: *mut c_void,
@@ -289,7 +289,7 @@ unsafe extern "C" fn close(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     })
 }
 
-/// Has a cursor do something, and says why it failed.
+/// Runs `work` on a cursor, and records why it failed.
 ///
 /// # Safety
 /// The cursor is one that SQLite called with.

@@ -1,8 +1,8 @@
-//! The slower road, for UPDATE and DELETE with RETURNING: SQLite has that for tables and views, not
-//! for virtual tables.
+//! The slower way, for UPDATE and DELETE with RETURNING, which SQLite has for tables and views but
+//! not for virtual tables.
 //!
 //! Once a run asks for it, a view takes the name of each virtual table, with triggers that write to
-//! it, and the rest of the run goes by those. Reads are as before: the view is nothing but the
+//! it, and the rest of the run uses those. Reads are as before, because the view has just the
 //! virtual table's rows.
 
 use rusqlite::Connection;
@@ -15,7 +15,7 @@ use crate::store::WorkConnection;
 const REFUSAL: &str = "RETURNING is not available on virtual tables";
 
 impl Confinement {
-    /// Whether another try may do better than this failure.
+    /// Whether another try may succeed after this failure.
     pub(in crate::store) fn is_refusal(error: &rusqlite::Error) -> bool {
         error.to_string().contains(REFUSAL)
     }
@@ -32,7 +32,7 @@ impl Confinement {
 }
 
 fn put_view(connection: &Connection, token: &str, table: &Table) -> rusqlite::Result<()> {
-    // A rollback may have taken some of them away.
+    // A rollback may have removed some of them.
     let is_there: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM sqlite_temp_schema WHERE type = 'view' AND lower(name) = ?1)",
@@ -70,7 +70,7 @@ fn put_view(connection: &Connection, token: &str, table: &Table) -> rusqlite::Re
         }
         Key::None => Vec::new(),
     };
-    // Rows whose keys are NULL have the same.
+    // Rows whose keys are NULL have the same key.
     let unknown = match parts.is_empty() {
         true => "1".to_string(),
         false => {

@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use super::table::{Key, Table};
 use super::write::{Shape, sql};
 
-/// The opcodes of a write of one row that nothing of the app's refuses. A constraint, a foreign key,
-/// a trigger, a strict type or a function adds others, or a Halt with a code.
+/// The opcodes of a write of one row that nothing of the app's can refuse. A constraint, a foreign
+/// key, a trigger, a strict type or a function adds other opcodes, or a Halt with a code.
 const SURE: [&str; 48] = [
     "Init",
     "Goto",
@@ -58,11 +58,11 @@ const SURE: [&str; 48] = [
     "CursorHint",
 ];
 
-/// Those that delete.
+/// The opcodes of a delete.
 const SURE_DELETES: [&str; 4] = ["Delete", "IdxDelete", "Noop", "ReleaseReg"];
 
-/// Whether a write of this kind goes through for every row of the tenant: all that can refuse a row
-/// is the app's, and is in the program of the write. What is left is a disk that is full or broken.
+/// Whether a write of this kind succeeds for every row of the tenant. Whatever can refuse a row is
+/// the app's, and is in the program of the write. Only a full or broken disk is left.
 pub(super) fn is_sure(
     connection: &Connection,
     table: &Table,

@@ -1,5 +1,4 @@
-//! What the walls know of an app's table: its columns, how a row of it is told from the others, and
-//! its indexes.
+//! What the walls know of an app's table: its columns, its key, and its indexes.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -10,10 +9,10 @@ use crate::store::tokens::Tokens;
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) columns: Vec<Column>,
-    /// Which of them holds the tenant.
+    /// The index of the tenant's column.
     pub(super) tenant: usize,
     pub(super) key: Key,
-    /// In the order of the schema; the rowid is none of them.
+    /// In the order of the schema. The rowid is not among them.
     pub(super) indexes: Vec<Index>,
     pub(super) is_view: bool,
     /// A constraint of its own may say ON CONFLICT.
@@ -27,7 +26,7 @@ pub(super) struct Column {
     pub(super) collation: String,
     pub(super) has_default: bool,
     pub(super) generated: bool,
-    /// Its place in the primary key, from 1; 0 outside it.
+    /// Its position in the primary key, from 1. 0 outside it.
     pub(super) key: u32,
 }
 
@@ -41,24 +40,24 @@ pub(super) enum Affinity {
     Blob,
 }
 
-/// How a row is told from all others.
+/// What tells a row from all others.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    /// By its rowid, which goes by this name; and the column that is the same number, if one is.
+    /// Its rowid, which has this name, and the column that is the same number, if there is one.
     Rowid { name: String, alias: Option<usize> },
-    /// By the primary key of a table WITHOUT ROWID.
+    /// The primary key of a table WITHOUT ROWID.
     Columns(Vec<usize>),
-    /// Not at all: a view, or a table all of whose names for the rowid are columns.
+    /// Nothing: it is a view, or a table in which all names for the rowid are columns.
     None,
 }
 
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) name: String,
-    /// Its leading columns, up to the first that is an expression or is sorted by another rule than
-    /// the column compares.
+    /// Its leading columns, up to the first that is an expression, or is sorted by another rule
+    /// than the column compares by.
     pub(super) columns: Vec<(usize, Direction)>,
-    /// It has no more columns than those, but for the rowid.
+    /// It has no further columns, except the rowid.
     pub(super) is_whole: bool,
     pub(super) unique: bool,
 }
@@ -87,7 +86,7 @@ impl Affinity {
         }
     }
 
-    /// A type that has it.
+    /// A declared type that has this affinity.
     fn declared(self) -> &'static str {
         match self {
             Self::Integer => "INTEGER",
@@ -104,7 +103,7 @@ impl Affinity {
 }
 
 impl Table {
-    /// Looks a table up. None without it, or without the tenant column.
+    /// Looks a table up. `None` if it is not there, or has no tenant column.
     pub(super) fn read(
         connection: &Connection,
         name: &str,
@@ -170,8 +169,8 @@ impl Table {
         Ok(Some(Self { name, columns, tenant, key, indexes, is_view, settles_conflicts }))
     }
 
-    /// What the virtual table in front of it is declared as. The last column, which is hidden,
-    /// holds the key of a row that has no rowid.
+    /// The declaration of the virtual table in front of it. The last column is hidden and holds the
+    /// key of a row that has no rowid.
     pub(super) fn declaration(&self, hidden: &str) -> String {
         let mut columns: Vec<String> = self
             .columns
@@ -194,7 +193,7 @@ impl Table {
         }
     }
 
-    /// How its statements name it.
+    /// The name of the table in the walls' statements.
     pub(super) fn base(&self) -> String {
         format!("main.{} AS t", quoted(&self.name))
     }
@@ -203,18 +202,19 @@ impl Table {
         format!("t.{}", quoted(&self.columns[place].name))
     }
 
-    /// That a row is the tenant's, who is the first parameter.
+    /// The condition that a row is the tenant's, who is the first parameter.
     pub(super) fn is_the_tenants(&self) -> String {
         format!("{} = ?1", self.column(self.tenant))
     }
 
-    /// The tenant follows from other columns: setting those may move a row to another.
+    /// The tenant is computed from other columns, so setting those may move a row to another
+    /// tenant.
     pub(super) fn tenant_is_computed(&self) -> bool {
         self.columns[self.tenant].generated
     }
 }
 
-/// The names a rowid may go by: the first that is no column's.
+/// The first name for the rowid that no column has.
 fn rowid(connection: &Connection, table: &str, columns: &[Column]) -> rusqlite::Result<Key> {
     // A PRIMARY KEY that is the rowid has no index of its own.
     let has_key_index: bool = connection
@@ -283,8 +283,8 @@ fn indexes(
     Ok(indexes)
 }
 
-/// By which rule a column compares. SQLite tells it of a table's column, not of a view's; how it
-/// would compare one with a parameter tells it of both.
+/// By which rule a column compares. SQLite tells it for a table's column, but not for a view's. How
+/// it would compare the column with a parameter tells it for both.
 fn collation(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<String> {
     let mut program = connection.prepare(&format!(
         "EXPLAIN SELECT t.{} = ?1 FROM main.{} AS t",
@@ -306,7 +306,7 @@ fn collation(connection: &Connection, table: &str, column: &str) -> rusqlite::Re
         .into_iter()
         .find(|(first, third, _)| compared.contains(first) || compared.contains(third))
         .and_then(|(_, _, collation)| collation)
-        // Its name, and how text is encoded.
+        // The rule's name, and the encoding of text.
         .and_then(|collation| collation.rsplit_once('-').map(|(name, _)| name.to_string()));
     Ok(named.unwrap_or_else(|| "BINARY".to_string()))
 }

@@ -12,7 +12,7 @@ use super::table::{Key, Table, quoted};
 use super::wall::Wall;
 use crate::mutex::lock;
 
-/// What a write does and to which columns: those of one kind share a statement.
+/// What a write does and to which columns. Writes of one kind share a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Shape {
     Insert { columns: Vec<usize>, rowid: bool },
@@ -20,12 +20,12 @@ pub(super) enum Shape {
     Delete,
 }
 
-/// Statements of writes kept for each table.
+/// How many statements of writes are kept for each table.
 const KEPT_MAX: usize = 16;
 
 type Value = *mut ffi::sqlite3_value;
 
-/// One thread uses a connection: no need to add in one step.
+/// One thread uses a connection, so no addition in one step is needed.
 fn add(count: &AtomicU64, more: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
@@ -40,8 +40,8 @@ fn is_unchanged(value: Value) -> bool {
     unsafe { ffi::sqlite3_value_nochange(value) != 0 }
 }
 
-/// The statement of a write. ABORT where a constraint of the table's own says ON CONFLICT:
-/// REPLACE could delete another tenant's row. Elsewhere it would only take the place of what the
+/// The statement of a write. It says ABORT if a constraint of the table's own says ON CONFLICT,
+/// because REPLACE could delete another tenant's row. Elsewhere ABORT would only override what the
 /// app's triggers say.
 pub(super) fn sql(table: &Table, shape: &Shape) -> String {
     let name = |place: &usize| quoted(&table.columns[*place].name);
@@ -100,7 +100,7 @@ pub(super) fn sql(table: &Table, shape: &Shape) -> String {
             for column in columns.iter().filter(|column| **column != table.tenant) {
                 take(name(column));
             }
-            // It stays as it is; triggers of the app's may wait for it.
+            // The tenant stays as it is, but triggers of the app's may wait for its update.
             if set.is_empty() || columns.contains(&table.tenant) {
                 set.push(format!("{tenant} = {tenant}"));
             }
@@ -115,7 +115,7 @@ pub(super) fn sql(table: &Table, shape: &Shape) -> String {
 
 impl Wall {
     /// Does what SQLite asks of a virtual table that is written to: see xUpdate in its
-    /// documentation. Answers with the rowid of a new row.
+    /// documentation. Returns the rowid of a new row.
     pub(super) fn write(&self, values: &[Value]) -> Result<i64, Failure> {
         let shared = &self.walls.shared;
         add(&shared.writes, 1);
@@ -254,7 +254,7 @@ impl Wall {
         done
     }
 
-    /// Keeps the list of a shape for the next row.
+    /// Keeps the list of a kind of write for the next row.
     fn keep(&self, shape: Shape) {
         if let Shape::Insert { columns, .. } | Shape::Update { columns, .. } = shape {
             self.columns.set(columns);
@@ -342,7 +342,7 @@ impl Wall {
         let before = unsafe { ffi::sqlite3_total_changes64(self.db) };
         let mut done = inner.step(shared);
         if let Ok(true) = done {
-            // The tenant that the row has now, where other columns make it.
+            // The tenant that the row has now, where it is computed from other columns.
             let is_the_tenants = inner.integer(0) != 0;
             done = inner.step(shared);
             if done.is_ok() && !is_the_tenants {
@@ -365,8 +365,8 @@ impl Wall {
         Ok(())
     }
 
-    /// What SQLite is to be told of a write that failed. A worker's OR clause speaks of some
-    /// constraints; any other failure ends the statement.
+    /// What SQLite is told of a failed write. A worker's OR clause covers some constraints. Any
+    /// other failure ends the statement.
     pub(super) fn conflict(&self, code: c_int) -> c_int {
         // SAFETY: SQLite is inside a write of this connection.
         let mode = unsafe { ffi::sqlite3_vtab_on_conflict(self.db) };

@@ -1,5 +1,5 @@
-//! `bm25`, and with it `rank`, as FTS5 computes them: but without a list of all matches in a
-//! document, which is as long as the product of the words and the document, and with a look at the
+//! `bm25`, and with it `rank`, as FTS5 computes them. This one needs no list of all matches in a
+//! document, which is as long as the product of the words and the document, and it looks at the
 //! deadline on the way.
 
 use std::ffi::{c_int, c_uchar, c_void};
@@ -28,8 +28,8 @@ struct Matches {
 
 type Each = unsafe extern "C" fn(*const Query, *mut Cursor, *mut c_void) -> c_int;
 
-/// `Fts5ExtensionApi`, as far as it is used here. What stands for a function that is not is its
-/// place.
+/// `Fts5ExtensionApi`, as far as it is used here. Functions that are not used only keep their
+/// places.
 #[repr(C)]
 pub(super) struct Query {
     version: c_int,
@@ -68,7 +68,7 @@ struct Search {
     rarity: Vec<f64>,
 }
 
-/// The result code of a call, or why it could not be made.
+/// The value, or SQLite's code of the failure.
 type Code<T> = Result<T, c_int>;
 
 fn done(code: c_int) -> Code<()> {
@@ -91,7 +91,7 @@ unsafe extern "C" fn count(_: *const Query, _: *mut Cursor, hits: *mut c_void) -
     ffi::SQLITE_OK
 }
 
-/// The function: the better a document matches, the lower.
+/// The function. The better a document matches, the lower its value.
 pub(super) unsafe extern "C" fn score(
     query: *const Query,
     cursor: *mut c_void,
@@ -154,7 +154,7 @@ unsafe fn computed(
     }
 }
 
-/// What the search at hand knows, looked up at its first document.
+/// What is known of the present search, looked up at its first document.
 ///
 /// # Safety
 /// The cursor is the one that FTS5 called with.
@@ -184,7 +184,7 @@ unsafe fn search(query: &Query, cursor: *mut Cursor) -> Code<*const Search> {
             let place: *mut i64 = &mut hits;
             done(each(cursor, phrase, place.cast(), count))?;
             let rare = ((rows - hits) as f64 + 0.5) / (hits as f64 + 0.5);
-            // FTS5 takes a phrase of most documents for worth next to nothing, not less.
+            // FTS5 takes a phrase in most documents to be worth next to nothing, but not less.
             rarity.push(if rare > 1.0 { rare.ln() } else { 1e-6 });
         }
         let search = Box::new(Search { average: words as f64 / rows as f64, rarity });

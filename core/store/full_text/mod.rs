@@ -1,11 +1,12 @@
-//! FTS5 on a connection that workers use: what it computes within one step of a program.
+//! FTS5 on a connection that workers use: bounds on what it computes within one step of a program.
 //!
 //! FTS5 looks at the deadline whenever it reads a page of an index, but not while it works on one
 //! document. There a phrase or a `NEAR` takes the product of its words and of their matches in the
-//! document, and `highlight` and `snippet` the square of these. A search reaches such functions by a
-//! text as well (`rank MATCH 'snippet(…)'`), where no authorizer is asked. So these two are refused,
-//! [`bm25`] is one that looks, and a [`tokenizer`] counts what it finds: the words of a search, and
-//! how often a word comes in a text that a worker writes.
+//! document, and `highlight` and `snippet` take the square of these. A search also reaches such
+//! functions by a text (`rank MATCH 'snippet(…)'`), about which no authorizer is asked. So these
+//! two are refused, [`bm25`] is replaced by one that looks at the deadline, and a [`tokenizer`]
+//! counts what it finds: the words of a search, and how often a word comes in a text that a worker
+//! writes.
 #![allow(unsafe_code, reason = "FTS5 is extended through pointers; see sqlite.org/fts5.html")]
 
 mod bm25;
@@ -21,25 +22,25 @@ use rusqlite::{Connection, ffi};
 use self::tokenizer::{COUNTED, Counted, forget};
 use super::bounded_functions::Over;
 
-/// Words that the searches between two looks at the deadline may have. One word takes some 110 ns
-/// for each of its matches in a document, in a `NEAR`.
+/// How many words the searches between two looks at the deadline may have. In a `NEAR`, one word
+/// takes some 110 ns for each of its matches in a document.
 const WORDS_MAX: u32 = 16;
 
 /// The same for `trigram`, which makes a word of each letter.
 const TRIGRAMS_MAX: u32 = 64;
 
-/// How often one word may come in a text that a worker has indexed. The commonest word of a language
-/// is one of 16: so a text of a language may be as long as a value.
+/// How often one word may come in a text that a worker indexes. The commonest word of a language is
+/// one of 16, so a text of a language may be as long as a value.
 const REPEATED_MAX: u32 = 100_000;
 
-/// The words of searches since the last look.
+/// The number of words of searches since the last look.
 pub(super) type Words = Arc<AtomicU32>;
 
-/// What the count is after a search with more, and after a text that repeats a word more often.
+/// The count after a search with too many words, and after a text that repeats a word too often.
 pub(super) const REFUSED: u32 = 1 << 30;
 const TEXT_REFUSED: u32 = 1 << 31;
 
-/// Why a search or a text was refused, if one was since the count began.
+/// Why a search or a text was refused since the count began, if one was.
 pub(super) fn why_refused(words: &Words) -> Option<String> {
     match words.swap(0, Ordering::Relaxed) {
         TEXT_REFUSED.. => Some(format!(
@@ -110,7 +111,7 @@ struct Api {
     >,
 }
 
-/// `Fts5Global`, which begins with an `fts5_api` of so many functions.
+/// `Fts5Global`, which begins with an `fts5_api` of this many functions.
 #[repr(C)]
 struct Global<const FUNCTIONS: usize> {
     version: c_int,
@@ -118,20 +119,21 @@ struct Global<const FUNCTIONS: usize> {
     db: *mut ffi::sqlite3,
     next: i64,
     auxiliaries: *const c_void,
-    /// Tokenizers, the newest first; each begins with its name.
+    /// Tokenizers, the newest first. Each begins with its name.
     tokenizers: *const *const c_char,
-    /// The one of tables that name none: the oldest.
+    /// The tokenizer of tables that name none: the oldest.
     default: *const *const c_char,
 }
 
-/// Has tables that name no tokenizer use the newest `unicode61`, as those do that name it. FTS5 has no
-/// function for it. Whether it is done: not where FTS5 is built otherwise than is known here.
+/// Makes tables that name no tokenizer use the newest `unicode61`, as those that name it do. FTS5
+/// has no function for this. Returns whether it was done: it is not where FTS5 is built in an
+/// unknown way.
 ///
 /// # Safety
 /// The api is of this connection, which nothing else uses now.
 unsafe fn make_default<const FUNCTIONS: usize>(api: *mut Api, db: *mut ffi::sqlite3) -> bool {
-    // SAFETY: FTS5 hands out the beginning of its `Fts5Global`. The connection in it tells that what
-    // follows lies where it is expected; then two names do.
+    // SAFETY: FTS5 hands out the beginning of its `Fts5Global`. The connection in it proves that
+    // what follows lies where it is expected, and so do two names.
     unsafe {
         let global = &mut *api.cast::<Global<FUNCTIONS>>();
         let is_unicode = |module: *const *const c_char| {
@@ -148,8 +150,8 @@ unsafe fn make_default<const FUNCTIONS: usize>(api: *mut Api, db: *mut ffi::sqli
     }
 }
 
-/// Puts the bounds in place, where this SQLite has FTS5. Before any table is used. Whether all
-/// searches are bounded: where they are not, no table of FTS5 is open to workers.
+/// Puts the bounds in place, if this SQLite has FTS5. Call it before any table is used. Returns
+/// whether all searches are bounded. If they are not, no table of FTS5 is open to workers.
 pub(super) fn install(
     connection: &Connection,
     words: &Words,
@@ -173,7 +175,7 @@ pub(super) fn install(
         let looks = Box::into_raw(Box::new(Arc::clone(is_over))).cast();
         let (score, done) = (Some(bm25::score as Auxiliary), Some(bm25::forget as Destroy));
         check(create_function(api, c"bm25".as_ptr(), looks, score, done))?;
-        // `porter` asks `unicode61`, which counts for it.
+        // `porter` uses `unicode61`, which counts for it.
         for (name, most) in
             [(c"ascii", WORDS_MAX), (c"trigram", TRIGRAMS_MAX), (c"unicode61", WORDS_MAX)]
         {

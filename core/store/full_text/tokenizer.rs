@@ -13,10 +13,10 @@ use super::{REFUSED, REPEATED_MAX, TEXT_REFUSED, Token, Tokenizer, Words};
 const FOR_A_SEARCH: c_int = 1;
 const FOR_A_DOCUMENT: c_int = 4;
 
-/// Counters for the words of a text. Words that share one are counted together.
+/// Counters for the words of a text. Words that share a counter are counted together.
 const BUCKETS: usize = 4_096;
 
-/// What FTS5 is given in the place of each of its own.
+/// What FTS5 is given in place of each of its own tokenizers.
 pub(super) const COUNTED: Tokenizer = Tokenizer {
     create: Some(create_counted),
     delete: Some(delete_counted),
@@ -28,11 +28,11 @@ pub(super) struct Counted {
     pub(super) real: Tokenizer,
     pub(super) context: *mut c_void,
     pub(super) words: Words,
-    /// Words that a search may have.
+    /// The most words that a search may have.
     pub(super) most: u32,
 }
 
-/// One that a table uses.
+/// A tokenizer that a table uses.
 struct Instance {
     real: Tokenizer,
     tokenizer: *mut c_void,
@@ -40,7 +40,7 @@ struct Instance {
     most: u32,
 }
 
-/// A search's words on their way to whoever wants them.
+/// Passes a search's words on, and counts them.
 struct Passed<'a> {
     context: *mut c_void,
     token: Option<Token>,
@@ -48,7 +48,7 @@ struct Passed<'a> {
     most: u32,
 }
 
-/// A text's words on their way to the index.
+/// Passes a text's words on, and counts them.
 struct Repeated<'a> {
     context: *mut c_void,
     token: Option<Token>,
@@ -123,7 +123,8 @@ unsafe extern "C" fn tokenize_counted(
         let place: *mut Passed<'_> = &mut passed;
         let code = tokenize(instance.tokenizer, place.cast(), why, text, length, Some(pass));
         if code == ffi::SQLITE_OK && instance.words.load(Ordering::Relaxed) == before {
-            // A phrase without a word counts as one: FTS5 copies the list of them for each.
+            // A phrase without a word counts as one, because FTS5 copies the list of words for
+            // each.
             return passed.count();
         }
         code

@@ -12,13 +12,13 @@ use crate::store::temp_space::{HeldBytes, TempSpace};
 pub(super) const FOLD_BESIDE_WRITERS: u32 = 600;
 
 impl WorkConnection {
-    /// Whether the database has a write-ahead log, as far as is known: then readers and a writer go
-    /// on beside each other.
+    /// Whether the database has a write-ahead log, as far as is known. If so, readers and a writer
+    /// do not wait for each other.
     pub(crate) fn has_log(&self) -> bool {
         self.has_log.get()
     }
 
-    /// A run begins: until when waiting and stepping may last, and the clock its SQL reads.
+    /// Begins a run: until when waiting and stepping may last, and the clock its SQL reads.
     pub(crate) fn run_begins(&self, stop_signal: StopSignal, clock: Arc<dyn Clock>) {
         let mut state = self.handlers.state();
         state.stop_signal = Some(stop_signal);
@@ -26,12 +26,13 @@ impl WorkConnection {
         state.memory = memory_used();
     }
 
-    /// Counts what a run holds beside SQLite with what its SQL takes. `None` between runs.
+    /// Counts what a run holds besides SQLite with what its SQL takes. `None` between runs.
     pub(crate) fn hold(&self) -> Option<HeldBytes> {
         self.handlers.state().temp_space.clone().map(HeldBytes::of)
     }
 
-    /// Whether the SQL of the run at hand takes more memory than this, with what the run holds.
+    /// Whether the SQL of the present run takes more memory than this, together with what the run
+    /// holds.
     pub(crate) fn takes_more_than(&self, bytes: usize) -> bool {
         self.handlers.state().taken() > bytes
     }
@@ -45,12 +46,12 @@ impl WorkConnection {
     }
 
     /// Bytes of pages that this connection wrote since it was opened, to the log or to the file.
-    /// What still waits in its cache is not among them.
+    /// Pages that still wait in its cache do not count.
     pub(crate) fn bytes_written(&self) -> u64 {
         self.handlers.pages.bytes_written()
     }
 
-    /// A worker's statement is ended when the connection has written more than this in all.
+    /// Ends a worker's statement when the connection has written more than this in all.
     pub(crate) fn may_write(&self, bytes: u64) {
         self.handlers.state().may_write = bytes;
     }
@@ -60,10 +61,10 @@ impl WorkConnection {
         self.engine(|connection| self.handlers.pages.bytes_in_use(connection))
     }
 
-    /// Gives back what the write-ahead log takes on the disk beyond its usual size: folds it into
-    /// the file and cuts it, when nobody else reads or writes. Cutting holds the write lock, and some
-    /// disks take a second for it: while others write, the log stays as it is until
-    /// [`settle_log`](Self::settle_log).
+    /// Gives back what the write-ahead log takes on the disk beyond its usual size. It folds the
+    /// log into the file and cuts it, when nobody else reads or writes. Cutting holds the write
+    /// lock, and some disks take a second for it. So while others write, the log stays as it is
+    /// until [`settle_log`](Self::settle_log).
     pub(crate) fn shorten_log(&self) -> rusqlite::Result<()> {
         let is_long = self.has_long_log();
         self.owes_log.set(is_long && self.holding.others_write_now());
@@ -72,8 +73,8 @@ impl WorkConnection {
         }
         self.handlers.state().is_impatient = true;
         let done = self.engine(|connection| {
-            // The folding waits for the disk too. It goes first by itself, as it keeps nobody from
-            // writing; what is written meanwhile stays.
+            // The folding waits for the disk too. It goes first, by itself, because it keeps nobody
+            // from writing. What is written meanwhile stays.
             let is_folded: bool = connection
                 .prepare_cached("PRAGMA main.wal_checkpoint(PASSIVE)")?
                 .query_row([], |row| Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?))?;
@@ -88,8 +89,8 @@ impl WorkConnection {
         done
     }
 
-    /// Cuts the log that was left long for others, if they write no more. Where that fails it stays
-    /// long: whoever uses it from its start cuts it.
+    /// Cuts the log that was left long for others, if they write no more. If that fails it stays
+    /// long, until whoever uses it from its start cuts it.
     pub(crate) fn settle_log(&self) {
         if self.owes_log.get() {
             self.look_for_others();

@@ -16,26 +16,27 @@ use crate::store::statement_context::StatementContext;
 use crate::store::stop_signal::StopSignal;
 use crate::store::temp_space::TempSpace;
 
-/// SQLite virtual-machine steps between two looks at the deadline: some microseconds. Looks after
-/// each 64 took a sweep's read 8 % longer.
+/// SQLite virtual-machine steps between two looks at the deadline: some microseconds. With looks
+/// after each 64 a sweep's read took 8 % longer.
 pub(super) const STEPS_BETWEEN_LOOKS: i32 = 512;
 
-/// The same for a program that calls functions: one may work for milliseconds on a long text.
+/// The same for a program that calls functions, because one may work for milliseconds on a long
+/// text.
 pub(super) const STEPS_BETWEEN_LOOKS_AT_CALLS: i32 = 8;
 
-/// Steps, after which a look reads the clock. The others only see whether it ticked: they cost next
-/// to nothing, but on a busy machine whatever makes it tick may come late.
+/// Steps after which a look reads the clock. The other looks only see whether it ticked. They cost
+/// next to nothing, but on a busy machine the tick may come late.
 pub(super) const STEPS_BETWEEN_READINGS: i32 = 2048;
 
 pub(super) const STEPS_BETWEEN_READINGS_AT_CALLS: i32 = 32;
 
-/// Steps of SQLite's planner, which are longer, between two looks that all read the clock.
+/// Steps of SQLite's planner between two looks, which all read the clock. These steps are longer.
 pub(super) const STEPS_BETWEEN_LOOKS_AT_PREPARE: i32 = 16;
 
 /// Ticks every few milliseconds while a component runs.
 static TICKS: AtomicU64 = AtomicU64::new(0);
 
-/// Has every statement that is being stepped look at its deadline.
+/// Makes every statement that is being stepped look at its deadline.
 #[cfg(feature = "wasm")]
 pub(crate) fn tick_clock() {
     TICKS.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +52,7 @@ pub(super) enum Holder {
     Worker(Arc<Effective>),
 }
 
-/// What a statement was ended for, beside its time.
+/// The limit for which a statement was ended, apart from its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Overdrawn {
     /// The memory that SQL may take.
@@ -64,43 +65,43 @@ pub(crate) enum Overdrawn {
 pub(crate) struct Handlers {
     pub(super) state: Mutex<State>,
     pub(super) looks: AtomicU32,
-    /// Looks, of which one reads the clock.
+    /// Counts looks, of which some read the clock.
     pub(super) quick_looks: AtomicU32,
-    /// What `TICKS` was at the last look.
+    /// The value of `TICKS` at the last look.
     pub(super) seen: AtomicU64,
     pub(super) pages: PageCount,
     /// Words of full-text searches since the last look.
     pub(super) words: Words,
-    /// A statement of the tenant's walls is prepared or stepped, inside a worker's.
+    /// Whether a statement of the tenant's walls is prepared or stepped, inside a worker's.
     pub(super) inner: Arc<AtomicBool>,
 }
 
 pub(super) struct State {
     pub(super) holder: Holder,
-    /// The statement at hand, and whether the connection confines.
+    /// The present statement, and whether the connection confines.
     pub(super) around: StatementContext,
     pub(super) stop_signal: Option<StopSignal>,
     /// While a worker's statement is prepared, looked at or stepped: the bytes of memory its run
-    /// may hold. Then its deadline ends it, in whoever's name.
+    /// may hold. Its deadline then ends it, whoever's statement runs.
     pub(super) watched: Option<usize>,
     pub(super) temp_space: Option<Arc<TempSpace>>,
     pub(super) denied: Option<String>,
-    /// The first write of the statement being prepared, triggers apart.
+    /// The first write of the statement being prepared, except triggers' writes.
     pub(super) write: Option<(Verb, String)>,
     /// The columns that it sets, if it updates.
     pub(super) sets: Vec<String>,
     /// What SQLite held in this process when the run began, in bytes.
     pub(super) memory: i64,
-    /// What the connection may have written before a statement is ended.
+    /// How much the connection may have written before a statement is ended.
     pub(super) may_write: u64,
-    /// Nobody may be waited for.
+    /// Whether no lock may be waited for.
     pub(super) is_impatient: bool,
-    /// The limit a statement was ended for.
+    /// The limit for which a statement was ended.
     pub(super) overdrawn: Option<Overdrawn>,
 }
 
 impl State {
-    /// Bytes that the run's SQL takes, and what the run holds beside it.
+    /// Bytes that the run's SQL takes, and what the run holds besides it.
     pub(super) fn taken(&self) -> usize {
         let grown = usize::try_from(memory_used().saturating_sub(self.memory)).unwrap_or_default();
         grown.saturating_add(self.temp_space.as_ref().map_or(0, |space| space.held()))
@@ -121,7 +122,7 @@ impl Handlers {
             && context.accessor.is_none()
             && let Some((verb, table)) = write_of(&context.action)
         {
-            // Told before anything the statement reads.
+            // SQLite reports this before anything the statement reads.
             state.around.target.get_or_insert_with(|| table.to_string());
             state.write.get_or_insert_with(|| (verb, table.to_string()));
             if let AuthAction::Update { column_name, .. } = context.action {
@@ -147,11 +148,11 @@ impl Handlers {
         state.watched.is_some() && state.stop_signal.as_ref().is_some_and(StopSignal::is_over)
     }
 
-    /// Whether a statement is to end: its time is over, or its run holds more memory than it is
-    /// granted. What others in the process make SQLite hold meanwhile counts too: it keeps one
-    /// count.
+    /// Whether a statement must end, because its time is over, or its run holds more memory than it
+    /// is granted. What others in the process make SQLite hold meanwhile counts too, because SQLite
+    /// keeps one count.
     fn is_to_end(&self) -> bool {
-        // One thread looks: no need to add, or to exchange, in one step.
+        // One thread looks, so no addition or exchange in one step is needed.
         let (looks, ticks) =
             (self.looks.load(Ordering::Relaxed).wrapping_add(1), TICKS.load(Ordering::Relaxed));
         self.looks.store(looks, Ordering::Relaxed);
@@ -210,7 +211,7 @@ fn write_of<'a>(action: &AuthAction<'a>) -> Option<(Verb, &'a str)> {
     }
 }
 
-/// Puts the holder back to nobody at the end of a turn.
+/// Sets the holder back to nobody at the end of a turn.
 pub(super) struct HolderReset<'a>(pub(super) &'a Handlers);
 
 impl Drop for HolderReset<'_> {

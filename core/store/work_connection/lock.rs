@@ -1,4 +1,4 @@
-//! The write lock of a run: begun, waited for, and given to others in between.
+//! The write lock of a run: taken, waited for, and given to others in between.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,9 +14,9 @@ use crate::store::transaction_step::TransactionStep;
 const SCHEMA_TRIES: u32 = 8;
 
 impl WorkConnection {
-    /// Lends the connection until it is [taken back](Self::take_back): at this instant, another
-    /// thread does something on it as the engine. Nothing may use it meanwhile. False when it cannot
-    /// be lent.
+    /// Lends the connection until it is [taken back](Self::take_back). At this instant another
+    /// thread does something on it as the engine. Nothing may use it meanwhile. False when it
+    /// cannot be lent.
     pub(crate) fn lend(
         &self,
         at: Instant,
@@ -33,20 +33,20 @@ impl WorkConnection {
         )
     }
 
-    /// Takes the connection back: whether it was lent and nobody has used it.
+    /// Takes the connection back. Returns whether it was lent and nobody has used it.
     pub(crate) fn take_back(&self) -> bool {
         self.lender.take_back()
     }
 
-    /// Changes when another connection has written.
+    /// A number that changes when another connection has written.
     pub(crate) fn data_version(&self) -> rusqlite::Result<i64> {
         self.engine(|connection| {
             connection.prepare_cached("PRAGMA main.data_version")?.query_row([], |row| row.get(0))
         })
     }
 
-    /// Begins a transaction in a run, the tenant's walls as the schema is in it: an app may change
-    /// that while a worker runs.
+    /// Begins a transaction in a run, with the tenant's walls as the schema is in it, because an
+    /// app may change the schema while a worker runs.
     pub(crate) fn begin(&self, begin: TransactionStep) -> rusqlite::Result<()> {
         let Some(confinement) = &self.confinement else {
             return self.transact(begin);
@@ -60,7 +60,7 @@ impl WorkConnection {
             if confinement.is_for(version) {
                 return Ok(());
             }
-            // It changed in between. Nothing was done in the transaction.
+            // The schema changed in between. Nothing was done in the transaction.
             self.transact(TransactionStep::Rollback)?;
         }
         Err(rusqlite::Error::SqliteFailure(
@@ -69,8 +69,8 @@ impl WorkConnection {
         ))
     }
 
-    /// Whether a statement that could not be prepared can be now: one that returns what it changes
-    /// behind the tenant's walls takes another road.
+    /// Whether a statement that could not be prepared can be now. Behind the tenant's walls, one
+    /// that returns what it changes takes another way.
     pub(crate) fn can_retry(&self, error: &rusqlite::Error) -> rusqlite::Result<bool> {
         match &self.confinement {
             Some(confinement) if Confinement::is_refusal(error) => {
@@ -80,8 +80,7 @@ impl WorkConnection {
         }
     }
 
-    /// After a commit of a transaction that held the write lock since then: others may have waited
-    /// for it.
+    /// Lets others in, after a commit of a transaction that held the write lock since then.
     pub(crate) fn let_others_in(&self, since: Instant) {
         self.holding.let_others_in(since, || self.data_version().ok());
         let pages = if self.holding.is_beside_writers() { FOLD_BESIDE_WRITERS } else { FOLD_EVERY };
@@ -93,7 +92,7 @@ impl WorkConnection {
         }
     }
 
-    /// Before a transaction: takes note of what others have written since the last one.
+    /// Notes what others have written since the last transaction. Call it before one.
     pub(crate) fn look_for_others(&self) {
         if self.holding.wants_look()
             && let Ok(version) = self.data_version()

@@ -1,8 +1,8 @@
 //! Who may do what on a connection that workers use, enforced by SQLite itself.
 //!
 //! The authorizer, the progress handler and the busy handler are installed once for each connection
-//! and read one shared state: installing an authorizer again would expire every prepared statement.
-//! Between runs that state denies everything.
+//! and read one shared state, because installing an authorizer again would expire every prepared
+//! statement. Between runs that state denies everything.
 
 mod account;
 mod handlers;
@@ -40,9 +40,10 @@ use super::statement_cost::{StatementCosts, VALUE_MAX_BYTES};
 use super::transaction_step::TransactionStep;
 use super::unasked::Unasked;
 
-/// Pages at which the write-ahead log is folded back. Batched sweeps live on a long log. But whoever
-/// commits when it has 1,000, as SQLite's own setting is, folds it back and waits for the disk:
-/// beside an app that writes it is kept shorter, so that it is not the app.
+/// The number of pages at which the write-ahead log is folded back. Batched sweeps are fast with a
+/// long log. But whoever commits when the log has 1,000 pages, as SQLite's own setting is, folds it
+/// back and waits for the disk. So beside an app that writes, the log is kept shorter, so that the
+/// app does not have to wait.
 pub(super) const FOLD_EVERY: u32 = 4_000;
 
 fn has_log(connection: &Connection) -> rusqlite::Result<bool> {
@@ -50,19 +51,19 @@ fn has_log(connection: &Connection) -> rusqlite::Result<bool> {
         .query_row("PRAGMA main.journal_mode", [], |row| Ok(row.get_ref(0)?.as_bytes()? == b"wal"))
 }
 
-/// A connection that workers and the engine take turns on.
+/// A connection that workers and the engine use in turns.
 pub(crate) struct WorkConnection {
     connection: Connection,
     handlers: Arc<Handlers>,
     confinement: Option<Confinement>,
     holding: Holding,
     lender: Lender,
-    /// Steps between two looks, as set now.
+    /// Steps between two looks, as they are set now.
     looks_every: Cell<i32>,
     programs: StatementCosts,
     cache: Cache,
     unasked: Unasked,
-    /// The version of the schema whose views the handlers knows.
+    /// The version of the schema that the handlers know the views of.
     schema: Cell<i64>,
     has_log: Cell<bool>,
     has_late_checks: Cell<bool>,
@@ -70,13 +71,13 @@ pub(crate) struct WorkConnection {
     folds_every: Cell<u32>,
     /// Where the write-ahead log is.
     log: Option<PathBuf>,
-    /// The log is long and others wrote: it is cut once they do not.
+    /// The log is long and others wrote. It is cut once they do not.
     owes_log: Cell<bool>,
 }
 
 impl Drop for WorkConnection {
     fn drop(&mut self) {
-        // Whoever uses it now is waited for.
+        // Waits for the thread that uses the connection now.
         self.lender.take_back();
     }
 }
@@ -106,10 +107,10 @@ impl WorkConnection {
             around.closed_functions = names(closed).collect();
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        // Plans do not depend on the values that are bound: one look at a plan holds for all its
+        // Plans do not depend on the values that are bound, so one look at a plan holds for all its
         // runs.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        // Generous enough for honest workers; the deadline bounds the rest.
+        // Generous enough for honest workers. The deadline bounds the rest.
         for (limit, value) in [
             (Limit::SQLITE_LIMIT_ATTACHED, 0),
             (Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES),
@@ -182,7 +183,7 @@ impl WorkConnection {
         })
     }
 
-    /// Does something as the engine, in the types of the domain.
+    /// Runs `work` as the engine, in the types of the domain.
     pub(crate) fn books<T>(&self, work: impl FnOnce(Books<'_>) -> T) -> T {
         self.engine(|connection| work(Books::on(connection)))
     }
@@ -197,14 +198,14 @@ impl WorkConnection {
         self.engine(|connection| step.take(connection))
     }
 
-    /// Does something as the engine.
+    /// Runs `work` as the engine.
     pub(crate) fn engine<'c, T>(&'c self, work: impl FnOnce(&'c Connection) -> T) -> T {
         self.handlers.state().holder = Holder::Engine;
         let _reset = HolderReset(&self.handlers);
         work(&self.connection)
     }
 
-    /// The connection, for what prepares nothing: counters, cursors of statements prepared in a
+    /// The connection, for what prepares nothing: counters, and cursors of statements prepared in a
     /// worker's turn.
     pub(crate) fn raw(&self) -> &Connection {
         &self.connection

@@ -1,4 +1,4 @@
-//! A worker's statements: prepared, stepped and looked at in its name.
+//! A worker's statements, which are prepared, stepped and examined in its name.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,8 +31,8 @@ impl WorkConnection {
     fn look_every(&self, steps: i32, reading: i32) {
         if self.looks_every.replace(steps) != steps {
             self.handlers.quick_looks.store((reading / steps).unsigned_abs(), Ordering::Relaxed);
-            // SAFETY: the handlers lives as long as this connection, which is used from one thread at
-            // a time, as is the handle.
+            // SAFETY: the handlers live as long as this connection, which is used from one thread
+            // at a time, as is the handle.
             unsafe {
                 rusqlite::ffi::sqlite3_progress_handler(
                     self.connection.handle(),
@@ -65,7 +65,7 @@ impl WorkConnection {
         let done = match &self.confinement {
             Some(confinement) => {
                 confinement.begin_step(program.inserts);
-                // Those that return rows are undone by whoever reads them.
+                // Statements that return rows are undone by whoever reads the rows.
                 let many = program.writes_rows
                     && !program.returns
                     && (program.loops || confinement.computes_tenants());
@@ -83,8 +83,8 @@ impl WorkConnection {
         done
     }
 
-    /// Undoes what a failed write through the tenant's walls did before: each of its rows was a
-    /// statement of its own to SQLite.
+    /// Undoes what a failed write through the tenant's walls did before, because each of its rows
+    /// was a statement of its own to SQLite.
     fn undone_if_failed<T>(
         &self,
         confinement: &Confinement,
@@ -106,9 +106,9 @@ impl WorkConnection {
         done
     }
 
-    /// A savepoint would have SQLite copy each page that a write changes. Where no row can be refused
-    /// there is none: should a write fail nevertheless after rows were written, as when the disk is
-    /// full, the whole transaction is undone, as SQLite itself does it then.
+    /// With a savepoint, SQLite would copy each page that a write changes. If no row can be
+    /// refused, there is none. Should a write fail nevertheless after rows were written, as when
+    /// the disk is full, the whole transaction is undone, as SQLite itself then does.
     fn all_undone_if_failed<T>(
         &self,
         confinement: &Confinement,
@@ -134,7 +134,7 @@ impl WorkConnection {
         self.worker(grant, tokens, |connection| connection.prepare(sql))
     }
 
-    /// Does something as a worker with this grant, for the statement with these tokens.
+    /// Runs `work` as a worker with this grant, for the statement with these tokens.
     fn worker<'c, T>(
         &'c self,
         grant: &Arc<Effective>,
@@ -159,7 +159,7 @@ impl WorkConnection {
         work(&self.connection)
     }
 
-    /// Looks at a worker's statement before it is stepped, under the run's deadline: what it costs,
+    /// Examines a worker's statement before it is stepped, under the run's deadline: what it costs,
     /// and whether it does anything that the grant does not cover and the authorizer is not asked
     /// about. If it sorts, the rest of the run sorts in small steps.
     pub(crate) fn program(
@@ -174,7 +174,7 @@ impl WorkConnection {
             state.watched = Some(grant.limits.sql_memory_bytes);
             let confined = state.around.confined.is_some();
             let sets = std::mem::take(&mut state.sets);
-            // The program shows of a table behind the tenant's walls no more than the wall.
+            // Of a table behind the tenant's walls the program shows only the wall.
             let walled = state.around.confined.as_ref().map_or(Ok(()), |shadows| {
                 unasked::check_joins(grant, tokens, shadows.tables.iter().map(String::as_str))
             });
@@ -212,14 +212,14 @@ impl WorkConnection {
         })
     }
 
-    /// What the last refused statement of a worker was refused for.
+    /// Why the last refused statement of a worker was refused.
     pub(crate) fn take_denied(&self) -> Option<String> {
         full_text::why_refused(&self.handlers.words)
             .or_else(|| self.handlers.state().denied.take())
             .or_else(|| self.confinement.as_ref().and_then(Confinement::take_denied))
     }
 
-    /// The limit that a worker's last statement was ended for.
+    /// The limit for which a worker's last statement was ended.
     pub(crate) fn take_overdrawn(&self) -> Option<Overdrawn> {
         self.handlers.state().overdrawn.take()
     }

@@ -10,9 +10,9 @@ use crate::store::late_checks;
 use crate::store::unasked::{self};
 
 impl WorkConnection {
-    /// Looks at the schema, if it changed. Returns whether it had. It is called in each transaction
-    /// before a worker's first statement, because the schema stays the same until the transaction
-    /// ends.
+    /// Looks at the schema if it changed, and returns whether it had. It is called in each
+    /// transaction before a worker's first statement, because the schema then stays the same until
+    /// the transaction ends.
     pub(crate) fn learn(&self) -> rusqlite::Result<bool> {
         self.engine(|connection| {
             let version = connection.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))?;
@@ -43,12 +43,12 @@ impl WorkConnection {
         self.schema.get()
     }
 
-    /// Whether the schema has what a statement's own result does not tell.
+    /// Whether the schema has failures that a statement's own result does not show.
     pub(crate) fn has_late_checks(&self) -> bool {
         self.has_late_checks.get()
     }
 
-    /// Whether a commit would be refused now, for a foreign key that does not hold yet.
+    /// Whether a commit would be refused now, because a foreign key does not hold yet.
     pub(crate) fn is_key_owed(&self) -> bool {
         self.has_late_checks.get() && late_checks::is_key_owed(&self.connection)
     }
@@ -63,8 +63,8 @@ impl WorkConnection {
         self.confinement.is_some()
     }
 
-    /// From now on, until the next call, workers see the rows of this tenant and no others in the
-    /// tables of this grant.
+    /// Makes workers see only the rows of this tenant in the tables of this grant, until the next
+    /// call.
     pub(crate) fn confine(&self, grant: &Effective, tenant: &str) -> rusqlite::Result<()> {
         let Some(confinement) = &self.confinement else { return Ok(()) };
         let confined = confinement.confine(self, grant, tenant);
@@ -78,16 +78,16 @@ impl WorkConnection {
         })
     }
 
-    /// To be asked [later](Self::changed_since) what was changed from here on.
+    /// A mark, to ask [later](Self::changed_since) what was changed after it.
     pub(crate) fn change_mark(&self) -> ChangeMark {
         let (changed, writes) =
             self.confinement.as_ref().map(Confinement::changed).unwrap_or_default();
         ChangeMark { writes, changed, total: self.connection.total_changes() }
     }
 
-    /// The rows that a worker's statement changed, given how many SQLite counts for it. Those
-    /// changed through the tenant's walls are counted there; those that triggers in a view's place
-    /// changed are not in SQLite's own count.
+    /// The rows that a worker's statement changed, given how many SQLite counts for it. Rows
+    /// changed through the tenant's walls are counted there. Rows that INSTEAD OF triggers of a
+    /// view changed are not in SQLite's own count.
     pub(crate) fn changed_since(&self, mark: ChangeMark, counted: u64) -> u64 {
         let now = self.change_mark();
         match () {
@@ -102,7 +102,7 @@ impl WorkConnection {
         self.changed_since(mark, self.connection.changes())
     }
 
-    /// Rows that were changed since the connection was opened, by triggers too.
+    /// Rows that were changed since the connection was opened, also by triggers.
     pub(crate) fn total_changes(&self) -> u64 {
         self.connection.total_changes()
     }
