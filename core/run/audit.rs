@@ -5,7 +5,7 @@ use verger_worker::{AuditEvent, HostError, code};
 use super::Run;
 use super::error::from_store;
 
-/// Bytes that a row takes beside the texts of its event: the stamp, the hash, the indexes.
+/// Bytes that a row takes besides the texts of its event: the stamp, the hash, the indexes.
 const ROW_BYTES: u64 = 256;
 
 /// Rows of the audit log, and the bytes they take.
@@ -41,31 +41,31 @@ impl Audited {
 /// The audit rows of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct AuditTally {
-    /// Those that are committed.
+    /// Rows that are committed.
     kept: Audited,
-    /// Those that are not yet.
+    /// Rows that are not committed yet.
     pub(super) new: Audited,
 }
 
 impl Run {
-    /// What was written is committed.
+    /// Notes that what was written is committed.
     pub(super) fn keep_audited(&self) {
         let tally = self.audited.get();
         self.audited.set(AuditTally { kept: tally.kept.and(tally.new), new: Audited::default() });
     }
 
-    /// What was written is undone.
+    /// Notes that what was written is undone.
     pub(super) fn forget_audited(&self) {
         self.forget_audited_since(Audited::default());
     }
 
-    /// What was written since is undone.
+    /// Notes that what was written since then is undone.
     pub(super) fn forget_audited_since(&self, new: Audited) {
         self.audited.set(AuditTally { new, ..self.audited.get() });
     }
 
     pub(crate) fn log_events(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError> {
-        // Counted first: what is too much is not even read.
+        // Counted first, so that too much is not even read.
         let new = events.iter().fold(Audited::default(), |all, event| all.and(Audited::of(event)));
         self.has_room(new)?;
         for (place, event) in events.iter().enumerate() {
@@ -102,7 +102,7 @@ impl Run {
         }
     }
 
-    /// Whether the run may write these beside what it wrote.
+    /// Whether the run may write these besides what it wrote.
     fn has_room(&self, new: Audited) -> Result<(), HostError> {
         let tally = self.audited.get();
         let all = tally.kept.and(tally.new).and(new);
@@ -163,8 +163,8 @@ impl Run {
                 Ok(ids.into_iter().map(|id| u64::try_from(id).unwrap_or_default()).collect())
             }
             Err(error) => {
-                // Some of them may be in: the run must not commit a part of what it was to write
-                // down.
+                // Some of them may have been written, and the run must not commit only a part of
+                // them.
                 self.rollback();
                 self.lose(error.clone().into());
                 Err(error)

@@ -15,9 +15,9 @@ use crate::store::backup::{BackupError, BackupFolder};
 struct BackUp {
     /// Beside the database, unless it is absolute.
     folder: PathBuf,
-    /// What the copies' names begin with; the database's own name, unless it is given.
+    /// The prefix of the copies' names. By default the database's own name.
     name: Option<String>,
-    /// How many copies stay.
+    /// How many copies are kept.
     keep: usize,
 }
 

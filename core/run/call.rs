@@ -22,7 +22,7 @@ const NOTE: Duration = Duration::from_secs(1);
 /// The longest name of a capability that an error repeats, in bytes.
 const NAME_MAX_BYTES: usize = 128;
 
-/// A request may take so many times the bytes it may have, once it is read.
+/// How many times its bytes a request may take in memory, once it is read.
 const UNFOLDED: usize = 64;
 
 impl Run {
@@ -43,7 +43,7 @@ impl Run {
                 ),
             ));
         }
-        // What cannot be undone, and what wants no transaction, concerns this job alone.
+        // A call cannot be undone, or needs no transaction, so it concerns this job alone.
         self.leave_group()?;
         if let Some(answered) = self.call_engine(name, request) {
             return answered;
@@ -55,7 +55,7 @@ impl Run {
             ));
         };
         let request = json::parse(request, most.saturating_mul(UNFOLDED)).map_err(|error| {
-            // Too much memory is an error of data; text that is no JSON is an error of syntax.
+            // Too much memory is an error of data. Text that is no JSON is an error of syntax.
             let (code, what) = match error.is_data() {
                 true => (code::LIMIT, "is too large"),
                 false => (code::INVALID, "is no JSON"),

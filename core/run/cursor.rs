@@ -46,13 +46,13 @@ impl Open {
         self.next
     }
 
-    /// Closes what was opened from that mark on.
+    /// Closes the cursors that were opened from that mark on.
     pub(super) fn close_from(&mut self, mark: u32) {
         self.cursors.split_off(&CursorId(mark));
     }
 
-    /// Takes the statements of cursors that are being read away: they are closed, unless they
-    /// resume.
+    /// Takes away the statements of cursors that are being read. The cursors are closed, unless
+    /// they resume.
     pub(super) fn suspend(&mut self) {
         for cursor in self.cursors.values_mut() {
             if matches!(cursor.rows, Source::Live(..)) {
@@ -61,7 +61,7 @@ impl Open {
         }
     }
 
-    /// Gives a cursor a statement that is at the same row as its own was.
+    /// Gives a cursor a new statement that is at the same row as its own was.
     pub(super) fn resume(&mut self, id: CursorId, sql: &str, statement: WorkerStatement) {
         if let Some(cursor) = self.cursors.get_mut(&id)
             && matches!(cursor.rows, Source::Suspended)
@@ -79,8 +79,8 @@ struct Cursor {
 enum Source {
     /// A SELECT, stepped as its rows are asked for.
     Live(String, WorkerStatement),
-    /// Rows that were read at once: those of a statement that also writes. Their bytes count with
-    /// the memory of the run's SQL as long as the cursor is open.
+    /// Rows that were read at once, because their statement also writes. Their bytes count with the
+    /// memory of the run's SQL while the cursor is open.
     Read(VecDeque<Vec<Value>>, Option<HeldBytes>),
     /// Its statement was taken away, and its rows have changed since.
     Suspended,
@@ -142,8 +142,8 @@ impl Run {
             return Err(HostError::new(code::INVALID, "ask a cursor for at least 1 row"));
         }
         self.alive()?;
-        // Out of the map while it is read: a statement may fail and take its transaction, cursors
-        // included, with it.
+        // It is out of the map while it is read, because a statement may fail and take its
+        // transaction, and the cursors, with it.
         let Some(mut cursor) = self.cursors.borrow_mut().cursors.remove(&id) else {
             return Err(HostError::new(
                 code::CLOSED,
@@ -187,8 +187,8 @@ impl Run {
         Ok(rows)
     }
 
-    /// All rows of a query, if one chunk can hold them. A statement that writes more than that is
-    /// undone.
+    /// All rows of a query, if one chunk can hold them. A statement that writes and returns more
+    /// than that is undone.
     pub(crate) fn read_all(&self, sql: &str, params: &[Value]) -> Result<Found, HostError> {
         self.alive()?;
         self.account(1, &[params])?;
@@ -241,8 +241,8 @@ impl Run {
         self.cursors.borrow_mut().cursors.remove(&id);
     }
 
-    /// Steps a statement that writes to its end, and reads the rows it returns. One that returns
-    /// more than the run may hold is undone.
+    /// Steps a statement that writes to its end, and reads the rows it returns. If it returns more
+    /// than the run may hold, it is undone.
     fn write_and_read(
         &self,
         statement: &mut WorkerStatement,
@@ -271,7 +271,7 @@ impl Run {
         Ok((all, held))
     }
 
-    /// Up to so many rows, fewer when they reach the bytes one chunk may have; and whether the
+    /// Up to this many rows, fewer when they reach the bytes one chunk may have, and whether the
     /// statement came to its end.
     pub(super) fn read(
         &self,

@@ -4,13 +4,13 @@ use serde_json::Value as Json;
 
 use super::AttemptError;
 
-/// How an attempt ended, by the worker's word; the JSON of a result is checked.
+/// How an attempt ended, as the worker says. The JSON of a result was checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Ended {
     Done(Option<Json>),
     Snooze(u32),
     Cancel(String),
-    /// It failed, and is not to be tried again: what was written is undone.
+    /// It failed, and is not to be tried again. What was written is undone.
     Discard(AttemptError),
 }
 

@@ -14,14 +14,15 @@ use crate::worker_settings::SETTINGS;
 /// Frees some pages of the file: `{"pages": n}` → `{"auto_vacuum", "freed", "free"}`.
 pub(crate) const VACUUM: &str = "verger.vacuum";
 
-/// Has SQLite count one more table's rows, if that would help it: `{"done": [statement, …]}` →
-/// `{"ran": statement, "error": text}`, null when there is nothing left, and when it went well.
+/// Makes SQLite count one more table's rows, if that would help it: `{"done": [statement, …]}` →
+/// `{"ran": statement, "error": text}`. `ran` is null when nothing is left, and `error` when it
+/// went well.
 pub(crate) const ANALYZE: &str = "verger.analyze";
 
 /// Copies the database: see [`backup`](super::backup).
 pub(crate) const BACKUP: &str = "verger.backup";
 
-/// Each of them, and the one worker it is for.
+/// Each of these functions, and the one worker it is for.
 const OWNERS: [(&str, &str); 4] = [
     (audit::PRUNE, audit::PRUNER),
     (VACUUM, "vacuum-step"),
@@ -29,7 +30,7 @@ const OWNERS: [(&str, &str); 4] = [
     (BACKUP, "export-backup"),
 ];
 
-/// The most pages one call frees: some milliseconds.
+/// The most pages one call frees, which takes some milliseconds.
 const PAGES_MAX: u32 = 10_000;
 
 #[derive(serde::Deserialize)]
@@ -50,7 +51,7 @@ struct Analyze {
 }
 
 impl Run {
-    /// Answers a call of one of the engine's functions; `None` when it is the app's.
+    /// Answers a call of one of the engine's functions. `None` when the function is the app's.
     pub(super) fn call_engine(
         &self,
         name: &str,
@@ -93,7 +94,7 @@ impl Run {
         self.begin()?;
         let now = self.clock.now();
         let before = Timestamp::from_millis(request.before).min(now - self.services.keep_audit);
-        // While the clock is in doubt, the age is counted from the last reading that is believed.
+        // While the clock is in doubt, ages are told by the last reading that is believed.
         let age = now.since(before);
         let deleted = self
             .connection

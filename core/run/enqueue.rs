@@ -14,26 +14,27 @@ use crate::queue::{EnqueueError, NewJob, Ready};
 use crate::text::{beginning, reason};
 use crate::time::Timestamp;
 
-/// The keys of the args that say for whom a job runs. The first may be chosen by a job that has none.
+/// The keys of the args that say for whom a job runs. A job that has no organization may choose the
+/// first.
 const SCOPE_KEYS: [&str; 3] = ["organization_id", "actor_id", "impersonating_from"];
 
 /// The longest name of a worker that an error repeats, in bytes.
 const NAME_MAX_BYTES: usize = 128;
 
-/// What the args of one job may take in memory, once they are read.
+/// How much memory the args of one job may take, once they are read.
 #[cfg(feature = "wasm")]
 const UNFOLDED_MAX_BYTES: usize = 64 << 20;
 
-/// What a run's jobs go to: it knows the workers, and tells the loop.
+/// Where a run's jobs go: it knows the workers, and tells the loop.
 pub(crate) trait Workers: Send + Sync {
     /// Checks a job against its worker.
     fn ready(&self, job: NewJob) -> Result<Ready, EnqueueError>;
 
-    /// Jobs were committed.
+    /// Called when jobs were committed.
     fn enqueued(&self);
 }
 
-/// Where the workers are known once everything is open.
+/// Where a run finds the workers, once everything is open.
 #[derive(Default)]
 pub(crate) struct WorkersLink(OnceLock<Weak<dyn Workers>>);
 
@@ -47,7 +48,7 @@ impl WorkersLink {
         self.0.get().and_then(Weak::upgrade)
     }
 
-    /// Jobs were committed.
+    /// Tells that jobs were committed.
     pub(super) fn tell(&self) {
         if let Some(workers) = self.get() {
             workers.enqueued();
@@ -55,7 +56,7 @@ impl WorkersLink {
     }
 }
 
-/// What a run has enqueued so far, committed or not; and whether some of it is not yet.
+/// What a run has enqueued so far, committed or not, and whether some of it is not committed yet.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct EnqueueTally {
     jobs: u64,
@@ -70,14 +71,14 @@ impl Run {
         &self,
         jobs: Vec<(String, String, String)>,
     ) -> Result<Vec<Enqueued>, HostError> {
-        // Counted first: what is too much is not even read.
+        // Counted first, so that too much is not even read.
         let bytes = jobs.iter().map(|(worker, args, options)| {
             worker.len().saturating_add(args.len()).saturating_add(options.len())
         });
         let bytes = bytes.fold(0, usize::saturating_add);
         self.has_room_for(jobs.len(), bytes)?;
-        // One after the other, so that the parsed form of only one job is in memory: it is larger
-        // than its text.
+        // One after the other, so that the parsed form of only one job is in memory, which is
+        // larger than its text.
         let checked = jobs.into_iter().map(|(worker, args, options)| {
             let checked = parse(worker.as_str(), &args, &options);
             (checked.and_then(|job| self.check_job(&job)), worker)
@@ -100,7 +101,7 @@ impl Run {
         checked: impl Iterator<Item = (Result<Ready, HostError>, String)>,
         bytes: usize,
     ) -> Result<Vec<Enqueued>, HostError> {
-        // Before the lock is taken: a worker may have to be compiled to know its args.
+        // Before the lock is taken, because a worker may have to be compiled to know its args.
         let ready = checked.enumerate().map(|(place, (checked, worker))| {
             checked.map_err(|error| at_place(error, place, &worker))
         });
@@ -116,7 +117,7 @@ impl Run {
                 for ready in &ready {
                     let job = books.insert_job(ready, now)?;
                     if !job.existing && self.services.hub.is_heard() {
-                        // Told with the commit, or not at all.
+                        // The event is recorded with the commit, or not at all.
                         books.record_event(now, &ready.event(job.id, now))?;
                     }
                     enqueued.push(job);
@@ -143,14 +144,14 @@ impl Run {
             .collect())
     }
 
-    /// The run's transaction was committed: the loop has something to look at.
+    /// Tells the loop after the run's transaction was committed.
     pub(super) fn tell_of_jobs(&self) {
         if self.take_enqueued() && !self.dry {
             self.services.workers.tell();
         }
     }
 
-    /// Whether it has enqueued jobs that the loop was not told of. The caller tells it.
+    /// Whether it has enqueued jobs that the loop was not told of. The caller tells the loop.
     pub(super) fn take_enqueued(&self) -> bool {
         let tally = self.enqueued.get();
         self.enqueued.set(EnqueueTally { is_waiting: false, ..tally });
@@ -211,7 +212,7 @@ impl Run {
                 args.insert(key.clone(), value.clone());
             }
         }
-        // An organization's job has an actor, if only none.
+        // A job of an organization has an actor, even if that is null.
         if args.contains_key(SCOPE_KEYS[0]) && !args.contains_key(SCOPE_KEYS[1]) {
             args.insert(SCOPE_KEYS[1].to_string(), Json::Null);
         }
@@ -219,7 +220,7 @@ impl Run {
     }
 }
 
-/// The values of a job's args that make its scope, as they stand there.
+/// The values of a job's args that make its scope, as written there.
 pub(crate) fn scope_args(scope: Option<&Scope>, args: &Map<String, Json>) -> Vec<(String, Json)> {
     let keys = SCOPE_KEYS.into_iter().filter(|_| scope.is_some());
     keys.filter_map(|key| args.get(key).map(|value| (key.to_string(), value.clone()))).collect()
@@ -251,7 +252,7 @@ fn parse(worker: &str, args: &str, options: &str) -> Result<Asked, HostError> {
 #[cfg(feature = "wasm")]
 fn read(text: &str, what: &str) -> Result<Json, HostError> {
     json::parse(text, UNFOLDED_MAX_BYTES).map_err(|error| {
-        // Too much memory is an error of data; text that is no JSON is an error of syntax.
+        // Too much memory is an error of data. Text that is no JSON is an error of syntax.
         match error.is_data() {
             true => over(format!("the {what} are too large: {error}")),
             false => invalid(&format!("the {what} are no JSON: {error}")),
@@ -259,7 +260,7 @@ fn read(text: &str, what: &str) -> Result<Json, HostError> {
     })
 }
 
-/// Sets what a worker asks of its job.
+/// Sets the options that a worker asks for.
 fn with_options(
     mut job: NewJob,
     options: &Map<String, Json>,
@@ -311,7 +312,7 @@ fn with_options(
             }
         };
     }
-    // After `unique`, whose keys it would otherwise take for all.
+    // After `unique`, because otherwise it would make all keys count.
     if let Some(period) = options.get("unique_for_ms").filter(|period| !period.is_null()) {
         job = job.unique_for(Duration::from_millis(whole("unique_for_ms", period)?));
     }

@@ -7,10 +7,10 @@ use verger_worker::{HostError, WorkerError, code};
 pub(super) use crate::store::{Phase, from_books, from_store};
 use crate::text::reason;
 
-/// An attempt failed: a stable code and a sentence, as they stand in the job's row.
+/// An attempt failed: a stable code and a sentence, as in the job's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptError {
-    /// A [code of the host](verger_worker::code), a worker's own word (`failed` where it has none), or
+    /// A [code of the host](verger_worker::code), a worker's own word (`failed` if it has none), or
     /// one of the engine's: `args`, `unknown-worker`, `plugin`, `trap`, `memory`, `invalid-result`,
     /// `panic`, `crashed`.
     pub code: String,
@@ -26,9 +26,9 @@ impl AttemptError {
 
 /// Why args of an earlier version could not be brought into the present form.
 pub(crate) enum Unmigrated {
-    /// The worker refused them: the same args fare no better the next time.
+    /// The worker refused them, and would refuse them the next time too.
     Refused(AttemptError),
-    /// The worker failed over them.
+    /// The worker failed at them.
     Failed(AttemptError),
 }
 
@@ -41,8 +41,8 @@ impl fmt::Display for AttemptError {
 impl std::error::Error for AttemptError {}
 
 impl AttemptError {
-    /// What a worker says of its own failure. Only the host knows whether a claim is lost. A worker
-    /// that said so would have its job left until the lease runs out.
+    /// What a worker says of its own failure. Only the host knows whether a claim is lost. If a
+    /// worker could say so, its job would be left until the lease runs out.
     pub(crate) fn of_worker(error: HostError) -> Self {
         let code = match code::or_failed(&error.code) {
             code::LEASE_LOST => code::FAILED,

@@ -1,14 +1,15 @@
-//! What a run and those outside it share while it goes on: the flag that stops it, and how far it is.
+//! What a run and those outside it share while it goes on: the flag that stops it, and its
+//! progress.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::mutex::lock;
 
-/// Why a run is to stop.
+/// Why a run must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interrupted {
-    /// The loop is stopping: the attempt is given back.
+    /// The loop is stopping. The attempt is given back.
     Shutdown,
     /// Someone cancelled the job. That holds even when the loop stops.
     Cancelled,
@@ -18,9 +19,9 @@ pub(crate) enum Interrupted {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt {
     flag: Arc<AtomicBool>,
-    /// 1 for a shutdown, 2 for a cancellation: it only grows.
+    /// 1 for a shutdown, 2 for a cancellation. It only grows.
     why: Arc<AtomicU8>,
-    /// How far the run says it is, for whoever looks at its job meanwhile.
+    /// The run's progress, for whoever looks at its job meanwhile.
     progress: Arc<Mutex<Option<(u64, u64)>>>,
 }
 
@@ -50,7 +51,7 @@ impl Interrupt {
         *lock(&self.progress)
     }
 
-    /// The flag itself, for what only asks whether.
+    /// The flag itself, for callers that only ask whether to stop.
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.flag)
     }

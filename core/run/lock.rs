@@ -1,13 +1,13 @@
 //! When a run takes the write lock, and how long it keeps it.
 //!
-//! A run begins as a snapshot that only reads, beside whoever writes; it takes the lock at its
+//! A run begins with a snapshot that only reads, beside whoever writes. It takes the lock at its
 //! first write. If someone has committed in between, its queries are repeated under the lock. If
-//! they find the same, the run goes on: it is as if it had begun now. If not, it is undone and
-//! performed once more from its start, the lock first.
+//! they find the same, the run goes on as if it had begun now. If not, it is undone and performed
+//! once more from its start, with the lock from the beginning.
 //!
-//! A run that has called a function of the app's, or has committed something at a checkpoint, cannot
-//! be undone: it takes the lock before it reads. In a database without a write-ahead log every run
-//! does, for there readers keep writers out as well.
+//! A run that has called a function of the app's, or has committed something at a checkpoint,
+//! cannot be undone, so it takes the lock before it reads. In a database without a write-ahead log
+//! every run does, because there readers keep writers out as well.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ impl Run {
     /// Begins the transaction to read in it, if none is open.
     pub(super) fn begin_read(&self) -> Result<(), HostError> {
         self.alive()?;
-        // What only reads keeps nobody from writing.
+        // What only reads must keep nobody from writing.
         if self.place.get() == Place::Waiting {
             self.leave_group()?;
         }
@@ -50,7 +50,8 @@ impl Run {
             State::Reading => {
                 match self.connection.transact(TransactionStep::TakeLock) {
                     Ok(()) => self.hold(),
-                    // Someone writes now, or did since: SQLite gives no lock to an old snapshot.
+                    // Someone writes now, or did since then. SQLite gives no lock to an old
+                    // snapshot.
                     Err(error) if is_busy(&error) => self.begin_anew(),
                     Err(error) => Err(from_store(&error)),
                 }
@@ -84,7 +85,7 @@ impl Run {
     pub(super) fn learn(&self) -> Result<(), HostError> {
         let is_new = self.connection.learn().map_err(|error| from_store(&error))?;
         if is_new {
-            // They were looked at under another schema.
+            // They were examined under another schema.
             self.statements.borrow_mut().clear();
         }
         Ok(())
@@ -128,7 +129,7 @@ impl Run {
         }
     }
 
-    /// Gives the snapshot up and begins anew with the lock. What was read is read again.
+    /// Gives the snapshot up and begins anew with the lock. What was read before is read again.
     fn begin_anew(&self) -> Result<(), HostError> {
         let state = self.reads.borrow_mut().take_state();
         let read = self.reads.borrow_mut().take();
@@ -143,13 +144,13 @@ impl Run {
         for query in read.into_iter().flatten() {
             is_same &= self.read_again(&query)?;
         }
-        // After a call that cannot be undone the run goes on as things are now; a cursor whose rows
-        // have changed is closed.
+        // After a call that cannot be undone, the run goes on as things are now. A cursor whose
+        // rows have changed is closed.
         if is_same || self.has_effects.get() { Ok(()) } else { Err(self.conflict()) }
     }
 
-    /// Reads the rows of a query again, as far as they were read: whether they are the same. Then a
-    /// cursor on it goes on from there.
+    /// Reads the rows of a query again, as far as they were read, and returns whether they are the
+    /// same. If so, a cursor on it goes on from there.
     fn read_again(&self, query: &Query) -> Result<bool, HostError> {
         let mut statement = self.prepare(&query.sql, &query.params)?;
         let columns = statement.column_count();
@@ -180,7 +181,7 @@ impl Run {
         Ok(())
     }
 
-    /// Has the run performed once more.
+    /// Makes the run be performed once more.
     pub(super) fn conflict(&self) -> HostError {
         let error = HostError::new(
             code::CONFLICT,
@@ -192,13 +193,13 @@ impl Run {
         error
     }
 
-    /// Whether what it had read was changed before it wrote: nothing of it counts, and it is to be
+    /// Whether what it had read was changed before it wrote. Then nothing of it counts, and it is
     /// performed again.
     pub(crate) fn must_repeat(&self) -> bool {
         self.must_repeat.get()
     }
 
-    /// The same, of one that has not been repeated yet.
+    /// The same, for a run that has not been repeated yet.
     pub(crate) fn is_to_be_repeated_alone(&self) -> bool {
         self.must_repeat.get() && !self.lock_first.get()
     }

@@ -1,8 +1,8 @@
-//! What a run puts into the app's log and its job's: its worker's lines, and what the host has to
-//! say of it.
+//! What a run writes to the app's log and to its job's: its worker's lines, and what the host has
+//! to say about it.
 //!
-//! Both are bounded, each by itself: a worker that fills its own share does not hide what it was
-//! denied. Where a bound is reached one line says so. Every line is one line.
+//! Each of the two is bounded by itself, so that a worker that fills its own share does not hide
+//! what it was denied. Where a bound is reached one line says so. No line contains a line break.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,16 +22,16 @@ const LINE_MAX_BYTES: usize = 8 << 10;
 /// Bytes of a worker's lines that its job keeps: the last ones.
 const KEPT_MAX_BYTES: usize = 64 << 10;
 
-/// What a line that is kept counts for beside its text.
+/// What a kept line counts for besides its text.
 const KEPT_LINE_BYTES: usize = 64;
 
-/// Lines about one run: what it was denied, which audit events were dropped.
+/// The most lines about one run: what it was denied, which audit events were dropped.
 const NOTES_MAX: u32 = 100;
 
-/// What a line counts for beside its text.
+/// What a line counts for besides its text.
 const LINE_BYTES: usize = 1 << 10;
 
-/// Bytes of a run's statements that are shown to those who listen at the level TRACE.
+/// Bytes of a run's statements that are shown at the level TRACE.
 const STATEMENTS_MAX_BYTES: usize = 1 << 20;
 
 /// What a run has put into the log so far.
@@ -101,8 +101,8 @@ const fn word(level: LogLevel) -> &'static str {
 }
 
 impl Run {
-    /// Writes a worker's line, and keeps it for the job. False when its share of the app's log is used
-    /// up: nothing more is shown there.
+    /// Writes a worker's line, and keeps it for the job. False when its share of the app's log is
+    /// used up, so that nothing more is shown there.
     pub(crate) fn log_line(&self, level: LogLevel, message: &str) -> bool {
         let text = one_line(beginning(message, LINE_MAX_BYTES));
         observe(|observed| observed.line(word(level), &text));
@@ -120,7 +120,7 @@ impl Run {
         !self.logged.is_full.get()
     }
 
-    /// Keeps a line for the job. What is called directly has none.
+    /// Keeps a line for the job. A worker that is called directly has no job.
     fn keep_line(&self, level: &str, text: &str) {
         if self.task.claim.is_some() && !self.dry {
             let line = LoggedLine::new(self.clock.now(), level, text.to_string());
@@ -133,7 +133,7 @@ impl Run {
         !self.logged.kept.borrow().lines.is_empty()
     }
 
-    /// What was kept for the job; `None` when that is nothing.
+    /// What was kept for the job. `None` when that is nothing.
     pub(crate) fn kept_lines(&self) -> Option<AttemptLog> {
         let kept = self.logged.kept.borrow();
         let lines = kept.lines.iter().cloned().collect();
@@ -170,8 +170,8 @@ impl Run {
         self.task.claim.map(|claim| claim.id.number())
     }
 
-    /// Refuses a worker something that it is not granted. The log has it too: the worker may keep
-    /// it to itself.
+    /// Refuses a worker something that it is not granted. The log has it too, because the worker
+    /// may say nothing of it.
     pub(super) fn denied(&self, why: String) -> HostError {
         let why = reason(why);
         observe(|observed| observed.denial(&one_line(&why)));
@@ -216,8 +216,8 @@ impl Run {
         }
     }
 
-    /// Shows a statement that is prepared for the first time, whole: in a field, which is written
-    /// in quotes.
+    /// Shows a statement that is prepared for the first time, whole, in a field, because fields are
+    /// written in quotes.
     pub(super) fn show_statement(&self, sql: &str) {
         observe(|observed| observed.statement(sql));
         if tracing::enabled!(target: "verger::sql", Level::TRACE) {

@@ -24,7 +24,7 @@ impl Messages {
         self.waiting.len()
     }
 
-    /// Drops all but the first so many.
+    /// Drops all but the first `count`.
     pub(super) fn truncate(&mut self, count: usize) {
         let dropped = self.waiting.split_off(count.min(self.waiting.len()));
         self.bytes -= dropped.iter().map(Message::bytes).sum::<usize>();

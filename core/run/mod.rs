@@ -1,9 +1,8 @@
 //! One attempt at work: the host API as a worker sees it, over one connection and one transaction.
 //!
 //! A run begins its transaction at the first call that touches the database, as a snapshot until it
-//! writes (see [`lock`]), and ends it at a
-//! checkpoint or with the job's own transition. It knows nothing of wasm: a component and a native
-//! worker stand on the same [`Run`].
+//! writes (see [`lock`]). It ends the transaction at a checkpoint or with the job's own transition.
+//! It knows nothing of wasm: a component and a native worker use the same [`Run`].
 
 mod audit;
 mod backup;
@@ -77,7 +76,7 @@ pub(crate) struct RunServices {
     pub(crate) lease: std::time::Duration,
     /// Rows of the audit log are kept at least this long, whatever a worker asks.
     pub(crate) keep_audit: std::time::Duration,
-    /// What a worker's jobs go to.
+    /// Where a worker's jobs go.
     pub(crate) workers: WorkersLink,
     /// The database, and how the app sets its connections up.
     pub(crate) location: Location,
@@ -89,7 +88,7 @@ pub(crate) struct Task {
     pub(crate) worker: String,
     pub(crate) stamp: Stamp,
     pub(crate) scope: Option<Scope>,
-    /// The args that make the scope, as they stand in the job: jobs it enqueues get them.
+    /// The args that make the scope, as in the job. Jobs that it enqueues get them.
     pub(crate) scope_args: Vec<(String, Json)>,
     pub(crate) grant: Arc<Effective>,
     pub(crate) claim: Option<Claim>,
@@ -119,7 +118,7 @@ pub(crate) struct Run {
     membership: group::Membership,
     place: Cell<group::Place>,
     begun: Instant,
-    /// Spent waiting for the write lock.
+    /// Time spent waiting for the write lock.
     waited: Cell<Duration>,
     /// How long the worker took, once it has ended.
     worked: Cell<Option<Duration>>,
@@ -130,11 +129,11 @@ pub(crate) struct Run {
     reads: RefCell<reads::Reads>,
     /// The lock is taken before anything is read.
     lock_first: Cell<bool>,
-    /// It did what cannot be undone: a commit, or a call of a function of the app's.
+    /// It did something that cannot be undone: a commit, or a call of a function of the app's.
     has_effects: Cell<bool>,
     must_repeat: Cell<bool>,
     log: RefCell<Log>,
-    /// Published since the last commit.
+    /// Messages published since the last commit.
     messages: RefCell<message::Messages>,
     /// The worker's name, for messages.
     worker_name: Arc<str>,
@@ -152,7 +151,7 @@ pub(crate) struct Run {
     may_begin_anew: Cell<bool>,
     was_rolled_back: Cell<bool>,
     dry: bool,
-    /// Of a dry run: what its statements changed.
+    /// For a dry run: what its statements changed.
     changes: RefCell<statement::Changes>,
     watched: RefCell<rows::Watched>,
     /// Why the run cannot end well any more, whatever its worker returns.
@@ -231,7 +230,7 @@ impl Run {
         self.stopped.borrow_mut().get_or_insert(error);
     }
 
-    /// How far the worker is: told at once, written at the next checkpoint.
+    /// Reports the worker's progress. It is told at once, and written at the next checkpoint.
     fn progresses(&self, done: u64, total: u64) {
         self.progress.set(Some((done, total)));
         let Some(claim) = self.task.claim else { return };
@@ -248,7 +247,7 @@ impl Run {
         });
     }
 
-    /// The worker has returned.
+    /// Notes that the worker has returned.
     fn worker_ended(&self) {
         if self.worked.get().is_none() {
             self.worked.set(Some(self.work_time()));
@@ -260,7 +259,7 @@ impl Run {
         self.begun.elapsed().saturating_sub(self.waited.get())
     }
 
-    /// How long the worker took, and whether it did what cannot be undone with its transaction.
+    /// How long the worker took, and whether it did something that its transaction cannot undo.
     pub(crate) fn conduct(&self) -> (Duration, bool) {
         (self.worked.get().unwrap_or_else(|| self.work_time()), self.has_effects.get())
     }
@@ -276,7 +275,7 @@ impl Run {
         self.uncommitted.set(tally);
     }
 
-    /// Of a dry run: the rows inserted, updated and deleted, by table.
+    /// For a dry run: the rows inserted, updated and deleted, by table.
     pub(crate) fn take_changes(&self) -> Vec<(String, [u64; 3])> {
         let mut tables: BTreeMap<String, [u64; 3]> = BTreeMap::new();
         for ((table, verb), rows) in self.changes.take() {

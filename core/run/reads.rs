@@ -1,8 +1,8 @@
 //! What a run has read from its snapshot, so that it can be read again.
 //!
-//! A run that wants to write after someone else has may go on if all it has read is still so: then
-//! everything is as if it had begun now. Its queries are repeated for that, as far as their rows
-//! were asked for, and compared by a hash.
+//! A run that wants to write after someone else has may go on if all it has read is still the same,
+//! as if it had begun now. To find out, its queries are repeated, as far as their rows were asked
+//! for, and compared by a hash.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +11,8 @@ use verger_worker::Value;
 
 use super::cursor::CursorId;
 
-/// Rows that are worth reading twice, and queries. Beyond, the run is repeated instead.
+/// The most rows and queries that are worth reading twice. Beyond these the run is repeated
+/// instead.
 const ROWS_MAX: usize = 1_000;
 const QUERIES_MAX: usize = 64;
 
@@ -42,7 +43,7 @@ pub(super) struct Query {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) rows: usize,
-    /// Whether there was no row more.
+    /// Whether there was no further row.
     pub(super) ended: bool,
     hash: u64,
 }
@@ -60,7 +61,7 @@ impl Extent {
                 Value::Blob(bytes) => (4_u8, bytes).hash(&mut hasher),
             }
         }
-        // However the rows came in chunks, only their number and their values count.
+        // Only the number and the values of the rows count, not the chunks they came in.
         if !rows.is_empty() {
             self.hash = hasher.finish();
         }
@@ -70,14 +71,14 @@ impl Extent {
 }
 
 impl Extent {
-    /// Whether the rows are the same, and no more were found where there was none.
+    /// Whether the rows are the same, and no more were found where there were none.
     pub(super) fn is_like(&self, before: &Self) -> bool {
         self.rows == before.rows && self.hash == before.hash && (self.ended || !before.ended)
     }
 }
 
 impl Reads {
-    /// A query was begun.
+    /// Notes that a query was begun.
     pub(super) fn begin(&mut self, cursor: CursorId, sql: &str, params: &[Value]) {
         self.bytes += sql.len() + params.iter().map(size).sum::<usize>();
         self.overflowed |= self.bytes > BYTES_MAX || self.queries.len() >= QUERIES_MAX;
@@ -89,7 +90,7 @@ impl Reads {
         self.queries.push(Query { cursor, sql, params, read: Extent::default() });
     }
 
-    /// Rows of it were read.
+    /// Notes that rows of it were read.
     pub(super) fn add(&mut self, cursor: CursorId, rows: &[Vec<Value>], ended: bool) {
         self.rows += rows.len();
         self.overflowed |= self.rows > ROWS_MAX;
@@ -104,7 +105,7 @@ impl Reads {
         }
     }
 
-    /// A value of the state was read.
+    /// Notes that a value of the state was read.
     pub(super) fn add_state(&mut self, key: &str, value: &Value) {
         self.bytes += key.len() + size(value);
         self.overflowed |= self.bytes > BYTES_MAX;
@@ -122,7 +123,7 @@ impl Reads {
         *self = Self::default();
     }
 
-    /// All that was read; `None` when it was more than is kept.
+    /// All that was read. `None` when it was more than is kept.
     pub(super) fn take(&mut self) -> Option<Vec<Query>> {
         let taken = std::mem::take(self);
         (!taken.overflowed).then_some(taken.queries)

@@ -1,7 +1,8 @@
-//! Of a dry run: the rows its worker would have changed, as they were and as they would be.
+//! For a dry run: the rows its worker would have changed, as they were and as they would be.
 //!
-//! What is shown is bounded: 200 rows, a mebibyte of values, a kibibyte of each. Of a worker that is
-//! confined to a tenant only that tenant's rows are shown, whatever the app's triggers did beside.
+//! What is shown is bounded: 200 rows, a mebibyte of values, a kibibyte of each. For a worker that
+//! is confined to a tenant, only that tenant's rows are shown, whatever else the app's triggers
+//! did.
 
 use std::sync::{Arc, Mutex};
 
@@ -23,9 +24,9 @@ pub struct RowChange {
     pub table: String,
     /// Its rowid.
     pub rowid: i64,
-    /// As it is: an object with its columns. `None`: it would have been inserted.
+    /// The row as it is: an object with its columns. `None` when it would have been inserted.
     pub before: Option<Json>,
-    /// As it would be. `None`: it would have been deleted.
+    /// The row as it would be. `None` when it would have been deleted.
     pub after: Option<Json>,
 }
 
@@ -40,7 +41,7 @@ impl Run {
     /// Begins to watch, if this is a dry run.
     pub(super) fn watch(&self) {
         if self.dry {
-            // Without memory for it, nothing is shown.
+            // If there is no memory for it, nothing is shown.
             self.watched.borrow_mut().touched = self.connection.watch_rows();
         }
     }
@@ -95,7 +96,7 @@ impl Run {
         std::mem::take(&mut self.watched.borrow_mut().rows)
     }
 
-    /// Whether a row is the tenant's, where the worker is confined to one.
+    /// Whether a row may be shown. It must be the tenant's if the worker is confined to one.
     fn may_be_shown(&self, row: &RowChange) -> bool {
         let grant = &self.task.grant;
         let tenant = self.scope().and_then(|scope| scope.organization_id());

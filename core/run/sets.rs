@@ -1,11 +1,11 @@
-//! One statement over many sets of parameters: a set that fails is undone alone, in whatever way it
+//! One statement over many sets of parameters. A set that fails is undone alone, in whatever way it
 //! fails, and the others go on.
 //!
-//! Most failures undo themselves. Three do not, and SQLite tells none of them in time: a foreign key
-//! whose check is put off to the commit, which would then refuse everything; a trigger that says
-//! RAISE(FAIL), which keeps what the statement did so far; and one that says RAISE(ROLLBACK), which
-//! takes the transaction. Where the schema has any of these, the sets run within a savepoint, and
-//! once more one by one when there was one.
+//! Most failures undo themselves. Three do not, and SQLite reports none of them in time. A foreign
+//! key may be checked only at the commit, which would then refuse everything. A trigger that says
+//! RAISE(FAIL) keeps what the statement did so far. A trigger that says RAISE(ROLLBACK) takes the
+//! transaction. If the schema has any of these, the sets run within a savepoint, and once more one
+//! by one if there was such a failure.
 
 use verger_worker::{HostError, Value, code};
 
@@ -20,7 +20,7 @@ type Results = Vec<Result<u64, HostError>>;
 /// How a pass over the sets ended.
 enum Pass {
     Done(Results),
-    /// Something stayed that must not: the sets are to be run one by one.
+    /// Something stayed that must not stay. The sets must be run one by one.
     Suspect,
     /// A set took the transaction with it, and is refused from now on.
     RolledBack,
@@ -55,7 +55,7 @@ impl Run {
         Ok(results)
     }
 
-    /// One statement by itself. What a failure kept is undone.
+    /// Runs one statement by itself. What a failure kept is undone.
     pub(super) fn execute_one(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
         self.account(1, &[params])?;
         let mut statement = self.ready(sql)?;
@@ -86,7 +86,7 @@ impl Run {
     ) -> Result<Results, HostError> {
         let mark = self.mark();
         let version = self.data_version()?;
-        // The transaction can be begun anew as long as nothing else is lost with it.
+        // The transaction can be begun anew if nothing else is lost with it.
         let begins = self.has_written_nothing() && !self.is_in_group();
         let mut refused: Vec<Option<HostError>> = vec![None; sets.len()];
         let mut one_by_one = false;
@@ -145,7 +145,8 @@ impl Run {
         Ok(Pass::Done(results))
     }
 
-    /// One set in a savepoint of its own, undone when it leaves a key that does not hold.
+    /// Runs one set in a savepoint of its own, which is undone when it leaves a foreign key that
+    /// does not hold.
     fn execute_alone(
         &self,
         statement: &mut WorkerStatement,
@@ -164,7 +165,7 @@ impl Run {
         })
     }
 
-    /// What was refused may go once the others went: a row that points to another of the sets.
+    /// Tries refused sets again after the others: a row may point to a row of another set.
     fn try_owing_again(
         &self,
         statement: &mut WorkerStatement,
@@ -189,7 +190,7 @@ impl Run {
         Ok(())
     }
 
-    /// Undoes what a failure left. When it took the transaction there is nothing to undo.
+    /// Undoes what a failure left. If the failure took the transaction, there is nothing to undo.
     pub(super) fn within_savepoint<T>(
         &self,
         work: impl FnOnce() -> Result<T, HostError>,

@@ -46,7 +46,7 @@ impl Run {
         }
     }
 
-    /// Whether what was read of the state is still so.
+    /// Whether what was read of the state is still the same.
     pub(super) fn is_state_as_read(
         &self,
         read: &BTreeMap<String, Value>,

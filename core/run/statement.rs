@@ -13,7 +13,8 @@ use crate::text::reason;
 
 const EMPTY: &str = "the statement is empty";
 
-/// Bytes that a set of parameters counts for, beside its values: it has a result of its own.
+/// Bytes that a set of parameters counts for besides its values, because it has a result of its
+/// own.
 const SET_BYTES: usize = 16;
 
 /// The longest statement, in bytes.
@@ -100,7 +101,7 @@ impl Run {
         Ok(())
     }
 
-    /// Puts a statement that has ended away for its next use.
+    /// Puts an ended statement away for its next use.
     pub(super) fn put_away(&self, sql: &str, mut statement: WorkerStatement) {
         let mut idle = self.statements.borrow_mut();
         if idle.0.len() < IDLE_MAX {
@@ -109,7 +110,7 @@ impl Run {
         }
     }
 
-    /// Steps a statement to its end; the rows it changed.
+    /// Steps a statement to its end, and returns the rows it changed.
     pub(super) fn step(&self, statement: &mut WorkerStatement) -> Result<u64, HostError> {
         match statement.execute(&self.task.grant) {
             Ok(changed) => {

@@ -14,13 +14,13 @@ const MEASURED_FROM_BYTES: u64 = 16 << 20;
 /// Bytes of pages, as the connection counts them, and by how much the file grew.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Written {
-    /// What the connection had written when the run began.
+    /// How much the connection had written when the run began.
     at_start: u64,
-    /// The same when the transaction began.
+    /// The same, when the transaction began.
     at_begin: u64,
-    /// Bytes that rows took in the file when the transaction began, where that was asked.
+    /// Bytes that rows took in the file when the transaction began, if that was asked.
     size_at_begin: Option<u64>,
-    /// By how much the committed transactions of the run made the file larger, once that is asked.
+    /// By how much the committed transactions of the run made the file larger, once that was asked.
     growth: Option<u64>,
 }
 
@@ -29,8 +29,8 @@ impl Written {
         Self { at_start: bytes, at_begin: bytes, ..Self::default() }
     }
 
-    /// After a run that wrote much, kept or not: the log takes its room on the disk until it is cut.
-    /// Whether the connection can be used on.
+    /// Called after a run, because the log of one that wrote much takes its space on the disk until
+    /// it is cut. Returns whether the connection can be used on.
     pub(super) fn give_back(self, connection: &WorkConnection) -> bool {
         connection.bytes_written().saturating_sub(self.at_start) < LONG_LOG_BYTES
             || connection.shorten_log().is_ok()
@@ -38,7 +38,7 @@ impl Written {
 }
 
 impl Run {
-    /// A transaction begins.
+    /// Notes that a transaction begins.
     pub(super) fn writing_begins(&self) -> Result<(), HostError> {
         let mut written = self.written.get();
         written.at_begin = self.connection.bytes_written();
@@ -55,7 +55,7 @@ impl Run {
         Ok(())
     }
 
-    /// After a write: rolls back what is too much for the log.
+    /// Called after a write. Rolls back what is too much for the log.
     pub(super) fn check_transaction_bytes(&self) -> Result<(), HostError> {
         let most = self.task.grant.limits.transaction_bytes;
         if self.connection.bytes_written().saturating_sub(self.written.get().at_begin) <= most {
@@ -67,7 +67,7 @@ impl Run {
         Err(error)
     }
 
-    /// Before a commit: the growth of the file with it, if it may grow so.
+    /// Called before a commit. The growth of the file with it, if the file may grow so much.
     pub(super) fn check_growth(&self) -> Result<Option<u64>, HostError> {
         let written = self.written.get();
         let (growth, kept) = match (written.growth, written.size_at_begin) {
@@ -90,13 +90,13 @@ impl Run {
         Ok(kept)
     }
 
-    /// It is committed.
+    /// Notes that it is committed.
     pub(super) fn keep_growth(&self, growth: Option<u64>) {
         let written = self.written.get();
         self.written.set(Written { growth: growth.or(written.growth), ..written });
     }
 
-    /// What a statement was ended for.
+    /// The error for a statement that was ended for a limit.
     pub(super) fn overdrawn(&self, what: Overdrawn) -> HostError {
         let limits = &self.task.grant.limits;
         HostError::new(

@@ -1,5 +1,5 @@
-//! What a component writes to its standard streams: lines for the job's log, and the last of them
-//! for the error when it traps.
+//! What a component writes to its standard streams. It becomes lines of the job's log, and its end
+//! becomes part of the error when the component traps.
 
 use verger_worker::LogLevel;
 
@@ -13,7 +13,7 @@ pub(super) enum Stream {
 /// The longest line that is kept whole, in bytes.
 const LINE_MAX_BYTES: usize = 4 << 10;
 
-/// Of what was written to the error stream, so many bytes stand in the error of a trap.
+/// How many bytes of the error stream are part of the error of a trap.
 const LAST_MAX_BYTES: usize = 1 << 10;
 
 /// The unfinished lines of both streams, and the last words.
@@ -27,8 +27,8 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// Takes up what was written, and hands on each line that is complete now, until the taker
-    /// wants no more.
+    /// Takes what was written, and hands on each line that is complete now, until the taker wants
+    /// no more.
     pub(super) fn write(
         &mut self,
         stream: Stream,
@@ -61,14 +61,14 @@ impl Console {
         }
     }
 
-    /// Hands on the lines that never came to their end.
+    /// Hands on lines that were never ended.
     pub(super) fn finish(&mut self, mut take: impl FnMut(LogLevel, &str) -> bool) {
         if !self.is_full && hand_on(&mut self.out, LogLevel::Info, &mut take) {
             hand_on(&mut self.error, LogLevel::Warn, &mut take);
         }
     }
 
-    /// The last of what was written to the error stream.
+    /// The end of what was written to the error stream.
     pub(super) fn last_words(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.last);
         let text = text.trim().trim_start_matches(char::REPLACEMENT_CHARACTER);
@@ -76,7 +76,7 @@ impl Console {
     }
 }
 
-/// Hands on a line, unless it is empty. Whether more are wanted.
+/// Hands on a line, unless it is empty. Returns whether more are wanted.
 fn hand_on(
     pending: &mut Vec<u8>,
     level: LogLevel,

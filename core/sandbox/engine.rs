@@ -1,4 +1,4 @@
-//! The one engine of the process: every Verger in it shares the compiler's settings, the pool and
+//! The one engine of the process. Every Verger in it shares the compiler's settings, the pool and
 //! the watchdog.
 
 use std::sync::OnceLock;
@@ -9,11 +9,11 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use super::guest::{Guest, bindings};
 use super::watchdog::Watchdog;
 
-/// Stack a component may use. Well under the smallest stack a thread has by default, since
-/// overflowing the thread's own aborts the process.
+/// The stack a component may use. It is well under the smallest stack a thread has by default,
+/// because overflowing the thread's own stack aborts the process.
 const WASM_STACK_BYTES: usize = 512 << 10;
 
-/// Components that the pool holds; beyond them instances are made on demand.
+/// Components that the pool holds. Beyond them instances are made on demand.
 const INSTANCES: u32 = 32;
 
 /// An engine, what every component is linked against, and what moves its epoch.
@@ -23,7 +23,7 @@ pub(super) struct Floor {
     pub(super) watchdog: Watchdog,
 }
 
-/// Where components run: in a pool, and on demand beside it when that is full.
+/// Where components run: in a pool, and on demand when that is full.
 pub(super) struct Sandbox {
     pub(super) pooled: Floor,
     on_demand: OnceLock<Result<Floor, String>>,
@@ -31,7 +31,7 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     /// The engine without a pool, made when the pool is full for the first time. An attempt is some
-    /// 20 µs slower there. Its instances are bounded only by the memory that each attempt may have.
+    /// 20 µs slower there. Only the memory that each attempt may have bounds its instances.
     pub(super) fn on_demand(&self) -> Result<&Floor, String> {
         let floor =
             self.on_demand.get_or_init(|| Floor::new(None).map_err(|error| format!("{error:#}")));
@@ -49,7 +49,7 @@ pub(super) fn sandbox() -> Result<&'static Sandbox, String> {
 }
 
 fn make() -> wasmtime::Result<Sandbox> {
-    // The pool saves some 10 µs an attempt. Where the address space it reserves is not to be had,
+    // The pool saves some 10 µs an attempt. If the address space it reserves cannot be had,
     // instances are made on demand.
     let pooled = Floor::new(Some(pool())).or_else(|_| Floor::new(None))?;
     Ok(Sandbox { pooled, on_demand: OnceLock::new() })
@@ -73,7 +73,7 @@ pub(super) fn engine_for(target: &str) -> wasmtime::Result<Engine> {
     Engine::new(&config)
 }
 
-/// What an interpreter of this machine's kind is called, where no machine code may be made.
+/// The name of the interpreter for this kind of machine, where no machine code may be made.
 #[cfg(feature = "pulley")]
 const INTERPRETER: &str = match (cfg!(target_pointer_width = "32"), cfg!(target_endian = "big")) {
     (false, false) => "pulley64",
@@ -96,7 +96,7 @@ fn config(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// Core instances, memories and tables that one component may have. Interpreters need that much: 50
+/// Core instances, memories and tables that one component may have. Interpreters need that many: 50
 /// core modules, 20,000 table elements.
 const CORE_INSTANCES_MAX: u32 = 64;
 const MEMORIES_MAX: u32 = 4;
@@ -104,8 +104,8 @@ const TABLES_MAX: u32 = 64;
 
 fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    // Each component of the pool can take its full share: none takes from another. So a component
-    // is refused before it begins, or not at all.
+    // Each component of the pool can take its full share, and none takes from another. So a
+    // component is refused before it begins, or not at all.
     pool.total_component_instances(INSTANCES)
         .total_core_instances(INSTANCES * CORE_INSTANCES_MAX)
         .total_memories(INSTANCES * MEMORIES_MAX)
@@ -116,7 +116,7 @@ fn pool() -> PoolingAllocationConfig {
         .table_elements(20_000)
         .max_unused_warm_slots(4)
         // The memory that a small worker touched is cleared in place, not unmapped and faulted in
-        // again: that takes a third off an attempt. Since Linux 6.7 the kernel says which pages
+        // again, which takes a third off an attempt. Since Linux 6.7 the kernel says which pages
         // those are. Elsewhere the first MiB is cleared, where the stack of a Rust guest lies.
         .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(256 << 10)

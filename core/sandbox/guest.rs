@@ -1,4 +1,4 @@
-//! What a component imports: the host's functions, which stand on its run.
+//! What a component imports: the host's functions, which use its run.
 
 use verger_worker::{AuditEvent, EventOutcome, Host, HostError, LogLevel, Value, code};
 use wasmtime::component::Resource;
@@ -10,7 +10,7 @@ use crate::run::{CursorId, Run, SavepointId};
 use crate::store::StopSignal;
 use crate::text::beginning;
 
-/// The longest line that a trap is explained by, in bytes.
+/// The longest line that explains a trap, in bytes.
 const WORDS_MAX_BYTES: usize = 4 << 10;
 
 #[allow(
@@ -35,16 +35,16 @@ pub(super) mod bindings {
 
 use bindings::verger::worker as wit;
 
-/// What a cursor handle of a guest stands for: the number is the handle's own.
+/// A guest's handle of a cursor. Its number is the handle's own.
 #[allow(unreachable_pub, reason = "the generated code re-exports it")]
 pub struct CursorHandle;
-/// What a savepoint handle of a guest stands for.
+/// A guest's handle of a savepoint.
 #[allow(unreachable_pub, reason = "the generated code re-exports it")]
 pub struct SavepointHandle;
 
 /// The state of one instance.
 pub(super) struct Guest {
-    /// None while it describes itself.
+    /// `None` while the component describes itself.
     pub(super) run: Option<Run>,
     pub(super) limiter: Limiter,
     pub(super) stop_signal: StopSignal,
@@ -52,7 +52,7 @@ pub(super) struct Guest {
     pub(super) last_words: LastWords,
 }
 
-/// What explains a trap: most guests say little themselves.
+/// What explains a trap, because most guests say little themselves.
 #[derive(Default)]
 pub(super) struct LastWords {
     /// The last call that the host refused.
@@ -71,7 +71,7 @@ impl Guest {
         })
     }
 
-    /// Calls the host. What it refuses is remembered: the guest may trap over it.
+    /// Calls the host. A refusal is remembered, because the guest may trap over it.
     fn answer<T>(&mut self, call: impl FnOnce(&Run) -> Result<T, HostError>) -> Answer<T> {
         let answer = self.run().and_then(call);
         Ok(answer.map_err(|error| {
@@ -88,7 +88,7 @@ impl Guest {
         self.run().map_or(0, Host::now)
     }
 
-    /// Takes up what it writes to a standard stream.
+    /// Takes what it writes to a standard stream.
     pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let Self { run, wasi, .. } = self;
         wasi.console.write(stream, bytes, |level, line| log_line(run.as_ref(), level, line));
@@ -105,7 +105,7 @@ impl Guest {
     }
 }
 
-/// False when nobody wants more lines: a worker that describes itself has no log.
+/// False when nobody wants more lines. A worker that describes itself has no log.
 fn log_line(run: Option<&Run>, level: LogLevel, line: &str) -> bool {
     run.is_some_and(|run| run.log_line(level, line))
 }
@@ -144,7 +144,7 @@ fn from_values(values: Vec<Value>) -> Vec<wit::types::Value> {
     values.into_iter().map(from_value).collect()
 }
 
-/// A host function. It never traps: it answers the guest with a result.
+/// The answer of a host function. It never traps: it answers the guest with a result.
 type Answer<T> = wasmtime::Result<Result<T, wit::types::Error>>;
 
 impl wit::types::Host for Guest {}

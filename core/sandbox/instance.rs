@@ -1,5 +1,5 @@
-//! One instance of a component for one attempt: made, its exports called, and what stopped it put
-//! into words.
+//! One instance of a component for one attempt: making it, calling its exports, and putting into
+//! words what stopped it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
@@ -31,8 +31,8 @@ const MIGRATE_ARGS: &str = "migrate-args";
 const ARGS_MAX_BYTES: usize = 1 << 20;
 const MANIFEST_MAX_BYTES: usize = 1 << 20;
 
-/// A guest's value takes more room in the host than its bytes. This is how many times the bytes
-/// that it may send.
+/// A guest's value takes more memory in the host than its bytes. It may take this many times the
+/// bytes that the guest may send.
 const ROOM: usize = 4;
 
 /// Enough for the largest result and some SQL, however little the guest may send.
@@ -41,10 +41,10 @@ const SENT_MIN_BYTES: usize = 4 << 20;
 /// The largest JSON result a job may have.
 const RESULT_MAX_BYTES: usize = 1 << 20;
 
-/// What a result may take in memory: a report holds it until the app has read it.
+/// What a result may take in memory. A report holds it until the app has read it.
 const RESULT_UNFOLDED_MAX_BYTES: usize = 16 << 20;
 
-/// A component linked with the host's functions, for the pool. Once the pool has been full, for
+/// A component linked with the host's functions for the pool, and, once the pool has been full, for
 /// instances on demand too.
 pub(super) struct Linked {
     sandbox: &'static Sandbox,
@@ -58,9 +58,9 @@ enum Called<T> {
     Returned(T),
     Failed(wasmtime::Error),
     Panicked,
-    /// The pool is full: nothing of the component ran.
+    /// The pool is full. Nothing of the component ran.
     Full,
-    /// Nor could an instance be made beside the pool.
+    /// No instance could be made beside the pool either.
     NoRoom(String),
 }
 
@@ -107,7 +107,7 @@ impl Linked {
         }
     }
 
-    /// The same code for an engine that makes each instance anew.
+    /// The same code, for an engine that makes each instance anew.
     fn on_demand(&self) -> Result<(&'static Floor, &bindings::WorkerPre<Guest>), String> {
         let floor = self.sandbox.on_demand()?;
         let linked = self.on_demand.get_or_init(|| {
@@ -133,7 +133,7 @@ impl Linked {
             self.call(without_a_run(begun), MANIFEST_MAX_BYTES, |component, store| {
                 let instance = component.instance_pre().instantiate(&mut *store)?;
                 if let Some(export) = instance.get_func(&mut *store, MIGRATE_ARGS) {
-                    // Told now, and not by the first job that needs it.
+                    // Reported now, and not by the first job that needs it.
                     export.typed::<MigrateParams<'_>, MigrateResult>(&mut *store)?;
                 }
                 bindings::Worker::new(&mut *store, &instance)?.call_describe(&mut *store)
@@ -154,8 +154,8 @@ impl Linked {
         }
     }
 
-    /// Brings args of an earlier version into the present form; those of a component that has no
-    /// export for it stay as they are.
+    /// Brings args of an earlier version into the present form. If the component has no export for
+    /// that, they stay as they are.
     pub(super) fn migrate_args(&self, from: u32, args: &Args) -> Result<Args, Unmigrated> {
         let failed = |code: &str, message: String| {
             Unmigrated::Failed(AttemptError::new(code, format!("{MIGRATE_ARGS}: {message}")))
@@ -258,8 +258,8 @@ fn no_room(why: &str) -> String {
     )
 }
 
-/// `sent` is how many bytes the host may take up for what the guest sends in one call: lists count
-/// by their elements.
+/// `sent` is how many bytes the host may take for what the guest sends in one call. Lists count by
+/// their elements.
 fn enter<T>(
     floor: &Floor,
     pre: &bindings::WorkerPre<Guest>,
@@ -270,7 +270,7 @@ fn enter<T>(
     let mut store = Store::new(&floor.engine, guest);
     store.set_hostcall_fuel(sent);
     store.limiter(|guest| &mut guest.limiter);
-    // Before anything is instantiated: a deadline of 0 traps at once.
+    // Set before anything is instantiated, because a deadline of 0 traps at once.
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| match store.data().stop_signal.is_over() {
         true => Ok(UpdateDeadline::Interrupt),
@@ -334,7 +334,7 @@ fn explain(error: &wasmtime::Error, guest: &Guest) -> AttemptError {
     AttemptError::new(code, with_last_words(message, guest))
 }
 
-/// A trap says little; what was refused, logged and written just before says why.
+/// Adds what was refused, logged and written just before, because a trap says little.
 fn with_last_words(mut message: String, guest: &Guest) -> String {
     let LastWords { refused, error } = &guest.last_words;
     if let Some(refused) = refused {

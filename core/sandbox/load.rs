@@ -26,8 +26,8 @@ pub(super) struct Loaded {
     pub(super) digest: [u8; 32],
 }
 
-/// Checks, compiles or takes from the cache, links, and asks for the manifest. `what` names the
-/// plugin in errors.
+/// Checks a component, compiles it or takes it from the cache, links it, and asks for its manifest.
+/// `what` names the plugin in errors.
 pub(super) fn load(
     what: &str,
     bytes: &[u8],

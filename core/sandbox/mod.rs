@@ -1,4 +1,4 @@
-//! The sandbox: workers as WebAssembly components, compiled once, instantiated afresh for every
+//! The sandbox: workers as WebAssembly components, compiled once, and instantiated anew for every
 //! attempt.
 
 mod compile;

@@ -21,11 +21,11 @@ pub(crate) enum Source {
     Embedded { name: &'static str, bytes: &'static [u8] },
     /// Bytes the app has.
     Bytes { name: String, bytes: Vec<u8> },
-    /// A file. It is read once. If the file changes later, that is another plugin.
+    /// A file. It is read once. If the file changes later, it is another plugin.
     File(PathBuf),
 }
 
-/// How long a component takes to load, however that ends.
+/// Measures how long a component takes to load, however that ends.
 struct Timed<'a> {
     counters: &'a Counters,
     begun: Instant,
@@ -65,7 +65,7 @@ impl Plugin {
         plugin
     }
 
-    /// The component of a file that is known: it is loaded at its first use. `None` when that would
+    /// The component of a known file, which is loaded at its first use. `None` when loading would
     /// have to compile it.
     pub(crate) fn known(
         path: &Path,
@@ -81,7 +81,7 @@ impl Plugin {
         Some(Self { known, ..Self::new(Source::File(path.to_path_buf()), compiler) })
     }
 
-    /// What it is called in errors.
+    /// Its name in errors.
     pub(crate) fn what(&self) -> String {
         match &self.source {
             Source::Embedded { name, .. } => format!("the built-in worker `{name}`"),
@@ -116,7 +116,7 @@ impl Plugin {
         loaded.as_ref().map_err(Clone::clone)
     }
 
-    /// Loads it, unless it is.
+    /// Loads it, unless it is loaded.
     pub(crate) fn prepare(&self) -> Result<(), PluginError> {
         self.loaded().map(drop)
     }
@@ -127,7 +127,7 @@ impl Plugin {
             return Ok(known.digest.clone());
         }
         Ok(match &self.source {
-            // Needs not be loaded for it.
+            // It need not be loaded for this.
             Source::Embedded { bytes, .. } => digest_of(bytes),
             _ => hex(&self.loaded()?.digest),
         })
@@ -142,7 +142,7 @@ impl Plugin {
         }
     }
 
-    /// The same, without loading it: `None` when that would be needed.
+    /// The same, without loading it. `None` when it would have to be loaded.
     pub(crate) fn known_manifest(&self) -> Option<&Manifest> {
         match (self.loaded.get(), &self.known) {
             (Some(Ok(loaded)), _) => Some(&loaded.manifest),
@@ -151,8 +151,8 @@ impl Plugin {
         }
     }
 
-    /// Brings args of an earlier version into the present form, if it has an export for that; args of
-    /// a component that has none stay as they are.
+    /// Brings args of an earlier version into the present form. If the component has no export for
+    /// that, they stay as they are.
     pub(crate) fn migrate_args(&self, from: u32, args: &Args) -> Result<Args, Unmigrated> {
         match self.loaded() {
             Ok(loaded) => loaded.linked.migrate_args(from, args),
@@ -177,8 +177,8 @@ impl Plugin {
     }
 }
 
-/// Reads a file that may be a plugin. It reads no more bytes than a plugin may have, and no pipe or
-/// device, which might never end.
+/// Reads a file that may be a plugin. It reads no more bytes than a plugin may have, and reads no
+/// pipe or device, which might never end.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PluginError> {
     let what = path.display().to_string();
     let unreadable = |error: std::io::Error| PluginError::Unreadable {
@@ -203,7 +203,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PluginError> {
     }
 }
 
-/// What something is that is no file, in words.
+/// In words, what something is that is no file.
 pub(crate) fn no_file(found: &std::fs::Metadata) -> Option<&'static str> {
     if found.is_file() {
         return None;
@@ -229,7 +229,7 @@ fn is_cached(compiler: &Compiler, digest: &str) -> bool {
     from_hex(digest).is_some_and(|digest| compiler.has(&digest))
 }
 
-/// Removes the machine code of a component that is needed no more.
+/// Removes the machine code of a component that is no longer needed.
 pub(crate) fn forget_compiled(compiler: &Compiler, digest: &str) {
     if let Some(digest) = from_hex(digest) {
         compiler.forget(&digest);

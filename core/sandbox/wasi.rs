@@ -1,8 +1,8 @@
 //! WASI for components whose language cannot do without it: an interface that gives nothing.
 //!
-//! No files, no network, no environment, no arguments. The time is the host's clock, chance is
-//! seeded by the job, and what is written to the standard streams lands in the job's log. Every
-//! other call traps, with its name. See wasi.dev, version 0.2.
+//! There are no files, no network, no environment and no arguments. The time is the host's clock,
+//! chance is seeded by the job, and what is written to the standard streams goes to the job's log.
+//! Every other call traps, with its name. See wasi.dev, version 0.2.
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
@@ -13,7 +13,7 @@ use wasmtime::{StoreContextMut, Trap};
 use super::console::{Console, Stream};
 use super::guest::Guest;
 
-/// What every WASI handle stands for.
+/// The type of every WASI handle.
 struct Nothing;
 
 /// The handles of the standard streams.
@@ -21,10 +21,10 @@ const STDIN: u32 = 0;
 const STDOUT: u32 = 1;
 const STDERR: u32 = 2;
 
-/// Bytes that may be written, and bytes of chance that may be asked for, in one call.
+/// The most bytes that may be written in one call, and the most random bytes that may be asked for.
 const WRITE_MAX_BYTES: u64 = 64 << 10;
 
-/// Bytes of a write that are taken up between two looks at the deadline.
+/// Bytes of a write that are taken between two looks at the deadline.
 const PIECE_BYTES: usize = 64 << 10;
 
 type Context<'a> = StoreContextMut<'a, Guest>;
@@ -145,7 +145,7 @@ fn define(
         ("wasi:io/streams", "output-stream.flush" | "output-stream.blocking-flush") => {
             at.func_wrap(function, |_: Context<'_>, _: (Resource<Nothing>,)| Ok((Ok::<_, StreamError>(()),)))
         }
-        // Streams are always ready; nothing else can be waited for.
+        // Streams are always ready. Nothing else can be waited for.
         ("wasi:io/streams", "output-stream.subscribe" | "input-stream.subscribe") => {
             at.func_wrap(function, |_: Context<'_>, _: (Resource<Nothing>,)| Ok((Resource::<Nothing>::new_own(0),)))
         }
@@ -166,8 +166,8 @@ fn define(
     }
 }
 
-/// Takes up what is written, a piece at a time. The bytes stay in the component's memory, and the
-/// deadline is looked at between two pieces.
+/// Takes what is written, a piece at a time. The bytes stay in the component's memory, and the
+/// deadline is checked between two pieces.
 fn write(context: &mut Context<'_>, stream: Stream, bytes: &WasmList<u8>) -> wasmtime::Result<()> {
     let mut from = 0;
     loop {
@@ -195,13 +195,13 @@ pub(super) struct Wasi {
 }
 
 impl Wasi {
-    /// The same seed gives the same random bytes, so that a job's attempt can be repeated.
+    /// The same seed gives the same random bytes, so that an attempt can be repeated.
     pub(super) fn new(seed: u64) -> Self {
         Self { console: Console::default(), chance: Chance(seed), latest_nanos: 0 }
     }
 }
 
-/// SplitMix64: chance for hash tables and samples, no secrets.
+/// SplitMix64: chance for hash tables and samples, not for secrets.
 struct Chance(u64);
 
 impl Chance {

@@ -1,5 +1,5 @@
-//! Moves the engine's epoch while a component runs, so that none runs on unseen, and has its SQL
-//! look at the deadline.
+//! Moves the engine's epoch while a component runs, so that none runs on unnoticed, and makes its
+//! SQL look at the deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use wasmtime::EngineWeak;
 
-/// How often a running component is looked at: how late a deadline may be noticed.
+/// How often a running component is looked at, which is how late a deadline may be noticed.
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// Periods without a run after which the thread goes to sleep until the next one.
 const LINGER: u32 = 4;
 
-/// One thread for the engine. Asleep, at no cost, while nothing runs.
+/// One thread for the engine. It sleeps, at no cost, while nothing runs.
 #[derive(Clone)]
 pub(super) struct Watchdog(Arc<Shared>);
 
@@ -24,7 +24,7 @@ struct Shared {
     thread: OnceLock<Thread>,
 }
 
-/// A component is running as long as this lives.
+/// While this exists, a component is running.
 pub(super) struct Watched<'a>(&'a Shared);
 
 impl Drop for Watched<'_> {
@@ -44,7 +44,7 @@ impl Watchdog {
         let handle = std::thread::Builder::new()
             .name("verger-watchdog".to_string())
             .spawn(move || watch(&watched, &engine))?;
-        // Cannot be set yet: this is the only place.
+        // It cannot be set yet, because this is the only place that sets it.
         let _ = shared.thread.set(handle.thread().clone());
         Ok(Self(shared))
     }
@@ -70,8 +70,8 @@ fn watch(shared: &Shared, engine: &EngineWeak) {
         }
         if quiet > LINGER {
             shared.asleep.store(true, Ordering::SeqCst);
-            // Looked at again after the thread said that it sleeps: a run that began just before
-            // that did not wake it.
+            // Looks again after the thread said that it sleeps, because a run that began just
+            // before did not wake it.
             while shared.running.load(Ordering::SeqCst) == 0 {
                 std::thread::park();
             }

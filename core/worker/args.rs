@@ -1,4 +1,4 @@
-//! The args of a job as they stand in its row.
+//! The args of a job, as its row has them.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde_json::{Map, Value as Json};
 use verger_worker::{ArgError, Args};
 
 /// Reads the args of a row. A row that was inserted by hand may have a key twice. Such args are
-/// refused: of two tenants neither is taken.
+/// refused, because they could name two tenants.
 ///
 /// # Errors
 /// [`ArgError::NotAnObject`] when they are no JSON object, or one that has a key twice.
 pub(crate) fn parse(text: &str) -> Result<Args, ArgError> {
     match serde_json::from_str(text) {
         Ok(Once(map)) => Args::from_json(Json::Object(map)),
-        // What is no object at all is told as everywhere.
+        // Args that are no object get the same error as everywhere.
         Err(error) => match Args::parse(text) {
             Err(error) => Err(error),
             Ok(_) => Err(ArgError::NotAnObject { found: error.to_string() }),

@@ -16,12 +16,12 @@ impl Books<'_> {
         bound_names::known_versions(self.connection()).doing("read the names of the plugins")
     }
 
-    /// Whose the name of a dropped-in worker is.
+    /// Which component the name of a dropped-in worker is bound to.
     pub(crate) fn plugin_binding(&self, name: &str) -> Result<Option<PluginBinding>, StoreError> {
         bound_names::binding(self.connection(), name).doing("read whose a plugin's name is")
     }
 
-    /// Forgets whose a name is: whether it was anyone's.
+    /// Frees a name, and returns whether it was bound.
     pub(crate) fn free_name(&self, name: &str) -> Result<bool, StoreError> {
         bound_names::free_name(self.connection(), name).doing("forget a plugin")
     }

@@ -12,7 +12,7 @@ use super::grant_rows::forget_grants;
 use super::names::Bound;
 use crate::time::Timestamp;
 
-/// Bytes of one part: a part is written in a few milliseconds, and the app's own writes come in
+/// Bytes of one part. A part is written in a few milliseconds, and the app's own writes come in
 /// between.
 pub(super) const PART_BYTES: usize = 512 << 10;
 
@@ -30,17 +30,17 @@ pub(crate) struct BoundName {
 pub struct PluginBinding {
     /// The SHA-256 of the component, in hexadecimal digits.
     pub digest: String,
-    /// The path of its file: the same file with other bytes is a new version.
+    /// The path of its file. The same file with other bytes is a new version.
     pub source: String,
     /// When the name was first seen.
     pub first_seen_at: Timestamp,
     /// When it got this component or path.
     pub bound_at: Timestamp,
-    /// What the component says of itself, where that is known.
+    /// What the component says of itself, if that is known.
     pub manifest: Option<Manifest>,
 }
 
-/// Whose a name is; `None` for nobody's.
+/// Which component a name is bound to. `None` when it is free.
 pub(super) fn binding(
     connection: &Connection,
     name: &str,
@@ -73,7 +73,7 @@ pub(crate) struct KnownVersion {
     pub(crate) stamp: String,
 }
 
-/// A text of a row. A value that was written by hand and is no text reads as a name that nothing
+/// A text of a row. If a value was written by hand and is no text, it reads as a name that nothing
 /// has.
 fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(match row.get_ref(column)? {
@@ -119,7 +119,7 @@ pub(crate) fn bind_name(
     Ok(())
 }
 
-/// Exchanges the version of a name with the one before it, which runs from now on.
+/// Exchanges the version of a name with the one before it, which then runs.
 pub(super) fn roll_back(
     connection: &Connection,
     name: &str,
@@ -152,11 +152,11 @@ pub(super) fn kept_digests(connection: &Connection) -> rusqlite::Result<BTreeSet
         .collect()
 }
 
-/// Frees a name, and forgets its versions: whether it was bound.
+/// Frees a name and forgets its versions. Returns whether it was bound.
 pub(crate) fn free_name(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     let was_bound = connection.execute("DELETE FROM verger_plugins WHERE name = ?1", [name])? == 1;
     forget_versions(connection, name)?;
-    // Who has the name next has not been looked at.
+    // Nobody has looked at the next component of this name, so it is granted nothing.
     forget_grants(connection, name)?;
     Ok(was_bound)
 }
@@ -194,8 +194,8 @@ pub(super) fn keep_version(
     Ok(())
 }
 
-/// The versions of a name that are neither the one that runs nor the one before, nor one that was
-/// rolled back, nor among those that are in the folder.
+/// The versions of a name that can go: neither the one that runs nor the one before, nor one that
+/// was rolled back, nor one in the folder.
 pub(super) fn outdated(
     connection: &Connection,
     name: &str,
@@ -232,8 +232,8 @@ fn forget_versions(connection: &Connection, name: &str) -> rusqlite::Result<()> 
     digests.iter().try_for_each(|digest| forget_version(connection, digest))
 }
 
-/// How a component's bytes are cut into parts. The last part is written first, so that a component
-/// with its first part is complete.
+/// Cuts a component's bytes into parts. The last part is written first, so that a component with
+/// its first part is complete.
 pub(super) fn parts(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     bytes.chunks(PART_BYTES).enumerate().collect::<Vec<_>>().into_iter().rev()
 }

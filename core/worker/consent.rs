@@ -18,8 +18,8 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
-    /// What a manifest asks for, each with its reason. A table that an arg names is the one it names
-    /// by default.
+    /// What a manifest asks for, each with its reason. A table that an arg names is taken to be the
+    /// arg's default.
     pub(crate) fn of(manifest: &Manifest) -> Vec<(Self, String)> {
         let mut asked = Vec::new();
         let no_args = Args::default();
@@ -81,7 +81,7 @@ impl Asked {
             Self::Capability(name) => format!("It calls the function `{name}` of the app"),
             Self::Enqueue(name) => format!("It enqueues jobs for the worker `{name}`"),
         };
-        // A worker's words, and one line of them.
+        // A worker's words, on one line.
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         match reason.trim_end_matches('.') {
             "" => format!("{what}."),
@@ -141,7 +141,7 @@ pub struct GrantRow {
     pub what: String,
     /// The SHA-256 of the component that was looked at when this was decided.
     pub digest: String,
-    /// What was decided; `None` when the row's word is none.
+    /// What was decided. `None` when the row's word is unknown.
     pub decision: Option<GrantDecision>,
     /// Who decided.
     pub decided_by: String,
@@ -178,33 +178,34 @@ pub struct Ask {
     pub what: String,
     /// In words, with the reason that the worker's manifest gives.
     pub sentence: String,
-    /// Why, as the worker says; empty when it does not.
+    /// Why, as the worker says. Empty when it does not say.
     pub reason: String,
-    /// What was decided; `None` when nobody has.
+    /// What was decided. `None` when nobody has decided.
     pub decision: Option<GrantDecision>,
-    /// Who decided; empty when nobody has.
+    /// Who decided. Empty when nobody has.
     pub decided_by: String,
 }
 
-/// Where a worker stands.
+/// The state of the decision about a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ConsentState {
-    /// The app's code grants what it grants: nobody is asked.
+    /// The app's code decides what it grants, and nobody is asked.
     ByTheApp,
     /// It has all it asks for.
     Granted,
-    /// Somebody has to decide. Until then the version before runs; without one, its jobs wait.
+    /// Somebody has to decide. Until then the version before runs. If there is none, its jobs wait.
     Waiting,
-    /// Somebody said no, or took a grant back. The version before runs; without one, its jobs wait.
+    /// Somebody said no, or took a grant back. The version before runs. If there is none, its jobs
+    /// wait.
     Denied,
     /// This version was rolled back. Approving it takes it in again.
     RolledBack,
 }
 
-/// What a dropped-in worker asks for, and what was decided about it. Of the version that waits for a
-/// decision, when one does.
+/// What a dropped-in worker asks for, and what was decided about it. It is about the version that
+/// waits for a decision, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Consent {
@@ -216,9 +217,9 @@ pub struct Consent {
     pub digest: String,
     /// What it does, as it says itself.
     pub description: String,
-    /// Where it stands.
+    /// The state of the decision.
     pub state: ConsentState,
-    /// What it asks for; nothing is missing when it asks for nothing.
+    /// What it asks for. Empty when it asks for nothing.
     pub asks: Vec<Ask>,
 }
 
@@ -274,8 +275,8 @@ impl fmt::Display for Consent {
     }
 }
 
-/// What a worker has of all it asks for, on top of `base`, which says the limits and the tenant
-/// column.
+/// Grants a worker all it asks for that was granted, on top of `base`, which has the limits and the
+/// tenant column.
 pub(super) fn granted(base: &Grant, manifest: &Manifest, grants: &[GrantRow]) -> Grant {
     Asked::of(manifest).into_iter().fold(base.clone(), |grant, (asked, _)| {
         match row_of(grants, &manifest.name, &asked).and_then(|row| row.decision) {

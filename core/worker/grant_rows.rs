@@ -6,8 +6,8 @@ use rusqlite::{Connection, Row};
 use super::consent::{GrantDecision, GrantRow};
 use crate::time::Timestamp;
 
-/// All of them. A row that somebody wrote by hand and that says nothing usable is among them, with
-/// what is wrong: it keeps no other from being read.
+/// All of them. A row that somebody wrote by hand and that cannot be used is among them, with what
+/// is wrong. It keeps no other from being read.
 pub(crate) fn grants(connection: &Connection) -> rusqlite::Result<Vec<GrantRow>> {
     connection
         .prepare_cached(

@@ -1,15 +1,15 @@
-//! Whose a name is: of the dropped-in files that call themselves alike, at most one has it.
+//! Whose a name is. Of the dropped-in files that give themselves one name, at most one has it.
 //!
-//! A name is bound to the component that first had it. Sorting first, or being copied into the
-//! folder, takes it from nobody. The same file with new bytes is a new version. A grant for one
-//! digest is the app's own word, and stands above this.
+//! A name is bound to the component that first had it. A file does not get it by sorting first, or
+//! by being copied into the folder. The same file with new bytes is a new version. A grant for one
+//! digest is the app's own word, and comes before this.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::plugin_error::PluginError;
 
-/// Whose a name was when the file was last open.
+/// Whose a name was when the database was last open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bound {
     /// SHA-256, in hexadecimal digits.
@@ -18,23 +18,23 @@ pub(crate) struct Bound {
     pub(crate) source: String,
 }
 
-/// A file that calls itself by the name.
+/// A file that gives itself the name.
 pub(crate) type Claimant = Bound;
 
 /// What becomes of the claims to one name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// This one has it; to be written down, or known already.
+    /// This file has it. `is_news` when that is still to be written down.
     Owner { place: usize, is_news: bool },
     /// The grant is for one digest, and none of them has it: the grant refuses them.
     NotGranted,
     /// It belongs to a file that is not among them.
     Absent,
-    /// Nobody had it before, and several that differ want it.
+    /// Nobody had it before, and several files that differ want it.
     Contested,
 }
 
-/// Decides whose a name is. `is_there` says whether there is a file at a path.
+/// Decides whose a name is. `is_there` tells whether there is a file at a path.
 pub(crate) fn decide(
     claimants: &[Claimant],
     bound: Option<&Bound>,
@@ -62,8 +62,8 @@ pub(crate) fn decide(
     if let Some(place) = with(&bound.digest) {
         return Decision::Owner { place, is_news: !is_there(&bound.source) };
     }
-    // The same file with other bytes is a new version; so is one of its file name, once the folder
-    // was moved.
+    // The same file with other bytes is a new version. So is a file with its file name, once the
+    // folder was moved.
     let source = |claimant: &Claimant| claimant.source == bound.source;
     if let Some(place) = claimants.iter().position(source) {
         return Decision::Owner { place, is_news: true };
@@ -81,7 +81,7 @@ fn file_name(path: &str) -> Option<&std::ffi::OsStr> {
     Path::new(path).file_name()
 }
 
-/// Why a claimant does not have the name; `None` for the one that has it.
+/// Why a claimant does not have the name. `None` for the one that has it.
 pub(crate) fn refusal(
     name: &str,
     claimants: &[Claimant],

@@ -19,16 +19,16 @@ use crate::sandbox::Plugin;
 /// A worker that is part of the app.
 type Native = Box<dyn Worker + Send + Sync>;
 
-/// First attempts of a new version that fail in a row before that is said.
+/// How many first attempts of a new version must fail in a row before the log says so.
 #[cfg(feature = "wasm")]
 const FIRST_FAILURES: u32 = 3;
 
-/// A worker and its grant. Neither changes: what is new takes its place in the registry, and an
+/// A worker and its grant. Neither changes. A new version replaces it in the registry, and an
 /// attempt that has begun keeps what it began with.
 pub(crate) struct Registered {
     pub(crate) grant: Grant,
     code: Code,
-    /// It waits for someone's consent: nothing of it is claimed.
+    /// It waits for someone's consent, and none of its jobs is claimed.
     waits: bool,
     trial: Option<Trial>,
     performed_by: OnceLock<Arc<PerformedBy>>,
@@ -43,12 +43,12 @@ enum Code {
     Component(Arc<Plugin>),
 }
 
-/// How a new version does at its first attempts.
+/// How the first attempts of a new version go.
 #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are replaced"))]
 struct Trial {
-    /// The version it took the place of.
+    /// The version it replaced.
     before: String,
-    /// Attempts that failed since, all from the first; `u32::MAX` once one went well.
+    /// Attempts that failed since then, all from the first on. `u32::MAX` once one went well.
     failures: AtomicU32,
 }
 
@@ -74,26 +74,28 @@ impl Registered {
         Self { grant, code, waits: false, trial: None, performed_by: OnceLock::new() }
     }
 
-    /// It waits for someone's consent, or does not.
+    /// Says whether it waits for someone's consent.
     #[cfg(feature = "wasm")]
     pub(crate) fn waiting(mut self, waits: bool) -> Self {
         self.waits = waits;
         self
     }
 
-    /// Whether it waits for someone's consent. Called directly, it has what it is granted so far.
+    /// Whether it waits for someone's consent. When it is called directly, it has what it was
+    /// granted so far.
     pub(crate) fn waits(&self) -> bool {
         self.waits
     }
 
-    /// It is new in the place of this version.
+    /// Says that it is new and replaces this version.
     #[cfg(feature = "wasm")]
     pub(crate) fn after(mut self, version: String) -> Self {
         self.trial = Some(Trial { before: version, failures: AtomicU32::new(0) });
         self
     }
 
-    /// Prepares a component that is only known by name so far: compiled, or loaded from the cache.
+    /// Prepares a component that is only known by name so far: compiles it, or loads it from the
+    /// cache.
     pub(crate) fn prepare(&self) -> Result<(), PluginError> {
         match &self.code {
             Code::Native { .. } => Ok(()),
@@ -111,7 +113,8 @@ impl Registered {
         Ok(self.performed_by.get_or_init(|| Arc::new(by)))
     }
 
-    /// Notes how an attempt ended. When all the first attempts of a new version fail, that is said.
+    /// Notes how an attempt ended. If all the first attempts of a new version fail, the log says
+    /// so.
     #[cfg(feature = "wasm")]
     pub(crate) fn note(&self, went_well: bool) {
         let Some(trial) = &self.trial else { return };
@@ -134,8 +137,8 @@ impl Registered {
         let _ = &self.trial;
     }
 
-    /// What the worker says of itself. The first call prepares a component: compiled, or loaded
-    /// from the cache.
+    /// What the worker says of itself. The first call prepares a component: compiles it, or loads
+    /// it from the cache.
     pub(crate) fn manifest(&self) -> Result<&Manifest, PluginError> {
         match &self.code {
             Code::Native { manifest, .. } => Ok(manifest),
@@ -144,7 +147,7 @@ impl Registered {
         }
     }
 
-    /// The SHA-256 of a component, in hexadecimal digits; `None` for a worker that is part of the
+    /// The SHA-256 of a component, in hexadecimal digits. `None` for a worker that is part of the
     /// app.
     pub(crate) fn digest(&self) -> Result<Option<String>, PluginError> {
         match &self.code {
@@ -154,8 +157,8 @@ impl Registered {
         }
     }
 
-    /// Whether a job must say for which tenant it runs: the worker asks for it, or the app confines
-    /// the worker, whatever that says of itself.
+    /// Whether a job must say for which tenant it runs, because the worker asks for it, or because
+    /// the app confines the worker, whatever it says of itself.
     pub(crate) fn has_tenant(&self, manifest: &Manifest) -> bool {
         manifest.tenant_aware || self.grant.confines()
     }
@@ -169,8 +172,8 @@ impl Registered {
         manifest.check_args_of(args, version, self.has_tenant(manifest))
     }
 
-    /// The newest version of its args that it takes: any, as long as that is not known, for a
-    /// component is not compiled to learn it.
+    /// The newest version of its args that it takes. As long as that is not known it counts as any
+    /// version, because a component is not compiled only to learn it.
     pub(crate) fn newest_args(&self) -> u32 {
         self.known_manifest().map_or(u32::MAX, |manifest| manifest.args_version)
     }
@@ -278,8 +281,8 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 /// Workers by name.
 pub(crate) type Workers = BTreeMap<String, Arc<Registered>>;
 
-/// The workers there are now. They can change at any time: whoever needs more than one answer asks
-/// one [`snapshot`](Self::snapshot).
+/// The workers there are now. They can change at any time, so whoever needs more than one answer
+/// asks one [`snapshot`](Self::snapshot).
 #[derive(Default)]
 pub(crate) struct Registry {
     workers: RwLock<Arc<Workers>>,
@@ -301,12 +304,12 @@ impl Registry {
         Ok(())
     }
 
-    /// Puts a worker in the place of the one that had the name, if any had.
+    /// Replaces the worker that had the name, if any had.
     pub(crate) fn put(&self, name: &str, worker: Registered) {
         self.change(|workers| workers.insert(name.to_string(), Arc::new(worker)));
     }
 
-    /// Takes a worker out. Its jobs wait from now on.
+    /// Removes a worker. Its jobs wait from now on.
     #[cfg(feature = "wasm")]
     pub(crate) fn remove(&self, name: &str) {
         self.change(|workers| workers.remove(name));
@@ -314,8 +317,8 @@ impl Registry {
 
     fn change<T>(&self, change: impl FnOnce(&mut Workers) -> T) {
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
-        // What it took out is dropped behind the lock: a component's memory takes a while to give
-        // back.
+        // What was removed is dropped after the lock is released, because releasing a component's
+        // memory takes a while.
         let _out = change(Arc::make_mut(&mut workers));
         drop(workers);
     }

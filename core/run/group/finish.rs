@@ -9,8 +9,8 @@ use crate::run::{AttemptError, Run};
 use crate::store::{Savepoint, TransactionStep};
 
 impl Run {
-    /// Ends a run whose commit can be put off: its transition becomes part of the group. `None` when
-    /// it ends by itself.
+    /// Ends a run whose commit can be put off: its transition becomes part of the group. `None`
+    /// when the run ends by itself.
     pub(in crate::run) fn finish_in_group(
         &self,
         to: Option<&Transition>,
@@ -59,7 +59,7 @@ impl Run {
         Ok(moved)
     }
 
-    /// A run that never touched the database: only its end is written.
+    /// Ends a run that never touched the database. Only its end is written.
     fn finish_waiting(&self, to: &Transition) -> Result<Moved, AttemptError> {
         Failpoint::Performed.reached();
         let unclaimed = self.membership.unclaimed.as_ref().filter(|_| !self.has_kept_lines());
@@ -88,7 +88,7 @@ impl Run {
     fn finish_joined(&self, to: &Transition) -> Result<Moved, AttemptError> {
         Failpoint::Performed.reached();
         if self.connection.is_key_owed() {
-            // Its commit would be refused, and everyone else's with it.
+            // Its commit would be refused, and with it that of all others.
             return Err(self.conflict().into());
         }
         let ended = self.transition(Some(to), &mut |_| {}).and_then(|moved| {
@@ -102,7 +102,7 @@ impl Run {
         Ok(moved)
     }
 
-    /// What it did is part of the group now.
+    /// Makes what it did part of the group.
     fn put_off(&self, shared: &mut Shared) {
         shared.messages.append(&mut self.messages.borrow_mut().take());
         shared.has_audited |= self.audited.get().new.rows > 0;
@@ -114,7 +114,8 @@ impl Run {
         self.keep_tally();
     }
 
-    /// Whether a connection inside a transaction can be given back: it is the group's.
+    /// Whether a connection inside a transaction can be given back, because the transaction is the
+    /// group's.
     pub(in crate::run) fn leaves_group_open(&self) -> bool {
         matches!(self.place.get(), Place::Claimed | Place::Ended)
             && self.membership.group.as_ref().is_some_and(|group| group.is_open())

@@ -1,4 +1,4 @@
-//! A run's part in a group: how it comes to sit in it, and how it leaves.
+//! A run's part in a group: how it joins, and how it leaves.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::queue::Unclaimed;
 use crate::run::Run;
 use crate::store::{Savepoint, TransactionStep};
 
-/// What a run is to a group.
+/// A run's relation to a group.
 pub(crate) enum Seat {
     /// It has a transaction of its own.
     Alone,
@@ -29,17 +29,17 @@ impl Seat {
     }
 }
 
-/// Where a run in a group stands.
+/// The state of a run in a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::run) enum Place {
     Alone,
     First,
     /// It has not touched the database, and is not claimed.
     Waiting,
-    /// It is claimed, and what it does stands in a savepoint.
+    /// It is claimed, and what it does is in a savepoint.
     Joined,
-    /// It is claimed and has nothing else in the transaction: the group is to be committed before
-    /// anything becomes of the job.
+    /// It is claimed and has nothing else in the transaction. The group must be committed before
+    /// anything happens to the job.
     Claimed,
     /// Its end is part of the transaction.
     Ended,
@@ -72,8 +72,8 @@ fn lost() -> HostError {
 }
 
 impl Run {
-    /// The worker is about to begin. If it takes long before it touches the database, nobody waits
-    /// for it.
+    /// Lends the connection when the worker is about to begin. If the worker takes long before it
+    /// touches the database, nobody waits for it.
     pub(in crate::run) fn lend_connection(&self) {
         let (Place::Waiting, Membership { group: Some(group), unclaimed: Some(claim) }) =
             (self.place.get(), &self.membership)
@@ -105,7 +105,7 @@ impl Run {
         !matches!(self.place.get(), Place::Alone | Place::First)
     }
 
-    /// Before the first statement: a run of a group claims its job and begins its savepoint.
+    /// Called before the first statement. A run of a group claims its job and begins its savepoint.
     pub(in crate::run) fn join(&self) -> Result<(), HostError> {
         if self.place.get() != Place::Waiting {
             return Ok(());
@@ -140,7 +140,7 @@ impl Run {
         }
     }
 
-    /// The transaction of the group cannot go on: nothing of it has happened.
+    /// Notes that the transaction of the group cannot go on. Nothing of it has happened.
     pub(super) fn lose_group(&self) -> HostError {
         if let Some(group) = &self.membership.group {
             group.shared().lose();
@@ -152,7 +152,7 @@ impl Run {
         error
     }
 
-    /// Undoes what a run of a group did, and leaves its claim.
+    /// Undoes what a run of a group did, but not its claim.
     pub(in crate::run) fn undo_in_group(&self) {
         if self.place.get() != Place::Joined {
             return;
@@ -167,8 +167,8 @@ impl Run {
         }
     }
 
-    /// Before what concerns this job alone: it leaves its group, to be performed again if it has
-    /// done anything.
+    /// Leaves the group before something that concerns this job alone. If the run has done
+    /// anything, it is performed again.
     pub(in crate::run) fn leave_group(&self) -> Result<(), HostError> {
         match self.place.get() {
             Place::Waiting => {
@@ -193,12 +193,12 @@ impl Run {
         committed.map_err(|_| self.lose_group())
     }
 
-    /// A run that ends otherwise than well: what it did is undone, and if it is in a group its claim
-    /// is written.
+    /// Ends a run that did not end well. What it did is undone. If it is in a group, its claim is
+    /// written.
     pub(crate) fn abandon(&self) {
         self.rollback();
         if self.place.get() == Place::Waiting {
-            // Lost with the group, it is nobody's.
+            // If the claim is lost with the group, nobody has the job.
             let _ = self.claim();
         }
     }

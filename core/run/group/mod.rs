@@ -1,18 +1,18 @@
 //! A transaction that short jobs share, and a run's part in it.
 //!
-//! The first job of a group is performed as any other, and its commit is put off. The next ones are
-//! performed inside the same transaction, whose lock keeps everyone else's writes out: a job's claim
-//! and whatever it writes stand in a savepoint of its own; of one that never touches the database only
-//! the end is written. The commit of all of them is one.
+//! The first job of a group is performed like any other, and its commit is put off. The next ones
+//! are performed inside the same transaction, whose lock keeps everyone else's writes out. A job's
+//! claim and whatever it writes are in a savepoint of its own. If a job never touches the database,
+//! only its end is written. One commit covers all of them.
 //!
-//! A job leaves the group before it does what concerns only itself, and before it reads: what only
-//! reads keeps nobody from writing. One that has not touched the database is claimed and the group
-//! committed, under its feet; it goes on as any other. One that has written is undone, the group is
-//! committed with its claim, and it is performed again from its start, by itself: it has done nothing
-//! yet that cannot be undone. While one does not touch the database its connection is lent: if it takes
-//! long, another thread commits the group.
+//! A job leaves the group before it does what concerns only itself. It also leaves before it reads,
+//! because what only reads must keep nobody from writing. If it has not touched the database, it is
+//! claimed, the group is committed with that, and it goes on like any other job. If it has written,
+//! its writes are undone, the group is committed with its claim, and it is performed again from its
+//! start, by itself. It has done nothing yet that cannot be undone. While a job does not touch the
+//! database its connection is lent. If it takes long, another thread commits the group.
 //!
-//! When anything goes wrong with the group itself, nothing of it has happened but the first claim.
+//! If anything goes wrong with the group itself, nothing of it has happened but the first claim.
 
 mod finish;
 mod membership;
@@ -35,30 +35,30 @@ use crate::time::Timestamp;
 /// A job that takes longer shares no transaction.
 pub(crate) const SHORT: Duration = Duration::from_millis(1);
 
-/// How long a group holds the write lock before it commits. No other job of it begins then.
+/// How long a group holds the write lock before it commits. After that no other job of it begins.
 const HELD_MAX: Duration = Duration::from_millis(2);
 
 /// How long a group waits for a job that does not touch the database.
 const WAITS_MAX: Duration = Duration::from_millis(3);
 
-/// What a group asks of its jobs.
+/// The pace that a group requires of its jobs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// The first one's commit is put off only if it took no longer.
+    /// The first job's commit is put off only if the job took no longer.
     short: Duration,
-    /// No other job begins after that.
+    /// After that no other job begins.
     held_max: Duration,
 }
 
 impl Pace {
     pub(crate) const BRISK: Self = Self { short: SHORT, held_max: HELD_MAX };
 
-    /// For tests, on however busy a machine.
+    /// For tests, however busy the machine is.
     pub(crate) const PATIENT: Self =
         Self { short: Duration::from_secs(1), held_max: Duration::from_millis(50) };
 }
 
-/// Where the transaction of a group stands.
+/// The state of a group's transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The first job has not ended.
@@ -80,7 +80,7 @@ struct Shared {
     phase: Phase,
     /// Since when the lock is held.
     since: Instant,
-    /// To be delivered after the commit.
+    /// Messages to be delivered after the commit.
     messages: Vec<Message>,
     /// Jobs that it completes and whose event is not written yet, and when the last one ended.
     completed: Vec<JobId>,
@@ -138,7 +138,7 @@ impl Group {
         std::mem::take(&mut self.shared().has_written)
     }
 
-    /// Commits what its jobs did, if it is open. Nothing of it has happened otherwise.
+    /// Commits what its jobs did, if it is open. Otherwise nothing of it has happened.
     pub(crate) fn commit(&self, connection: &WorkConnection) -> Result<(), StoreError> {
         let mut shared = self.shared();
         if shared.phase != Phase::Open {
@@ -178,7 +178,7 @@ impl Group {
         }
     }
 
-    /// As [`commit`](Self::commit), with the claim of the job at hand, on a lent connection.
+    /// As [`commit`](Self::commit), with the claim of the present job, on a lent connection.
     fn commit_lent(&self, connection: &LentConnection<'_>, claim: &Unclaimed) {
         let mut shared = self.shared();
         let events = event::completed_sql(shared.completed_at, &shared.completed);
@@ -195,7 +195,7 @@ impl Group {
             Err(error) => {
                 tracing::warn!(%error, "jobs that shared a transaction are performed again, one by one");
                 shared.lose();
-                // Where that fails the connection is closed, by whoever finds it in a transaction.
+                // If that fails, whoever finds the connection in a transaction closes it.
                 let _ = connection.execute(&TransactionStep::Rollback.sql());
             }
         }
@@ -212,7 +212,7 @@ impl Shared {
 
 fn roll_back(connection: &WorkConnection) {
     if connection.is_in_transaction() {
-        // Without it the connection is closed, and that rolls back.
+        // If this fails, the connection is closed, and that rolls back.
         let _ = connection.transact(TransactionStep::Rollback);
     }
 }

@@ -1,5 +1,5 @@
-//! The one transaction of a run: begun at its first use, committed by a checkpoint or with the
-//! job's own transition.
+//! The one transaction of a run. It is begun at its first use, and committed by a checkpoint or
+//! with the job's own transition.
 
 mod savepoint;
 
@@ -27,7 +27,7 @@ pub(super) enum State {
     Reading,
     /// Open, holding the write lock since then.
     Writing(Instant),
-    /// A failure took it away: nothing of this run can commit.
+    /// A failure ended it. Nothing of this run can commit.
     Lost,
 }
 
@@ -43,7 +43,7 @@ impl Run {
         if self.task.stop_signal.is_over() { Err(self.stop_now()) } else { Ok(()) }
     }
 
-    /// Why the time is over.
+    /// Why the run must stop now.
     pub(super) fn stop_now(&self) -> HostError {
         let error = match self.task.interrupt.raised() {
             Some(Interrupted::Cancelled) => {
@@ -71,7 +71,7 @@ impl Run {
         error
     }
 
-    /// Why an attempt that was interrupted outside a host call was.
+    /// Why an attempt was interrupted outside a host call.
     #[cfg(feature = "wasm")]
     pub(crate) fn out_of_time(&self) -> AttemptError {
         self.stop_now().into()
@@ -83,8 +83,8 @@ impl Run {
         })
     }
 
-    /// After a failed statement: some failures (a full disk, a trigger that says ROLLBACK) end the
-    /// transaction.
+    /// Called after a failed statement. Some failures (a full disk, a trigger that says ROLLBACK)
+    /// end the transaction.
     pub(super) fn notice_lost_transaction(&self, error: &HostError) {
         let is_open = matches!(self.transaction.get(), State::Reading | State::Writing(_));
         if !is_open || self.connection.is_in_transaction() {
@@ -113,7 +113,7 @@ impl Run {
         if self.is_in_group() {
             self.undo_in_group();
         } else if self.connection.is_in_transaction() {
-            // Without it the connection is not given back, and closing it rolls back.
+            // If this fails, the connection is not given back, and closing it rolls back.
             let _ = self.connection.transact(TransactionStep::Rollback);
         }
         if self.transaction.get() != State::Lost {
@@ -121,7 +121,7 @@ impl Run {
         }
     }
 
-    /// Counts how long the write lock was held, where it was.
+    /// Counts how long the write lock was held, if it was.
     fn count_lock(&self) {
         if let Some(since) = self.held_since() {
             self.services.counters.lock_held(since.elapsed());
@@ -166,7 +166,7 @@ impl Run {
         self.tally.set(tally);
     }
 
-    /// What a commit would say of foreign keys, for a run that makes none.
+    /// What a commit would say of foreign keys, for a run that commits nothing.
     fn check_keys(&self) -> Result<(), HostError> {
         if self.connection.is_key_owed() { Err(refused_commit()) } else { Ok(()) }
     }
@@ -179,7 +179,7 @@ impl Run {
             self.check_keys()?;
             self.keep_audited();
             self.keep_tally();
-            // What it published would be delivered now.
+            // Otherwise what it published would be delivered now.
             self.messages.take();
             return Ok(());
         }
@@ -199,7 +199,7 @@ impl Run {
             self.lock_first.set(true);
             self.has_effects.set(true);
         }
-        // Without a transaction too: messages may wait.
+        // Also without a transaction, because messages may wait.
         self.committed();
         if cancel_requested {
             self.task.interrupt.raise(Interrupted::Cancelled);
@@ -224,7 +224,8 @@ impl Run {
         }
     }
 
-    /// Renews the lease inside the transaction, if one is open. Whether a cancel was asked for.
+    /// Renews the lease inside the transaction, if one is open. Returns whether a cancel was asked
+    /// for.
     fn renew(&self) -> Result<bool, HostError> {
         let Some(claim) = self.task.claim else { return Ok(false) };
         let now = self.clock.now();
@@ -248,11 +249,11 @@ impl Run {
         })
     }
 
-    /// Commits what is open together with the job's transition, and what else belongs into that
-    /// commit: what became of the transition.
+    /// Commits what is open together with the job's transition, and what else belongs in that
+    /// commit. Returns what became of the transition.
     ///
     /// # Errors
-    /// When the claim is stale or the database refuses: then nothing is kept.
+    /// When the claim is stale or the database refuses. Then nothing is kept.
     pub(crate) fn finish(
         &self,
         to: Option<&Transition>,
@@ -334,7 +335,7 @@ impl Run {
         ))
     }
 
-    /// Commits, and has the audit log remember its newest row when this transaction added any.
+    /// Commits, and makes the audit log remember its newest row if this transaction added any.
     fn commit(&self) -> Result<(), HostError> {
         let growth = self.check_growth()?;
         let committed = self.connection.engine(|connection| {
@@ -351,7 +352,7 @@ impl Run {
         Ok(())
     }
 
-    /// Whether this transaction has nothing yet that would be lost with it.
+    /// Whether nothing would be lost with this transaction yet.
     pub(super) fn has_written_nothing(&self) -> bool {
         let new = self.uncommitted.get();
         (new.rows_changed, new.audited) == (0, 0)
@@ -360,13 +361,13 @@ impl Run {
             && self.savepoints.borrow().is_empty()
     }
 
-    /// After a statement that took the transaction: goes on in a new one, if nobody else has
-    /// written since, whose version of the data is given.
+    /// Goes on in a new transaction, after a statement that took the old one, if nobody else has
+    /// written since. `version` is the version of the data before.
     pub(super) fn begin_after_rollback(&self, version: i64) -> Result<(), HostError> {
         self.forget_uncommitted();
         self.transaction.set(State::Idle);
         self.begin()?;
-        // As where the lock is taken late: what it had read must still be so.
+        // As where the lock is taken late: what it had read must still be the same.
         if self.data_version()? == version || self.has_effects.get() {
             Ok(())
         } else {

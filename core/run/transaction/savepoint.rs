@@ -31,12 +31,12 @@ impl Savepoints {
         self.open.is_empty()
     }
 
-    /// Closes all: their transaction has ended.
+    /// Closes all savepoints, because their transaction has ended.
     pub(super) fn clear(&mut self) {
         self.open.clear();
     }
 
-    /// Those that are open, the outermost first.
+    /// The open savepoints, the outermost first.
     pub(in crate::run) fn ids(&self) -> impl Iterator<Item = SavepointId> {
         self.open.iter().map(|savepoint| savepoint.id)
     }
@@ -82,7 +82,7 @@ impl Run {
 
     pub(crate) fn rollback_savepoint(&self, id: SavepointId) -> Result<(), HostError> {
         let savepoint = self.end_savepoint(id)?;
-        // What it read may be what is undone.
+        // What they read may be what is undone.
         self.cursors.borrow_mut().close_from(savepoint.cursors);
         self.engine_step(TransactionStep::RollbackTo(id.into()))?;
         self.engine_step(TransactionStep::Release(id.into()))?;
@@ -94,7 +94,7 @@ impl Run {
         Ok(())
     }
 
-    /// Takes a savepoint, and those opened after it, off the list.
+    /// Removes a savepoint, and those opened after it, from the list.
     fn end_savepoint(&self, id: SavepointId) -> Result<Savepoint, HostError> {
         self.alive()?;
         let open = &mut self.savepoints.borrow_mut().open;

@@ -1,4 +1,4 @@
-//! Components compiled before the app ships: for builds without a compiler, and for first starts
+//! Components compiled before the app ships, for builds without a compiler, and for first starts
 //! that compile nothing.
 
 use std::borrow::Cow;
@@ -22,7 +22,7 @@ use crate::sandbox::load::check_form;
 pub(crate) struct Ahead(Vec<Arc<Cow<'static, [u8]>>>);
 
 impl Ahead {
-    /// The caller has vouched for it.
+    /// Adds one. The caller has vouched for it.
     pub(crate) fn add(&mut self, artefact: Cow<'static, [u8]>) {
         self.0.push(Arc::new(artefact));
     }
@@ -33,15 +33,15 @@ impl Ahead {
     }
 }
 
-/// Compiles a component for the machines of this target triple, such as `aarch64-apple-darwin`; for
-/// those like this one when none is given. For a build script, or a tool: the app's own build
-/// needs no compiler then. What it returns is for
-/// [`Builder::compiled`](crate::Builder::compiled), or a file named
+/// Compiles a component for the machines of this target triple, such as `aarch64-apple-darwin`, or
+/// for those like this one when none is given. It is for a build script or a tool, so that the
+/// app's own build needs no compiler. The result is for
+/// [`Builder::compiled`](crate::Builder::compiled), or for a file named
 /// [`CompiledComponent::file_name`] in the app's
 /// [`CompileCache::Folder`](crate::CompileCache::Folder).
 ///
-/// The code is for every machine of that kind: it uses no instruction that only newer ones have. It
-/// fits the version of Verger that made it, and no other. For a build with the feature `pulley` the
+/// The code is for every machine of that kind, so it uses no instruction that only newer ones have.
+/// It fits only the version of Verger that made it. For a build with the feature `pulley` the
 /// target is `pulley64`. Machines of another architecture than this one need the feature
 /// `cross-compile`.
 ///
@@ -90,7 +90,7 @@ impl CompiledComponent {
         &self.bytes
     }
 
-    /// What it must be called in a [`CompileCache::Folder`](crate::CompileCache::Folder).
+    /// The name that its file must have in a [`CompileCache::Folder`](crate::CompileCache::Folder).
     #[must_use]
     pub fn file_name(&self) -> &str {
         &self.file_name

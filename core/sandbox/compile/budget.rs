@@ -19,7 +19,7 @@ use super::from_binary;
 use crate::mutex::lock;
 use crate::plugin_error::PluginError;
 
-/// Address space for what recurses in the compiler. Overflowing a stack ends the process.
+/// Address space for the compiler's recursion. Overflowing a stack ends the process.
 const STACK_BYTES: usize = 32 << 20;
 
 /// The time that all plugins of one open share.
@@ -31,7 +31,7 @@ pub(super) struct Budget {
 #[derive(Default)]
 struct Spent {
     time: Duration,
-    /// The plugin during which the time was over.
+    /// The plugin during which the time ran out.
     by: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Budget {
         Self { limit, spent: Mutex::default() }
     }
 
-    /// One at a time. `what` names the plugin in errors.
+    /// Compiles one plugin at a time. `what` names it in errors.
     pub(super) fn compile(
         &self,
         what: &str,
@@ -128,11 +128,11 @@ impl Profiler for Stop {
 
 #[cfg(panic = "unwind")]
 fn end_thread() -> ! {
-    // As a panic does, but without a word to the app's panic hook.
+    // It unwinds as a panic does, but does not call the app's panic hook.
     std::panic::resume_unwind(Box::new("the time to compile is over"))
 }
 
-/// Without unwinding it stands still for good.
+/// Without unwinding, the thread stands still for good.
 #[cfg(not(panic = "unwind"))]
 fn end_thread() -> ! {
     loop {

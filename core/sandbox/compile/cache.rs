@@ -1,10 +1,10 @@
 //! Compiled components on disk, so that only the first start of an app compiles.
 //!
-//! Loading a compiled artefact runs it: whoever can write one can run code in the app. So only its
-//! owner can write to the folder of the cache. An entry is named by the digest of the component and
-//! of everything the compiler depends on. It is written to a temporary file and renamed. It carries
-//! a digest of the component and of itself: one that was cut short, damaged, or copied over another
-//! is compiled again.
+//! Loading a compiled artefact runs it, so whoever can write one can run code in the app. So only
+//! its owner may be able to write to the folder of the cache. An entry is named by the digest of
+//! the component and of everything the compiler depends on. It is written to a temporary file and
+//! renamed. It carries a digest of the component and of itself. An entry that was cut short,
+//! damaged, or copied over another is compiled again.
 
 use std::fs;
 #[cfg(feature = "compile")]
@@ -24,9 +24,9 @@ pub enum CompileCache {
     /// `~/Library/Caches`, `%LOCALAPPDATA%`).
     #[default]
     User,
-    /// In this folder. It must belong to the user, or to the system's administrator, and nobody else
-    /// may write into it: whoever can, can run code in the app. What was compiled ahead by
-    /// `verger plugin compile` is found here.
+    /// In this folder. It must belong to the user, or to the system's administrator, and nobody
+    /// else may be able to write into it, because they could run code in the app. What was compiled
+    /// ahead by `verger plugin compile` is found here.
     Folder(PathBuf),
     /// Nowhere: compile at every start.
     Off,
@@ -35,7 +35,7 @@ pub enum CompileCache {
 const DIGEST_BYTES: usize = 32;
 
 impl CompileCache {
-    /// Whether the folder may be used: nobody but its owner can write it.
+    /// Whether the folder may be used, because nobody but its owner can write to it.
     pub(crate) fn is_usable(&self) -> bool {
         self.folder().is_some_and(|folder| is_private(&folder))
     }
@@ -48,7 +48,7 @@ impl CompileCache {
         }
     }
 
-    /// The compiled form of a component, if a usable one is there.
+    /// The compiled form of a component, if the cache has a usable one.
     pub(super) fn load(&self, engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
         let folder = self.folder().filter(|folder| is_private(folder))?;
         entries(&folder, engine, digest)
@@ -81,15 +81,16 @@ impl CompileCache {
     }
 }
 
-/// The component that an entry is the compiled form of, if it is whole, of this digest, and fits.
-/// Whoever calls this trusts the bytes: they are run.
+/// The component that an entry is the compiled form of, if the entry is whole, of this digest, and
+/// fits. The caller trusts the bytes, because they are run.
 pub(super) fn read(entry: &[u8], engine: &Engine, digest: &[u8; 32]) -> Option<Component> {
     let (stored, artefact) = entry.split_at_checked(DIGEST_BYTES)?;
     if stored != seal(digest, artefact) {
         return None;
     }
-    // SAFETY: the bytes are whole, by their digest, and were written by this user's own process or
-    // the system's administrator, by the folder's permissions, or are the app's own, as it has said.
+    // SAFETY: the bytes are whole, by their digest. They were written by this user's own process or
+    // the system's administrator, by the folder's permissions, or are the app's own, as it has
+    // said.
     #[allow(
         unsafe_code,
         reason = "loading compiled code is what the cache is for; its conditions are checked above"
@@ -103,20 +104,20 @@ fn seal(digest: &[u8; 32], artefact: &[u8]) -> [u8; DIGEST_BYTES] {
     Sha256::new().chain_update(digest).chain_update(artefact).finalize().into()
 }
 
-/// The one entry made by a compiler with this engine's settings, where it is there.
+/// The one entry made by a compiler with this engine's settings, if it is there.
 #[cfg(feature = "compile")]
 fn entries(folder: &Path, engine: &Engine, digest: &[u8; 32]) -> Vec<PathBuf> {
     let own = folder.join(name(engine, digest));
     if own.exists() { vec![own] } else { all_entries(folder, digest) }
 }
 
-/// Without a compiler its settings have no hash.
+/// Without a compiler its settings have no hash, so all entries are tried.
 #[cfg(not(feature = "compile"))]
 fn entries(folder: &Path, _: &Engine, digest: &[u8; 32]) -> Vec<PathBuf> {
     all_entries(folder, digest)
 }
 
-/// All entries of the component, those that were compiled ahead among them. The engine refuses those
+/// All entries of the component, including those that were compiled ahead. The engine refuses those
 /// that do not fit.
 fn all_entries(folder: &Path, digest: &[u8; 32]) -> Vec<PathBuf> {
     let prefix = hex(digest);
@@ -150,14 +151,14 @@ fn write(
     Ok(())
 }
 
-/// An entry of this artefact.
+/// The entry for this artefact.
 #[cfg(feature = "compile")]
 pub(super) fn sealed(digest: &[u8; 32], artefact: &[u8]) -> Vec<u8> {
     [&seal(digest, artefact)[..], artefact].concat()
 }
 
-/// Names everything the artefact depends on: the component, the compiler's settings and version,
-/// the machine's features.
+/// A name from everything the artefact depends on: the component, the compiler's settings and
+/// version, the machine's features.
 #[cfg(feature = "compile")]
 pub(super) fn name(engine: &Engine, digest: &[u8; 32]) -> String {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
@@ -196,18 +197,18 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// Whether the folder belongs to this user, or to the system as what it installs does, and nobody
-/// else can write it.
+/// Whether the folder belongs to this user, or to the system like what it installs, and nobody else
+/// can write to it.
 #[cfg(unix)]
 fn is_private(folder: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    // Not through a link: what it points to can change after the look.
+    // Not through a link, because its target can change after the look.
     let Ok(meta) = fs::symlink_metadata(folder) else { return false };
     let is_trusted = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
     meta.is_dir() && is_trusted && meta.mode() & 0o022 == 0
 }
 
-/// Elsewhere the user's cache folder is private by its place.
+/// On other systems the user's cache folder is private because of where it is.
 #[cfg(not(unix))]
 fn is_private(folder: &Path) -> bool {
     folder.is_dir()

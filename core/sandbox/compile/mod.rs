@@ -1,4 +1,4 @@
-//! From bytes to machine code: out of the cache, or compiled.
+//! From bytes to machine code, from the cache or by compiling.
 
 mod ahead;
 #[cfg(feature = "compile")]
@@ -30,9 +30,9 @@ use crate::plugin_error::PluginError;
 /// Where a component comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum Origin {
-    /// It is part of the app: it is compiled however long that takes.
+    /// It is part of the app, and is compiled however long that takes.
     App,
-    /// Anybody may have put it there: compiling it has a bound.
+    /// Anybody may have put it there, so compiling it is bounded.
     File,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// Compiling plugins takes `limit` at most, all together.
+    /// Compiling all plugins together takes `limit` at most.
     pub(crate) fn new(
         counters: Arc<Counters>,
         cache: CompileCache,
@@ -66,7 +66,8 @@ impl Compiler {
         }
     }
 
-    /// Whether the machine code of a component is at hand, so that nothing would have to be compiled.
+    /// Whether the machine code of a component is available, so that nothing would have to be
+    /// compiled.
     pub(in crate::sandbox) fn has(&self, digest: &[u8; 32]) -> bool {
         sandbox().is_ok_and(|sandbox| {
             let engine = &sandbox.pooled.engine;

@@ -16,8 +16,9 @@ pub(crate) struct Here {
 }
 
 impl Plugins {
-    /// The version of a worker that waits here, or else runs here. To be asked before the connection
-    /// is taken: whoever has that must not wait for the files.
+    /// The version of a worker that waits here, or otherwise the one that runs here. Ask for it
+    /// before the connection is taken, because whoever has the connection must not wait for the
+    /// files.
     pub(crate) fn here(&self, name: &str) -> Option<Here> {
         let state = self.state();
         let held = state.held.get(name).map(|(plugin, digest)| (plugin, digest));
@@ -26,8 +27,8 @@ impl Plugins {
         Some(Here { manifest: plugin.manifest().ok()?.clone(), digest: digest.clone() })
     }
 
-    /// What a dropped-in worker asks for, of the version that waits when one does; `None` when
-    /// nothing is known of such a worker.
+    /// What a dropped-in worker asks for: the version that waits, if one does. `None` when no such
+    /// worker is known.
     pub(crate) fn consent(
         &self,
         connection: &Connection,
@@ -51,8 +52,8 @@ impl Plugins {
         Ok(Some(consent))
     }
 
-    /// Writes down what somebody decided, inside a write transaction: what it was about, or why
-    /// there was nothing to decide. With a digest, it must be the one a decision is about.
+    /// Writes down what somebody decided, inside a write transaction. Returns what it was about, or
+    /// why there was nothing to decide. With a digest, the decision must be about that component.
     pub(crate) fn decide_consent(
         &self,
         connection: &Connection,
@@ -108,8 +109,8 @@ impl Plugins {
     }
 }
 
-/// What the database knows of a worker that is not here: the version that waits, else the one that
-/// was rolled back, else the one that runs.
+/// What the database knows of a worker that is not here: the version that waits, otherwise the one
+/// that was rolled back, otherwise the one that runs.
 fn known(connection: &Connection, name: &str) -> rusqlite::Result<Option<Here>> {
     let row = bound_names::bound_names(connection)?.remove(name);
     let (mut running, mut previous, mut withdrawn) = (None, None, None);

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use crate::plugin_error::PluginError;
 use crate::sandbox::no_file;
 
-/// How a file looks from outside. One that was written to, replaced or renamed looks otherwise.
+/// How a file looks from outside. A file that was written to, replaced or renamed looks different.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp(String);
 
@@ -26,13 +26,13 @@ impl Stamp {
         Self(format!("{} {modified}{more}", file.len()))
     }
 
-    /// As it is kept in the database.
+    /// The text that is kept in the database.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Looks at what is there by this name, without opening it. What can be no plugin is refused.
+/// Looks at what has this name, without opening it. Anything that can be no plugin is refused.
 pub(super) fn look_at(path: &Path) -> Result<Stamp, PluginError> {
     let what = || path.display().to_string();
     let file = std::fs::metadata(path).map_err(|error| PluginError::Unreadable {
@@ -50,13 +50,14 @@ pub(super) fn look_at(path: &Path) -> Result<Stamp, PluginError> {
     }
 }
 
-/// When entries of a folder were last added or taken out; `None` when there is no folder.
+/// When entries of a folder were last added or removed. `None` when there is no folder.
 pub(super) fn entries_changed(folder: &Path) -> Option<Stamp> {
     std::fs::metadata(folder).ok().map(|folder| Stamp::of(&folder))
 }
 
-/// The `.wasm` files of a folder, by name. What has that ending and is no file is among them: it is
-/// refused, and so told of. A folder that is not there yet, as after a fresh install, is empty.
+/// The `.wasm` files of a folder, by name. Things with that ending that are no files are among
+/// them, so that their refusal is reported. A folder that is not there yet, as after a fresh
+/// install, is empty.
 pub(super) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -77,7 +78,7 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Whether a component is there up to its end, as its sections tell. One that is still being copied
 /// breaks off in the middle of a section, or goes on with the zeros of a file whose size was set
-/// beforehand. What is no component at all is complete: it gets no better.
+/// beforehand. Bytes that are no component at all count as complete, because they get no better.
 pub(super) fn is_complete(bytes: &[u8]) -> bool {
     const HEADER: usize = 8;
     let magic = [0, b'a', b's', b'm'];
@@ -85,7 +86,7 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
         return !magic.starts_with(bytes.get(..4).unwrap_or(bytes)) && !bytes.is_empty();
     }
     if !bytes.starts_with(&magic) {
-        // A file of zeros is one whose bytes are still to come.
+        // In a file of zeros the bytes are still to come.
         return bytes.iter().any(|byte| *byte != 0);
     }
     let mut rest = bytes.get(HEADER..).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! The dropped-in workers: which files there are, which of them are workers, and what becomes of
-//! that when a file is added, replaced or taken away while the app runs.
+//! The dropped-in workers: which files there are, which of them are workers, and what happens when
+//! a file is added, replaced or removed while the app runs.
 //!
-//! A look is cheap and reads no file. What it finds changed is loaded beside the work, and only
-//! then put into the registry, in one step: a job that runs ends on the code it began with. A file
-//! that is broken, refused or still being copied leaves the version that ran in its place: its bytes
-//! are kept in the database.
+//! A look is cheap and reads no file. What has changed is loaded beside the work, and only then put
+//! into the registry, in one step. So a running job ends on the code it began with. If a file is
+//! broken, refused or still being copied, the version that ran stays, because its bytes are kept in
+//! the database.
 
 mod consent;
 mod folder;
@@ -31,13 +31,13 @@ use crate::worker::consent::GrantRow;
 
 pub(crate) use self::scan::Patience;
 
-/// What the app says of dropped-in workers.
+/// What the app's code says about dropped-in workers.
 pub(crate) struct Policy {
-    /// By name.
+    /// The grants of workers, by name.
     pub(crate) grants: HashMap<String, Grant>,
-    /// Of those that have none by name.
+    /// The grant of all workers that have none by name.
     pub(crate) for_all: Option<Grant>,
-    /// What those have besides that somebody approved: limits, a tenant column.
+    /// What approved workers have besides what they ask for: limits, a tenant column.
     pub(crate) approved: Grant,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cache: CompileCache,
@@ -49,7 +49,7 @@ pub(crate) struct Policy {
 /// The dropped-in workers of one Verger.
 pub(crate) struct Plugins {
     policy: Policy,
-    /// Opened to be read only: nothing is written down.
+    /// The database is only read, so nothing is written down.
     looking: bool,
     is_watching: AtomicBool,
     state: Mutex<State>,
@@ -59,15 +59,15 @@ pub(crate) struct Plugins {
 #[derive(Default)]
 struct State {
     folders: Vec<Folder>,
-    /// Files the app named one by one.
+    /// Files that the app named one by one.
     extra: Vec<PathBuf>,
     /// A file was named since the last look.
     has_additions: bool,
-    /// By the real path of their folder and their own name.
+    /// The files, by the real path of their folder and their own name.
     files: BTreeMap<PathBuf, File>,
     /// The workers that are in the registry, by name.
     running: BTreeMap<String, Running>,
-    /// The versions that do not run, by name: somebody has to decide, or rolled them back.
+    /// The versions that do not run, by name, because somebody has to decide or rolled them back.
     held: BTreeMap<String, (Arc<Plugin>, String)>,
     /// The names as they were bound, and what was granted, when they were last read.
     bound: BTreeMap<String, BoundName>,
@@ -79,15 +79,15 @@ struct Folder {
     listed: Vec<PathBuf>,
     /// How it looked when it was listed.
     stamp: Option<Stamp>,
-    /// It had just changed: what is added within the same tick of the kernel's clock does not show.
+    /// It had just changed. What is added within the same tick of the kernel's clock does not show.
     again: bool,
     refused: Option<PluginError>,
 }
 
 struct File {
-    /// As it is shown.
+    /// The path as it is shown.
     path: PathBuf,
-    /// `None`: it cannot be looked at.
+    /// `None` when it cannot be looked at.
     stamp: Option<Stamp>,
     status: Status,
     /// Why it is not the worker it would be.
@@ -95,14 +95,14 @@ struct File {
 }
 
 enum Status {
-    /// It changed; so often it looked the same since.
+    /// It changed, and has looked the same this often since then.
     Settling {
         looks: u32,
     },
     /// It is no usable component.
     Unusable(PluginError),
     Usable(Arc<Plugin>),
-    /// The app took it out, and it has not changed since.
+    /// The app removed it, and it has not changed since.
     TakenOut,
 }
 
@@ -128,7 +128,7 @@ pub struct PluginInfo {
     pub version: String,
     /// The SHA-256 of that version, in hexadecimal digits.
     pub digest: String,
-    /// Whether it waits for someone's consent: its jobs wait too.
+    /// Whether it waits for someone's consent. If so, its jobs wait too.
     pub waits: bool,
 }
 
@@ -184,7 +184,7 @@ impl Plugins {
         self.is_watching.load(Ordering::Relaxed)
     }
 
-    /// What was found and is not taken, in the order of the paths.
+    /// The files that were found and not taken, in the order of the paths.
     pub(crate) fn refused(&self) -> Vec<PluginError> {
         let state = self.state();
         let folders = state.folders.iter().filter_map(|folder| folder.refused.clone());
@@ -192,7 +192,7 @@ impl Plugins {
         folders.chain(files).collect()
     }
 
-    /// Says what is refused and was not before.
+    /// Logs what is refused and was not before.
     pub(crate) fn tell_refused(&self, before: &[PluginError]) {
         let before: Vec<String> = before.iter().map(ToString::to_string).collect();
         for refusal in self.refused() {
@@ -218,7 +218,7 @@ impl Plugins {
         self.state().running.iter().map(info).collect()
     }
 
-    /// Looks at this file too from now on; it is loaded at the next look, whatever became of it
+    /// Looks at this file too from now on. It is loaded at the next look, whatever became of it
     /// before.
     pub(crate) fn add(&self, path: &Path) {
         let mut state = self.state();
@@ -258,14 +258,14 @@ impl Plugins {
         }
     }
 
-    /// Looks no more at a file that was added, if it was.
+    /// Stops looking at a file that was added, if it was.
     pub(crate) fn drop_extra(&self, path: &Path) {
         let mut state = self.state();
         let key = scan::key_of(path);
         state.extra.retain(|extra| scan::key_of(extra) != key);
     }
 
-    /// Takes out the files of this worker: whether there were any.
+    /// Removes the files of this worker. Returns whether there were any.
     pub(crate) fn take_out(&self, name: &str) -> bool {
         let mut state = self.state();
         if !state.running.contains_key(name) {
@@ -288,7 +288,7 @@ impl Plugins {
 }
 
 /// The connection on which names are looked up: the caller's own, or one that others use too, and
-/// which is theirs between two steps.
+/// get between two steps.
 pub(crate) enum Front<'a> {
     Own(&'a mut BookConnection),
     Shared(&'a Mutex<BookConnection>),

@@ -11,15 +11,15 @@ use crate::plugin_error::PluginError;
 use crate::sandbox::{Plugin, digest_of, read};
 use crate::worker::bound_names::KnownVersion;
 
-/// Looks at which a file breaks off and stays as it is before it is taken for what it is: broken.
+/// How many looks may find a file broken off and unchanged before it counts as broken.
 const INCOMPLETE_LOOKS: u32 = 30;
 
 /// Whether a file that changed may still be being copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// It is taken as it is.
+    /// No: it is taken as it is.
     None,
-    /// It is taken when it looks the same twice and is complete.
+    /// Yes: it is taken when it looks the same twice and is complete.
     UntilSettled,
 }
 
@@ -43,8 +43,8 @@ impl Gathered {
     }
 }
 
-/// What a file is known by: the real path of its folder and its own name. A link in the folder
-/// stays the same file when it leads elsewhere.
+/// The key of a file: the real path of its folder and its own name. A link in the folder stays the
+/// same file when it leads elsewhere.
 pub(super) fn key_of(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).canonicalize();
@@ -55,8 +55,8 @@ pub(super) fn key_of(path: &Path) -> PathBuf {
 }
 
 impl Plugins {
-    /// Whether anything changed since the last look, or is not settled yet. It opens no file, lists
-    /// no folder, and waits for nobody: while someone takes files in, nothing has changed.
+    /// Whether anything changed since the last look, or is still changing. It opens no file, lists
+    /// no folder, and waits for nobody: while someone takes files in, nothing counts as changed.
     pub(crate) fn has_changed(&self) -> bool {
         let Some(state) = self.try_state() else { return false };
         let changed = |file: &File| {
@@ -71,19 +71,19 @@ impl Plugins {
             || state.has_additions
     }
 
-    /// Whether a file waits to be settled.
+    /// Whether a file is still changing.
     pub(crate) fn is_unsettled(&self) -> bool {
         let state = self.state();
         state.files.values().any(|file| matches!(file.status, Status::Settling { .. }))
     }
 
-    /// Lists the folders and looks at the files: which of them are to be loaded. A folder that
-    /// cannot be listed keeps the files it had; the first such is returned too.
+    /// Lists the folders and looks at the files, and returns which of them are to be loaded. A
+    /// folder that cannot be listed keeps the files it had. The first such folder is returned too.
     pub(crate) fn gather(&self, patience: Patience) -> (Gathered, Option<(PathBuf, io::Error)>) {
         let mut state = self.state();
         let mut unlisted = None;
         for folder in &mut state.folders {
-            // Before the list: what is added meanwhile shows at the next look.
+            // Before the list, so that what is added meanwhile shows at the next look.
             let stamp = folder::entries_changed(&folder.path);
             match folder::list(&folder.path) {
                 Ok(listed) => (folder.listed, folder.refused) = (listed, None),
@@ -136,8 +136,8 @@ impl Plugins {
         (Gathered { files, patience: Some(patience) }, unlisted)
     }
 
-    /// Loads what is to be loaded: the long part, during which nothing waits. `known` is what the
-    /// database says of files.
+    /// Loads what is to be loaded. This is the long part, during which nothing waits. `known` is
+    /// what the database says of files.
     pub(crate) fn load(&self, gathered: Gathered, known: &[KnownVersion]) {
         let Gathered { mut files, patience } = gathered;
         if files.is_empty() {
@@ -178,7 +178,7 @@ impl Plugins {
             let is_as_it_was = folder::look_at(&file.path).is_ok_and(|now| now == file.stamp);
             let mut state = self.state();
             if let Some(known) = state.files.get_mut(&file.key) {
-                // What changed while it was read is loaded again.
+                // A file that changed while it was read is loaded again.
                 known.status = match is_as_it_was || patience == Some(Patience::None) {
                     true => status,
                     false => Status::Settling { looks: 0 },
@@ -187,7 +187,7 @@ impl Plugins {
         }
     }
 
-    /// The code of this digest, if it is in use.
+    /// The code with this digest, if it is in use.
     fn running_with(&self, digest: &str) -> Option<Arc<Plugin>> {
         let state = self.state();
         let running = state.running.values().find(|running| running.digest == digest)?;
@@ -195,8 +195,8 @@ impl Plugins {
     }
 }
 
-/// The files there are, by what they are known by. One file is one file, however many names lead to
-/// it: it goes by its own name before those of links.
+/// The files there are, by their keys. A file is one file, however many names lead to it. Its own
+/// name comes before the names of links.
 fn present(state: &State) -> BTreeMap<PathBuf, PathBuf> {
     let listed = state.folders.iter().flat_map(|folder| &folder.listed);
     let mut paths: Vec<&PathBuf> = state.extra.iter().chain(listed).collect();

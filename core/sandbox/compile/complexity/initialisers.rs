@@ -7,21 +7,21 @@ use wasmparser::{
 
 use super::{Part, Result};
 
-/// What is initialised by code rather than by an image: a global, a segment of data, a place to put
-/// elements at.
+/// The weight of what is initialised by code rather than by an image: a global, a segment of data,
+/// a position to put elements at.
 const INITIALISED_WEIGHT: u64 = 32;
 
 /// The same for each element of a table.
 const ELEMENT_WEIGHT: u64 = 8;
 
-/// An image of the data is made up to this size however little is in it.
+/// An image of the data is made up to this size, however little is in it.
 const IMAGE_ALWAYS_BYTES: u64 = 16 << 20;
 
 /// A constant expression.
 pub(super) struct Constant {
-    /// When it is no more than that.
+    /// Its value, if it is a plain number.
     number: Option<u64>,
-    /// To compute it, the one that ends it included.
+    /// How many operators compute it, including the one that ends it.
     operators: u64,
 }
 
@@ -51,8 +51,8 @@ pub(super) fn constant(expression: &ConstExpr<'_>) -> Result<Constant> {
     Ok(Constant { number: number.filter(|_| count == 2), operators: count })
 }
 
-/// Plain elements at a known place of a table of its own are there from the start; others are put
-/// there by code.
+/// Plain elements at a known position of a table of its own are there from the start. Others are
+/// put there by code.
 pub(super) fn elements(section: &ElementSectionReader<'_>, part: &Part) -> Result<u64> {
     let mut weight = 0;
     for element in section.clone() {
@@ -78,8 +78,8 @@ pub(super) fn elements(section: &ElementSectionReader<'_>, part: &Part) -> Resul
     Ok(weight)
 }
 
-/// Data at known places of a memory of its own, close together, is an image; else code copies each
-/// segment.
+/// Data at known positions of a memory of its own, close together, is an image. Otherwise code
+/// copies each segment.
 pub(super) fn data(section: &DataSectionReader<'_>, part: &Part) -> Result<u64> {
     let (mut weight, mut segments, mut bytes, mut from, mut to) = (0, 0, 0_u64, u64::MAX, 0);
     let mut is_image = part.memories == 1 && !part.imports_memory;

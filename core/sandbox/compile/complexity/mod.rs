@@ -1,8 +1,8 @@
-//! What a component may be built of before the compiler sees it.
+//! What a component may consist of before the compiler sees it.
 //!
 //! Some code of a few kilobytes takes the compiler minutes or gigabytes: loops in loops, variables
 //! that live across thousands of branches, one endless function, copies of copies. Each is counted
-//! here, in one pass, and refused beyond a figure of its own. The figures leave room above the
+//! here, in one pass, and refused beyond a bound of its own. The bounds leave room above the
 //! largest honest code known: interpreters of Python, JavaScript and Ruby, programs in Go,
 //! unoptimised Rust.
 
@@ -18,8 +18,8 @@ use wasmparser::{
 
 use self::initialisers::{constant, data, elements};
 
-/// Functions, function types and adapters of the whole file: each becomes a function of machine
-/// code, or several.
+/// Functions, function types and adapters of the whole file. Each becomes one or several functions
+/// of machine code.
 const FUNCTIONS_MAX: u64 = 50_000;
 
 /// Entries of all sections together.
@@ -28,20 +28,20 @@ const ENTRIES_MAX: u64 = 500_000;
 /// Components in components.
 const DEPTH_MAX: u64 = 16;
 
-/// Instances of components, those in instances counted as often as these are.
+/// Instances of components. Those in instances count as often as these do.
 const INSTANCES_MAX: u64 = 1_000_000;
 
-/// Memories: an image of up to 16 MiB is made of each.
+/// Memories. An image of up to 16 MiB is made of each.
 const MEMORIES_MAX: u64 = 8;
 
-/// Elements that all tables begin with.
+/// Elements that all tables begin with, together.
 const ELEMENTS_MAX: u64 = 1_000_000;
 
 /// Parameters and results of a function or a block.
 const ARITY_MAX: u64 = 255;
 
-/// What one function takes: its operators, their operands, its variables. A unit is a kilobyte of
-/// the compiler's memory at most.
+/// The weight of one function: its operators, their operands, its variables. A unit is at most a
+/// kilobyte of the compiler's memory.
 const FUNCTION_WEIGHT_MAX: u64 = 750_000;
 
 /// The same for the whole file.
@@ -50,10 +50,10 @@ const WEIGHT_MAX: u64 = 64_000_000;
 /// Values of a function that may have to be kept at once: its variables, and what is on its stack.
 const VALUES_MAX: u64 = 2_000;
 
-/// Ways a function can go: its blocks and the targets of its branches.
+/// Ways that a function can take: its blocks and the targets of its branches.
 const WAYS_MAX: u64 = 40_000;
 
-/// Ways times variables: at each place where ways meet there may be a new version of each variable.
+/// Ways times variables. Where ways meet there may be a new version of each variable.
 const VERSIONS_MAX: u64 = 2_000_000;
 
 /// Why a component is not compiled.
@@ -120,7 +120,7 @@ struct Part {
     imports_memory: bool,
     imports_table: bool,
     memories: u64,
-    /// Of the function that initialises a module.
+    /// The weight of the function that initialises a module.
     start_weight: u64,
 }
 
@@ -135,14 +135,13 @@ impl Survey {
         self.weigh(payload)
     }
 
-    /// Before anything is kept of it.
+    /// Counts a section's entries before anything of it is kept.
     fn count(&mut self, bytes: &[u8], payload: &Payload<'_>) -> Result {
         if let Payload::Version { .. } = payload {
             self.open.push(Part::default());
             at_most(DEPTH_MAX, self.open.len() as u64, "components in one another")?;
         }
-        // A section begins with the number of its entries. A section that does not begins with
-        // another small number.
+        // A section begins with the number of its entries, or with another small number.
         let section =
             payload.as_section().and_then(|(_, range)| bytes.get(range)).unwrap_or_default();
         self.entries += u64::from(BinaryReader::new(section, 0).read_var_u32().unwrap_or_default());
@@ -156,7 +155,7 @@ impl Survey {
         at_most(FUNCTIONS_MAX, self.functions, "functions and function types")
     }
 
-    /// Of a section that is valid.
+    /// Weighs a section that is valid.
     fn weigh(&mut self, payload: &Payload<'_>) -> Result {
         let Some(part) = self.open.last_mut() else { return Ok(()) };
         match payload {
@@ -223,7 +222,7 @@ impl Survey {
         validator.read_locals(&mut body.get_binary_reader())?;
         let variables = u64::from(validator.len_locals());
         let (mut weight, mut ways) = (variables, 0);
-        // Whether each open block is a loop.
+        // For each open block, whether it is a loop.
         let mut blocks = Vec::new();
         let mut loops = 0;
         let mut operators = body.get_operators_reader()?;
@@ -239,7 +238,7 @@ impl Survey {
             match operator {
                 Operator::Loop { .. } => {
                     loops += 1;
-                    // The compiler looks at each loop from each that is around it.
+                    // The compiler looks at each loop from each loop around it.
                     ways += 8 + loops;
                     blocks.push(true);
                 }
@@ -251,7 +250,7 @@ impl Survey {
                 Operator::End if blocks.pop() == Some(true) => loops -= 1,
                 _ => {}
             }
-            // While it is read: a function may be endless.
+            // Checked while it is read, because a function may be endless.
             at_most(
                 FUNCTION_WEIGHT_MAX,
                 weight,
@@ -280,7 +279,7 @@ impl Survey {
     }
 }
 
-/// What the operator may go on at.
+/// How many places the operator may go on at.
 fn targets(operator: &Operator<'_>) -> u64 {
     match operator {
         Operator::BrTable { targets } => 1 + u64::from(targets.len()),
@@ -294,7 +293,7 @@ fn targets(operator: &Operator<'_>) -> u64 {
     }
 }
 
-/// What the operator takes beyond its operands, by measurement: many are calls of the runtime, with
+/// What the operator takes beyond its operands, as measured. Many are calls of the runtime, with
 /// checks around.
 fn own_weight(operator: &Operator<'_>) -> u64 {
     match operator {

@@ -64,7 +64,7 @@ impl Plugins {
         let unknown = self.unknown_versions(state, front)?;
         let binds = |decided: &Decided| decided.binds;
         if !self.looking && (!unknown.is_empty() || decided.values().any(binds)) {
-            // Decided and written down in one transaction: of two processes that do so at once, the
+            // Decided and written down in one transaction. If two processes do so at once, the
             // second sees what the first decided.
             (decided, now_read) = front.with(|front| {
                 let transaction = front
@@ -80,7 +80,7 @@ impl Plugins {
             })?;
         }
         let mut outcome = Outcome::default();
-        // Those that run as soon as somebody lets them, where no version before does.
+        // Workers that run as soon as somebody lets them, if no version before them runs.
         let mut waiting = BTreeMap::new();
         state.held.clear();
         for (name, candidates) in &candidates {
@@ -113,7 +113,7 @@ impl Plugins {
                 }
             }
         }
-        // A name whose file is broken, refused or being copied keeps the version that ran.
+        // If a name's file is broken, refused or being copied, the version that ran stays.
         for (name, row) in now_read.bound.iter().filter(|(name, _)| !own.contains(*name)) {
             let is_there = state.files.get(Path::new(&row.bound.source)).is_some_and(|file| {
                 let is_another = |plugin: &Plugin| {
@@ -121,7 +121,7 @@ impl Plugins {
                 };
                 match &file.status {
                     Status::TakenOut => false,
-                    // What was taken away comes back when the new file is complete, not before.
+                    // A removed worker comes back when the new file is complete, not before.
                     Status::Settling { .. } => state.running.contains_key(name),
                     Status::Usable(plugin) => !is_another(plugin),
                     Status::Unusable(_) => true,
@@ -146,7 +146,7 @@ impl Plugins {
         Ok(outcome)
     }
 
-    /// What is to run, with what it is granted.
+    /// What is to run, and what it is granted.
     pub(super) fn wanted(
         &self,
         plugin: &Arc<Plugin>,
@@ -189,7 +189,7 @@ impl Plugins {
                 _ => None,
             };
             let held = owner.and_then(|owner| self.held(name, owner, row, &read.grants));
-            // A version that waits takes the place of none that has run.
+            // A version that waits replaces only versions that have not run.
             let has_run = row.is_some_and(|row| read.kept.contains(&row.bound.digest));
             let binds = matches!(decision, Decision::Owner { is_news: true, .. })
                 && (held.is_none() || !has_run);

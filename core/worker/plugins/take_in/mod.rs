@@ -1,4 +1,4 @@
-//! Whose each name is, and putting that into the registry.
+//! Deciding whose each name is, and putting that into the registry.
 
 mod decide;
 mod versions;
@@ -18,7 +18,7 @@ use crate::worker::{Bound, Registered, Registry, grant_rows};
 
 /// A file that is a usable component.
 struct Candidate {
-    /// What the file is known by.
+    /// The file's digest and path.
     claim: Bound,
     plugin: Arc<Plugin>,
 }
@@ -35,13 +35,14 @@ struct Wanted {
 #[derive(Default)]
 struct Outcome {
     wanted: BTreeMap<String, Wanted>,
-    /// The files that are refused, by what they are known by.
+    /// The files that are refused, by their keys.
     refused: BTreeMap<String, PluginError>,
 }
 
 impl Plugins {
-    /// Decides whose each name is, writes down what is new, and has the registry follow: whether
-    /// that changed. Nothing is compiled here, but a kept version that the cache has lost.
+    /// Decides whose each name is, writes down what is new, and makes the registry follow. Returns
+    /// whether the registry changed. Nothing is compiled here, except a kept version that the cache
+    /// has lost.
     pub(crate) fn take_in(
         &self,
         registry: &Registry,
@@ -82,7 +83,7 @@ impl Plugins {
         Ok(changed)
     }
 
-    /// Whether the database says otherwise than when the names were last decided: another process
+    /// Whether the database differs from when the names were last decided, because another process
     /// rolled a version back, or freed a name.
     pub(crate) fn has_other_names(&self, front: &mut Front<'_>) -> Result<bool, StoreError> {
         let bound = front.with(|front| bound_names::bound_names(front)).doing(READING)?;
@@ -96,7 +97,7 @@ impl Plugins {
 const READING: &str = "read the names of the plugins";
 const WRITING: &str = "write down the names of the plugins";
 
-/// The usable files, by the name they claim, those apart that claim one of the app's own.
+/// The usable files, by the name they claim, without those that claim one of the app's own.
 fn candidates(state: &State, own: &BTreeSet<String>) -> BTreeMap<String, Vec<Candidate>> {
     let mut candidates: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
     for (key, file) in &state.files {
@@ -112,7 +113,7 @@ fn candidates(state: &State, own: &BTreeSet<String>) -> BTreeMap<String, Vec<Can
     candidates
 }
 
-/// Has the registry follow: whether it changed.
+/// Makes the registry follow. Returns whether it changed.
 fn follow(state: &mut State, registry: &Registry, wanted: BTreeMap<String, Wanted>) -> bool {
     let mut changed = false;
     let gone: BTreeSet<String> =
@@ -134,7 +135,7 @@ fn follow(state: &mut State, registry: &Registry, wanted: BTreeMap<String, Wante
         }
         let Ok(manifest) = plugin.manifest() else { continue };
         let version = manifest.version.clone();
-        // What waits is told of as refused.
+        // A worker that waits is reported as refused.
         if let Some(withheld) = grant.withholds(manifest).filter(|_| !waits) {
             tracing::warn!(%withheld, "a plugin runs without what it asks for");
         }

@@ -18,7 +18,8 @@ use crate::worker::consent::GrantRow;
 use crate::worker::plugins::{Front, PluginInfo, Plugins, State, Status};
 
 impl Plugins {
-    /// The version of a name that the database says runs: as it runs here, or from its kept bytes.
+    /// The version of a name that runs according to the database: the code that runs here, or its
+    /// kept bytes.
     pub(super) fn kept(
         &self,
         state: &State,
@@ -35,7 +36,7 @@ impl Plugins {
             return Ok(None);
         }
         if let Some(running) = state.running.get(name).filter(|running| running.digest == digest) {
-            // One that waits and never ran makes room for another.
+            // A version that waits and never ran makes room for another.
             if running.is_kept || !running.waits {
                 return Ok(self.wanted(&running.plugin, digest, grants));
             }
@@ -56,7 +57,7 @@ impl Plugins {
         }
     }
 
-    /// The usable files of which the database does not know yet what they say.
+    /// The usable files whose manifests the database does not know yet.
     pub(super) fn unknown_versions(
         &self,
         state: &State,
@@ -67,7 +68,7 @@ impl Plugins {
             let (Status::Usable(plugin), Some(stamp)) = (&file.status, &file.stamp) else {
                 continue;
             };
-            // One that was not loaded is known.
+            // A file that was not loaded is known already.
             let (Some(described), Ok(digest), Ok(manifest)) =
                 (plugin.described(), plugin.digest(), plugin.manifest())
             else {
@@ -90,7 +91,7 @@ impl Plugins {
         Ok(unknown)
     }
 
-    /// Keeps the bytes of what runs, and forgets those of versions that nothing goes back to.
+    /// Keeps the bytes of what runs, and deletes those of versions that nothing goes back to.
     pub(super) fn keep(&self, state: &mut State, front: &mut Front<'_>) -> Result<(), StoreError> {
         let in_the_folder: Vec<String> = state
             .files
@@ -101,7 +102,7 @@ impl Plugins {
             })
             .collect();
         for (name, running) in &mut state.running {
-            // One that waits for consent has not run: there is nothing to go back to.
+            // A version that waits for consent has not run, so there is nothing to go back to.
             if running.is_kept || running.waits {
                 continue;
             }
@@ -109,7 +110,7 @@ impl Plugins {
             if !front.with(|front| bound_names::has_code(front, digest)).doing(KEEPING)? {
                 let source = state.bound.get(name).map(|row| row.bound.source.clone());
                 let code = source.and_then(|source| read(Path::new(&source)).ok());
-                // What was replaced meanwhile is taken in at the next look.
+                // A file that was replaced meanwhile is taken in at the next look.
                 let Some(code) = code.filter(|code| digest_of(code) == *digest) else { continue };
                 for part in bound_names::parts(&code) {
                     front
@@ -135,8 +136,8 @@ impl Plugins {
         Ok(())
     }
 
-    /// Takes the version before back: the one that ran is not taken in again until someone approves
-    /// it. What runs now, or why nothing was rolled back.
+    /// Goes back to the version before. The one that ran is not taken in again until someone
+    /// approves it. Returns what runs now, or why nothing was rolled back.
     pub(crate) fn roll_back(
         &self,
         connection: &Connection,
@@ -182,7 +183,7 @@ pub(super) fn write_down(
     unknown.iter().try_for_each(|version| bound_names::keep_version(connection, version, now))
 }
 
-/// Says what was replaced while nothing ran.
+/// Logs what was replaced while nothing ran.
 pub(super) fn tell_of_versions(
     state: &State,
     before: &BTreeMap<String, BoundName>,
@@ -196,7 +197,7 @@ pub(super) fn tell_of_versions(
     }
 }
 
-/// Whether a version goes down, where both are numbers with points between them.
+/// Whether a version is lower than the one before, if both are numbers with points between them.
 pub(super) fn is_lower(version: &str, before: &str) -> bool {
     let numbers = |text: &str| -> Option<(Vec<u64>, bool)> {
         let text = text.strip_prefix('v').unwrap_or(text);
