@@ -1,14 +1,14 @@
-//! What workers do on one thread, for who checks a worker before it is taken in.
+//! What workers do on one thread, for a check of a worker before it is taken in.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The most statements, refusals and lines that are kept: a worker may make millions.
+/// The most statements, refusals and lines that are kept, because a worker may make millions.
 const KEPT_MAX: usize = 1_000;
 
-/// What workers did on a thread while it was [observed](Self::of), and what the host made of it.
-/// A worker may keep quiet about most of this.
+/// What workers did on a thread while it was [observed](Self::of), and how the host answered. A
+/// worker may say nothing of most of this itself.
 ///
 /// Of each kind the first 1,000 are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,13 +22,13 @@ pub struct Observation {
     pub dropped_events: BTreeSet<String>,
     /// The lines they logged.
     pub lines: Vec<ObservedLine>,
-    /// The text of the manifest of the component that was loaded last, also where it is not valid.
+    /// The manifest text of the component that was loaded last, even if it is not valid.
     pub manifest: Option<String>,
     /// The description of that component.
     pub described: Option<Described>,
     /// The machine code of that component.
     pub compiled: Option<Compiled>,
-    /// Bytes of memory that the component that performed last had taken by the end of its work.
+    /// Bytes of memory that the component that performed last had taken when it ended.
     pub memory_bytes: Option<u64>,
 }
 
@@ -42,17 +42,17 @@ pub struct ObservedLine {
     pub text: String,
 }
 
-/// What it cost to ask a component for its manifest.
+/// What it took to ask a component for its manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Described {
     /// How long it took.
     pub elapsed: Duration,
-    /// Bytes of memory that the component had taken by then.
+    /// Bytes of memory that the component had taken when it was done.
     pub memory_bytes: u64,
 }
 
-/// The machine code a component became.
+/// The machine code of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Compiled {
@@ -67,8 +67,8 @@ thread_local! {
 }
 
 impl Observation {
-    /// Does something and observes what workers do on this thread meanwhile. What queues perform on
-    /// threads of their own is not seen; [`Verger::tick`] and [`Verger::perform_now`] stay on the
+    /// Runs `work` and observes what workers do on this thread meanwhile. What queues perform on
+    /// threads of their own is not seen. [`Verger::tick`] and [`Verger::perform_now`] stay on this
     /// thread.
     ///
     /// ```
@@ -124,7 +124,7 @@ fn keep(seen: &mut BTreeSet<String>, text: &str) {
     }
 }
 
-/// What was observed before goes on afterwards, after a panic too.
+/// Restores what was observed before, after a panic too.
 struct Outer(Option<Observation>);
 
 impl Drop for Outer {
@@ -133,7 +133,7 @@ impl Drop for Outer {
     }
 }
 
-/// Adds to what is observed on this thread, if it is.
+/// Adds to what is observed on this thread, if it is observed.
 pub(crate) fn observe(add: impl FnOnce(&mut Observation)) {
     OBSERVED.with(|observed| {
         if let Ok(mut observed) = observed.try_borrow_mut()

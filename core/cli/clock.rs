@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use verger::{Clock, SystemClock, Timestamp};
 
-/// A clock that stands where it was set. Clones are the same clock.
+/// A clock that stands still where it was set. Clones are the same clock.
 #[derive(Debug, Clone)]
 pub(crate) struct Held(Arc<AtomicI64>);
 

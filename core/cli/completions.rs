@@ -1,4 +1,4 @@
-//! `verger completions` and `verger man`: what shells and readers are told, made from the parser.
+//! `verger completions` and `verger man`: texts for shells and readers, made from the parser.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,12 +1,12 @@
-//! What strangers wrote, made safe for a terminal.
+//! Text of strangers, made safe for a terminal.
 
 use std::fmt::{self, Display, Write};
 
-/// One line of text for a terminal, whatever is in it: nothing moves the cursor, sets colours,
-/// turns the direction of writing, hides, or begins another line.
+/// One line of text for a terminal, whatever is in it. Nothing in it moves the cursor, sets
+/// colours, turns the direction of writing, is invisible, or begins another line.
 ///
 /// All that the command prints for people goes through it (see [`crate::output`]), so that no verb
-/// can forget.
+/// can forget it.
 pub(crate) struct Escaped<T>(pub(crate) T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -32,7 +32,7 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// Control characters, and those that show nothing or turn the direction of writing.
+/// Control characters, and characters that are invisible or turn the direction of writing.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -53,8 +53,8 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
-/// A JSON text as one word for a shell, whatever is in it: what is escaped means the same as
-/// before. JSON has line breaks between its words only.
+/// A JSON text as one word for a shell, whatever is in it. The escaped text means the same, because
+/// JSON has line breaks only between its words.
 pub(crate) fn to_paste(json: &str) -> String {
     let json = Escaped(json.replace(['\n', '\r'], " ")).to_string();
     format!("'{}'", json.replace('\'', r"'\''"))

@@ -1,4 +1,4 @@
-//! What a failure says, and the exit status it has.
+//! The message of a failure, and its exit status.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,10 @@ pub(crate) const WORK_FAILED: u8 = 1;
 /// What was asked for cannot be done: bad usage or input.
 const BAD_INPUT: u8 = 2;
 
-/// The work was done, and what there is to say of it could not be written.
+/// The work was done, but what there is to say of it could not be written.
 pub(crate) const OUTPUT_LOST: u8 = 3;
 
-/// The work failed when it had begun; everything that is refused before is bad input.
+/// The work failed if it had begun. Everything that is refused before that is bad input.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let opening = error.is::<OpenError>();
     let failed = error.chain().any(|cause| {
@@ -40,7 +40,7 @@ fn is_no_database(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// One sentence with its causes. A cause that an error's own text already tells is not told again.
+/// One sentence with its causes. A cause that an error's own text tells is not repeated.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {

@@ -1,5 +1,5 @@
-//! `--grant`: what a person grants workers on the command line. One form for all verbs: JSON, by
-//! the worker's name.
+//! `--grant`: what a person grants workers on the command line. All verbs take the same form: JSON,
+//! by the worker's name.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::input;
 #[serde(transparent)]
 pub(crate) struct Grants(BTreeMap<String, WrittenGrant>);
 
-/// The other workers that one asks to enqueue jobs for.
+/// The other workers that a worker asks to enqueue jobs for.
 pub(crate) fn others(manifest: &Manifest) -> impl Iterator<Item = &String> {
     manifest.enqueues.iter().filter(|name| **name != manifest.name)
 }
@@ -31,7 +31,8 @@ pub(crate) fn parse(text: &str) -> Result<Grants, String> {
 }
 
 impl Grants {
-    /// All of them as one. No worker may be in two: which one holds would be a guess.
+    /// All of them merged into one. No worker may be in two, because which one holds would be a
+    /// guess.
     pub(crate) fn merged(all: &[Self]) -> Result<Self> {
         let mut merged = BTreeMap::new();
         for (worker, written) in all.iter().flat_map(|grants| &grants.0) {
@@ -50,7 +51,7 @@ impl Grants {
         self.0.iter()
     }
 
-    /// What gives a worker all it asks for, and this very component alone, as a value of `--grant`.
+    /// A value of `--grant` that gives a worker all it asks for, for this component alone.
     pub(crate) fn all_of(manifest: &Manifest, sha256: &str) -> Result<Self, String> {
         let written = WrittenGrant::all_of(manifest, sha256)?;
         Ok(Self(BTreeMap::from([(manifest.name.clone(), written)])))

@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value as Json;
 use verger::{Expression, Timestamp, Zone};
 
-/// A time: RFC 3339, or without an offset and taken as UTC.
+/// A time: RFC 3339. Without an offset it is taken as UTC.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc().into());
@@ -26,7 +26,7 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// The text of a file, as editors and shells save it: UTF-8, with a byte order mark or without, or
+/// The text of a file, as editors and shells save it: UTF-8 with or without a byte order mark, or
 /// UTF-16 with one.
 pub(crate) fn file(name: &Path) -> io::Result<String> {
     let bytes = std::fs::read(name)?;

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use verger::Key;
 use verger::rusqlite::{Connection, OptionalExtension};
 
-/// What a raw key begins with.
+/// The prefix of a raw key.
 const RAW: &str = "raw:";
 
-/// Runs the command, and takes the first line that it prints. What it says on its standard error,
-/// and asks on the terminal, is the user's to see.
+/// Runs the command, and takes the first line that it prints. The user sees what it writes to its
+/// standard error and asks on the terminal.
 pub(crate) fn from_command(command: &str) -> Result<Key> {
     let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
     let done = Command::new(shell)
@@ -33,8 +33,8 @@ pub(crate) fn from_command(command: &str) -> Result<Key> {
     }
 }
 
-/// SQLCipher writes what fails within it to the standard error of the process, beside the command's
-/// own message. To SQLite itself the pragma is unknown, and does nothing.
+/// SQLCipher writes its own failures to the standard error of the process, beside the command's
+/// message. SQLite itself does not know the pragma, and ignores it.
 fn silence_sqlcipher() -> Result<()> {
     let connection = Connection::open_in_memory()?;
     connection.query_row("PRAGMA cipher_log_level = NONE", [], |_| Ok(())).optional()?;

@@ -1,6 +1,6 @@
 //! The `verger` command.
 
-// What is said goes through `output`, which escapes it and outlives its readers.
+// Everything is printed through `output`, which escapes it and survives a reader that goes away.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod audit;

@@ -1,4 +1,4 @@
-//! What all verbs share: the options that go with any of them, and how they open the database.
+//! What all verbs share: their common options, and how they open the database.
 
 use std::path::{Path, PathBuf};
 
@@ -134,17 +134,17 @@ impl Options {
         })
     }
 
-    /// Opens the file to work on it: to change a job, to run one.
+    /// Opens the file to work on it: to change or run a job.
     pub(crate) fn open(&self, database: &Database) -> Result<Verger> {
         let target = self.target(database)?;
         self.open_for_work(&target)
     }
 
-    /// Opens the file to fire its schedules, those of verger.toml among them. None is retired:
+    /// Opens the file to fire its schedules, with those of verger.toml. None is retired, because
     /// nothing is known here of those that the app's code registers.
     pub(crate) fn open_to_tick(&self, target: &Target) -> Result<Verger> {
         let verger = self.open_for_work(target)?;
-        // Which of its workers are there is known now that the plugins are loaded.
+        // Now that the plugins are loaded, it is known which of its workers are there.
         if let Some(config) = &target.config {
             config.register_schedules(&verger)?;
         }
@@ -176,7 +176,7 @@ impl Options {
         Ok(verger)
     }
 
-    /// Opens the file to look at it: nothing in it changes.
+    /// Opens the file to read it. Nothing in it changes.
     pub(crate) fn open_to_read(&self, database: &Database) -> Result<Verger> {
         let target = self.target(database)?;
         check_is_there(&target.file)?;
@@ -184,12 +184,12 @@ impl Options {
             Some(config) => config.without_schedules(&target.file),
             None => Verger::builder(&target.file),
         };
-        // With its workers: the jobs of others are shown as parked.
+        // With its workers, because the jobs of other workers are shown as parked.
         let builder = self.keyed(builder.clock(self.clock()).read_only())?;
         self.with_plugins(builder)?.open().map_err(Into::into)
     }
 
-    /// Has it open the file with the key of --key-command.
+    /// Makes the builder open the file with the key of --key-command.
     fn keyed(&self, builder: Builder) -> Result<Builder> {
         Ok(match &self.key_command {
             Some(command) => builder.key(key::from_command(command)?),
@@ -197,12 +197,12 @@ impl Options {
         })
     }
 
-    /// What opens this file, with the clock and the key of these options.
+    /// A builder for this file, with the clock and the key of these options.
     pub(crate) fn builder(&self, file: &Path) -> Result<Builder> {
         self.keyed(Verger::builder(file).clock(self.clock()))
     }
 
-    /// A doctor for the file, whatever it is; it knows the workers of the plugins that are named.
+    /// A doctor for the file, whatever it is. It knows the workers of the named plugins.
     pub(crate) fn doctor(&self, database: &Database) -> Result<Doctor> {
         let has_key = self.key_command.is_some();
         ensure!(!has_key, "doctor does not open encrypted files: leave --key-command out");
@@ -244,7 +244,7 @@ impl Options {
     }
 }
 
-/// The settings that were found, when they are those of this file. Others are another app's.
+/// The settings that were found, if they are for this file. Otherwise they are another app's.
 fn beside(file: &Path) -> Option<Config> {
     let path = Config::find(std::env::current_dir().ok()?)?;
     let config = match Config::read(&path) {

@@ -1,7 +1,7 @@
 //! What commands print: lines for people, which are escaped, and JSON, which is exact.
 //!
-//! A reader that goes away and a device that is full end the printing, not the work: what cannot be
-//! written is dropped, and [`main`](crate::main) asks in the end.
+//! A reader that goes away and a full device end the printing, not the work. What cannot be written
+//! is dropped, and [`main`](crate::main) checks that in the end.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -17,7 +17,7 @@ use crate::escape::Escaped;
 /// Why stdout takes no more.
 static CLOSED: OnceLock<ErrorKind> = OnceLock::new();
 
-/// Whether somebody still reads what is printed: a verb that prints without end stops when nobody
+/// Whether somebody still reads what is printed. A verb that prints without end stops when nobody
 /// does.
 pub(crate) fn is_read() -> bool {
     CLOSED.get().is_none()
@@ -34,7 +34,7 @@ fn write(text: &str) {
     }
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // The first reason is the one that counts.
+        // Only the first reason counts.
         let _ = CLOSED.set(error.kind());
     }
 }
@@ -60,19 +60,19 @@ pub(crate) fn print_json_lines(values: impl IntoIterator<Item = Json>) {
     write(&values.into_iter().map(|value| format!("{value}\n")).collect::<String>());
 }
 
-/// Says a line on stderr, where somebody may or may not read it.
+/// Writes a line to stderr, where somebody may or may not read it.
 pub(crate) fn tell(line: impl Display) {
     let _ = writeln!(io::stderr(), "{}", Escaped(line));
 }
 
-/// A row as JSON, with its columns that hold the text of JSON as JSON.
+/// A row as JSON. Its columns that hold JSON text become JSON.
 pub(crate) fn row(row: &impl Serialize, json: &[&str]) -> Json {
     let mut row = match serde_json::to_value(row) {
         Ok(Json::Object(row)) => row,
         _ => Map::new(),
     };
     for column in json {
-        // What someone wrote there by hand and is no JSON stays text.
+        // Text that someone wrote by hand and that is no JSON stays text.
         let value = row
             .get(*column)
             .and_then(Json::as_str)
@@ -110,7 +110,7 @@ pub(crate) fn plain(value: &Json) -> String {
     }
 }
 
-/// A count with its thousands apart: 12,345, as the page writes it.
+/// A count with its thousands separated, as the page writes it: 12,345.
 pub(crate) use verger_ui::count;
 
 /// A count and its noun: `1 job`, `2 jobs`.
@@ -123,8 +123,8 @@ pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Sends the library's log lines to stderr: what `RUST_LOG` asks for, else errors; for a
-/// long-running command, news too.
+/// Sends the library's log lines to stderr: what `RUST_LOG` asks for, otherwise errors, and for a
+/// long-running command news too.
 pub(crate) fn log_to_stderr(news: bool) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(if news { "info" } else { "error" }));

@@ -1,4 +1,4 @@
-//! That something still goes on, for who watches a terminal.
+//! Shows that something still goes on, for people at a terminal.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::is_watched;
 
-/// What is done within this needs no sign of life.
+/// Work that ends within this time shows nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Does some work; while it takes longer than a second, a terminal shows that it goes on.
+/// Does some work. If it takes longer than a second, a terminal shows that it goes on.
 pub(crate) fn with_spinner<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
     if !is_watched() {
         return work();

@@ -49,7 +49,7 @@ fn verbs(command: &Command, path: &str, page: &mut String) {
     }
 }
 
-/// What the parser says of a command, at length where it says it at length.
+/// What the parser says of a command, in the long form if there is one.
 fn about(command: &Command) -> String {
     let about = command.get_long_about().or(command.get_about());
     paragraph(&about.map(ToString::to_string).unwrap_or_default())
@@ -82,7 +82,7 @@ fn name(arg: &Arg) -> String {
     }
 }
 
-/// Text as Markdown: what is set in by four spaces becomes a block of code.
+/// Text as Markdown. Text indented by four spaces becomes a block of code.
 fn paragraph(text: &str) -> String {
     let mut shown = String::new();
     let mut code = false;

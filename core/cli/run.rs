@@ -112,7 +112,7 @@ impl Run {
     }
 }
 
-/// A row that would have been changed, on one line: of an update, the columns that differ.
+/// A row that would have been changed, on one line. For an update, the columns that differ.
 fn in_words(row: &RowChange) -> String {
     let RowChange { table, rowid, .. } = row;
     let text = |value: Option<&Json>| value.unwrap_or(&Json::Null).to_string();

@@ -155,7 +155,7 @@ impl Command {
             Self::Fires { name, database, limit, at: None } => {
                 let verger = options.open_to_read(database)?;
                 let fires = verger.fires(name, *limit)?;
-                // The ledger of a schedule that was removed is still there to be read.
+                // The ledger of a removed schedule can still be read.
                 if fires.is_empty() {
                     check_known(&verger, name)?;
                 }

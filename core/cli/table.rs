@@ -2,15 +2,15 @@
 
 use crate::escape::Escaped;
 
-/// A table, printed in parts: what comes later keeps to the columns of what came before. No cell is
-/// cut: a long last column runs over. What strangers wrote is escaped, so that a line is a row.
+/// A table, printed in parts. Later parts keep to the columns of earlier ones. No cell is cut, so a
+/// long last column runs over. Text of strangers is escaped, so that a row is one line.
 pub(crate) struct Table {
     columns: Vec<(&'static str, Side)>,
     widths: Vec<usize>,
     rows: Vec<Vec<String>>,
 }
 
-/// Which side of its column a cell keeps to.
+/// The side of its column that a cell is aligned to.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Side {
     Left,
@@ -27,7 +27,7 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| Escaped(cell).to_string()).collect());
     }
 
-    /// The lines of the rows that came since it was last asked, the head of the table first.
+    /// The lines of the rows that came since the last call. The head of the table comes first.
     pub(crate) fn lines(&mut self) -> Vec<String> {
         let rows = std::mem::take(&mut self.rows);
         for row in &rows {
@@ -48,7 +48,7 @@ impl Table {
         rows.into_iter().map(line).collect()
     }
 
-    /// All of it, between other text.
+    /// The whole table, for use in other text.
     pub(crate) fn into_text(mut self) -> String {
         self.lines().into_iter().map(|line| line + "\n").collect()
     }

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use rusqlite::Connection;
 
-/// A step that takes nothing and returns nothing.
+/// A statement without parameters and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransactionStep {
-    /// One state of the file is read, from the first read on. Nobody is kept from writing.
+    /// Reads one state of the file, from the first read on. Nobody is kept from writing.
     BeginRead,
     /// Waits for the write lock and takes it.
     BeginWrite,
-    /// Takes the write lock in a transaction that has only read. Fails as busy where another
-    /// connection has committed since it began to read.
+    /// Takes the write lock in a transaction that has only read. It fails as busy if another
+    /// connection has committed since the transaction began to read.
     TakeLock,
     Commit,
     Rollback,
@@ -22,7 +22,7 @@ pub(crate) enum TransactionStep {
     RollbackTo(Savepoint),
 }
 
-/// Whose a savepoint is: it has its name from that.
+/// What a savepoint is for, which gives it its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Savepoint {
     /// A write through a tenant's walls, each row of which is a statement of its own to SQLite.
@@ -42,7 +42,7 @@ impl TransactionStep {
         Cow::Borrowed(match self {
             Self::BeginRead => "BEGIN",
             Self::BeginWrite => "BEGIN IMMEDIATE",
-            // It finds no row, and SQLite takes the lock before it looks.
+            // It finds no row, but SQLite takes the lock before it looks.
             Self::TakeLock => "DELETE FROM verger_queues WHERE 0",
             Self::Commit => "COMMIT",
             Self::Rollback => "ROLLBACK",
@@ -54,8 +54,8 @@ impl TransactionStep {
         })
     }
 
-    /// Takes it. The statement is prepared once a connection: a claim is so short that preparing it
-    /// would show.
+    /// Takes the step. The statement is prepared once for each connection, because a claim is so
+    /// short that preparing it would show.
     pub(crate) fn take(self, connection: &Connection) -> rusqlite::Result<()> {
         connection.prepare_cached(&self.sql())?.execute([]).map(drop)
     }

@@ -11,7 +11,7 @@ use crate::query::{Query, encoded};
 use crate::ui::Ui;
 use crate::views;
 
-/// Jobs that one form changes.
+/// The most jobs that one form changes.
 const MANY: usize = 200;
 
 /// How long a request changes jobs before it answers how far it is.
@@ -31,7 +31,7 @@ pub(crate) fn perform(ui: &Ui, verger: &Verger, path: &str, form: &Query) -> Ans
             let Some(verb) = form.get("do").and_then(Bulk::parse) else {
                 return Answer::text(StatusCode::BAD_REQUEST, Bulk::UNKNOWN);
             };
-            // No filter is no slip of the pen: a form without the field is none of ours.
+            // An empty filter is allowed, but a form without the field is none of ours.
             let Some(filter) = form.given("filter").map(str::parse::<JobFilter>) else {
                 return Answer::text(StatusCode::BAD_REQUEST, "the form says not which jobs");
             };
@@ -60,14 +60,15 @@ pub(crate) fn perform(ui: &Ui, verger: &Verger, path: &str, form: &Query) -> Ans
     }
 }
 
-/// A decision about a plugin, of the component that the reader was shown.
+/// Decides about a plugin, for the component that the reader was shown.
 #[cfg(feature = "wasm")]
 fn decide(verger: &Verger, path: &str, form: &Query) -> Result<String, Error> {
     let worker = form.get("name").unwrap_or_default();
     let who = form.get("who").unwrap_or_default().trim();
     let digest = form.get("digest").unwrap_or_default();
     let now = verger.consent(worker)?;
-    // What is denied or taken back was shown, too; approving checks it inside its transaction.
+    // A denial and a revocation must be about the component that was shown, too. Approving checks
+    // that inside its transaction.
     let is_shown = || now.as_ref().is_some_and(|now| now.digest.eq_ignore_ascii_case(digest));
     let decided = match path {
         "/plugin/approve" => verger.approve_digest(worker, digest, who),
@@ -100,8 +101,8 @@ fn known(found: bool, what: &str) -> String {
     }
 }
 
-/// A verb on all that fit, for as long as a request may take. What is left is done by the requests
-/// of the form that it answers with.
+/// A verb on all jobs that fit, for as long as a request may take. The answer is a form whose
+/// requests do the rest.
 fn all(ui: &Ui, verger: &Verger, form: &Query, verb: Bulk, filter: JobFilter) -> Answer {
     let rest = match form.number("after") {
         Some(after) => filter.clone().after(JobId::from_number(after)),
@@ -120,7 +121,7 @@ fn all(ui: &Ui, verger: &Verger, form: &Query, verb: Bulk, filter: JobFilter) ->
     }
 }
 
-/// A verb on the jobs that are marked.
+/// A verb on the marked jobs.
 fn many(verger: &Verger, form: &Query, verb: Bulk) -> Result<String, Error> {
     let (mut changed, mut others, mut reasons) = (0, 0, Vec::new());
     let ids = form.all("id").filter_map(|id| id.parse().ok()).map(JobId::from_number);
@@ -128,7 +129,7 @@ fn many(verger: &Verger, form: &Query, verb: Bulk) -> Result<String, Error> {
         match verb.apply_to(verger, id) {
             Ok(true) => changed += 1,
             Ok(false) => others += 1,
-            // One that is refused keeps no other from its turn.
+            // A refused job does not stop the others.
             Err(error @ Error::NotUnique { .. }) => reasons.push(error.to_string()),
             Err(error) => return Err(error),
         }
@@ -141,7 +142,7 @@ fn many(verger: &Verger, form: &Query, verb: Bulk) -> Result<String, Error> {
     Ok(said)
 }
 
-/// Where a form was: a view of this page and nothing else.
+/// The view that a form was on. It must be a view of this page.
 fn back(form: &Query, said: &str) -> String {
     let place = form.get("back").unwrap_or("/");
     let is_view = place.starts_with('/')

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::layout;
 use crate::ui::Ui;
 
-/// Nothing but what the page brings itself: no inline script or style, no other site, no frame.
+/// Allows only what the page brings itself: no inline script or style, no other site, no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -16,9 +16,9 @@ pub(crate) enum Answer {
     View(StatusCode, &'static str, Markup),
     /// A file of the page.
     File(&'static str, &'static str),
-    /// Something to keep, by this name.
+    /// A file to download, by this name.
     Download(&'static str, &'static str, Vec<u8>),
-    /// Go and look there.
+    /// Redirects to this address.
     See(String),
     /// A sentence.
     Text(StatusCode, String),
@@ -51,7 +51,7 @@ impl Answer {
         Self::View(StatusCode::INTERNAL_SERVER_ERROR, "Failed", content)
     }
 
-    /// The response to a request for this path; a part is the content of the view alone.
+    /// The response to a request for this path. A part is the content of the view alone.
     pub(crate) fn finish(self, ui: &Ui, path: &str, is_part: bool) -> Response<Vec<u8>> {
         let html = "text/html; charset=utf-8";
         match self {
@@ -125,7 +125,7 @@ fn response(status: StatusCode, kind: &str, body: Vec<u8>) -> Response<Vec<u8>> 
 }
 
 fn set(response: &mut Response<Vec<u8>>, name: header::HeaderName, value: &str) {
-    // A value that is none, as of a place with a line break, is left out.
+    // An invalid header value, as from an address with a line break, is left out.
     if let Ok(value) = header::HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }

@@ -1,4 +1,4 @@
-//! One verb on many jobs: on those that are marked, or on all that a filter means.
+//! One verb on many jobs: on those that are marked, or on all that fit a filter.
 
 use verger::{BulkReport, BulkVerb, Error, JobId, Verger};
 
@@ -16,7 +16,7 @@ pub(crate) enum Bulk {
 impl Bulk {
     pub(crate) const ALL: [Self; 3] = [Self::Retry, Self::Cancel, Self::Delete];
 
-    /// What is said of a word that is none of them.
+    /// The message for an unknown word.
     pub(crate) const UNKNOWN: &'static str = "it is retry, cancel or delete";
 
     pub(crate) fn parse(word: &str) -> Option<Self> {
@@ -39,7 +39,7 @@ impl Bulk {
         }
     }
 
-    /// What it means for the jobs.
+    /// What the verb does to the jobs.
     pub(crate) const fn about(self) -> &'static str {
         match self {
             Self::Retry => "those that failed, were cancelled or are completed are due now",
@@ -64,7 +64,7 @@ impl Bulk {
         }
     }
 
-    /// What is going on, for a heading.
+    /// What is being done, for a heading.
     pub(crate) const fn going_on(self) -> &'static str {
         match self {
             Self::Retry => "Retrying jobs",
@@ -73,7 +73,7 @@ impl Bulk {
         }
     }
 
-    /// On one job: whether its state allows it.
+    /// Applies it to one job. Returns whether the job's state allows it.
     pub(crate) fn apply_to(self, verger: &Verger, job: JobId) -> Result<bool, Error> {
         match self {
             Self::Retry => verger.retry(job),
@@ -82,7 +82,7 @@ impl Bulk {
         }
     }
 
-    /// To how many it was done, in words.
+    /// In words, how many jobs were changed.
     pub(crate) fn said_of(self, changed: u64) -> String {
         let done = self.done();
         match changed {
@@ -92,21 +92,21 @@ impl Bulk {
     }
 }
 
-/// How far a verb on many jobs is: what the requests before did, handed on from form to form.
+/// How far a verb on many jobs is: what earlier requests did, handed on from form to form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) changed: u64,
     pub(crate) skipped: u64,
-    /// Why the first of those were left as they are.
+    /// Why the first of those jobs were left as they are.
     pub(crate) reasons: Vec<String>,
-    /// How many there were to be, when they were counted to the end.
+    /// How many there were to be, if they could all be counted.
     pub(crate) total: Option<u64>,
 }
 
-/// Reasons that are handed on, and shown.
+/// How many reasons are handed on and shown.
 const REASONS: usize = 3;
 
-/// The most bytes of one.
+/// The most bytes of one reason.
 const REASON_BYTES: usize = 300;
 
 impl Progress {

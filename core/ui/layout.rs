@@ -1,4 +1,4 @@
-//! What every view lies in.
+//! The frame of every view.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -59,7 +59,7 @@ pub(crate) fn page(ui: &Ui, path: &str, title: &str, content: &Markup) -> Markup
     }
 }
 
-/// A form that changes something, as one button. Nothing where nothing may be changed.
+/// A form that changes something, as one button. It is empty if nothing may be changed.
 pub(crate) fn button(
     ui: &Ui,
     action: &str,
@@ -78,7 +78,7 @@ pub(crate) fn button(
     }
 }
 
-/// What shows that a form is the page's own.
+/// What proves that a form is the page's own.
 pub(crate) fn secret(ui: &Ui) -> Markup {
     html! { input type="hidden" name="secret" value=(ui.secret); }
 }

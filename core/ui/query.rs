@@ -1,4 +1,4 @@
-//! What a request asks for: names and values, each used only as what it is.
+//! The parameters of a request: names and values, each used only as what it is.
 
 /// The parameters of an address or of a form.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +15,7 @@ impl Query {
         named.map(|(_, value)| value.as_str())
     }
 
-    /// A value that may be empty; none when the name is not there.
+    /// A value that may be empty. `None` when the name is not there.
     pub(crate) fn given(&self, name: &str) -> Option<&str> {
         let named = self.0.iter().find(|(key, _)| key == name);
         named.map(|(_, value)| value.as_str())
@@ -31,7 +31,7 @@ impl Query {
         self.get(name)?.trim().parse().ok()
     }
 
-    /// The same with another value for one name; none takes it out.
+    /// The same with another value for one name. `None` removes the name.
     pub(crate) fn with(&self, name: &str, value: Option<&str>) -> String {
         let mut text = form_urlencoded::Serializer::new(String::new());
         for (key, old) in self.0.iter().filter(|(key, old)| key != name && !old.is_empty()) {

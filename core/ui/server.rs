@@ -12,20 +12,21 @@ use verger::Verger;
 use crate::query::Query;
 use crate::ui::{Ui, random, same};
 
-/// Bytes of a request's head, and of a form.
+/// The most bytes of a request's head, and of a form.
 const HEAD_MAX: usize = 16 << 10;
 const BODY_MAX: usize = 64 << 10;
 
-/// Connections at a time.
+/// The most connections at a time.
 const CONNECTIONS_MAX: usize = 32;
 
 /// How long one read or write may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the rest of a request is waited for that was answered before its end.
+/// How long to wait for the rest of a request that was answered before its end.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The name of the cookie that holds the token, with the port behind it: cookies know no ports.
+/// The prefix of the cookie's name that holds the token. The port follows, because cookies know no
+/// ports.
 const COOKIE: &str = "verger-";
 
 /// Why the page cannot be served.
@@ -51,8 +52,8 @@ impl std::error::Error for ServeError {
     }
 }
 
-/// The page on a port of this machine. Only programs of this machine reach it, and only who has the
-/// token in its address sees anything.
+/// The page on a port of this machine. Only programs of this machine can reach it, and it shows
+/// itself only to requests with the token of its address.
 ///
 /// ```
 /// let verger = verger::Verger::in_memory().open()?;
@@ -81,7 +82,7 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Has the server end; what it answers just now it answers still.
+    /// Ends the server. Requests that it is answering are still answered.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         // Wakes it from waiting for the next request.
@@ -90,7 +91,7 @@ impl Stopper {
 }
 
 impl Server {
-    /// Takes a port of the loopback address; 0 is any that is free.
+    /// Takes a port of the loopback address. 0 takes any free port.
     ///
     /// # Errors
     /// [`ServeError`] when the port is taken.
@@ -108,7 +109,7 @@ impl Server {
         format!("http://{}/?token={}", self.address, self.token)
     }
 
-    /// What ends it, from another thread.
+    /// A handle that ends it from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper { address: self.address, stopped: Arc::clone(&self.stopped) }
@@ -129,7 +130,7 @@ impl Server {
                 }
                 let open = &open;
                 let spawned = std::thread::Builder::new().spawn_scoped(scope, move || {
-                    // Who hangs up, or is too slow, gets no answer.
+                    // A client that hangs up, or is too slow, gets no answer.
                     let _ = self.answer(stream, verger);
                     open.fetch_sub(1, Ordering::SeqCst);
                 });
@@ -145,7 +146,7 @@ impl Server {
         stream.set_write_timeout(Some(PATIENCE))?;
         let response = match read(&mut stream) {
             Ok(request) => {
-                // A defect of a view is no end of the page.
+                // A defect of one view must not end the page.
                 let answer = std::panic::AssertUnwindSafe(|| self.respond(verger, request));
                 std::panic::catch_unwind(answer).unwrap_or_else(|_| {
                     refusal(StatusCode::INTERNAL_SERVER_ERROR, "the view failed")
@@ -157,10 +158,11 @@ impl Server {
         write(&mut stream, &response)
     }
 
-    /// Answers a request of someone who may ask, and refuses others.
+    /// Answers requests that are allowed, and refuses others.
     fn respond(&self, verger: &Verger, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
         let headers = request.headers();
-        // A name that someone else's server gives this address, so that their page reads this one.
+        // Another site's server can give this address a name of its own, so that its page could
+        // read this one.
         if !self.names_us(headers.get(header::HOST)) {
             return refusal(StatusCode::MISDIRECTED_REQUEST, "this is no address of this page");
         }
@@ -248,7 +250,7 @@ fn refusal(status: StatusCode, why: &str) -> Response<Vec<u8>> {
     response
 }
 
-/// Why a request is not answered by the page.
+/// Why the page does not answer a request.
 enum Refused {
     Hung(io::Error),
     With(StatusCode, &'static str),
@@ -260,7 +262,7 @@ impl From<io::Error> for Refused {
     }
 }
 
-/// Reads one request, whole, and no more than a page sends.
+/// Reads one whole request, and no more than a page sends.
 fn read(stream: &mut TcpStream) -> Result<Request<Vec<u8>>, Refused> {
     let mut bytes = Vec::with_capacity(2_048);
     let (length, mut request) = loop {
@@ -297,10 +299,10 @@ fn read(stream: &mut TcpStream) -> Result<Request<Vec<u8>>, Refused> {
     Ok(request)
 }
 
-/// How long the head of a request is, and the request, its body not read.
+/// How long the head of a request is, and the request without its body.
 type Head = (usize, Request<Vec<u8>>);
 
-/// The head of a request, and how long it is; nothing as long as it is not there whole.
+/// The head of a request, and how long it is. `None` while it is incomplete.
 fn head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
     let bad = |_| Refused::With(StatusCode::BAD_REQUEST, "this is no request");
     let mut headers = [httparse::EMPTY_HEADER; 64];
@@ -337,7 +339,7 @@ fn write(stream: &mut TcpStream, response: &Response<Vec<u8>>) -> io::Result<()>
     stream.write_all(response.body())?;
     stream.flush()?;
     stream.shutdown(std::net::Shutdown::Write)?;
-    // What was sent and not read would tear the answer down with the connection.
+    // Bytes that were sent and not read would break the answer off with the connection.
     stream.set_read_timeout(Some(LINGER))?;
     let mut rest = [0; 4_096];
     let mut left = BODY_MAX;

@@ -1,7 +1,7 @@
 //! Text that someone else wrote, made safe to show.
 //!
-//! Markup it cannot become, for all text is escaped where it is put in. What remains are characters
-//! that show nothing, or turn the direction of writing: they are written out.
+//! It cannot become markup, because all text is escaped where it is put in. Characters that are
+//! invisible or turn the direction of writing are escaped here.
 
 use std::fmt::Write;
 
@@ -13,13 +13,13 @@ const SHORT: usize = 200;
 /// The longest text that is shown at all, in characters.
 const LONG: usize = 20_000;
 
-/// A text in a list: one line, cut where it is long.
+/// A text in a list: one line, cut if it is long.
 pub(crate) fn short(text: &str) -> Markup {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     shown(&line, SHORT)
 }
 
-/// A text by itself, its lines kept.
+/// A text by itself, with its lines.
 pub(crate) fn long(text: &str) -> Markup {
     shown(text, LONG)
 }
@@ -50,8 +50,8 @@ fn visible(text: &str, most: usize) -> String {
     visible
 }
 
-/// Control characters but line breaks and tabs, and those that show nothing or turn the direction
-/// of writing.
+/// Control characters except line breaks and tabs, and characters that are invisible or turn the
+/// direction of writing.
 fn is_hidden(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\t'))
         || matches!(c,

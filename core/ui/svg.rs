@@ -1,4 +1,4 @@
-//! Places on a drawing.
+//! Positions on a drawing.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use verger::Timestamp;
 /// The width of a line through values, in units of its own.
 pub(crate) const WIDTH: u32 = 1_000;
 
-/// From times to places, in hundredths of the width: a drawing is as wide as there is room, and its
-/// marks and words stay as large as they are.
+/// Maps times to positions, in hundredths of the width. So a drawing is as wide as there is space,
+/// and its marks and words keep their size.
 pub(crate) struct Scale {
     from: i64,
     span: f64,
@@ -29,12 +29,12 @@ impl Scale {
         Self { from, span: (until.saturating_sub(from)).max(1) as f64 }
     }
 
-    /// Where an instant is; outside of the drawing it is at its edge.
+    /// The position of an instant. If it is outside of the drawing, the position is at the edge.
     pub(crate) fn x(&self, at: i64) -> Percent {
         Percent((at.saturating_sub(self.from) as f64 / self.span * 100.0).clamp(0.0, 100.0))
     }
 
-    /// How wide a span is: so that it is seen, however short.
+    /// The width of a span, wide enough to be seen, however short the span is.
     pub(crate) fn wide(&self, from: i64, until: i64) -> Percent {
         Percent((self.x(until).0 - self.x(from).0).max(0.25))
     }

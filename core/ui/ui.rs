@@ -7,14 +7,14 @@ use crate::answer::{self, Answer};
 use crate::query::Query;
 use crate::{action, views};
 
-/// What is said to who would change something where nothing may be changed.
+/// The message for someone who tries to change something where nothing may be changed.
 pub(crate) const ONLY_SHOWS: &str = "this page only shows: whoever opened it did not allow changes";
 
-/// Answers a request for the page, which only shows: nothing can be changed through it.
+/// Answers a request for the page, which only shows. Nothing can be changed through it.
 ///
-/// It needs no server. Give it what a window's custom protocol or a route of the app's server gets,
-/// and send back what it returns. The path of the request is that of the page: `/`, `/jobs`,
-/// `/job/7`. See [`Ui`] for a page that changes things, or lies elsewhere.
+/// It needs no server. Give it the request of a window's custom protocol or of a route of the app's
+/// server, and send back what it returns. The path of the request is the page's: `/`, `/jobs`,
+/// `/job/7`. See [`Ui`] for a page that changes things, or is at another path.
 ///
 /// ```
 /// let verger = verger::Verger::in_memory().open()?;
@@ -28,12 +28,12 @@ pub fn respond(verger: &Verger, request: Request<Vec<u8>>) -> Response<Vec<u8>> 
     Ui::new().respond(verger, request)
 }
 
-/// The page, and what it may do. Kept for as long as the app shows it: its forms carry a secret of
-/// its own, so that no other page can send them.
+/// The page, and what it may do. Keep it for as long as the app shows the page, because its forms
+/// carry a secret of its own, so that no other page can send them.
 ///
 /// It does not know who asks. Whoever can send it a request sees every job and its args, and with
-/// [`allow_changes`](Self::allow_changes) changes them: an app that shows it to some of its users
-/// decides before it calls [`respond`](Self::respond).
+/// [`allow_changes`](Self::allow_changes) changes them. An app that shows it only to some users
+/// decides that before it calls [`respond`](Self::respond).
 #[derive(Debug, Clone)]
 #[must_use = "a page is shown once it responds"]
 pub struct Ui {
@@ -54,22 +54,22 @@ impl Ui {
         Self { changes: false, mount: String::new(), secret: random() }
     }
 
-    /// Lets it change things: retry, cancel and delete jobs, one or all that fit a filter; pause and
-    /// resume queues and schedules, run one now; call a worker without keeping what it does; and,
-    /// with the feature `wasm`, decide what plugins may do.
+    /// Lets it change things: retry, cancel and delete jobs, one or all that fit a filter; pause
+    /// and resume queues and schedules, and run one now; call a worker without keeping what it
+    /// does; and, with the feature `wasm`, decide what plugins may do.
     pub fn allow_changes(mut self) -> Self {
         self.changes = true;
         self
     }
 
-    /// The path it lies at, such as `/verger`: requests have it in front, and so have its links.
+    /// The path it is at, such as `/verger`. Requests and links begin with it.
     pub fn mount(mut self, path: &str) -> Self {
         let path = path.trim_matches('/');
         self.mount = if path.is_empty() { String::new() } else { format!("/{path}") };
         self
     }
 
-    /// Answers a request. It does not fail: what cannot be read is a page that says so.
+    /// Answers a request. It does not fail: if something cannot be read, the page says so.
     #[must_use]
     pub fn respond(&self, verger: &Verger, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
         let full = request.uri().path().to_string();
@@ -96,7 +96,7 @@ impl Ui {
         if !self.changes {
             return Answer::text(StatusCode::FORBIDDEN, ONLY_SHOWS);
         }
-        // A page of another site has another origin, and browsers say so with each form.
+        // A page of another site has another origin, and browsers report that with each form.
         let from = request.headers().get("sec-fetch-site").and_then(|value| value.to_str().ok());
         if from.is_some_and(|from| !matches!(from, "same-origin" | "none")) {
             return Answer::text(StatusCode::FORBIDDEN, "this form was sent by another page");
@@ -117,7 +117,7 @@ impl Ui {
     }
 }
 
-/// Compares without telling, by how long it takes, how much is right.
+/// Compares so that the time it takes does not tell how much is right.
 pub(crate) fn same(one: &str, other: &str) -> bool {
     one.len() == other.len()
         && one.bytes().zip(other.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
@@ -127,7 +127,8 @@ pub(crate) fn same(one: &str, other: &str) -> bool {
 pub(crate) fn random() -> String {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {
-        // A system without random numbers: the standard library's hasher is seeded by it too.
+        // The system gives no random numbers. The standard library's hasher is seeded by the system
+        // too.
         use std::hash::{BuildHasher, RandomState};
         let seed = RandomState::new();
         let words = [seed.hash_one(0_u8), RandomState::new().hash_one(1_u8)];

@@ -1,4 +1,4 @@
-//! Times, lengths and counts for people.
+//! Times, durations and counts for people.
 
 use maud::{Markup, html};
 use verger::Timestamp;
@@ -20,7 +20,7 @@ pub(crate) fn opt_time(at: Option<Timestamp>, now: i64) -> Markup {
 pub(crate) fn relative(millis: i64, now: i64) -> String {
     let apart = length(millis.abs_diff(now));
     match millis {
-        // As a plain INSERT leaves it: due since the job is there.
+        // A job from a plain INSERT has 0, and is due since it was inserted.
         0 => "at once".to_string(),
         _ if millis.abs_diff(now) < 1_000 => "now".to_string(),
         _ if millis <= now => format!("{apart} ago"),
@@ -28,7 +28,7 @@ pub(crate) fn relative(millis: i64, now: i64) -> String {
     }
 }
 
-/// A length of time by its largest unit, two of them where the first is small.
+/// A duration in its largest unit, or in two units if the first is small.
 pub(crate) fn length(millis: u64) -> String {
     const UNITS: [(u64, &str); 5] =
         [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")];
@@ -45,7 +45,7 @@ pub(crate) fn length(millis: u64) -> String {
     }
 }
 
-/// A count with its thousands apart. The command `verger` writes its counts with it, too.
+/// A count with its thousands separated. The command `verger` writes its counts with it, too.
 #[must_use]
 pub fn count(number: u64) -> String {
     let digits = number.to_string();

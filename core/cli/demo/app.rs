@@ -1,5 +1,5 @@
 //! The app's side of the demo: its own connection to the file, and what it writes there, one
-//! transaction a slot.
+//! transaction for each slot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::people;
 use super::world::World;
 
 /// How far the demo is, in its own file. A slot's rows and this row commit together, so that a run
-/// that was killed goes on exactly where it was.
+/// that was killed goes on exactly where it stopped.
 const PROGRESS: &str = "CREATE TABLE demo_progress (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     seed INTEGER NOT NULL,
@@ -21,7 +21,7 @@ const PROGRESS: &str = "CREATE TABLE demo_progress (
     slot INTEGER NOT NULL                           -- the last slot the app has written; 0: the data from before the start; -1: nothing
 ) STRICT";
 
-/// A demo as its file knows it.
+/// The progress of a demo, as its file has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     pub(crate) world: World,
@@ -75,7 +75,7 @@ pub(crate) fn begin(
         "{name} is there and is no demo: name another file with --db, so that nothing of yours is touched"
     );
     drop(transaction);
-    // The demo is the app, and an app chooses the journal of its file.
+    // The demo is the app, and an app chooses the journal mode of its file.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     let world = World { seed: seed.unwrap_or(default.seed), scale: scale.unwrap_or(default.scale) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -163,7 +163,7 @@ pub(crate) fn write_slot(
     Ok(transaction.commit()?)
 }
 
-/// Begins the transaction of a slot: the one after the last, whoever wrote that.
+/// Begins the transaction of a slot, which must follow the last one, whoever wrote that.
 fn advance(app: &mut Connection, slot: i64) -> Result<Transaction<'_>> {
     let transaction = app.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let advanced = transaction
@@ -216,8 +216,8 @@ fn commit_delivery(
     Ok(())
 }
 
-/// Takes a webhook event in, as the app's endpoint does: with its delivery when that is known, as
-/// an orphan when not.
+/// Stores a webhook event as the app's endpoint does: with its delivery if that is known, otherwise
+/// as an orphan.
 fn take_in(transaction: &Transaction<'_>, world: World, event: u64) -> Result<()> {
     let report = mail::report(world, event);
     let delivery_id = report.delivery_id();
@@ -249,7 +249,7 @@ fn take_in(transaction: &Transaction<'_>, world: World, event: u64) -> Result<()
     Ok(())
 }
 
-/// What an event does to its delivery: the status moves forward, its time is set once.
+/// What an event does to its delivery: the status moves forward, and its time is set once.
 fn projection(kind: &str) -> &'static str {
     macro_rules! project {
         ($status:literal, after $before:literal, $time:literal) => {

@@ -1,4 +1,4 @@
-//! What happens when: every act of the app, in the slot at whose end it is written down.
+//! What happens when: every act of the app, in the slot at whose end it is written to the file.
 
 use super::mail;
 use super::people;
@@ -7,7 +7,8 @@ use super::world::{World, slot_of, slots};
 /// One thing the app does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Act {
-    /// A delivery is committed, by its message. Before a report of the same millisecond.
+    /// A delivery is committed, known by its message. It comes before a report of the same
+    /// millisecond.
     Commit(u64),
     /// A webhook event comes in.
     Report(u64),
@@ -17,14 +18,14 @@ pub(crate) enum Act {
     Accept(u64),
 }
 
-/// The acts of each slot in the order of their instants. Slot 0 holds the mail from before the
+/// The acts of each slot, in the order of their instants. Slot 0 has the mail from before the
 /// start.
 pub(crate) struct Diary {
     slots: Vec<Vec<(i64, Act)>>,
 }
 
 impl Diary {
-    /// The diary of so many days. More days add slots and change none.
+    /// The diary of this many days. More days add slots and change none.
     pub(crate) fn of(world: World, days: u32) -> Self {
         let count = usize::try_from(slots(days)).unwrap_or(0) + 1;
         let mut diary = Self { slots: vec![Vec::new(); count] };
@@ -52,7 +53,7 @@ impl Diary {
         diary
     }
 
-    /// What lies beyond the last day is left for a longer run.
+    /// Notes an act. What lies beyond the last day is left for a longer run.
     fn note(&mut self, at: i64, act: Act) {
         let slot = usize::try_from(slot_of(at)).ok();
         if let Some(slot) = slot.and_then(|slot| self.slots.get_mut(slot)) {

@@ -16,7 +16,7 @@ use super::world::{SLOT, World, end_of_slot, slots};
 use crate::clock::Held;
 use crate::output::{count, is_watched, tell};
 
-/// Passes in one slot: far more than any job's retries need.
+/// The most passes in one slot, which is far more than any job's retries need.
 const PASSES_MAX: u32 = 10_000;
 
 /// The built-in workers and the names of their schedules.
@@ -70,7 +70,7 @@ impl Life {
     pub(crate) fn live(&mut self, days: u32) -> Result<Tallies> {
         let mut tallies = Tallies::new();
         let last = slots(days);
-        // What the app wrote last may not have been ticked over.
+        // The app's last slot may not have been ticked to its end.
         if self.slot >= 0 {
             self.tick_through_slot(&mut tallies)?;
         }
@@ -117,7 +117,7 @@ impl Life {
     }
 }
 
-/// Shows how far it is: a bar on a terminal, else a line a day.
+/// Shows the progress: a bar on a terminal, otherwise a line a day.
 struct Watch {
     bar: Option<ProgressBar>,
     begun: Instant,

@@ -1,9 +1,9 @@
-//! Messages handed to mail providers, and the webhook events that report on them: each a function
-//! of the seed and its number.
+//! Messages handed to mail providers, and the webhook events that report on them. Each is a
+//! function of the seed and its number.
 //!
 //! Normally the app has committed the delivery of a message before the provider reports on it. Some
-//! providers are faster than that commit: their events come first, as orphans, and some of those
-//! deliveries are late by hours. A few never come.
+//! providers are faster than that commit. Their events come first, as orphans, and some of those
+//! deliveries come hours late. A few never come.
 
 use super::people::organization_id;
 use super::random::{Draw, Random};
@@ -11,7 +11,7 @@ use super::world::{DAY, HOUR, MINUTE, SECOND, SLOT, START, World, end_of_slot};
 
 const PROVIDERS: [&str; 3] = ["northmail", "quickpost", "relaypoint"];
 
-/// How long before the start the oldest event came: longer than an orphan is looked for.
+/// How long before the start the oldest event came. That is longer than an orphan is looked for.
 const HISTORY: i64 = 10 * DAY;
 
 /// What becomes of the delivery of a message.
@@ -30,7 +30,7 @@ pub(crate) struct Message {
     pub(crate) organization_id: String,
     pub(crate) provider: &'static str,
     pub(crate) provider_message_id: String,
-    /// When the app committed the delivery; `None`: never.
+    /// When the app committed the delivery. `None` for never.
     pub(crate) committed_at: Option<i64>,
     pub(crate) malformed: bool,
     kind: &'static str,
@@ -57,8 +57,8 @@ impl Report {
     }
 }
 
-/// When an event comes in. Before the start they are spread evenly; after it, evenly over the slots
-/// and at random within each.
+/// When an event comes in. Before the start the events are spread evenly. After it they are spread
+/// evenly over the slots, and at random within each.
 pub(crate) fn reported_at(world: World, event: u64) -> i64 {
     let mut random = Random::of(world.seed, Draw::Event, event);
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -72,7 +72,7 @@ pub(crate) fn reported_at(world: World, event: u64) -> i64 {
 }
 
 /// The message an event reports on: a new one, or one that an earlier event said is delivered. A
-/// message goes by its first event.
+/// message has the number of its first event.
 pub(crate) fn message_of(world: World, event: u64) -> u64 {
     match follows(world, event) {
         Some(earlier)
@@ -139,7 +139,7 @@ pub(crate) fn report(world: World, event: u64) -> Report {
     let message = message(world, number);
     let inserted_at = reported_at(world, event);
     let mut random = Random::of(world.seed, Draw::Event, event);
-    // The first three decide when it comes and what it follows.
+    // The first three numbers decide when it comes and what it follows.
     for _ in 0..3 {
         random.next();
     }

@@ -1,7 +1,7 @@
 //! `verger demo`: a week of a realistic organisation, lived through in seconds under a clock that
 //! the demo moves.
 //!
-//! Everything that happens is a function of the seed ([`people`], [`mail`]) and written down in
+//! Everything that happens is a function of the seed ([`people`], [`mail`]), and is planned in
 //! advance by slot ([`diary`]). For each slot of five minutes the app writes what happened, in one
 //! transaction ([`app`]), and Verger ticks at its end ([`life`]). The [`summary`] is read from the
 //! tables alone.
@@ -30,7 +30,7 @@ use life::Life;
 use summary::Summary;
 use world::World;
 
-/// The numbers the demo is made of when nobody says otherwise.
+/// The seed when nobody gives one.
 const SEED: u64 = 20_260_105;
 
 #[derive(Args)]

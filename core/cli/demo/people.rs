@@ -1,5 +1,4 @@
-//! Organizations, who is invited into them and who belongs to them: each a function of the seed and
-//! its number.
+//! Organizations, and their invitations and members. Each is a function of the seed and its number.
 
 use super::random::{Draw, Random};
 use super::world::{DAY, HOUR, MINUTE, START, World};
@@ -53,7 +52,7 @@ pub(crate) fn organization_id(index: u64) -> String {
     format!("org_{:03}", index + 1)
 }
 
-/// An invitation; one that is accepted while the demo runs has the instant in `will_accept`.
+/// An invitation. If it is accepted while the demo runs, `will_accept` has the instant.
 pub(crate) struct Invitation {
     pub(crate) id: String,
     pub(crate) organization_id: String,
@@ -65,7 +64,7 @@ pub(crate) struct Invitation {
     pub(crate) will_accept: Option<i64>,
 }
 
-/// An invitation holds for two weeks.
+/// How long an invitation is valid: two weeks.
 const INVITATION: i64 = 14 * DAY;
 
 pub(crate) fn invitation(world: World, index: u64) -> Invitation {
@@ -81,7 +80,7 @@ pub(crate) fn invitation(world: World, index: u64) -> Invitation {
             accepted_at = Some((created_at + random.between(HOUR, 10 * DAY)).min(START));
             created_at + INVITATION
         }
-        // Open; a third is accepted in the days to come.
+        // Open. A third is accepted in the days to come.
         45..55 => {
             let expires_at = START + random.between(0, INVITATION);
             will_accept = random.chance(33).then(|| START + random.between(0, expires_at - START));
@@ -108,8 +107,8 @@ pub(crate) fn invitation_id(index: u64) -> String {
     format!("inv_{:05}", index + 1)
 }
 
-/// A membership; one that is renewed while the demo runs has the instant and the new expiry in
-/// `will_renew`.
+/// A membership. If it is renewed while the demo runs, `will_renew` has the instant and the new
+/// expiry.
 pub(crate) struct Membership {
     pub(crate) id: String,
     pub(crate) organization_id: String,
@@ -136,10 +135,10 @@ pub(crate) fn membership(world: World, index: u64) -> Membership {
             ("invited", random.chance(50).then(|| START + random.between(-5 * DAY, 20 * DAY)))
         }
         55..60 => ("expired", Some(START - random.between(DAY, 90 * DAY))),
-        // Ran out, and nobody took note: what the first sweep finds.
+        // Expired, and nobody took note. The first sweep finds these.
         60..68 => (standing, Some(START - random.between(MINUTE, 60 * DAY))),
         _ => {
-            // The first week is busy: a campaign of a while ago.
+            // The first week is busy, because of a campaign a while ago.
             let within = if fate < 88 { 7 * DAY } else { 60 * DAY };
             let mut expires_at = START + random.between(1, within);
             // Three in ten are renewed in the day before, one in ten comes back some days after.

@@ -3,7 +3,7 @@
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub(crate) struct Random(u64);
 
-/// What a number is drawn for: each kind of thing has numbers of its own.
+/// What a number is drawn for. Each kind of thing has numbers of its own.
 #[derive(Clone, Copy)]
 pub(crate) enum Draw {
     Organization = 1,
@@ -14,7 +14,7 @@ pub(crate) enum Draw {
 }
 
 impl Random {
-    /// The numbers of one thing. Which were drawn for others before does not matter.
+    /// The numbers of one thing. They do not depend on what was drawn for others before.
     pub(crate) fn of(seed: u64, draw: Draw, index: u64) -> Self {
         let mut kind = Self(seed ^ (draw as u64).wrapping_mul(0xd1b5_4a32_d192_ed03));
         let mut thing = Self(kind.next().wrapping_add(index));
@@ -29,7 +29,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to below `end`; 0 when `end` is 0.
+    /// From 0 to below `end`. 0 when `end` is 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next().checked_rem(end).unwrap_or(0)
     }
@@ -40,7 +40,7 @@ impl Random {
         low + i64::try_from(self.below(span)).unwrap_or(0)
     }
 
-    /// True in so many of a hundred cases.
+    /// True in `percent` of a hundred cases.
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

@@ -1,4 +1,4 @@
-//! What came of it, read from the tables.
+//! The results of the demo, read from the tables.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::world::{DAY, World};
 use crate::output::count;
 use crate::table::{Side, Table};
 
-/// Events told in the end.
+/// How many of the last events are shown.
 const LAST_EVENTS: u32 = 10;
 
 /// What one worker did.
@@ -36,7 +36,7 @@ struct Group {
     parts: Vec<(String, u64)>,
 }
 
-/// The whole of it.
+/// The whole summary.
 pub(crate) struct Summary {
     world: World,
     now: Timestamp,
@@ -187,7 +187,7 @@ impl Summary {
             ("AUDITED", Side::Right),
             ("ERRORS", Side::Right),
         ];
-        // On a demo that was over before there is nothing to time.
+        // If the demo was over before, there is nothing to time.
         let timed = self.sweeps.iter().any(|sweep| sweep.times.is_some());
         if timed {
             columns.extend([("MEDIAN", Side::Right), ("P99", Side::Right)]);
@@ -216,7 +216,7 @@ impl Summary {
     }
 
     fn further(&self, file: &Path, days: u32, lived_before: bool) -> String {
-        // As it was called: whoever uses cargo has no `verger` on the path.
+        // The command as it was called, because whoever uses cargo has no `verger` on the path.
         let verger = std::env::args().next().unwrap_or_else(|| "verger".to_string());
         let db = format!("--db {}", file.display());
         let mut text = format!(
@@ -250,8 +250,8 @@ fn sweep(life: &Life, schedule: &str, worker: &'static str, tallies: &Tallies) -
             .query_row(sql, [worker], |row| row.get::<_, i64>(0))
             .map(|number| u64::try_from(number).unwrap_or(0))?)
     };
-    // What the audit log tells: an event for a membership, a count for invitations, a count of
-    // links, each of which is an event appended and a delivery moved on.
+    // The changes that the audit log tells: one for an event of a membership, a count for
+    // invitations, and two for each link, because it appends an event and moves a delivery on.
     let changed = "SELECT coalesce(sum(CASE action WHEN 'membership.updated' THEN 1 WHEN 'organization_invitation.deleted' \
          THEN metadata ->> 'deleted' WHEN 'webhook_event.reconciled' THEN 2 * (metadata ->> 'linked') END), 0) \
          FROM verger_audit WHERE worker = ?1 AND outcome = 'success'";

@@ -9,15 +9,15 @@ pub(crate) const MINUTE: i64 = 60 * SECOND;
 pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const DAY: i64 = 24 * HOUR;
 
-/// Monday, 2026-01-05T00:00:00Z: where simulated time starts, whenever the demo is run.
+/// Monday, 2026-01-05T00:00:00Z, where simulated time starts, whenever the demo is run.
 pub(crate) const START: i64 = 1_767_571_200_000;
 
-/// How long a slot is: between two of them the app writes what happened, then Verger ticks.
+/// The length of a slot. At its end the app writes what happened, then Verger ticks.
 pub(crate) const SLOT: Duration = Duration::from_secs(300);
 const SLOT_MS: i64 = 5 * MINUTE;
 const SLOTS_A_DAY: i64 = 288;
 
-/// How much there is of everything, and from which numbers it is made.
+/// How much there is of everything, and the seed it is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct World {
     pub(crate) seed: u64,
@@ -63,7 +63,7 @@ pub(crate) fn end_of_slot(slot: i64) -> Timestamp {
     Timestamp::from_millis(START + slot * SLOT_MS)
 }
 
-/// The slot an instant belongs to; 0 for all that was before the start.
+/// The slot an instant belongs to. 0 for all that was before the start.
 pub(crate) fn slot_of(at: i64) -> i64 {
     if at <= START { 0 } else { (at - START + SLOT_MS - 1) / SLOT_MS }
 }

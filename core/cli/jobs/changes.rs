@@ -48,7 +48,7 @@ pub(crate) struct Changes {
 }
 
 impl Which {
-    /// Those that are meant, where it is not one.
+    /// The filter, if many jobs are meant.
     pub(super) fn many(&self) -> Result<Option<&JobFilter>> {
         if let Some(filter) = &self.filter {
             ensure!(
@@ -60,7 +60,7 @@ impl Which {
     }
 
     pub(super) fn one(&self) -> i64 {
-        // The parser asks for it where there is no filter.
+        // The parser requires an id if there is no filter.
         self.id.unwrap_or_default()
     }
 

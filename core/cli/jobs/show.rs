@@ -45,7 +45,7 @@ pub(super) fn job_json(job: &Job) -> Json {
 /// Rows read at once.
 const PAGE: u32 = 500;
 
-/// Lists page by page, as long as somebody reads: a million jobs take no more memory than a page.
+/// Lists page by page, as long as somebody reads. A million jobs take no more memory than a page.
 pub(super) fn list(
     verger: &Verger,
     mut filter: JobFilter,
@@ -91,7 +91,7 @@ fn cells(job: &Job) -> [String; 6] {
     ]
 }
 
-/// The state; of a job that waits for another process, that too.
+/// The state, and whether the job waits for another process.
 fn state_in_words(job: &Job) -> String {
     let parked = if job.parked { ", parked" } else { "" };
     format!("{}{parked}", job.state)

@@ -1,4 +1,4 @@
-//! What a worker asks for, held against what it is granted.
+//! What a worker asks for, compared with what it is granted.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub(super) enum Granted<'a> {
 }
 
 impl<'a> Granted<'a> {
-    /// What the command line says of this worker. Its own entry counts before --trust.
+    /// What the command line grants this worker. Its own entry counts before --trust.
     pub(super) fn to(worker: &str, grants: &'a Grants, options: &Options) -> Self {
         match grants.get(worker) {
             Some(given) => Self::Given(given),
@@ -66,13 +66,13 @@ pub(super) struct Asks {
 /// A verb on a table.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct TableAsked {
-    /// The one an arg names: the one it names by default.
+    /// Its name. If an arg names it, the arg's default.
     table: String,
     /// The arg that names the table.
     arg: Option<String>,
     verb: Verb,
     granted: bool,
-    /// The columns it is granted for; `None` when it is for all.
+    /// The columns it is granted for. `None` when it is granted for all.
     columns: Option<BTreeSet<String>>,
 }
 

@@ -1,4 +1,4 @@
-//! `verger plugin compile`: components become machine code before the app ships.
+//! `verger plugin compile`: compiles components to machine code before the app ships.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ impl Compile {
             "name the components to compile, or give --built-ins"
         );
         let target = self.target.as_deref();
-        // All are compiled before one is written.
+        // All are compiled before any is written.
         let mut compiled = Vec::new();
         for file in &self.files {
             let what = file.display().to_string();
@@ -67,7 +67,7 @@ impl Compile {
         Ok(())
     }
 
-    /// Whole or not at all.
+    /// Writes the file whole or not at all.
     fn write(&self, of: String, compiled: &CompiledComponent) -> Result<Made> {
         let path = self.output.join(compiled.file_name());
         let cannot = || format!("cannot write {}", path.display());
@@ -80,7 +80,7 @@ impl Compile {
     }
 }
 
-/// One that nobody else can write into: what is in it is run.
+/// Makes a folder that nobody else can write to, because its contents are run.
 fn make_folder(folder: &Path) -> Result<()> {
     let mut making = std::fs::DirBuilder::new();
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! A component as its bytes tell it, and as it loads.
+//! A component as its bytes describe it, and as it loads.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 
 use crate::escape::shown;
 
-/// What the interfaces of `verger:worker` let a worker do. It reaches nothing beside.
+/// What the interfaces of `verger:worker` let a worker do. It reaches nothing else.
 const INTERFACES: [(&str, &str); 10] = [
     ("store", "reads and writes the database through the host, as far as it is granted"),
     ("audit", "adds rows to the audit log, marked with its job"),
@@ -24,7 +24,7 @@ const INTERFACES: [(&str, &str); 10] = [
     ("types", "the types that these share"),
 ];
 
-/// What components get of WASI 0.2, by package: languages ask for it whether they use it or not.
+/// What components get of WASI 0.2, by package. Languages ask for it whether they use it or not.
 const WASI: [(&str, &str); 6] = [
     ("cli", "an empty environment; what it prints goes to its job's log"),
     ("clocks", "the clock the app gave Verger"),
@@ -47,18 +47,17 @@ pub(super) struct Component {
 pub(super) struct Import {
     /// The whole name: `verger:worker/store@0.1.0`.
     pub(super) name: String,
-    /// What it lets the component do; `None` for something that is not Verger's to give.
+    /// What it lets the component do. `None` for something that Verger does not provide.
     pub(super) means: Option<&'static str>,
     /// Whether Verger refuses the component for it.
     pub(super) refused: bool,
 }
 
 impl Component {
-    /// Reads a file that [`load`] found to be a component, to hold it against what came of loading
-    /// it.
+    /// Reads a file that [`load`] found to be a component, to compare it with what was loaded.
     ///
     /// # Errors
-    /// When it cannot be read, or is another than the one that was loaded.
+    /// When it cannot be read, or differs from the one that was loaded.
     pub(super) fn read(file: &Path, loaded: &Result<Loaded, PluginError>) -> Result<Self> {
         let bytes =
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -81,7 +80,7 @@ impl Component {
         Ok(Self { bytes: bytes.len(), sha256, imports, exports })
     }
 
-    /// What Verger refuses it for.
+    /// The imports for which Verger refuses it.
     pub(super) fn refused(&self) -> Vec<&str> {
         self.imports
             .iter()
@@ -92,15 +91,15 @@ impl Component {
 }
 
 impl Import {
-    /// The bare name of an interface of `verger:worker` in the version this Verger has, the whole
-    /// name otherwise.
+    /// The bare name of an interface of `verger:worker` in the version this Verger has. Otherwise
+    /// the whole name.
     pub(super) fn short_name(&self) -> &str {
         let short = || self.name.strip_prefix("verger:worker/")?.strip_suffix("@0.1.0");
         short().unwrap_or(&self.name)
     }
 }
 
-/// The imports and exports of a component, those of the components inside it apart.
+/// The imports and exports of a component, without those of components inside it.
 fn surface(bytes: &[u8]) -> wasmparser::Result<(Vec<Import>, Vec<String>)> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut inside = 0_u32;
@@ -111,7 +110,7 @@ fn surface(bytes: &[u8]) -> wasmparser::Result<(Vec<Import>, Vec<String>)> {
             Payload::ComponentImportSection(section) if inside == 0 => {
                 for import in section {
                     let import = import?;
-                    // A name for a type that is known already: nothing comes in.
+                    // It only names a type that is known already, and imports nothing.
                     if matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_))) {
                         continue;
                     }
@@ -152,13 +151,13 @@ pub(super) struct Loaded {
     pub(super) manifest: Manifest,
 }
 
-/// Loads a component as an app would, into what the builder describes: or why Verger refuses the
-/// worker.
+/// Loads a component as an app would, into what the builder describes. The inner error says why
+/// Verger refuses the worker.
 ///
 /// # Errors
 /// For a file that cannot be read or is no component at all.
 pub(super) fn load(file: &Path, builder: Builder) -> Result<Result<Loaded, PluginError>> {
-    // Here it is looked at, and nobody is asked what it may do.
+    // It is only examined here, and nobody is asked what it may do.
     let builder = builder.without_built_ins().grant_plugins(Grant::new());
     let verger = builder.plugin(file).open()?;
     match verger.refused_plugins().first() {
@@ -182,7 +181,7 @@ pub(super) fn load(file: &Path, builder: Builder) -> Result<Result<Loaded, Plugi
     }
 }
 
-/// A refusal, for a person. The component may have had a word in it.
+/// A refusal, for a person. The component may have written part of it.
 pub(super) fn refused(refusal: &PluginError) -> anyhow::Error {
     anyhow!(shown(&refusal.to_string()))
 }

@@ -1,4 +1,4 @@
-//! `verger plugin diff`: what a new version asks for more than the old one, and what it changed.
+//! `verger plugin diff`: what a new version asks for beyond the old one, and what it changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,7 +27,7 @@ impl Side {
         Ok(Self { component, manifest })
     }
 
-    /// What it asks for, a line each.
+    /// What it asks for, one line each.
     fn asks(&self) -> BTreeSet<String> {
         asks(&self.manifest)
     }
@@ -37,7 +37,7 @@ impl Side {
     }
 }
 
-/// What a worker asks for, a line each.
+/// What a worker asks for, one line each.
 pub(super) fn asks(manifest: &Manifest) -> BTreeSet<String> {
     let Manifest { tables, capabilities, enqueues, tenant_aware, .. } = manifest;
     let tables = tables.iter().flat_map(|ask| {
@@ -96,7 +96,7 @@ impl Difference {
     }
 }
 
-/// What became of the args, and what that means for jobs that wait.
+/// What became of the args, and what that means for waiting jobs.
 fn args(old: &BTreeMap<String, ArgSpec>, new: &BTreeMap<String, ArgSpec>) -> Vec<String> {
     let mut lines = Vec::new();
     let needs = |spec: &ArgSpec| spec.required && spec.default.is_none();

@@ -16,11 +16,11 @@ use crate::grants::Grants;
 use crate::options::Options;
 use crate::output::{count, print, print_json};
 
-/// Looks at a component. One that Verger refuses is told of as far as it can be, then the refusal
-/// is the error.
+/// Examines a component. One that Verger refuses is described as far as possible, and then the
+/// refusal is the error.
 pub(super) fn inspect(file: &Path, database: Option<&Path>, options: &Options) -> Result<()> {
     let grants = options.grants()?;
-    // A grant for another file would be refused here, and is to be looked at.
+    // A grant for another file would be refused here, but it is to be examined.
     let builder = grants.iter().fold(Verger::in_memory(), |builder, (worker, given)| {
         builder.grant(worker, given.to_grant_for_any_file())
     });
@@ -46,7 +46,7 @@ struct Report<'a> {
     granted: Granted<'a>,
     asks: Asks,
     withheld: Option<Withheld>,
-    /// What the database that is named knows of it.
+    /// What the named database knows of it.
     known: Option<Known>,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// What goes in and out.
+    /// What it imports and exports.
     fn surface(&self) -> String {
         let Component { imports, exports, .. } = self.component;
         let mut text = "\nIt imports\n".to_string();

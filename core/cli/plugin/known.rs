@@ -1,5 +1,5 @@
-//! What a component would be in a database that knows workers already: whose its name is, and what
-//! it asks for beyond what was granted.
+//! What a component would be in a database that knows workers already: whom its name belongs to,
+//! and what it asks for beyond what was granted.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::diff::asks;
 use crate::escape::shown;
 use crate::options::Options;
 
-/// What a database knows of the name that a component has.
+/// What a database knows of a component's name.
 pub(super) struct Known {
     file: PathBuf,
     name: String,
@@ -37,7 +37,7 @@ impl Known {
         options: &Options,
     ) -> Result<Self> {
         ensure!(database.is_file(), "there is no database {}", database.display());
-        // Nothing is loaded: what is known of the name stands in the file.
+        // Nothing is loaded, because what is known of the name is in the file.
         let verger = options.builder(database)?.without_built_ins().read_only().open()?;
         let binding = verger.plugin_binding(&manifest.name)?;
         let rows = verger.grants()?;

@@ -1,4 +1,4 @@
-//! `verger plugin`: make workers, and look at those of others before they are dropped in.
+//! `verger plugin`: make workers, and examine those of others before they are dropped in.
 
 mod asks;
 mod check;
@@ -27,7 +27,7 @@ use check::Check;
 use compile::Compile;
 use new::New;
 
-/// The args that make a job's scope: a tenant-aware worker's jobs must name them.
+/// The args that make a job's scope. A tenant-aware worker's jobs must name them.
 const TENANT_KEYS: [&str; 2] = ["organization_id", "actor_id"];
 
 #[derive(Subcommand)]

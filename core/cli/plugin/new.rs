@@ -1,6 +1,6 @@
 //! `verger plugin new`: a worker to begin with, in a folder of its own.
 //!
-//! Everything it writes is in this binary, the interface and what is slow to generate included, so that
+//! Everything it writes is in this binary, including the interface and what is slow to generate, so
 //! it needs no checkout.
 
 use std::fs;
@@ -251,7 +251,7 @@ impl New {
 
     fn fill_in(&self, text: &str) -> Result<String> {
         let mut text = text.to_string();
-        // Those of the README may name others.
+        // The files of the README may name others.
         let Words { needs, build, test, shim } = self.lang.words();
         let package = package(&self.name);
         let (sdk, sdk_testing) = self.sdk()?;
@@ -297,7 +297,7 @@ impl New {
     }
 }
 
-/// The name of its package and its module: one that no language takes for a word of its own.
+/// The name of its package and its module, which no language takes for a word of its own.
 fn package(name: &str) -> String {
     match name.starts_with(|first: char| first.is_ascii_digit()) {
         true => format!("worker-{name}"),

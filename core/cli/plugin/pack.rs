@@ -1,8 +1,8 @@
-//! `verger plugin pack`: a core module becomes a component, whatever made it.
+//! `verger plugin pack`: makes a component of a core module, whatever made it.
 //!
-//! Rust's bindings put a copy of the interface into the module, other languages' need not: where there
-//! is none, the one this Verger has is put in. A module that speaks WASI preview 1 (Go, C++ with its
-//! library) is adapted to 0.2, of which a worker gets next to nothing.
+//! Rust's bindings put a copy of the interface into the module. Other languages need not do so. If
+//! there is no copy, the interface of this Verger is added. A module that speaks WASI preview 1
+//! (Go, C++ with its library) is adapted to 0.2, of which a worker gets next to nothing.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub(super) fn pack(module: &Path, output: &Path, options: &Options) -> Result<()
             module.display()
         )
     })?;
-    // Whole or not at all: a running app may be looking at the folder.
+    // Whole or not at all, because a running app may be looking at the folder.
     let folder =
         output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = tempfile::NamedTempFile::new_in(folder)
@@ -68,7 +68,7 @@ fn encode(module: &[u8]) -> Result<Vec<u8>> {
     encoder.encode()
 }
 
-/// The interface, with the world that migrates args where it is that one.
+/// The interface, with the world that migrates args if that is the module's world.
 fn interface_with(world: &str) -> String {
     match world {
         WORKER => WIT.to_string(),
@@ -80,16 +80,16 @@ fn interface_with(world: &str) -> String {
 const WORKER: &str = "worker";
 const WORKER_WITH_MIGRATION: &str = "worker-with-migration";
 
-/// Two files of one package both begin with it.
+/// The line that both files of the package begin with.
 const PACKAGE_LINE: &str = "package verger:worker@0.1.0;";
 
-/// What a module lacks that a component of it has.
+/// What must be added to a module to make a component of it.
 struct Needs {
     /// It has no copy of the interface it was built against.
     interface: bool,
     /// It imports WASI preview 1.
     adapter: bool,
-    /// Of which world it is: one that exports `migrate-args` has a world of its own.
+    /// Its world. A module that exports `migrate-args` has a world of its own.
     world: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Installing, looking and taking out.
+//! Installing, looking and removing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode};
@@ -65,7 +65,7 @@ pub(super) fn install(
     let mut written = Vec::new();
     for file in files {
         let path = folder.join(&file.name);
-        // Whole or not at all: the system may read it any moment.
+        // Whole or not at all, because the system may read it at any moment.
         let mut fresh = tempfile::NamedTempFile::new_in(&folder)?;
         std::io::Write::write_all(&mut fresh, &file.bytes)?;
         readable(fresh.path())?;
@@ -177,7 +177,7 @@ fn output(command: &[String]) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned()).filter(|text| !text.is_empty())
 }
 
-/// What a file says, for a terminal: one of them is UTF-16.
+/// The text of a file, for a terminal. One of them is UTF-16.
 pub(super) fn text(bytes: &[u8]) -> String {
     match bytes {
         [0xff, 0xfe, rest @ ..] => {

@@ -1,4 +1,4 @@
-//! The system's timers: where each has its files, and the commands that take them up.
+//! The system's timers: where each has its files, and the commands that load them.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// Where the system looks for them.
+    /// Where the system looks for the files.
     pub(super) fn folder(self) -> Result<PathBuf> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = || variable("HOME").map(PathBuf::from).context("there is no HOME");
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// The commands that make the system take them up.
+    /// The commands that make the system load the files.
     pub(super) fn begin(self, name: &str, folder: &Path) -> Vec<Vec<String>> {
         let file = folder.join(self.names(name).remove(0)).display().to_string();
         match self {

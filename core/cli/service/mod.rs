@@ -1,4 +1,4 @@
-//! `verger service`: what is due is done while the app is closed, by the system's own timer.
+//! `verger service`: runs what is due while the app is closed, by the system's own timer.
 
 mod install;
 mod kind;

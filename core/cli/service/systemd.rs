@@ -20,7 +20,7 @@ pub(super) fn files(plan: &Plan) -> Vec<Written> {
     ]
 }
 
-/// A word of a command line: systemd.service(5) has escapes, specifiers and variables of its own.
+/// A word of a command line. systemd.service(5) has escapes, specifiers and variables of its own.
 fn quoted(word: &str) -> String {
     let mut quoted = String::from("\"");
     for c in word.chars() {

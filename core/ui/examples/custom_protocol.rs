@@ -1,9 +1,9 @@
-//! The page in a window of the app's own, with no server: what a webview's custom protocol gets goes
-//! to `Ui::respond`, and what comes back is the answer.
+//! The page in a window of the app's own, without a server. The requests of a webview's custom
+//! protocol go to `Ui::respond`, which returns the answers.
 //!
-//! With wry the handler below is the closure of `WebViewBuilder::with_custom_protocol`; with Tauri,
-//! of `Builder::register_uri_scheme_protocol`. Both speak in the types of the crate `http`, so that
-//! nothing has to be translated. The window then opens `verger://localhost/`.
+//! With wry the handler below is the closure of `WebViewBuilder::with_custom_protocol`. With Tauri
+//! it is that of `Builder::register_uri_scheme_protocol`. Both use the types of the crate `http`,
+//! so nothing has to be translated. The window then opens `verger://localhost/`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use http::{Request, Response};

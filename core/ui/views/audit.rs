@@ -12,7 +12,7 @@ use crate::words::{count, time};
 /// Rows on one page.
 const PAGE: u32 = 50;
 
-/// Rows of an export.
+/// The most rows of an export.
 const EXPORT_MAX: u32 = 100_000;
 
 fn filter(query: &Query) -> AuditFilter {
@@ -51,7 +51,7 @@ pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
     Ok(Answer::view("Audit log", content))
 }
 
-/// Rows, each with all it says folded away.
+/// Rows, each with its details folded away.
 pub(super) fn table(view: &View<'_>, rows: &[AuditRow]) -> Markup {
     html! {
         div.scroll {

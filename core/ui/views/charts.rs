@@ -16,7 +16,7 @@ const HEIGHT: f64 = 160.0;
 pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
     let hours = view.query.number("hours").unwrap_or(24).clamp(1, 24 * 31);
     let span = hours * 3_600_000 / i64::from(SPANS);
-    // Spans begin at round times, so that a column stays what it was.
+    // Spans begin at round times, so that a column keeps its meaning.
     let until = view.now.div_euclid(span).saturating_add(1).saturating_mul(span);
     let from = until.saturating_sub(span.saturating_mul(SPANS.into()));
     let spans = view.verger.history(
@@ -117,7 +117,7 @@ fn axis(from: i64, until: i64) -> Markup {
     }
 }
 
-/// The same as numbers, for whoever does not see the drawings.
+/// The same as numbers, for people who do not see the drawings.
 fn numbers(spans: &[HistorySpan]) -> Markup {
     let busy = |span: &&HistorySpan| span.completed + span.discarded + span.cancelled > 0;
     html! {

@@ -1,4 +1,4 @@
-//! What a worker would do: called with some args, everything rolled back in the end.
+//! What a worker would do. It is called with some args, and everything is rolled back in the end.
 
 use maud::{Markup, html};
 use verger::verger_worker::Outcome;
@@ -11,7 +11,7 @@ use crate::query::encoded;
 use crate::stranger::{long, short};
 use crate::words::{count, length};
 
-/// A form that asks for it, with these args to begin with.
+/// A form that asks for a dry run, with these args to begin with.
 pub(super) fn form(view: &View<'_>, worker: &str, args: &str) -> Markup {
     html! {
         form method="post" action=(view.ui.link("/worker/dry-run")) {
@@ -25,7 +25,7 @@ pub(super) fn form(view: &View<'_>, worker: &str, args: &str) -> Markup {
 }
 
 pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
-    // A job's args may be longer than a form: they are read where they are.
+    // A job's args may be longer than a form, so they are read from the job.
     let (worker, args) = match view.query.number("job") {
         Some(id) => match view.verger.job(JobId::from_number(id))? {
             Some(job) => (job.worker, job.args.to_string()),
@@ -95,7 +95,7 @@ fn tables(changes: &[TableChange]) -> Markup {
     }
 }
 
-/// Each row, and of it the columns that differ.
+/// Each row, with the columns that differ.
 fn rows(rows: &[RowChange]) -> Markup {
     html! {
         div.scroll { table {
@@ -125,7 +125,7 @@ fn rows(rows: &[RowChange]) -> Markup {
     }
 }
 
-/// A column, its value before, and after.
+/// A column, and its value before and after.
 type Difference = (String, Option<String>, Option<String>);
 
 fn columns(row: &RowChange) -> Vec<Difference> {
@@ -140,7 +140,7 @@ fn columns(row: &RowChange) -> Vec<Difference> {
         .filter(|name| before.get(*name) != after.get(*name))
         .map(|name| (name.clone(), text(before.get(name)), text(after.get(name))))
         .collect();
-    // A row that was written as it was is one line still.
+    // A row that was written unchanged still gets one line.
     if columns.is_empty() {
         columns.push((String::new(), None, None));
     }

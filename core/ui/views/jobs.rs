@@ -18,14 +18,14 @@ use crate::words::{count, opt_time, time};
 /// Jobs on one page.
 const PAGE: u32 = 50;
 
-/// How long jobs are looked for; what is not found by then is looked for on demand.
+/// How long jobs are searched for. The reader can then ask to search on.
 const PATIENCE: Duration = Duration::from_millis(40);
 
-/// The filter of a query: what its line of terms says, and what its fields say.
+/// The filter of a query, from its line of terms and from its fields.
 ///
 /// # Errors
-/// When a term or a state cannot be read: it must not be left out, or more jobs are meant than the
-/// reader believes.
+/// When a term or a state cannot be read. It must not be left out, because then more jobs would be
+/// meant than the reader believes.
 fn filter(query: &Query) -> Result<JobFilter, FilterError> {
     let mut terms = query.get("filter").unwrap_or_default().to_string();
     if let Some(state) = query.get("state") {
@@ -49,14 +49,14 @@ fn quoted(word: &str) -> String {
     format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Whether a state, and nothing else, is asked for.
+/// The state, if nothing else is asked for.
 fn state_alone(query: &Query) -> Option<JobState> {
     let others = ["worker", "queue", "text", "filter", "before"];
     let alone = others.into_iter().all(|name| query.get(name).is_none());
     query.get("state").filter(|_| alone)?.parse().ok()
 }
 
-/// What is asked for, and what was found.
+/// The jobs that were found, and how far the search went.
 struct Found {
     jobs: Vec<Job>,
     go_on_before: Option<JobId>,
@@ -79,7 +79,7 @@ fn found(view: &View<'_>, filter: &JobFilter) -> Result<Found, Error> {
 }
 
 pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
-    // A number is a job's.
+    // A number is the id of a job.
     if let Some(id) = view.query.number("id") {
         return Ok(Answer::See(view.ui.link(&format!("/job/{id}"))));
     }
@@ -136,7 +136,7 @@ fn every_one(view: &View<'_>, filter: &JobFilter) -> Markup {
     }
 }
 
-/// Asks whether a verb is meant for all the jobs that fit, and says how many those are.
+/// Asks whether a verb is meant for all the jobs that fit, and says how many there are.
 pub(super) fn confirm(view: &View<'_>) -> Result<Answer, Error> {
     if !view.ui.changes {
         return Ok(Answer::text(StatusCode::FORBIDDEN, ONLY_SHOWS));
@@ -148,7 +148,7 @@ pub(super) fn confirm(view: &View<'_>) -> Result<Answer, Error> {
         Ok(filter) => filter,
         Err(error) => return Ok(Answer::text(StatusCode::BAD_REQUEST, error.to_string())),
     };
-    // What is enqueued while the reader reads was not shown, and is not meant.
+    // Jobs that are enqueued while the reader reads were not shown, and are not meant.
     let newest = view.verger.jobs(&JobFilter::new(), 1)?.first().map_or(0, |job| job.id.number());
     let filter = format!("{filter} id<={newest}").parse().unwrap_or(filter);
     let part = view.verger.change_some(&filter, verb.verb(), BulkMode::DryRun, PATIENCE)?;
@@ -183,7 +183,7 @@ pub(super) fn confirm(view: &View<'_>) -> Result<Answer, Error> {
 }
 
 /// How far a verb is that changes more jobs than one request does. The script of the page sends the
-/// form that goes on; where none runs, the reader does.
+/// form that goes on. If no script runs, the reader sends it.
 pub(super) fn going_on(
     ui: &Ui,
     form: &Query,

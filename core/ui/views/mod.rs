@@ -34,7 +34,7 @@ pub(crate) struct View<'a> {
     pub(crate) now: i64,
 }
 
-/// Answers a request that only looks.
+/// Answers a request that only reads.
 pub(crate) fn show(ui: &Ui, verger: &Verger, path: &str, query: &Query) -> Answer {
     let view = View { ui, verger, query, now: verger.now().as_millis() };
     let made = match path {
@@ -104,7 +104,7 @@ pub(crate) fn job_link(view: &View<'_>, id: JobId) -> Markup {
     html! { a.job href=(view.ui.link(&format!("/job/{id}"))) { "job " (id) } }
 }
 
-/// How far a job is.
+/// The progress of a job.
 pub(crate) fn progress(done: Option<i64>, total: Option<i64>) -> Markup {
     match (done, total.filter(|total| *total > 0)) {
         (Some(done), Some(total)) => {
@@ -115,12 +115,12 @@ pub(crate) fn progress(done: Option<i64>, total: Option<i64>) -> Markup {
     }
 }
 
-/// Says that there is nothing of it.
+/// Says that there is none.
 pub(crate) fn nothing(what: &str) -> Markup {
     html! { p.quiet { (what) } }
 }
 
-/// What is asked for is not there.
+/// Says that what was asked for is not there.
 pub(crate) fn absent(what: String) -> Answer {
     Answer::View(
         StatusCode::NOT_FOUND,

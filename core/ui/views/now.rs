@@ -13,7 +13,7 @@ use crate::words::{count, length, opt_time};
 /// Jobs of one kind that are shown.
 const SHOWN: u32 = 10;
 
-/// Failures older than this are not news, in milliseconds.
+/// Milliseconds. Older failures are not news.
 const NEWS: i64 = 86_400_000;
 
 pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {

@@ -12,7 +12,7 @@ use crate::stranger::{long, plain, short};
 pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
     let withheld = view.verger.withheld();
     let mut refused = view.verger.refused_plugins();
-    // One that waits is shown with what it asks for, and the forms to decide.
+    // A worker that waits is shown with what it asks for, and the forms to decide.
     refused
         .retain(|reason| !cfg!(feature = "wasm") || !matches!(reason, PluginError::Waits { .. }));
     let (waiting, workers): (Vec<String>, Vec<String>) =
@@ -41,7 +41,7 @@ pub(super) fn view(view: &View<'_>) -> Result<Answer, Error> {
     Ok(Answer::view("Plugins", content))
 }
 
-/// One worker, whose component is compiled to be asked where it was not yet.
+/// One worker. Its component is compiled if it must be, so that it can be asked.
 pub(super) fn one(view: &View<'_>) -> Result<Answer, Error> {
     let name = view.query.get("name").unwrap_or_default();
     if !view.verger.workers().iter().any(|worker| worker == name) {
@@ -57,7 +57,7 @@ pub(super) fn one(view: &View<'_>) -> Result<Answer, Error> {
     Ok(Answer::view("Plugin", content))
 }
 
-/// A worker; one that would have to be compiled first only where `compiles` is meant.
+/// A worker. If it would have to be compiled first, it is shown in full only with `compiles`.
 fn article(view: &View<'_>, name: &str, withheld: Option<&Withheld>, compiles: bool) -> Markup {
     let is_known = compiles || view.verger.known_manifest(name).is_some();
     let link = view.ui.link(&format!("/plugin?name={}", encoded(name)));

@@ -11,16 +11,16 @@ use crate::stranger::plain;
 use crate::svg::{self, Scale};
 use crate::words::{length, relative};
 
-/// Slots that are drawn on either side.
+/// The most slots that are drawn on either side.
 const SLOTS_MAX: usize = 300;
 
-/// Jobs whose run times are drawn.
+/// The most jobs whose run times are drawn.
 const RUNS_MAX: usize = 60;
 
 const HEIGHT: u32 = 64;
 const LINE: u32 = 32;
 
-/// The time that is shown: as much before now as asked for, and a third of it after.
+/// The time that is shown: as much before now as asked for, and a third of that after.
 pub(super) struct Window {
     from: i64,
     until: i64,

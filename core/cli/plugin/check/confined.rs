@@ -1,4 +1,5 @@
-//! The worker once more, for one organization alone: what works for all may not behind its walls.
+//! Performs the worker once more, for one organization alone, because what works for all may not
+//! work behind its walls.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,7 @@ pub(super) fn examine(
                 has_it += 1;
                 organization = organization.or(found);
             }
-            // Its columns nobody said: an app that has tenants has this one.
+            // Nobody said its columns, and an app that has tenants has this one.
             (Found::NoColumn, Origin::Made | Origin::Reference) => {
                 has_it += 1;
                 columns.entry(table.clone()).or_default().insert(column.to_string());

@@ -1,4 +1,4 @@
-//! Which of its waiting jobs a version could not perform.
+//! Which waiting jobs of a database a version could not perform.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ const JOBS_MAX: usize = 100_000;
 /// Jobs read at once.
 const PAGE: u32 = 500;
 
-/// The most reasons that are told.
+/// The most reasons that are reported.
 const REASONS_MAX: usize = 10;
 
-/// The ids that are told with each reason.
+/// The ids that are reported with each reason.
 const IDS_MAX: usize = 5;
 
 /// Jobs that cannot be performed for one reason.
@@ -59,7 +59,7 @@ pub(super) fn examine(new: &Loaded, file: &Verger, findings: &mut Findings) -> R
                 }
             };
             place.count += 1;
-            // The newest come first: of those seen so far, the oldest are kept.
+            // The newest come first, so the oldest of those seen so far are kept.
             place.ids.insert(0, job.id.to_string());
             place.ids.truncate(IDS_MAX);
         }

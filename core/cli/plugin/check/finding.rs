@@ -18,7 +18,7 @@ pub(super) enum Level {
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// What was looked at, one word. Programs may match on it.
+    /// What was checked, in one word. Programs may match on it.
     pub(super) check: &'static str,
     pub(super) says: String,
 }
@@ -40,7 +40,7 @@ impl Findings {
         self.add(Level::MustFix, check, says);
     }
 
-    /// What a stranger had a word in is made fit to be shown.
+    /// A text that a stranger may have written part of is made fit to be shown.
     pub(super) fn add(&mut self, level: Level, check: &'static str, says: impl Into<String>) {
         self.0.push(Finding { level, check, says: shown(&says.into()) });
     }

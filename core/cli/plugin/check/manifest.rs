@@ -1,4 +1,4 @@
-//! What a manifest says that a person should know or change. Its form was checked when it was read.
+//! What a person should know or change about a manifest. Its form was checked when it was read.
 
 use std::path::Path;
 
@@ -132,7 +132,7 @@ fn schedule(manifest: &Manifest, findings: &mut Findings) {
     }
 }
 
-/// Fields that nobody reads: each a typing error, or from a later Verger.
+/// Fields that nobody reads. Each is a typing error, or from a later Verger.
 pub(super) fn unknown_fields(text: &str, findings: &mut Findings) {
     for (place, meant) in unknown(text) {
         match meant {
@@ -150,7 +150,7 @@ pub(super) fn unknown_fields(text: &str, findings: &mut Findings) {
     }
 }
 
-/// The places of the fields that are not known, each with the one that may be meant.
+/// The paths of unknown fields, each with the field that may be meant.
 fn unknown(text: &str) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     let mut reader = serde_json::Deserializer::from_str(text);
@@ -158,7 +158,7 @@ fn unknown(text: &str) -> Vec<(String, Option<String>)> {
         found.push(path.to_string().replace(".?", ""));
     });
     let json: Json = serde_json::from_str(text).unwrap_or_default();
-    // A table is read by what it has, whatever else that is.
+    // A table is read by the keys it has, whatever else is in it.
     for (place, ask) in json["tables"].as_array().into_iter().flatten().enumerate() {
         let keys = ask.as_object().into_iter().flat_map(|ask| ask.keys());
         found.extend(
@@ -196,7 +196,7 @@ const FIELDS: [&str; 16] = [
 const TABLE_FIELDS: [&str; 5] = ["table", "arg", "default", "verbs", "reason"];
 
 /// Whether one may be meant by the other: written in another way, in the plural or not, or with one
-/// letter too many, too few or other.
+/// letter added, missing or changed.
 fn is_alike(known: &str, found: &str) -> bool {
     let plain = |text: &str| -> Vec<char> {
         let letters = text.chars().filter(|c| c.is_alphanumeric());

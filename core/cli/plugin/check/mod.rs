@@ -41,7 +41,7 @@ const TIME: Duration = Duration::from_secs(10);
 /// A worker that takes longer to compile keeps its app waiting at the first start.
 const COMPILE_SLOW: Duration = Duration::from_secs(5);
 
-/// A worker that takes longer to describe itself does more there than that.
+/// A worker that takes longer to describe itself does more than that.
 const DESCRIBE_SLOW: Duration = Duration::from_millis(200);
 
 /// The most lines of the worker's log that are printed for people.
@@ -79,7 +79,7 @@ struct Loading {
     compiled: Duration,
     /// Bytes of machine code and what belongs to it; `None` when it was not compiled.
     machine_code: Option<u64>,
-    /// Its machine code was in the cache.
+    /// Whether its machine code was in the cache.
     was_cached: bool,
     /// How long it took to describe itself, and the bytes of memory it had then.
     described: Option<Described>,
@@ -104,7 +104,8 @@ impl Check {
             input::file(file).with_context(|| format!("cannot read {}", file.display()))
         });
         let sql = sql.transpose()?;
-        // What is compiled here needs not be compiled again by `verger run`, or by an app of this user.
+        // What is compiled here need not be compiled again by `verger run`, or by an app of this
+        // user.
         let cache = CompileCache::default();
         let clock = Held::at(options.now());
         let begun = Instant::now();
@@ -172,7 +173,7 @@ impl Check {
         Ok(Checked { component, findings, loading, manifest: Some(manifest), lived: Some(lived) })
     }
 
-    /// The args, with the scope of a job of the system where they name none.
+    /// The args, with the scope of a job of the system if they name none.
     fn complete_args(&self, manifest: &Manifest) -> Result<verger_worker::Args> {
         let mut args = self.args.clone();
         if let Some(args) = args.as_object_mut().filter(|_| manifest.tenant_aware) {
@@ -264,7 +265,7 @@ fn logged(lived: &Lived) -> Vec<Json> {
     lived.observed.lines.iter().map(line).collect()
 }
 
-/// A name that one of the built-in workers has.
+/// Reports a name that one of the built-in workers has.
 fn is_built_in(manifest: &Manifest, component: &Component, findings: &mut Findings) -> Result<()> {
     let built_in = Verger::in_memory().open()?;
     if built_in.workers().contains(&manifest.name)

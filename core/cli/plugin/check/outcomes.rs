@@ -1,4 +1,4 @@
-//! How its jobs end: with the args it has, and with each of them of another type.
+//! How its jobs end: with the args it has, and with each arg of another type.
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
@@ -33,7 +33,7 @@ pub(super) fn examine(world: &World<'_>, lived: &Lived, findings: &mut Findings)
                     error.message
                 ),
             ),
-            // It makes something of it, or the job was refused before.
+            // The worker accepts it, or the job was refused before.
             _ => {}
         }
     }
@@ -49,7 +49,7 @@ pub(super) fn examine(world: &World<'_>, lived: &Lived, findings: &mut Findings)
     Ok(())
 }
 
-/// How the first attempt of a job with these args ends; `None` when none is made.
+/// How the first attempt of a job with these args ends. `None` when none is made.
 fn ended(world: &World<'_>, lived: &Lived, args: Json) -> Result<Option<AttemptOutcome>> {
     let Ok(job) = lived.verger.enqueue(NewJob::new(&world.manifest.name, args)) else {
         return Ok(None);
@@ -70,7 +70,7 @@ fn word(outcome: &AttemptOutcome) -> &'static str {
     }
 }
 
-/// A value that is none of those that can be meant.
+/// A value of a type that cannot be meant.
 fn other_type(value: &Json) -> Option<Json> {
     match value {
         Json::Number(_) | Json::Bool(_) => Some(json!("a text")),

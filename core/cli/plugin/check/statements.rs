@@ -1,4 +1,4 @@
-//! A worker's statements, read by SQLite itself: what they touch, and what they miss.
+//! A worker's statements, as SQLite itself reads them: what they touch, and what they miss.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use verger::verger_worker::Verb;
 /// The most columns that are learned at a time.
 const COLUMNS_MAX: usize = 500;
 
-/// What statements do, in a database they were not sent to.
+/// What statements do, learned in a database they were not sent to.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     /// The tables, in lower case, and what is done with them.
@@ -35,7 +35,7 @@ pub(super) fn survey(
             AuthAction::Select | AuthAction::Recursive | AuthAction::Function { .. } => {
                 return Authorization::Allow;
             }
-            // Some statements act when they are prepared. None of these is a worker's to send.
+            // Some statements act when they are prepared. A worker may send none of these.
             _ => return Authorization::Deny,
         };
         shared.lock().unwrap_or_else(PoisonError::into_inner).insert((table.to_lowercase(), verb));
@@ -44,7 +44,7 @@ pub(super) fn survey(
     let mut broken = Vec::new();
     for sql in statements {
         match connection.prepare(sql).map(drop) {
-            // Denied here is denied there, and was told there.
+            // What is denied here was denied to the worker too, and reported there.
             Err(error)
                 if error.sqlite_error_code()
                     == Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) => {}
@@ -66,7 +66,7 @@ pub(super) fn message(error: &rusqlite::Error) -> String {
     }
 }
 
-/// The columns that broken statements miss, by table: each is tried on the tables that may have it,
+/// The columns that broken statements miss, by table. Each is tried on the tables that may have it,
 /// and kept where it helps.
 pub(super) fn missing_columns(
     connection: &Connection,
@@ -76,7 +76,7 @@ pub(super) fn missing_columns(
     let mut learned: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (sql, _) in broken {
         while learned.values().map(BTreeSet::len).sum::<usize>() < COLUMNS_MAX {
-            // Asked anew: a column learned from another statement may be the one.
+            // Asked anew, because a column learned from another statement may be the one.
             let Some(told) = refusal(connection, sql) else { break };
             let Some(column) = missing(&told) else { break };
             let Some(table) = table_of(connection, sql, &told, &column, tables)? else { break };

@@ -1,4 +1,4 @@
-//! What a worker's work in an empty world says of it.
+//! What a worker's work in an empty world shows of it.
 
 use verger::verger_worker::Verb;
 use verger::{AttemptError, Manifest, Outcome, PerformError, Performance};
@@ -9,13 +9,14 @@ use super::statements::missing_table;
 use super::world::{Lived, Origin, World};
 use crate::output::{brief, counted};
 
-/// The most findings of one kind that are told one by one.
+/// The most findings of one kind that are reported one by one.
 const EACH_MAX: usize = 20;
 
 /// The longest part of a statement or a result that is quoted, in characters.
 const EXCERPT_MAX: usize = 120;
 
-/// Performs the worker and tells what came of it. `granted` by --grant, not all it asks for.
+/// Performs the worker and reports the results. `granted` when --grant says what it may do, and not
+/// all it asks for.
 pub(super) fn examine(
     world: &World<'_>,
     granted: bool,
@@ -42,7 +43,7 @@ pub(super) fn examine(
     Ok(lived)
 }
 
-/// What its tables were made of.
+/// Where its tables came from.
 fn made(lived: &Lived, world: &World<'_>, findings: &mut Findings) {
     for (table, origin) in &lived.tables {
         let learned = lived
@@ -88,7 +89,8 @@ fn denied(lived: &Lived, granted: bool, findings: &mut Findings) {
     }
 }
 
-/// The statements SQLite cannot read. Whether some may only lack a column that nobody said.
+/// Reports the statements SQLite cannot read. Returns whether some may only lack a column that
+/// nobody said.
 fn statements(lived: &Lived, world: &World<'_>, findings: &mut Findings) -> bool {
     let unknown = lived.unknown();
     let mut untried = false;
@@ -119,7 +121,7 @@ fn statements(lived: &Lived, world: &World<'_>, findings: &mut Findings) -> bool
     untried
 }
 
-/// A text on one line, its end cut off where it is long.
+/// A text on one line, cut if it is long.
 fn excerpt(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(EXCERPT_MAX) {
@@ -128,8 +130,8 @@ fn excerpt(text: &str) -> String {
     }
 }
 
-/// How its work ended. With stubs for functions and tables, its own word that it failed is no proof
-/// of a fault.
+/// How its work ended. With stubs for functions and tables, the worker's own word that it failed
+/// does not prove a fault.
 fn performed(lived: &Lived, untried: bool, place: &str, findings: &mut Findings) {
     match &lived.performed {
         Ok(performance) => {
@@ -165,8 +167,8 @@ fn performed(lived: &Lived, untried: bool, place: &str, findings: &mut Findings)
     }
 }
 
-/// Whether a failure is the worker's own, or an error of a call that it handed on; not the end of it by
-/// a trap or a limit.
+/// Whether a failure is the worker's own, or an error of a call that it handed on, and not a trap
+/// or a limit.
 fn is_its_own(code: &str) -> bool {
     let others = [
         "trap",
@@ -227,7 +229,7 @@ fn verbs(verbs: &[Verb]) -> String {
     verbs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A second run right after the first, as after a crash that came too late.
+/// A second run right after the first, as happens after a crash that came too late.
 fn again(lived: &Lived, world: &World<'_>, findings: &mut Findings) {
     match world.live_on(lived) {
         Ok(Performance { rows_changed: 0, .. }) => findings.ok("again", "a second run right after the first changes nothing"),

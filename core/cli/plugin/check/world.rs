@@ -27,7 +27,7 @@ pub(super) struct World<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) args: &'a Args,
     pub(super) grant: Grant,
-    /// What makes the tables and the rows; without it, the reference tables are there.
+    /// SQL that makes the tables and the rows. Without it, the reference tables are there.
     pub(super) sql: Option<&'a str>,
     pub(super) clock: Held,
     pub(super) cache: CompileCache,
@@ -64,7 +64,7 @@ pub(super) struct Lived {
 }
 
 impl World<'_> {
-    /// Performs the worker, in ever new worlds until nothing more is learned of its tables.
+    /// Performs the worker in a new world each time, until nothing more is learned of its tables.
     pub(super) fn live(&self) -> Result<Lived> {
         let mut columns = BTreeMap::new();
         for _ in 0..LESSONS_MAX {
@@ -80,7 +80,8 @@ impl World<'_> {
         self.live_with(&columns)
     }
 
-    /// Performs the worker in a world whose tables have these columns, where nobody said their columns.
+    /// Performs the worker in a world whose tables have these columns, if nobody said their
+    /// columns.
     pub(super) fn live_with(&self, columns: &BTreeMap<String, BTreeSet<String>>) -> Result<Lived> {
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let name = &self.manifest.name;
@@ -115,7 +116,7 @@ impl World<'_> {
         Json::Object(self.args.as_map().clone())
     }
 
-    /// Performs the worker once more, where it was performed before.
+    /// Performs the worker once more, in the same world.
     pub(super) fn live_on(&self, lived: &Lived) -> Result<Performance, PerformError> {
         lived.verger.perform_now(&self.manifest.name, self.args_json())
     }
