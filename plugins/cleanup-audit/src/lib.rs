@@ -2,8 +2,8 @@
 //! they were written.
 //!
 //! No worker's SQL reaches that log. This one asks the engine, which deletes the oldest rows in the
-//! run's transaction and keeps the hash of the last, so that what stays still verifies. What was
-//! deleted is in the log, too.
+//! run's transaction and keeps the hash of the last one, so that what stays still verifies. What
+//! was deleted is in the log, too.
 
 use serde_json::Value as Json;
 use verger_worker::prelude::*;

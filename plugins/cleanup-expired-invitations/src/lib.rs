@@ -1,9 +1,9 @@
 //! Verger's built-in worker `cleanup-expired-invitations`: deletes invitations that nobody
 //! accepted, some days after they expired.
 //!
-//! Accepted invitations are history and stay for ever. One audit event a batch and tenant says how
-//! many went; an invitation that the app's own trigger or constraint keeps is counted, audited as
-//! an error, and does not stop the others.
+//! Accepted invitations are history and stay for ever. One audit event for each batch and tenant
+//! says how many were deleted. An invitation that the app's own trigger or constraint keeps is
+//! counted, audited as an error, and does not stop the others.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ impl Worker for CleanupExpiredInvitations {
 
 verger_worker::export!(CleanupExpiredInvitations);
 
-/// What the args ask for, and what was done.
+/// The statement of a run, and what it did.
 struct Sweep<'a> {
     delete: String,
     organization: Option<&'a str>,
@@ -82,8 +82,8 @@ struct Sweep<'a> {
     tally: AgedTally,
 }
 
-/// What one DELETE counts for: an invitation, though a view's triggers change more; of those without
-/// an id, all that are alike go at once.
+/// How many invitations one DELETE counts for. A view's triggers may change more rows than one;
+/// invitations without an id that are alike are deleted at once.
 fn once(invitation: &[Value], rows: u64) -> u64 {
     if invitation[0] == Value::Null { rows } else { 1 }
 }

@@ -6,11 +6,11 @@
 
 use verger_worker::{Ident, TimeFormat, Walk};
 
-/// Which rows are invitations that nobody accepted.
+/// The condition of invitations that nobody accepted.
 pub const OPEN: &str = "accepted_at IS NULL";
 
-/// What tells invitations apart, in the order of the walk. Ids may be unique in an organization
-/// only.
+/// What tells invitations apart, in the order of the walk. Ids may be unique only within an
+/// organization.
 const KEY: &[&str] = &["expires_at", "id", "organization_id"];
 
 /// Open invitations that expired before the cutoff, oldest first.
@@ -25,7 +25,7 @@ pub fn expired(table: &Ident, times: TimeFormat, one_organization: bool) -> Walk
     Walk::new(KEY, format!("FROM {table} WHERE {OPEN} AND {before}{tenant}"), params)
 }
 
-/// Deletes one of them, unless it was accepted or renewed meanwhile. `?1` id, `?2` organization,
+/// Deletes an invitation, unless it was accepted or renewed meanwhile. `?1` id, `?2` organization,
 /// `?3` cutoff in milliseconds.
 #[must_use]
 pub fn delete(table: &Ident, times: TimeFormat) -> String {

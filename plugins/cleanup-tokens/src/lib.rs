@@ -1,9 +1,9 @@
 //! Verger's built-in worker `cleanup-tokens`: deletes session and one-time tokens, each context
 //! after an age of its own.
 //!
-//! A context that nobody gave an age is never deleted: what a token is for, the app knows. One audit
-//! event a batch says how many went; a token that the app's own trigger or constraint keeps is
-//! counted, audited as an error, and does not stop the others.
+//! A context without an age is never deleted, because only the app knows what such a token is for.
+//! One audit event for each batch says how many were deleted. A token that the app's own trigger or
+//! constraint keeps is counted, audited as an error, and does not stop the others.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub const AGES: [(&str, i64); 5] = [
 /// A hundred thousand years: far from any overflow.
 const MAX_AGE_SECONDS: i64 = 36_500_000 * 86_400;
 
-/// Contexts with an age, those above included.
+/// The most contexts with an age, those above included.
 const MAX_CONTEXTS: usize = 100;
 
 const MAX_CONTEXT_BYTES: usize = 128;
@@ -85,7 +85,7 @@ impl Worker for CleanupTokens {
 
 verger_worker::export!(CleanupTokens);
 
-/// The age of each context that has one: the built-in ones, and the job's laid over them.
+/// The age of each context that has one: the built-in ages, overridden by the job's.
 fn ages(args: &Args) -> Result<BTreeMap<String, i64>, ArgError> {
     let wrong = |reason: String| ArgError::Wrong { key: "max_age_seconds".into(), reason };
     let mut ages: BTreeMap<String, i64> =

@@ -13,8 +13,8 @@ const FIRST_WAIT_MS: i64 = 60_000;
 /// The longest wait.
 const LONGEST_WAIT_MS: i64 = 6 * 3_600_000;
 
-/// So many failures one after the other end the run: the server is down, and the others keep their
-/// attempts.
+/// This many failures in a row end the run, because the server is down. The other messages keep
+/// their attempts.
 const FAILURES_IN_A_ROW: u32 = 5;
 
 /// Rows looked up at once.
@@ -42,9 +42,9 @@ enum Sending {
     Sent {
         provider_message_id: Option<String>,
     },
-    /// It may go well another time.
+    /// It may succeed another time.
     Failed(String),
-    /// It never will.
+    /// It will never succeed.
     Refused(String),
 }
 
@@ -67,7 +67,7 @@ impl Delivery {
         let mut tried = 0;
         while tried < limit {
             let size = BATCH.min(limit - tried);
-            // What was tried is not due any more, so the next ones come first.
+            // A message that was tried is no longer due, so the next ones come first.
             let rows = job.query(&self.due, params![job.now(), size])?;
             let messages = rows.rows().map(|row| row.and_then(Message::read));
             let messages = messages.collect::<Result<Vec<_>, _>>()?;
@@ -151,7 +151,7 @@ impl Delivery {
                     message.about(AuditEvent::success(SENT)).metadata(json!({"attempt": attempt})),
                 );
                 match noted {
-                    // Whatever the app's table makes of it, it must not be sent again.
+                    // Whatever the app's table does with it, it must not be sent again.
                     Err(error) if error.concerns_one_row() => {
                         let why = format!("it was sent, and the table refused to say so: {error}");
                         self.bury(job, message, attempt, &why)
@@ -187,7 +187,7 @@ impl Delivery {
                 )
             }
             Err(error) => {
-                // Nobody was asked to send it: it keeps its attempt and its turn.
+                // Nobody was asked to send it, so it keeps its attempt and its turn.
                 let key = vec![
                     message.id.clone(),
                     Value::from(attempt),
@@ -201,14 +201,14 @@ impl Delivery {
         }
     }
 
-    /// What the app's function made of it. An error means that it was not called.
+    /// What the app's function answered. An error means that it was not called.
     fn send(&self, job: &Context<'_>, request: &Json) -> Result<Sending, HostError> {
         let reply = match job.call(MAILER, request) {
             Ok(reply) => reply,
             Err(error) if error.code == code::CAPABILITY => {
                 return Ok(Sending::Failed(error.message));
             }
-            // Larger than a call may be, today and tomorrow.
+            // It is larger than a call may be, now and later.
             Err(error) if error.code == code::LIMIT => return Ok(Sending::Refused(error.message)),
             Err(error) => return Err(error),
         };
@@ -254,7 +254,7 @@ impl Delivery {
         params: Vec<Value>,
         event: AuditEvent,
     ) -> Result<(), HostError> {
-        // None: the claim was over and another run has it, or the app took the row away.
+        // No row changed: the claim was over and another run has it, or the app deleted the row.
         if job.execute(sql, params)? > 0 {
             job.audit_batch(&[event])?;
         }
@@ -268,7 +268,7 @@ fn wait(attempt: i64) -> i64 {
     (FIRST_WAIT_MS << doublings).min(LONGEST_WAIT_MS)
 }
 
-/// What of a text from outside is kept: 500 characters.
+/// The first 500 characters of a text from outside.
 fn beginning(text: &str) -> String {
     text.chars().take(500).collect()
 }

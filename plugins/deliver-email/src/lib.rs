@@ -1,15 +1,15 @@
 //! Verger's built-in worker `deliver-email`: sends the mail that waits in an outbox table, by the
 //! app's function [`MAILER`].
 //!
-//! A row is claimed and that is committed before it is sent; how sending ended is committed after.
-//! So no two runs send one row, and a row whose sending was heard to succeed is never sent again. A
-//! row that fails is tried again with backoff, until its attempts are used up or the function says
-//! that trying is of no use: then it is `dead`.
+//! A row is claimed, and that is committed before it is sent. How sending ended is committed after.
+//! So no two runs send one row, and a row that is known to be sent is never sent again. A row that
+//! fails is tried again with backoff, until its attempts are used up or the function says that
+//! trying is of no use. Then it is `dead`.
 //!
-//! What nobody can hear is a success followed by the end of the process. Such a row is found
-//! `sending` once its claim is over. By default it is sent again, with the same Message-ID as
-//! before: servers and mail programs that look at it show one message. With the arg `interrupted`
-//! set to `dead` it is not sent again and says why.
+//! If the process ends after a success, nobody knows of the success. Such a row is still `sending`
+//! when its claim is over. By default it is sent again, with the same Message-ID as before, by
+//! which servers and mail programs show one message. With the arg `interrupted` set to `dead` it is
+//! not sent again and says why.
 
 mod delivery;
 mod message;
@@ -20,9 +20,9 @@ use verger_worker::prelude::*;
 use self::delivery::{Delivery, Tally};
 
 /// The app's function that sends: `{"to", "subject", "text", "message_id", "idempotency_key",
-/// "attempt", "organization_id"}`. An error is tried again; `{"sent": false, "reason": text}` is
-/// not, unless it says `"permanent": false`. Any other answer is a success, and its
-/// `provider_message_id`, if there is one, is kept in the row.
+/// "attempt", "organization_id"}`. After an error it is tried again. After `{"sent": false,
+/// "reason": text}` it is not, unless that says `"permanent": false`. Any other answer is a
+/// success, and its `provider_message_id`, if there is one, is kept in the row.
 pub const MAILER: &str = "mailer";
 
 /// The action in the audit log of a message that was sent.
@@ -31,7 +31,7 @@ pub const SENT: &str = "email.sent";
 /// The action in the audit log of an attempt that failed.
 pub const FAILED: &str = "email.failed";
 
-/// The action in the audit log of a message that is not tried any more.
+/// The action in the audit log of a message that is not tried again.
 pub const DEAD: &str = "email.dead";
 
 const MAX_CLAIM_SECONDS: i64 = 86_400;

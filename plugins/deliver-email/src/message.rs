@@ -12,7 +12,7 @@ pub(super) struct Message {
     pub(super) is_sending: bool,
     pub(super) attempts: i64,
     pub(super) max_attempts: i64,
-    /// As it is stored: a claim is of the row as it was read.
+    /// The value as it is stored, because a claim is of the row as it was read.
     pub(super) next_attempt_at: Value,
 }
 
@@ -35,8 +35,8 @@ impl Message {
         self.id.as_id().unwrap_or_default().into_owned()
     }
 
-    /// The same for every attempt, and another for every row: the id's letters and digits as they
-    /// are, any other byte in hexadecimal digits.
+    /// The same key for every attempt, and another one for every row: the id's letters and digits
+    /// as they are, any other byte in hexadecimal digits.
     pub(super) fn idempotency_key(&self) -> String {
         let mut key = String::from("outbox-");
         for byte in self.id_text().bytes() {

@@ -4,15 +4,15 @@
 
 use verger_worker::{Ident, TimeFormat};
 
-/// Which rows wait: to be sent, or to be found whose sending ended with the process.
+/// The condition of rows that wait to be sent, or whose sending ended with the process.
 pub const OPEN: &str = "status IN ('pending', 'sending')";
 
 /// What is due, in the order of the times. `?1` now in milliseconds, `?2` rows.
 ///
-/// A row without a number of attempts has none behind it, and one without a maximum has 10.
+/// A row without a number of attempts has had none, and one without a maximum has 10.
 #[must_use]
 pub fn due(table: &Ident, times: TimeFormat) -> String {
-    // At the millisecond itself, too.
+    // Rows due at this very millisecond, too.
     let due = times.before("next_attempt_at", 1).replace("?1", "(?1 + 1)");
     format!(
         "SELECT next_attempt_at, id, organization_id, recipient, subject, body, status = 'sending', \
@@ -33,7 +33,7 @@ pub fn claim(table: &Ident, times: TimeFormat) -> String {
     )
 }
 
-/// Which row is this run's: `?1` id, `?2` the number of the attempt.
+/// The condition of a row that this run claimed: `?1` id, `?2` the number of the attempt.
 const OURS: &str = "id IS ?1 AND status = 'sending' AND attempts = ?2";
 
 /// Takes a claim back, with its attempt. `?3` now, `?4` when it is due.
@@ -45,7 +45,7 @@ pub fn give_back(table: &Ident, times: TimeFormat) -> String {
     )
 }
 
-/// Sent. `?3` now, `?4` the name the provider gave it.
+/// Marks a message as sent. `?3` now, `?4` the name the provider gave it.
 #[must_use]
 pub fn sent(table: &Ident, times: TimeFormat) -> String {
     let now = times.stored(3);
@@ -54,7 +54,7 @@ pub fn sent(table: &Ident, times: TimeFormat) -> String {
     )
 }
 
-/// Failed, to be tried again. `?3` now, `?4` when, `?5` why.
+/// Marks a message as failed, to be tried again. `?3` now, `?4` when, `?5` why.
 #[must_use]
 pub fn failed(table: &Ident, times: TimeFormat) -> String {
     let (now, due) = (times.stored(3), times.stored(4));
@@ -63,7 +63,7 @@ pub fn failed(table: &Ident, times: TimeFormat) -> String {
     )
 }
 
-/// Not to be tried any more. `?3` now, `?4` why.
+/// Marks a message as not to be tried again. `?3` now, `?4` why.
 #[must_use]
 pub fn dead(table: &Ident, times: TimeFormat) -> String {
     let now = times.stored(3);

@@ -1,12 +1,12 @@
-//! Verger's built-in worker `evict-cache`: deletes the rows of a cache that were not used for long,
-//! and, while the rest is more than it may be, those that were not used for longest.
+//! Verger's built-in worker `evict-cache`: deletes the rows of a cache that were not used for long.
+//! While the rest is larger than it may be, it deletes the longest unused rows.
 //!
-//! Where a row names a file, the file goes with the last row that names it, by the app's function
-//! [`REMOVE_FILE`]. It is called after the row was deleted and before that is committed, while
-//! nobody else can write: the app cannot take the row for good and use the file meanwhile. If the
+//! If a row names a file, the file is removed with the last row that names it, by the app's
+//! function [`REMOVE_FILE`]. It is called after the row was deleted and before that is committed,
+//! while nobody else can write. So the app cannot use the row and the file meanwhile. If the
 //! function fails, the row stays. If the process ends between the two, the row is there again and
-//! names a file that is not: the next sweep calls the function once more, for which a missing file
-//! has to be fine.
+//! names a file that is gone. The next sweep then calls the function once more, so a missing file
+//! must be no error.
 
 use serde_json::Value as Json;
 use verger_worker::code;
@@ -16,8 +16,8 @@ pub mod sql;
 
 use sql::Columns;
 
-/// The app's function that removes a file: `{"path": text}`. What it answers is not looked at. A
-/// file that is not there is no error. It must be quick: it is called with the write lock held.
+/// The app's function that removes a file: `{"path": text}`. Its answer is ignored. A file that is
+/// not there is no error. It must be quick, because it is called with the write lock held.
 pub const REMOVE_FILE: &str = "remove-file";
 
 /// The action in the audit log.
@@ -26,11 +26,11 @@ pub const ACTION: &str = "cache_entry.evicted";
 /// A hundred thousand years: far from any overflow.
 const MAX_AGE_SECONDS: i64 = 36_500_000 * 86_400;
 
-/// What a job is told that bounds nothing.
+/// The note for a job that bounds nothing.
 const UNBOUNDED: &str =
     "neither max_age_seconds nor max_bytes is set, so every entry is kept: set one of them";
 
-/// So many failures of the function one after the other end the attempt: it is not one file's fault.
+/// This many failures of the function in a row end the attempt, because no single file is at fault.
 const FAILURES_IN_A_ROW: u32 = 10;
 
 /// The worker.
@@ -147,7 +147,7 @@ fn max_bytes(args: &Args) -> Result<Option<f64>, ArgError> {
     }
 }
 
-/// What went.
+/// What was evicted.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     evicted: u64,
@@ -201,7 +201,7 @@ impl Entry {
 
 /// How the eviction of one entry ended.
 enum Evicted {
-    /// With its file, if that had no other row.
+    /// It is gone, with its file if no other row names it.
     Gone { files: u64 },
     /// It was used, or deleted, meanwhile.
     Kept,
@@ -211,7 +211,7 @@ struct Eviction<'a> {
     columns: &'a Columns,
     delete: String,
     named: String,
-    /// Bytes there may be; `None` where every entry of the walk has to go.
+    /// The most bytes there may be. `None` if every entry of the walk must go.
     most: Option<f64>,
     /// Bytes of all entries that are left.
     left: f64,
@@ -257,7 +257,7 @@ impl Eviction<'_> {
         }
     }
 
-    /// Evicts what has to go. Whether nothing after it has to.
+    /// Evicts what must go. Returns whether nothing after these entries must.
     fn evict_all(&mut self, job: &Context<'_>, entries: Vec<Entry>) -> Result<bool, HostError> {
         for entry in entries {
             if self.most.is_some_and(|most| self.left <= most) {
@@ -286,7 +286,7 @@ impl Eviction<'_> {
     fn evict(&mut self, job: &Context<'_>, entry: &Entry) -> Result<Evicted, HostError> {
         let savepoint = job.savepoint()?;
         let key = vec![entry.id.clone(), entry.used_at.clone()];
-        // One that the app's trigger refuses keeps the transaction.
+        // If the app's trigger refuses the row, the transaction stays.
         let deleted = job.execute_many(&self.delete, &[key])?.pop();
         if deleted.unwrap_or(Ok(0))? == 0 {
             savepoint.release()?;
@@ -302,7 +302,7 @@ impl Eviction<'_> {
         Ok(Evicted::Gone { files })
     }
 
-    /// Removes a file that no row names any more; how many.
+    /// Removes a file that no row names any more. Returns how many were removed.
     fn remove(&mut self, job: &Context<'_>, path: &str) -> Result<u64, HostError> {
         if job.query_row(&self.named, params![path])?.is_some() {
             return Ok(0);
@@ -343,7 +343,7 @@ impl Eviction<'_> {
         }
     }
 
-    /// Writes down what went since the last time.
+    /// Audits what was evicted since the last time.
     fn audit(&mut self, job: &Context<'_>) -> Result<(), HostError> {
         let batch = std::mem::take(&mut self.batch);
         self.total.add(batch);

@@ -26,7 +26,7 @@ impl Columns {
     /// As a job's args name them.
     ///
     /// # Errors
-    /// For a name that is none.
+    /// For a text that is no usable name.
     pub fn from_args(args: &Args) -> Result<Self, ArgError> {
         Ok(Self {
             table: args.ident("table")?,
@@ -37,7 +37,7 @@ impl Columns {
         })
     }
 
-    /// An entry's size: what is no number, or less than nothing, is 0.
+    /// An entry's size. A value that is no number, or is negative, counts as 0.
     fn size(&self) -> String {
         let bytes = &self.bytes;
         format!(
@@ -61,14 +61,14 @@ impl Columns {
         self.walk("1", 0)
     }
 
-    /// Those that were used before the cutoff, the longest unused first. `?1` cutoff in
+    /// Entries that were used before the cutoff, the longest unused first. `?1` cutoff in
     /// milliseconds.
     #[must_use]
     pub fn aged(&self, times: TimeFormat) -> Walk {
         self.walk(&times.before(format!("t.{}", self.used_at), 1), 1)
     }
 
-    /// A name in double quotes that is no column's is a text to SQLite, unless the table stands
+    /// A name in double quotes that is no column's is a text to SQLite, unless the table's name is
     /// before it.
     fn walk(&self, condition: &str, params: usize) -> Walk {
         let Self { table, id, used_at, .. } = self;
@@ -83,7 +83,7 @@ impl Columns {
     #[must_use]
     pub fn delete(&self) -> String {
         let Self { table, id, used_at, .. } = self;
-        // Without another name: for a view SQLite looks the columns up by its own.
+        // Without an alias, because for a view SQLite looks the columns up by its own name.
         format!("DELETE FROM {table} WHERE {table}.{id} IS ?1 AND {table}.{used_at} IS ?2")
     }
 

@@ -1,13 +1,13 @@
-//! The door of an append-only table: a row that says from when on its events are kept. Those before
-//! may be deleted; without the row, none.
+//! The door of an append-only table: a row that says from when on events are kept. Events before
+//! that may be deleted. Without the row none may be.
 
 use verger_worker::prelude::*;
 
-/// How much wider than the cutoff it is opened where the table keeps no milliseconds: its trigger
-/// compares values as they are stored. The DELETE itself is exact.
+/// How much wider than the cutoff it is opened if the table keeps no milliseconds, because its
+/// trigger compares stored values. The DELETE itself is exact.
 const DAY_MS: i64 = 86_400_000;
 
-/// The door, and how far it has to be open.
+/// The door, and how far it must be open.
 #[derive(Debug, Clone, Copy)]
 pub struct Door<'a> {
     /// The table with the columns `id` and `keep_from`.
@@ -19,7 +19,7 @@ pub struct Door<'a> {
 }
 
 impl Door<'_> {
-    /// Opens it; what it was before: `None` shut.
+    /// Opens it, and returns how it was before. `None` means shut.
     ///
     /// # Errors
     /// When the table cannot be read or written.
@@ -36,7 +36,7 @@ impl Door<'_> {
         };
         let stored = times.stored(1);
         let sql = match before {
-            // As far as it has to be, or as far as it is.
+            // As far as it must be, or as far as it is already.
             Some(_) => format!(
                 "UPDATE {table} SET keep_from = {stored} WHERE id = 1 AND coalesce(keep_from < {stored}, 1)"
             ),
@@ -46,7 +46,7 @@ impl Door<'_> {
         Ok(before)
     }
 
-    /// Puts it back to what it was.
+    /// Restores how it was before.
     ///
     /// # Errors
     /// When the table cannot be written.

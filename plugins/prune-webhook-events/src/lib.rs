@@ -1,10 +1,10 @@
 //! Verger's built-in worker `prune-webhook-events`: deletes the providers' events some days after
-//! they came, by how taking them in ended.
+//! they came. How many days depends on how taking them in ended.
 //!
-//! The table of events may be append-only, as the reference one is: its triggers refuse a DELETE
-//! unless a row of a second table opens the door. This worker opens it for the time of a batch and
-//! shuts it in the same transaction, so that nobody else ever finds it open. One audit event a batch
-//! says how many went; an event that the app keeps is counted, audited as an error, and does not
+//! The table of events may be append-only, as the reference table is. Its triggers refuse a DELETE
+//! unless a row of a second table opens the door. This worker opens it for one batch and shuts it
+//! in the same transaction, so nobody else ever finds it open. One audit event for each batch says
+//! how many were deleted. An event that the app keeps is counted, audited as an error, and does not
 //! stop the others.
 
 use serde_json::Value as Json;
@@ -18,8 +18,8 @@ use door::Door;
 /// The action in the audit log.
 pub const ACTION: &str = "webhook_event.deleted";
 
-/// The arg that says how long events of each status are kept, and its default in days; `None`: for
-/// ever.
+/// The arg that says how long events of each status are kept, and its default in days. `None` keeps
+/// them for ever.
 pub const KEPT: [(&str, &str, Option<i64>); 3] = [
     ("succeeded", "succeeded_days", Some(14)),
     ("dead", "dead_days", Some(90)),
@@ -125,7 +125,7 @@ struct Sweep<'a> {
 impl Sweeper for Sweep<'_> {
     fn batch(&mut self, job: &Context<'_>, rows: Vec<Row>) -> Result<(), HostError> {
         let Some(door) = &self.door else { return self.sweep.batch(job, rows) };
-        // An error ends the attempt, and takes back what opened the door.
+        // An error ends the attempt, and undoes what opened the door.
         let before = door.open(job)?;
         self.sweep.batch(job, rows)?;
         door.shut(job, before)

@@ -1,10 +1,10 @@
-//! Verger's built-in worker `reconcile-memberships`: moves active and suspended memberships whose
+//! Verger's built-in worker `reconcile-memberships`: sets active and suspended memberships whose
 //! time has run out to `expired`.
 //!
-//! It keeps the stored state honest; access is decided where the state is read, by a check that
+//! It keeps the stored state up to date. Access is decided where the state is read, by a check that
 //! looks at the expiry itself. Each change is audited with the state before and after, in the same
-//! transaction. A membership that the app's own trigger or constraint holds back is counted,
-//! audited as an error, and does not stop the others.
+//! transaction. A membership that the app's own trigger or constraint refuses is counted, audited
+//! as an error, and does not stop the others.
 
 use std::borrow::Cow;
 
@@ -79,7 +79,7 @@ struct Sweep<'a> {
     expire: String,
     organization: Option<&'a str>,
     now: i64,
-    /// The audit event of a change, but for whose it is.
+    /// The audit event of a change, without whose it is.
     changed: AuditEvent,
     tally: &'a mut Tally,
 }
@@ -101,7 +101,7 @@ impl Sweeper for Sweep<'_> {
             match result {
                 Ok(0) => {} // renewed meanwhile
                 Ok(rows) => {
-                    // Those without an id that are alike go at once; a view's triggers change more.
+                    // Alike ones without an id change at once. A view's triggers change more.
                     self.tally.updated += if membership[0] == Value::Null { rows } else { 1 };
                     events.push(self.about(membership, self.changed.clone()));
                 }

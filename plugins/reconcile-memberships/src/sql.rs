@@ -5,14 +5,14 @@
 
 use verger_worker::{Ident, TimeFormat, Walk};
 
-/// The states that run out, each swept after the other: the index has the state in front.
+/// The states that run out. Each is swept by itself, because the index begins with the state.
 pub const STATES: [&str; 2] = ["active", "suspended"];
 
-/// What tells memberships apart, in the order of the walk. Ids may be unique in an organization
-/// only.
+/// What tells memberships apart, in the order of the walk. Ids may be unique only within an
+/// organization.
 const KEY: &[&str] = &["expires_at", "id", "organization_id"];
 
-/// Which rows are in one of [`STATES`].
+/// The condition of rows in one of [`STATES`].
 #[must_use]
 pub fn in_state(state: &str) -> String {
     // `state IN` says nothing new, but lets SQLite see that the partial index covers the query.

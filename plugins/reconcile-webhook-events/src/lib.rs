@@ -3,10 +3,10 @@
 //!
 //! Such an orphan is never changed. Once its delivery is there, in the same tenant, a `reconciled`
 //! event is appended beside it, what it reports is projected onto the delivery, and [`TOPIC`] is
-//! published after the commit. Without a match it is tried again by the next run, until it is too
-//! old: see [`sql::UNLIKELY_TO_RECONCILE`]. It wants a queue of its own with concurrency 1, and
-//! unique jobs over 60 s; two runs side by side are harmless, the idempotency key lets one of them
-//! link.
+//! published after the commit. Without a match the next run tries again, until the orphan is too
+//! old: see [`sql::UNLIKELY_TO_RECONCILE`]. Give it a queue of its own with concurrency 1, and
+//! unique jobs over 60 s. Two runs side by side are harmless, because the idempotency key lets only
+//! one of them link.
 
 use verger_worker::prelude::*;
 
@@ -22,11 +22,11 @@ pub const ACTION: &str = "webhook_event.reconciled";
 /// `reconciled_event_id`, `type`.
 pub const TOPIC: &str = "delivery.reconciled";
 
-/// The idempotency key of the appended event is this and the orphan's id, and so is its id where ids
-/// are text.
+/// The prefix of the appended event's idempotency key. The orphan's id follows. The event's id is
+/// the same text, if ids are text.
 pub const EVENT_PREFIX: &str = "reconciled:";
 
-/// An event this young may still see its delivery committed by the one who sent it.
+/// For this long the sender may still commit the delivery of a new event.
 const GRACE_MS: i64 = 60_000;
 
 const MINUTE_MS: i64 = 60_000;
@@ -110,7 +110,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// `scanned` and `linked`, and what there is beside them.
+    /// `scanned` and `linked`, and other counts that are not 0.
     fn result(&self) -> serde_json::Value {
         let mut result = serde_json::Map::new();
         let counts = [
@@ -152,7 +152,7 @@ impl Sweeper for Sweep<'_> {
 }
 
 impl Sweep<'_> {
-    /// A link to make, a malformed orphan, or one whose delivery is not there yet.
+    /// Takes a link to make, a malformed orphan, or one whose delivery is not there yet.
     fn sort_in(&mut self, row: &mut Row, links: &mut Links) -> Result<(), HostError> {
         let (provider, message_id): (Option<String>, Option<String>) = (row.take(5)?, row.take(6)?);
         let (id, delivery_id): (Value, Value) = (row.take(1)?, row.take(7)?);

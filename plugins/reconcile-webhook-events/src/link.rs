@@ -1,4 +1,4 @@
-//! Writing: a `reconciled` event and the delivery's new state, for each orphan that found its
+//! Writing a `reconciled` event and the delivery's new state, for each orphan that found its
 //! delivery.
 
 use std::borrow::Cow;
@@ -27,18 +27,18 @@ pub(crate) struct Orphan {
     pub(crate) provider: String,
     pub(crate) message_id: String,
     pub(crate) delivery_id: Value,
-    /// The idempotency key of what reconciles it.
+    /// The idempotency key of the event that reconciles it.
     pub(crate) key: String,
 }
 
-/// The parameters of both statements, a set of each for every link.
+/// The parameters of both statements, one set of each for every link.
 #[derive(Default)]
 pub(crate) struct Links {
     events: Vec<Vec<Value>>,
     deliveries: Vec<Vec<Value>>,
 }
 
-/// How many went through, and how many were refused.
+/// How many links succeeded, and how many were refused.
 #[derive(Default)]
 pub(crate) struct Linked {
     pub(crate) linked: u64,
@@ -61,7 +61,7 @@ impl<'a> Linker<'a> {
         }
     }
 
-    /// Takes an orphan that found its delivery.
+    /// Adds an orphan that found its delivery.
     pub(crate) fn add(&self, links: &mut Links, orphan: Orphan) {
         let metadata = json!({
             "orphan_id": orphan.id.as_id(),
@@ -101,7 +101,7 @@ impl<'a> Linker<'a> {
         let mut audit = Vec::new();
         let linked: Vec<usize> = match self.apply(job, &links.events, &links.deliveries)? {
             Ok(()) => (0..links.events.len()).collect(),
-            // One of them was refused, and the savepoint took back all: each for itself now.
+            // One was refused, and the savepoint undid all. So each is done by itself now.
             Err(_) => self.one_by_one(job, links, &mut audit)?,
         };
         let errors = audit.len() as u64;
@@ -111,8 +111,8 @@ impl<'a> Linker<'a> {
         Ok(Linked { linked: linked.len() as u64, errors })
     }
 
-    /// Both statements over some links, all or nothing. The outer error ends the attempt, the inner
-    /// one is the first refusal.
+    /// Runs both statements over some links, all or nothing. The outer error ends the attempt. The
+    /// inner error is the first refusal.
     fn apply(
         &self,
         job: &Context<'_>,
@@ -130,7 +130,7 @@ impl<'a> Linker<'a> {
         }
     }
 
-    /// The places of the links that went through; the others become audit events.
+    /// The indexes of the links that succeeded. The others become audit events.
     fn one_by_one(
         &self,
         job: &Context<'_>,
@@ -191,14 +191,14 @@ impl<'a> Linker<'a> {
     }
 }
 
-/// The orphan's id, out of the id of the event that reconciles it.
+/// The orphan's id, taken from the id of the event that reconciles it.
 fn orphan_id(event: &[Value]) -> String {
     let id = event[0].as_id().unwrap_or_default();
     id.strip_prefix(EVENT_PREFIX).unwrap_or_default().to_string()
 }
 
-/// The first set that was refused for its own sake. A set that changed nothing was refused
-/// silently, by a trigger of the app.
+/// The first set that was refused because of itself. If a set changed nothing, a trigger of the app
+/// refused it silently.
 fn first_refusal(results: Vec<Result<u64, HostError>>) -> Result<Option<HostError>, HostError> {
     let mut refused = None;
     for result in results {

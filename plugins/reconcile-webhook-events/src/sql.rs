@@ -2,7 +2,7 @@
 //!
 //! The events' table has the columns `id`, `organization_id`, `delivery_id`, `type`, `provider`,
 //! `payload`, `metadata`, `needs_reconciliation`, `idempotency_key`, `occurred_at` and
-//! `inserted_at`; whatever else it has must have a default. The deliveries' table has `id`,
+//! `inserted_at`. Its other columns must have defaults. The deliveries' table has `id`,
 //! `organization_id`, `provider`, `provider_message_id`, `status`, `terminal`, `sent_at`,
 //! `delivered_at`, `opened_at`, `clicked_at`, `bounced_at`, `complained_at`, `failed_at`,
 //! `lock_version` and `updated_at`.
@@ -22,20 +22,20 @@ WHERE e.needs_reconciliation = 1 AND e.delivery_id IS NULL AND e.inserted_at < ?
 AND NOT EXISTS (SELECT 1 FROM webhook_events AS r WHERE r.idempotency_key = 'reconciled:' || e.id \
 AND r.organization_id IS e.organization_id) ORDER BY e.inserted_at, e.id";
 
-/// Which rows are orphans.
+/// The condition of orphans.
 pub const ORPHANED: &str = "needs_reconciliation = 1 AND delivery_id IS NULL";
 
-/// What tells orphans apart, in the order of the walk. Ids may be unique in an organization only.
+/// What tells orphans apart, in the order of the walk. Ids may repeat in another organization.
 const KEY: &[&str] = &["e.inserted_at", "e.id", "e.organization_id"];
 
-/// SQL for the idempotency key of what reconciles an orphan: `reconciled:` and its id, an id that
-/// is a BLOB as `x'0a1f'`. It is unique within the orphan's organization as the id is.
+/// SQL for the idempotency key of the event that reconciles an orphan: `reconciled:` and its id, a
+/// BLOB as `x'0a1f'`. The key is as unique within the organization as the id.
 const ORPHAN_KEY: &str = "'reconciled:' || CASE typeof(e.id) WHEN 'blob' THEN 'x''' || lower(hex(e.id)) || '''' \
      WHEN 'real' THEN format('%!.17g', e.id) ELSE e.id END";
 
-/// Orphans that are not reconciled yet, oldest first, with the delivery each belongs to. Behind the
-/// key: `type`, `occurred_at`, provider, message id, delivery id, idempotency key. Provider,
-/// message and delivery are NULL where the event does not say or nothing matches.
+/// Orphans that are not reconciled yet, oldest first, with the delivery each belongs to. After the
+/// key come `type`, `occurred_at`, provider, message id, delivery id and idempotency key. Provider,
+/// message and delivery are NULL if the event does not name them or nothing matches.
 ///
 /// `?1` now - grace and `?2` now - greatest age in milliseconds; `?3` and `?4` the organization, as
 /// text and as what the text may stand for, if it is for one.
@@ -58,7 +58,7 @@ pub fn orphans(
          AND d.provider_message_id = {message} LIMIT 1), {ORPHAN_KEY}"
     );
     // The `+` keeps the greatest age out of the choice of the index's lower bound, which belongs to
-    // the place in the walk.
+    // the position in the walk.
     let from = format!(
         "FROM {events} AS e WHERE e.needs_reconciliation = 1 AND e.delivery_id IS NULL AND {old_enough} \
          AND +{inserted} >= ?2{tenant} \
@@ -69,10 +69,10 @@ pub fn orphans(
         .starting(format!("e.inserted_at >= {}", times.start(2)))
 }
 
-/// SQL for a text the event's metadata has under a key, else its payload; NULL when neither is JSON
-/// with a text there.
+/// SQL for the text that the event's metadata, or else its payload, has under a key. NULL when
+/// neither is JSON with a text there.
 fn said_by_event(key: &str) -> String {
-    // Nested, because only CASE promises that the rest is not evaluated for what is no JSON.
+    // Nested, because only CASE promises not to evaluate the rest for what is no JSON.
     let text = |column: &str| {
         format!(
             "CASE WHEN json_valid(e.{column}) THEN CASE WHEN json_type(e.{column}, '$.{key}') = 'text' \
@@ -98,11 +98,11 @@ pub fn append(events: &Ident, times: TimeFormat) -> String {
 /// orphan's type, `?4` when it occurred, in the table's own form, `?5` now in milliseconds.
 ///
 /// It reads the row as it is, so several orphans of one delivery follow each other correctly. The
-/// status only moves to a higher rank, a time is set once, `terminal` latches.
+/// status only moves to a higher rank, a time is set once, and `terminal` stays set.
 #[must_use]
 pub fn project(deliveries: &Ident, times: TimeFormat) -> String {
     let reported = rank("?3", "0");
-    // An unknown status of the app's own is a beginning, unless the delivery is over.
+    // An unknown status of the app's own counts as a beginning, unless the delivery is over.
     let reached = rank("status", "CASE WHEN terminal = 1 THEN 9 ELSE 0 END");
     let set_once: String = TIMES
         .iter()
@@ -131,7 +131,7 @@ const TIMES: [(&str, &str); 7] = [
     ("failed_at", "'failed', 'rejected', 'suppressed'"),
 ];
 
-/// SQL for how far along a status is. A type that is no status has rank 0 and moves nothing.
+/// SQL for the rank of a status. A type that is no status has rank 0 and moves nothing.
 fn rank(status: &str, otherwise: &str) -> String {
     format!(
         "CASE {status} WHEN 'queued' THEN 0 WHEN 'sent' THEN 1 WHEN 'delivered' THEN 2 WHEN 'opened' THEN 3 WHEN 'clicked' THEN 4 \

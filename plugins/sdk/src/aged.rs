@@ -15,7 +15,7 @@ use crate::value::{Row, Value};
 /// What tells the rows apart, in the order of the walk.
 const KEY: &[&str] = &["inserted_at", "id"];
 
-/// Rows of a table with the columns `id` and `inserted_at`, whose kind stands in a third column.
+/// Rows of a table with the columns `id` and `inserted_at`, whose kind is in a third column.
 ///
 /// The index that serves them: `(kind, inserted_at, id)`.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ impl AgedRows<'_> {
         Walk::new(KEY, format!("FROM {table} WHERE {column} = ?2 AND {before}"), 2)
     }
 
-    /// Deletes one of them, if it still is one. `?1` id, `?2` cutoff in milliseconds, `?3` kind.
+    /// Deletes a row, if it still is one. `?1` id, `?2` cutoff in milliseconds, `?3` kind.
     #[must_use]
     pub fn delete(&self) -> String {
         let (table, column) = (self.table, self.column);
@@ -58,7 +58,7 @@ impl AgedRows<'_> {
     }
 }
 
-/// What a sweep of [`AgedRows`] writes into the audit log: an event for each batch, and one for each
+/// What a sweep of [`AgedRows`] writes to the audit log: an event for each batch, and one for each
 /// row that the app keeps.
 #[derive(Debug, Clone)]
 pub struct AgedAudit {
@@ -66,21 +66,21 @@ pub struct AgedAudit {
     pub action: &'static str,
     /// What a row is: `token`.
     pub subject: &'static str,
-    /// What each event of a batch says besides the count, the kind and the cutoff.
+    /// Further metadata of a batch's event, besides the count, the kind and the cutoff.
     pub metadata: Map<String, Json>,
 }
 
-/// How many rows went, and how many the app kept.
+/// How many rows were deleted, and how many the app kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AgedTally {
-    /// Rows that went.
+    /// Rows that were deleted.
     pub deleted: u64,
-    /// Rows that a constraint or a trigger of the app's refused to let go.
+    /// Rows that a constraint or a trigger of the app's refused to delete.
     pub errors: u64,
 }
 
 impl AgedTally {
-    /// As a job's result: `errors` only where there are any.
+    /// The result of a job. `errors` is in it only if there are any.
     #[must_use]
     pub fn result(self) -> Json {
         if self.errors == 0 {
@@ -91,7 +91,7 @@ impl AgedTally {
     }
 }
 
-/// The sweep of one kind. A row that is refused is counted and audited; the others go.
+/// The sweep of one kind. A refused row is counted and audited; the others are deleted.
 #[derive(Debug)]
 pub struct AgedSweep<'a> {
     rows: AgedRows<'a>,
@@ -137,7 +137,7 @@ impl Sweeper for AgedSweep<'_> {
         let (mut deleted, mut events) = (0, Vec::new());
         for (row, result) in batch.iter().zip(job.execute_many(&self.delete, &batch)?) {
             match result {
-                // Of those without an id all that are alike go at once; a view's triggers change
+                // Rows without an id that are alike are deleted at once. A view's triggers change
                 // more rows than one.
                 Ok(rows) => deleted += if row[0] == Value::Null { rows } else { rows.min(1) },
                 Err(error) if error.concerns_one_row() => {

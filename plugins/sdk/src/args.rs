@@ -104,7 +104,7 @@ impl Args {
     }
 }
 
-/// Compact JSON, keys sorted: the same object gives the same text.
+/// Compact JSON with sorted keys. The same object gives the same text.
 impl fmt::Display for Args {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(&self.0).unwrap_or_default())
@@ -114,7 +114,7 @@ impl fmt::Display for Args {
 /// The value of a required key.
 ///
 /// # Errors
-/// [`MissingArg`] when the key is absent; returned with `?` it ends the attempt. A null value is a
+/// [`MissingArg`] when the key is absent. Returned with `?` it ends the attempt. A null value is a
 /// value.
 pub fn fetch_arg<'a>(args: &'a Args, key: &str) -> Result<&'a Json, MissingArg> {
     args.0.get(key).ok_or_else(|| MissingArg { key: key.to_string() })

@@ -39,25 +39,25 @@ impl EventOutcome {
     }
 }
 
-/// Something that happened, to be written down. Who, which worker, which job and when are stamped
-/// by the host.
+/// Something that happened, for the audit log. The host adds who did it, which worker, which job
+/// and when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEvent {
     /// What was done, as `subject.verb` in lower case: `membership.updated`.
     pub action: String,
     /// How it ended.
     pub outcome: EventOutcome,
-    /// The tenant it concerns; `None` takes the scope's.
+    /// The tenant it concerns. `None` takes the scope's.
     pub organization_id: Option<String>,
-    /// What it was done to.
+    /// The type of what it was done to.
     pub subject_type: Option<String>,
-    /// Which one.
+    /// The id of what it was done to.
     pub subject_id: Option<String>,
     /// The state before, as JSON text.
     pub before: Option<String>,
     /// The state after, as JSON text.
     pub after: Option<String>,
-    /// Whatever else helps, as the text of a JSON object.
+    /// Further facts, as the text of a JSON object.
     pub metadata: Option<String>,
 }
 
@@ -96,7 +96,7 @@ impl AuditEvent {
         self
     }
 
-    /// What it was done to.
+    /// What it was done to: its type and its id.
     #[must_use]
     pub fn subject(mut self, kind: impl Into<String>, id: impl Into<String>) -> Self {
         self.subject_type = Some(kind.into());
@@ -118,7 +118,7 @@ impl AuditEvent {
         self
     }
 
-    /// Whatever else helps to understand it: a JSON object.
+    /// Further facts that help to understand it: a JSON object.
     #[must_use]
     pub fn metadata(mut self, metadata: Json) -> Self {
         self.metadata = Some(json_text(&metadata));
@@ -159,7 +159,7 @@ impl AuditEvent {
     }
 }
 
-/// The rule an event breaks. Names fields, never values.
+/// The rule an event breaks. It names fields, never values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditFault {
     /// The field.
@@ -229,8 +229,8 @@ fn secret_path(json: &Json) -> Option<String> {
     }
 }
 
-/// A key whose last word names a secret: `password`, `reset_token`, `apiKey`. `token_count` does
-/// not.
+/// Whether the last word of a key names a secret: `password`, `reset_token`, `apiKey`. It is not so
+/// for `token_count`.
 fn looks_secret(key: &str) -> bool {
     const LAST: [&str; 11] = [
         "password",

@@ -1,5 +1,5 @@
-//! The capabilities that come with Verger, as a worker calls them: requests, mail, settings. The app
-//! switches each on and grants it.
+//! The capabilities that come with Verger, as a worker calls them: requests, mail, settings. The
+//! app switches each on and grants it.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -8,8 +8,8 @@ use crate::error::{HostError, code};
 
 /// A request to a host that the app allows, sent by [`Context::http`].
 ///
-/// The manifest asks for the capability `http`, and for `secrets/NAME` for each secret it names:
-/// values that the app has and the worker never sees.
+/// The manifest asks for the capability `http`, and for `secrets/NAME` for each secret it names. A
+/// secret is a value that the app has and the worker never sees.
 ///
 /// ```
 /// use verger_worker::HttpRequest;
@@ -49,7 +49,7 @@ impl HttpRequest {
         self.header_of(name, Json::String(value.into()))
     }
 
-    /// A header with a secret of the app's behind a prefix: `authorization: Bearer …`.
+    /// A header with a secret of the app's after a prefix: `authorization: Bearer …`.
     #[must_use]
     pub fn secret_header(self, name: &str, prefix: &str, secret: &str) -> Self {
         self.header_of(name, json!({ "secret": secret, "prefix": prefix }))
@@ -73,7 +73,7 @@ impl HttpRequest {
         self.set("json", body)
     }
 
-    /// How long to wait for the answer, in milliseconds; never longer than the app allows.
+    /// How long to wait for the answer, in milliseconds. It is never longer than the app allows.
     #[must_use]
     pub fn timeout_ms(self, millis: u64) -> Self {
         self.set("timeout_ms", millis.into())
@@ -109,13 +109,13 @@ impl HttpResponse {
         (200..300).contains(&self.status())
     }
 
-    /// A header, by its name in lower case; of several, all, with commas between them.
+    /// A header, by its name in lower case. Several of one name are joined with commas.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.0["headers"].get(name).and_then(Json::as_str)
     }
 
-    /// The body, if it is text in UTF-8; [`body_base64`](Self::body_base64) is what else it may be.
+    /// The body, if it is text in UTF-8. Otherwise see [`body_base64`](Self::body_base64).
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.0.get("body").and_then(Json::as_str)
@@ -130,7 +130,7 @@ impl HttpResponse {
     /// The body read as JSON.
     ///
     /// # Errors
-    /// Code `capability` when it is none.
+    /// Code `capability` when it is no JSON.
     pub fn json(&self) -> Result<Json, HostError> {
         let text = self.text().unwrap_or_default();
         serde_json::from_str(text).map_err(|error| {
@@ -159,44 +159,44 @@ impl Email {
         Self(email)
     }
 
-    /// To one more.
+    /// Adds a recipient.
     #[must_use]
     pub fn and_to(self, address: impl Into<String>) -> Self {
         self.add("to", address.into())
     }
 
-    /// A copy.
+    /// Sends a copy to this address.
     #[must_use]
     pub fn cc(self, address: impl Into<String>) -> Self {
         self.add("cc", address.into())
     }
 
-    /// A copy that the others do not see.
+    /// Sends a copy to this address, which the others do not see.
     #[must_use]
     pub fn bcc(self, address: impl Into<String>) -> Self {
         self.add("bcc", address.into())
     }
 
-    /// Where answers go.
+    /// The address for answers.
     #[must_use]
     pub fn reply_to(self, address: impl Into<String>) -> Self {
         self.set("reply_to", address.into())
     }
 
-    /// As plain text.
+    /// The message as plain text.
     #[must_use]
     pub fn text(self, text: impl Into<String>) -> Self {
         self.set("text", text.into())
     }
 
-    /// As HTML; with a [`text`](Self::text) too, each program shows what it can.
+    /// The message as HTML. With [`text`](Self::text) too, each program shows what it can.
     #[must_use]
     pub fn html(self, html: impl Into<String>) -> Self {
         self.set("html", html.into())
     }
 
-    /// The id that tells this message from all others, the same when it is tried again:
-    /// `order-17@example.com`. By it nobody gets the message twice.
+    /// The id that tells this message from all others: `order-17@example.com`. Give the same id
+    /// when it is tried again, so that nobody gets the message twice.
     #[must_use]
     pub fn message_id(self, id: impl Into<String>) -> Self {
         self.set("message_id", id.into())
@@ -216,7 +216,7 @@ impl Email {
     }
 }
 
-/// How sending a message went, where it did not fail.
+/// How sending a message went, if it did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmailOutcome {
     /// The server has it.
@@ -224,8 +224,8 @@ pub enum EmailOutcome {
         /// Its id.
         message_id: String,
     },
-    /// It will not be taken, however often it is tried: an unknown recipient, an address that is
-    /// none.
+    /// The server will not take it, however often it is tried: the recipient is unknown, or the
+    /// address is invalid.
     Refused {
         /// Why.
         reason: String,
@@ -237,18 +237,18 @@ impl Context<'_> {
     /// refused while the attempt holds the write lock.
     ///
     /// # Errors
-    /// As [`call`](Self::call): not granted, not allowed, no answer in time. A status such as 404 or
-    /// 500 is an answer.
+    /// As [`call`](Self::call), when it is not granted, not allowed, or not answered in time. A
+    /// status such as 404 or 500 is an answer.
     pub fn http(&self, request: &HttpRequest) -> Result<HttpResponse, HostError> {
         self.call("http", &Json::Object(request.0.clone())).map(HttpResponse)
     }
 
-    /// Sends mail by the app's server, by the capability `mailer`. It waits, so it is refused while
-    /// the attempt holds the write lock.
+    /// Sends mail through the app's server, by the capability `mailer`. It waits, so it is refused
+    /// while the attempt holds the write lock.
     ///
     /// # Errors
-    /// As [`call`](Self::call): not granted, the server cannot be reached or says try later. Nobody
-    /// may know then whether it was sent: try again with the same
+    /// As [`call`](Self::call), when it is not granted, or the server cannot be reached or says to
+    /// try later. Then it may be unknown whether it was sent. Try again with the same
     /// [`message_id`](Email::message_id).
     pub fn send_email(&self, email: &Email) -> Result<EmailOutcome, HostError> {
         let answer = self.call("mailer", &Json::Object(email.0.clone()))?;
@@ -259,7 +259,7 @@ impl Context<'_> {
         })
     }
 
-    /// What the user set for this worker, by the capability `settings`: empty when nothing was.
+    /// What the user set for this worker, by the capability `settings`. Empty when nothing was set.
     ///
     /// # Errors
     /// As [`call`](Self::call).

@@ -1,4 +1,4 @@
-//! What a worker holds while it performs: the way to the database, the audit log and the app.
+//! What a worker has while it performs: access to the database, the audit log and the app.
 
 use std::rc::Rc;
 
@@ -17,14 +17,14 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// For hosts: a context that stands on this one.
+    /// For hosts: a context that uses this host.
     #[must_use]
     pub fn new(host: &'a dyn Host) -> Self {
         Self { host }
     }
 
-    /// Runs one statement that returns rows, to be read in chunks. Parameters bind to `?1`, `?2`, …
-    /// in order.
+    /// Runs one statement that returns rows, which are read in chunks. Parameters bind to `?1`,
+    /// `?2`, … in order.
     ///
     /// # Errors
     /// When the statement is denied, wrong, or over a limit.
@@ -34,11 +34,11 @@ impl<'a> Context<'a> {
         Ok(Cursor { cursor, columns })
     }
 
-    /// All rows of a query in one call of the host, as long as they fit into one chunk (16 MiB where
-    /// the grant does not say).
+    /// All rows of a query in one call of the host, if they fit in one chunk (16 MiB unless the
+    /// grant says otherwise).
     ///
     /// # Errors
-    /// As [`query`](Self::query); code `limit` for more, and what the statement wrote is undone then.
+    /// As [`query`](Self::query). Code `limit` for more rows; what the statement wrote is undone.
     pub fn query_all(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, HostError> {
         let (columns, rows) = self.host.query_all(sql, &params)?;
         let columns: Rc<[String]> = columns.into();
@@ -53,7 +53,7 @@ impl<'a> Context<'a> {
         Ok(self.query(sql, params)?.next_chunk(1)?.pop())
     }
 
-    /// Runs one statement; the number of rows it changed.
+    /// Runs one statement, and returns the number of rows it changed.
     ///
     /// # Errors
     /// When the statement is denied, wrong, refused by a constraint, or over a limit.
@@ -61,10 +61,10 @@ impl<'a> Context<'a> {
         self.host.execute(sql, &params).map(u64::from)
     }
 
-    /// Runs one statement once for each set of parameters: a result for each, one bad row does not
-    /// lose the others, in whatever way the app's triggers and constraints refuse it. A set that
-    /// leaves a foreign key unresolved, one that is checked at the commit, is refused too, for the
-    /// commit would refuse everything: [`execute`](Self::execute) may put it right later.
+    /// Runs one statement once for each set of parameters, and returns a result for each. One bad
+    /// row does not lose the others, however the app's triggers and constraints refuse it. A set
+    /// that leaves a foreign key unresolved that is checked at the commit is refused too, because
+    /// the commit would refuse everything: [`execute`](Self::execute) may put it right later.
     ///
     /// # Errors
     /// When the statement cannot be prepared.
@@ -86,31 +86,31 @@ impl<'a> Context<'a> {
     }
 
     /// Commits what was done so far, lets other writers in, renews the job's lease and notices a
-    /// cancellation. Closes cursors and savepoints.
+    /// cancellation. It closes cursors and savepoints.
     ///
     /// Before the first checkpoint that keeps something, an attempt reads from a snapshot and takes
-    /// the write lock at its first write; if what it had read was changed by then, it is undone and
+    /// the write lock at its first write. If what it had read was changed by then, it is undone and
     /// performed again from its start ([`code::CONFLICT`]: return it with `?`). A native worker's
-    /// `perform` is called again then, so what it does outside the database happens twice unless it
+    /// `perform` is then called again, so what it does outside the database happens twice unless it
     /// comes after a write. After the checkpoint the lock is taken before anything is read. Either
-    /// way, what is written rests on what was read since the last checkpoint.
+    /// way, writes are based on what was read since the last checkpoint.
     ///
     /// # Errors
-    /// Code `cancelled` or `lease-lost`: return it with `?`. Code `busy`, `store` or `deadline`
-    /// when the commit failed.
+    /// Code `cancelled` or `lease-lost`, to be returned with `?`. Code `busy`, `store` or
+    /// `deadline` when the commit failed.
     pub fn checkpoint(&self) -> Result<(), HostError> {
         self.host.checkpoint()
     }
 
-    /// Whether it is time for a [`checkpoint`](Self::checkpoint): others write to this database too,
-    /// and this attempt has held the write lock for some milliseconds. While nobody does, never. A
-    /// sweep that asks after every few rows keeps nobody waiting, and loses nothing when it is alone.
+    /// Whether a [`checkpoint`](Self::checkpoint) is due: others write to this database too, and
+    /// this attempt has held the write lock for some milliseconds. Never while nobody else writes.
+    /// A sweep that asks after every few rows keeps nobody waiting, and loses nothing alone.
     #[must_use]
     pub fn checkpoint_due(&self) -> bool {
         self.host.checkpoint_due()
     }
 
-    /// Writes an event to the audit log; its id.
+    /// Writes an event to the audit log, and returns its id.
     ///
     /// # Errors
     /// When the event breaks a rule of [`AuditEvent::check`].
@@ -121,7 +121,7 @@ impl<'a> Context<'a> {
             .ok_or_else(|| HostError::new(code::STORE, "the host gave no audit id back"))
     }
 
-    /// Writes many events in one call, all or none; their ids.
+    /// Writes many events in one call, all or none, and returns their ids.
     ///
     /// # Errors
     /// When one of them breaks a rule of [`AuditEvent::check`].
@@ -130,8 +130,8 @@ impl<'a> Context<'a> {
     }
 
     /// Writes many events in one call. If some break a rule, the host reports and drops those and
-    /// writes the others, so that one odd row does not stop a sweep for ever; if the log itself
-    /// cannot be written, it is an error.
+    /// writes the others, so that one odd row does not stop a sweep for ever. If the log itself
+    /// cannot be written, that is an error.
     ///
     /// # Errors
     /// When the log cannot be written, or an event names another organization than the job's.
@@ -148,22 +148,22 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Writes the good events and drops the bad ones, which the host reports by field name; how
-    /// many were written.
+    /// Writes the good events and drops the bad ones, which the host reports by field name. Returns
+    /// how many were written.
     pub fn audit_safe(&self, events: &[AuditEvent]) -> u32 {
         self.host.audit_append_safe(events)
     }
 
-    /// Now, in unix milliseconds, by the host's clock.
+    /// The present time by the host's clock, in unix milliseconds.
     #[must_use]
     pub fn now(&self) -> i64 {
         self.host.now()
     }
 
-    /// Publishes a message to the app, delivered once the transaction has committed.
+    /// Publishes a message to the app. It is delivered after the transaction has committed.
     ///
     /// # Errors
-    /// When the topic is not usable or too many wait.
+    /// When the topic is not usable or too many messages wait.
     pub fn publish(&self, topic: &str, payload: &Json) -> Result<(), HostError> {
         self.host.publish(topic, &json_text(payload))
     }
@@ -174,7 +174,7 @@ impl<'a> Context<'a> {
         self.host.job()
     }
 
-    /// Tells the operator how far the work is; total 0 means unknown.
+    /// Reports the progress to the operator. A total of 0 means unknown.
     pub fn progress(&self, done: u64, total: u64) {
         let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         self.host.progress(count(done), count(total));
@@ -194,12 +194,12 @@ impl<'a> Context<'a> {
     /// Calls a function of the app.
     ///
     /// It cannot be undone, so from then on the attempt takes the write lock before it reads. What
-    /// it read before may have changed meanwhile, unless it had written something: read it again, or
-    /// say in the write what must still hold (`… WHERE id = ?1 AND state = 'pending'`).
+    /// it read before may have changed meanwhile, unless it had written something. So read it
+    /// again, or say in the write what must still hold (`… WHERE id = ?1 AND state = 'pending'`).
     ///
     /// # Errors
-    /// When it is not granted, fails, or answers with no JSON; [`code::CHECKPOINT_FIRST`] for one that
-    /// may take long, while the attempt holds the write lock.
+    /// When it is not granted, fails, or answers with no JSON. [`code::CHECKPOINT_FIRST`] for a
+    /// slow function, while the attempt holds the write lock.
     pub fn call(&self, capability: &str, request: &Json) -> Result<Json, HostError> {
         let reply = self.host.call(capability, &json_text(request))?;
         serde_json::from_str(&reply).map_err(|error| {
@@ -210,13 +210,13 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Puts a job into the queue, in this job's transaction: it is there when that commits. It runs
-    /// for this job's scope. For this worker itself, or for one that the manifest
-    /// [asks for](crate::Manifest::enqueues) and the app grants.
+    /// Puts a job into the queue, in this job's transaction: the job exists when that commits. It
+    /// runs for this job's scope. The job may be for this worker itself, or for one that the
+    /// manifest [asks for](crate::Manifest::enqueues) and the app grants.
     ///
     /// # Errors
-    /// Code `denied` for a worker that is not granted, or a scope that is not this job's; `invalid` for
-    /// a worker that is not there, args it cannot use, or a setting out of bounds; `limit`.
+    /// Code `denied` for a worker that is not granted, or for another scope than this job's.
+    /// `invalid` for an unknown worker, unusable args, or a setting out of bounds. `limit`.
     pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, HostError> {
         let enqueued = self.host.enqueue(&[job])?;
         enqueued
@@ -233,8 +233,8 @@ impl<'a> Context<'a> {
         self.host.enqueue(jobs)
     }
 
-    /// What this worker kept under a key in an earlier job, for the same organization: how far it
-    /// got, say. NULL when nothing.
+    /// What this worker kept under a key in an earlier job for the same organization, such as how
+    /// far it got. NULL when it kept nothing.
     ///
     /// # Errors
     /// Code `invalid` for a key that has not 1 to 128 bytes.
@@ -242,11 +242,11 @@ impl<'a> Context<'a> {
         self.host.state(key)
     }
 
-    /// Keeps a small value for later jobs of this worker and the same organization; it commits and
+    /// Keeps a small value for later jobs of this worker and the same organization. It commits and
     /// rolls back with what this job writes. NULL forgets the key.
     ///
     /// # Errors
-    /// Code `limit` for more keys or bytes than the grant allows: put more into a table.
+    /// Code `limit` for more keys or bytes than the grant allows. Put more into a table.
     pub fn set_state(&self, key: &str, value: impl Into<Value>) -> Result<(), HostError> {
         self.host.set_state(key, &value.into())
     }
@@ -259,7 +259,7 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Up to `max_rows` further rows; none at the end.
+    /// Up to `max_rows` further rows. None at the end.
     ///
     /// # Errors
     /// When the cursor is closed or reading fails.
@@ -312,14 +312,14 @@ impl Iterator for Rows<'_> {
     }
 }
 
-/// An open savepoint: dropped, it rolls back.
+/// An open savepoint. Dropped, it rolls back.
 #[must_use = "a savepoint that is dropped rolls back"]
 pub struct Savepoint<'a> {
     savepoint: Option<Box<dyn HostSavepoint + 'a>>,
 }
 
 impl Savepoint<'_> {
-    /// Keeps what was written since.
+    /// Keeps what was written since it was opened.
     ///
     /// # Errors
     /// Code `closed` after a checkpoint or the end of an earlier savepoint.
@@ -327,7 +327,7 @@ impl Savepoint<'_> {
         self.savepoint.take().map_or(Ok(()), |savepoint| savepoint.release())
     }
 
-    /// Undoes what was written since, audit rows and events included.
+    /// Undoes what was written since it was opened, audit rows and events included.
     ///
     /// # Errors
     /// Code `closed` after a checkpoint or the end of an earlier savepoint.
@@ -339,7 +339,7 @@ impl Savepoint<'_> {
 impl Drop for Savepoint<'_> {
     fn drop(&mut self) {
         if let Some(savepoint) = self.savepoint.take() {
-            // Closed already: there is nothing left to undo.
+            // It is closed already, so there is nothing left to undo.
             let _ = savepoint.rollback();
         }
     }

@@ -13,8 +13,8 @@ pub mod code {
     pub const TYPE: &str = "type";
     /// The statement is right, and failed on these values.
     pub const ROW: &str = "row";
-    /// The statement cannot be prepared: a syntax error, no such table or column, another number of
-    /// parameters.
+    /// The statement cannot be prepared: a syntax error, an unknown table or column, or a wrong
+    /// number of parameters.
     pub const SQL: &str = "sql";
     /// The grant does not cover the action or the object the message names.
     pub const DENIED: &str = "denied";
@@ -27,7 +27,7 @@ pub mod code {
     /// The app's function may take long and the attempt holds the write lock: make a checkpoint,
     /// then call it.
     pub const CHECKPOINT_FIRST: &str = "checkpoint-first";
-    /// A limit of the grant was met: bytes, rows, statements, messages, jobs, memory.
+    /// A limit of the grant was reached: bytes, rows, statements, messages, jobs, memory.
     pub const LIMIT: &str = "limit";
     /// The time granted is over.
     pub const DEADLINE: &str = "deadline";
@@ -35,17 +35,17 @@ pub mod code {
     pub const LOCK_HELD: &str = "lock-held";
     /// Someone asked for the job to stop.
     pub const CANCELLED: &str = "cancelled";
-    /// The job was taken over by another claim; nothing of this attempt can commit.
+    /// Another claim has taken the job. Nothing of this attempt can commit.
     pub const LEASE_LOST: &str = "lease-lost";
-    /// What the attempt had read was changed before it wrote. Return: nothing of it counts, and it is
-    /// performed again from its start, at once.
+    /// What the attempt had read was changed before it wrote. Return it: nothing of the attempt
+    /// counts, and it is performed again from its start, at once.
     pub const CONFLICT: &str = "conflict";
     /// The database stayed locked by another process.
     pub const BUSY: &str = "busy";
     /// The database could not be read or written: full disk, I/O error, corruption.
     pub const STORE: &str = "store";
 
-    /// What an error concerns, and so what a sweep makes of it.
+    /// What an error concerns, which tells a sweep what to do.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum Concern {
         /// One row, by its content: count it and go on.
@@ -85,8 +85,8 @@ pub mod code {
     /// The longest code of a worker's own, in bytes.
     const OWN_MAX_BYTES: usize = 64;
 
-    /// For hosts: a code of a worker's own, if it is a word: lower-case letters, digits and `-`, at
-    /// most 64 bytes; else [`FAILED`].
+    /// For hosts: a worker's own code, if it is a word of lower-case letters, digits and `-`, at
+    /// most 64 bytes. Otherwise [`FAILED`].
     #[doc(hidden)]
     #[must_use]
     pub fn or_failed(code: &str) -> &str {
@@ -101,7 +101,7 @@ pub mod code {
 /// A host call was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostError {
-    /// A stable word to match on; see [`code`].
+    /// A stable word to match on. See [`code`].
     pub code: String,
     /// A sentence for a person, naming the action and the object.
     pub message: String,
@@ -121,9 +121,9 @@ impl HostError {
         known.map_or(code::Concern::Attempt, |(_, concern)| *concern)
     }
 
-    /// Whether one row's own content was refused, by a constraint, a type, a trigger of the app, or a
-    /// value no statement can work with: a sweep counts it and goes on. Anything else (a misspelled
-    /// column, a deadline, a full disk, a cancellation) must end the attempt.
+    /// Whether one row's own content was refused, by a constraint, a type, a trigger of the app, or
+    /// a value no statement can work with. A sweep counts it and goes on. Anything else (a
+    /// misspelled column, a deadline, a full disk, a cancellation) must end the attempt.
     #[must_use]
     pub fn concerns_one_row(&self) -> bool {
         self.concern() == code::Concern::Row
@@ -138,9 +138,9 @@ impl fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
-/// Why an attempt failed. Any error converts into it, so `?` works on all of them: an error of the
-/// host keeps its code, also as the cause of another; args that are missing or have the wrong type
-/// discard the job (see [`discard`](Self::discard)), since they will be no better the next time.
+/// Why an attempt failed. Any error converts into it, so `?` works on all of them. An error of the
+/// host keeps its code, also as a cause. Missing or mistyped args discard the job (see
+/// [`discard`](Self::discard)), because they will be no better the next time.
 ///
 /// ```
 /// use verger_worker::{HostError, MissingArg, WorkerError, code};
@@ -165,14 +165,14 @@ impl WorkerError {
         Self { error: HostError::new(code::FAILED, message), is_final: false }
     }
 
-    /// With a code of the worker's own: lower-case letters, digits and `-`, at most 64 bytes.
+    /// Gives it a code of the worker's own: lower-case letters, digits and `-`, at most 64 bytes.
     #[must_use]
     pub fn with_code(mut self, code: &str) -> Self {
         self.error.code = code::or_failed(code).to_string();
         self
     }
 
-    /// Not to be tried again: the job is discarded.
+    /// Makes it final: the job is discarded and not tried again.
     #[must_use]
     pub fn discard(mut self) -> Self {
         self.is_final = true;
@@ -205,7 +205,7 @@ impl WorkerError {
     }
 }
 
-/// The message, as a person reads it; the code of a host's error behind it.
+/// The message for a person, followed by the code of a host's error.
 impl fmt::Display for WorkerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code() {
@@ -215,7 +215,7 @@ impl fmt::Display for WorkerError {
     }
 }
 
-// Not an `Error` itself: that would clash with the conversion from every `Error`.
+// It is no `Error` itself, which would clash with the conversion from every `Error`.
 impl<E: std::error::Error + 'static> From<E> for WorkerError {
     fn from(error: E) -> Self {
         Self::of(&error)
@@ -223,7 +223,7 @@ impl<E: std::error::Error + 'static> From<E> for WorkerError {
 }
 
 impl WorkerError {
-    /// Not generic: a component has it once, however many kinds of errors its worker meets.
+    /// Not generic, so that a component has it once, however many kinds of errors its worker meets.
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         if let Some(error) = error.downcast_ref::<HostError>() {
             return Self { error: error.clone(), is_final: false };
@@ -242,7 +242,7 @@ impl WorkerError {
     }
 }
 
-/// The code of an error that says one, and whether it is final.
+/// The code of an error that has one, and whether it is final.
 fn kind(error: &(dyn std::error::Error + 'static)) -> Option<(String, bool)> {
     if let Some(error) = error.downcast_ref::<HostError>() {
         return Some((error.code.clone(), false));

@@ -79,7 +79,7 @@ fn failure(error: WorkerError) -> bindings::Outcome {
     how(error.into_error().into())
 }
 
-/// Has a panic say what it said before it traps: without it the trap has no words. Once an instance.
+/// Makes a panic log its message before it traps, because the trap has none. Once an instance.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         wit::log::write(wit::log::Level::Error, &panic.to_string());

@@ -1,5 +1,5 @@
-//! The host API as a Rust trait: what [`Context`](crate::Context) stands on, whoever plays the
-//! host.
+//! The host API as a Rust trait, which [`Context`](crate::Context) uses, whatever the host
+//! is.
 //!
 //! Its functions are those of the WIT package `verger:worker`, one to one. Worker authors use
 //! [`Context`](crate::Context).
@@ -26,7 +26,7 @@ pub trait Host {
     /// `store.execute-many`.
     ///
     /// # Errors
-    /// When the statement cannot be prepared; one set's failure is in its own result.
+    /// When the statement cannot be prepared. A set's failure is in its own result.
     fn execute_many(
         &self,
         sql: &str,
@@ -51,7 +51,7 @@ pub trait Host {
     /// `audit.append`.
     ///
     /// # Errors
-    /// When an event breaks a rule; nothing is written then.
+    /// When an event breaks a rule. Nothing is written then.
     fn audit_append(&self, events: &[AuditEvent]) -> Result<Vec<u64>, HostError>;
 
     /// `audit.append-safe`: how many were written.
@@ -66,7 +66,7 @@ pub trait Host {
     /// When the topic or the JSON is not usable, or too many wait.
     fn publish(&self, topic: &str, payload: &str) -> Result<(), HostError>;
 
-    /// The functions of interface `job` that do not change, at once.
+    /// The functions of the interface `job` that do not change, in one call.
     fn job(&self) -> JobInfo;
 
     /// `job.progress`.
@@ -87,13 +87,13 @@ pub trait Host {
     /// `store.query-all`: the columns and the rows.
     ///
     /// # Errors
-    /// As [`query`](Self::query); code `limit` for more than one chunk.
+    /// As [`query`](Self::query). Code `limit` for more than one chunk.
     fn query_all(&self, sql: &str, params: &[Value]) -> Result<Found, HostError>;
 
     /// `queue.enqueue`.
     ///
     /// # Errors
-    /// When a job is denied, unusable, or over a limit; none is enqueued then.
+    /// When a job is denied, unusable, or over a limit. None is enqueued then.
     fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, HostError>;
 
     /// `state.get`: NULL for a key that has no value.
@@ -117,7 +117,7 @@ pub trait HostCursor {
     /// The names of the columns.
     fn columns(&self) -> Vec<String>;
 
-    /// Up to `max_rows` rows; none at the end.
+    /// Up to `max_rows` rows. None at the end.
     ///
     /// # Errors
     /// When the cursor is closed or reading fails.
@@ -126,13 +126,13 @@ pub trait HostCursor {
 
 /// A savepoint of a host.
 pub trait HostSavepoint {
-    /// Keeps what was written since.
+    /// Keeps what was written since it was opened.
     ///
     /// # Errors
     /// When it is closed.
     fn release(&self) -> Result<(), HostError>;
 
-    /// Undoes what was written since.
+    /// Undoes what was written since it was opened.
     ///
     /// # Errors
     /// When it is closed.
@@ -142,7 +142,7 @@ pub trait HostSavepoint {
 /// What a worker may know of its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobInfo {
-    /// The job's id; `None` when the worker is called directly.
+    /// The job's id. `None` when the worker is called directly.
     pub id: Option<u64>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
@@ -163,8 +163,8 @@ pub struct Slot {
     pub at: i64,
     /// How many earlier slots this job stands for.
     pub missed: u32,
-    /// The slot before those this job stands for, in unix milliseconds; `None` for the first of a
-    /// schedule.
+    /// The slot before those this job stands for, in unix milliseconds. `None` for the first slot
+    /// of a schedule.
     pub after: Option<i64>,
     /// The schedule's time zone, an IANA name.
     pub zone: String,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The name of a table, view or column, safe to put into SQL: displayed, it is quoted.
+/// The name of a table, view or column, safe to put into SQL. `Display` quotes it.
 ///
 /// ```
 /// use verger_worker::Ident;

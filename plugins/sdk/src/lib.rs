@@ -74,7 +74,7 @@ pub use worker::Worker;
 #[cfg(not(target_family = "wasm"))]
 pub const WIT: &str = include_str!("../wit/0.1.0/worker.wit");
 
-/// The world of the same package whose workers migrate args, as WIT: a file beside [`WIT`].
+/// The world of the same package whose workers migrate args, as WIT. It is a file beside [`WIT`].
 #[cfg(not(target_family = "wasm"))]
 pub const MIGRATION_WIT: &str = include_str!("../wit/0.1.0/migration.wit");
 

@@ -23,8 +23,8 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job for this worker with these args, a JSON object: due now, in the queue `default`,
-    /// priority 5, 20 attempts. It runs for the same scope as the job that enqueues it.
+    /// A job for this worker with these args, a JSON object. It is due now, in the queue `default`,
+    /// with priority 5 and 20 attempts. It runs for the same scope as the job that enqueues it.
     pub fn new(worker: impl Into<String>, args: Json) -> Self {
         Self { worker: worker.into(), args, options: Map::new() }
     }
@@ -34,24 +34,24 @@ impl NewJob {
         self
     }
 
-    /// Not before this instant, in unix milliseconds.
+    /// It is not performed before this instant, in unix milliseconds.
     pub fn at(mut self, millis: i64) -> Self {
         self.options.remove("after_ms");
         self.option("at", millis)
     }
 
-    /// Not before this long from now.
+    /// It is not performed before this long from now.
     pub fn after(mut self, delay: Duration) -> Self {
         self.options.remove("at");
         self.option("after_ms", whole_millis(delay))
     }
 
-    /// In this queue.
+    /// Puts it into this queue.
     pub fn queue(self, name: impl Into<String>) -> Self {
         self.option("queue", name.into())
     }
 
-    /// From 0, first, to 9, last.
+    /// Its priority, from 0 (first) to 9 (last).
     pub fn priority(self, priority: u8) -> Self {
         self.option("priority", priority)
     }
@@ -61,19 +61,19 @@ impl NewJob {
         self.option("max_attempts", attempts)
     }
 
-    /// Not while an unfinished job of the same worker and queue has the same args: then that one is
-    /// returned instead.
+    /// Makes it unique by its args: if an unfinished job of the same worker and queue has the same
+    /// args, that job is returned instead.
     pub fn unique(self) -> Self {
         self.option("unique", true)
     }
 
-    /// Not while an unfinished job of the same worker and queue has the same values for these keys
-    /// of the args.
+    /// Makes it unique by these keys: if an unfinished job of the same worker and queue has the
+    /// same values for these keys of the args, that job is returned instead.
     pub fn unique_by<K: Into<String>>(self, keys: impl IntoIterator<Item = K>) -> Self {
         self.option("unique", keys.into_iter().map(Into::into).collect::<Vec<String>>())
     }
 
-    /// Unique for this long from now on, even when the job is finished before.
+    /// Makes it unique for this long from now on, even when the job is finished before.
     pub fn unique_for(self, period: Duration) -> Self {
         let job = self.option("unique_for_ms", whole_millis(period));
         match job.options.contains_key("unique") {
@@ -116,7 +116,7 @@ impl NewJob {
         (json_text(&self.args), options)
     }
 
-    /// For hosts: the bytes it counts for, those of its texts.
+    /// For hosts: how many bytes its texts have.
     #[doc(hidden)]
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -135,6 +135,6 @@ fn whole_millis(time: Duration) -> u64 {
 pub struct Enqueued {
     /// The job's id.
     pub id: u64,
-    /// True when an unfinished job like it was there already, and this is that one.
+    /// True when a job like it was there already, and `id` is that job.
     pub existing: bool,
 }

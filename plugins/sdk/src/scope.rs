@@ -5,9 +5,9 @@ use crate::manifest::SCOPE_KEYS;
 
 /// The audit-only identity of a job.
 ///
-/// It carries ids and nothing an app could authorize with: no session, no membership, no role. It
-/// is made by the host from a job's args, has no public constructor, converts into nothing, and
-/// must not be handed to an authorization check.
+/// It carries ids and nothing an app could authorize with: no session, no membership, no role. The
+/// host makes it from a job's args. It has no public constructor, converts into nothing, and must
+/// not be handed to an authorization check.
 ///
 /// ```compile_fail
 /// let scope = verger_worker::Scope { organization_id: None, actor_id: None, impersonating_from: None };
@@ -20,13 +20,13 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The tenant the job runs for; `None` for the whole system.
+    /// The tenant the job runs for. `None` for the whole system.
     #[must_use]
     pub fn organization_id(&self) -> Option<&str> {
         self.organization_id.as_deref()
     }
 
-    /// Who caused the job; `None` for the system itself.
+    /// Who caused the job. `None` for the system itself.
     #[must_use]
     pub fn actor_id(&self) -> Option<&str> {
         self.actor_id.as_deref()
@@ -38,8 +38,8 @@ impl Scope {
         self.impersonating_from.as_deref()
     }
 
-    /// For hosts: the scope of a job, read from its args as they were enqueued, no default filled
-    /// in. `None` when they have none of its keys. Ids that are numbers become text.
+    /// For hosts: the scope of a job, read from its args as they were enqueued, without defaults.
+    /// `None` when they have none of its keys. Ids that are numbers become text.
     #[doc(hidden)]
     #[must_use]
     pub fn of(args: &Args) -> Option<Self> {

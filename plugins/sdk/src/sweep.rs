@@ -1,4 +1,4 @@
-//! The batch loop of a sweep, written once: rows in the order of a key, so many at a time, with a
+//! The batch loop of a sweep, written once: rows in the order of a key, a batch at a time, with a
 //! checkpoint between two batches.
 
 use crate::args::{ArgError, Args};
@@ -7,9 +7,9 @@ use crate::error::HostError;
 use crate::manifest::ArgSpec;
 use crate::value::{Row, Value};
 
-/// A query that is read a batch at a time, each batch going on after the last row of the one
-/// before, by its key: nothing is counted off, so that rows that are changed, added or deleted
-/// meanwhile neither hide others nor show them twice.
+/// A query that is read a batch at a time. Each batch goes on after the key of the last row of the
+/// one before. No offset is counted, so rows that are changed, added or deleted meanwhile neither
+/// hide others nor show them twice.
 ///
 /// The key must tell rows apart, and an index on its columns, in their order, should serve the
 /// query. NULL comes before everything, as in SQLite's own order.
@@ -23,22 +23,22 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The key's columns; `FROM … WHERE …`, whose condition holds for the rows of the walk; and how
-    /// many parameters it has, `?1`, `?2`, ….
+    /// Makes a walk of the key's columns, of `FROM … WHERE …`, whose condition holds for the rows
+    /// of the walk, and of how many parameters that has, `?1`, `?2`, ….
     #[must_use]
     pub fn new(key: &'static [&'static str], from: String, params: usize) -> Self {
         Self { key, columns: String::new(), from, start: None, params }
     }
 
-    /// Further columns, read behind those of the key: `, name, state`.
+    /// Further columns, read after those of the key: `, name, state`.
     #[must_use]
     pub fn columns(mut self, columns: impl Into<String>) -> Self {
         self.columns = columns.into();
         self
     }
 
-    /// A further condition for the first batch, where an index should begin. Those after it begin
-    /// at their key.
+    /// A further condition for the first batch, where an index should begin. Later batches begin at
+    /// their key.
     #[must_use]
     pub fn starting(mut self, condition: String) -> Self {
         self.start = Some(condition);
@@ -71,12 +71,12 @@ impl Walk {
             let places: Vec<String> = placed().map(|(_, place)| format!("?{place}")).collect();
             return format!("({}) > ({})", self.key.join(", "), places.join(", "));
         }
-        // A row value with a NULL in it compares with nothing.
+        // A row value that contains a NULL compares with nothing.
         let mut same = String::new();
         let mut ways = Vec::new();
         for ((column, value), place) in placed() {
             ways.push(match value {
-                // The parameter has to be there.
+                // The parameter must occur.
                 Value::Null => format!("{same}{column} IS NOT NULL AND ?{place} IS NULL"),
                 _ => format!("{same}{column} > ?{place}"),
             });
@@ -91,7 +91,7 @@ const BATCH_MAX: i64 = 10_000;
 
 impl Walk {
     /// The arg `batch_size`, for the manifest of a worker that reads it by
-    /// [`batch_size`](Self::batch_size). `what` is what there are so many of: `Rows deleted`.
+    /// [`batch_size`](Self::batch_size). `what` says what is counted: `Rows deleted`.
     #[must_use]
     pub fn batch_size_arg(default: i64, what: &str) -> ArgSpec {
         ArgSpec::default_value(default)
@@ -107,10 +107,10 @@ impl Walk {
     }
 }
 
-/// The rows of the first batch, which then double: some milliseconds' worth.
+/// The rows of the first batch, which then doubles. They take some milliseconds.
 const FIRST_BATCH: i64 = 100;
 
-/// The fewest rows of a batch, however many others write: about a millisecond's.
+/// The fewest rows of a batch, however many others write. They take about a millisecond.
 const SMALLEST_BATCH: i64 = 25;
 
 /// What a sweep does with its rows.
@@ -118,15 +118,15 @@ pub trait Sweeper {
     /// Takes a batch, in the order of the walk. The first values of a row are its key.
     ///
     /// # Errors
-    /// What ends the attempt.
+    /// Any error ends the attempt.
     fn batch(&mut self, job: &Context<'_>, rows: Vec<Row>) -> Result<(), HostError>;
 }
 
 impl Context<'_> {
-    /// Walks through a query, `batch_size` rows between two commits, and reports progress after
-    /// `done` rows of earlier walks; how many rows there were. Its cursor is closed before the
-    /// batch is taken. While others write to the database too, batches are as small as it takes to
-    /// keep them from waiting (see [`checkpoint_due`](Self::checkpoint_due)).
+    /// Walks through a query, `batch_size` rows between two commits, reports progress after `done`
+    /// rows of earlier walks, and returns how many rows there were. Its cursor is closed before the
+    /// batch is taken. While others write to the database too, batches are small enough not to keep
+    /// them waiting (see [`checkpoint_due`](Self::checkpoint_due)).
     ///
     /// # Errors
     /// When a statement, the sweeper or a checkpoint fails.
@@ -138,7 +138,7 @@ impl Context<'_> {
         done: u64,
         sweeper: &mut dyn Sweeper,
     ) -> Result<u64, HostError> {
-        // Small at first: nobody knows yet who else wants to write, and the first rows come from disk.
+        // Small at first, because others may want to write, and the first rows come from disk.
         let (mut scanned, mut size) = (0, batch_size.min(FIRST_BATCH));
         let mut last: Option<Vec<Value>> = None;
         loop {

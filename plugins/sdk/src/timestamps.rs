@@ -48,8 +48,8 @@ impl TimeFormat {
         }
     }
 
-    /// SQL for a column's value in unix milliseconds. NULL stays NULL, and so does a text that is
-    /// no time.
+    /// SQL for a column's value in unix milliseconds. NULL stays NULL. A text that is no time
+    /// becomes NULL.
     #[must_use]
     pub fn millis_of(self, column: impl fmt::Display) -> String {
         match self {
@@ -61,7 +61,7 @@ impl TimeFormat {
         }
     }
 
-    /// SQL that is true for a column before the instant bound to `?param` by [`Self::bind`]; an
+    /// SQL that is true for a column before the instant that [`Self::bind`] binds to `?param`. An
     /// index on the column serves it.
     #[must_use]
     pub fn before(self, column: impl fmt::Display, param: usize) -> String {
@@ -69,8 +69,8 @@ impl TimeFormat {
             Self::UnixMillis => format!("{column} < ?{param}"),
             // Whole seconds, and parts of one.
             Self::UnixSeconds => format!("{column} < ?{param} / 1000.0"),
-            // The day comes first: texts of the same day compare alike in all forms, so the index
-            // narrows and the function decides.
+            // The day comes first: texts of the same day compare alike in all forms. So the index
+            // narrows, and the function decides.
             Self::Iso8601 => {
                 let millis = self.millis_of(&column);
                 format!(
@@ -80,8 +80,8 @@ impl TimeFormat {
         }
     }
 
-    /// SQL for a value in the table's own form that is not greater than any instant from `?param`
-    /// on: where a walk along an index may start. It can be a little early; [`Self::millis_of`]
+    /// SQL for a value in the table's own form that is not later than any instant from `?param` on,
+    /// where a walk along an index may start. It can be a little early; [`Self::millis_of`]
     /// decides.
     #[must_use]
     pub fn start(self, param: usize) -> String {
@@ -92,15 +92,15 @@ impl TimeFormat {
         }
     }
 
-    /// Refuses a table that keeps time in another form than this, before anything is changed: one
-    /// whose times before `cutoff` all lie in January 1970, which are seconds and no milliseconds;
-    /// one whose times in seconds all lie after the year 9999; text where numbers are to be, or
-    /// numbers where text is. A table without rows is in any form. `rows` is a condition on the
-    /// rows that count, without parameters. An index that serves the sweep serves this.
+    /// Refuses a table that keeps time in another form than this, before anything is changed. If
+    /// all times before `cutoff` lie in January 1970, they are seconds. If all times in seconds lie
+    /// after the year 9999, they are milliseconds. Text instead of numbers is refused, and so are
+    /// numbers instead of text. A table without rows has any form. `rows` is a condition without
+    /// parameters on the rows that count. An index for the sweep serves this too.
     ///
     /// # Errors
-    /// [`ArgError::Wrong`] for the arg `timestamps`, with what to set; or when the table cannot be
-    /// read.
+    /// [`ArgError::Wrong`] for the arg `timestamps`, with what to set, or an error when the table
+    /// cannot be read.
     pub fn check(
         self,
         job: &Context<'_>,
@@ -166,8 +166,8 @@ impl TimeFormat {
 /// From 1980 to 2054 in seconds, which is January 1970 in milliseconds.
 const SECONDS_AS_MILLIS: std::ops::Range<f64> = 315_532_800.0..2_678_400_000.0;
 
-/// From 1978 to 5138 in milliseconds, which is after the year 9999 in seconds. What is later is
-/// some `never`.
+/// From 1978 to 5138 in milliseconds, which is after the year 9999 in seconds. Anything later
+/// stands for `never`.
 const MILLIS_AS_SECONDS: std::ops::Range<f64> = 253_402_300_800.0..100_000_000_000_000.0;
 
 fn number(value: &Value) -> Option<f64> {

@@ -1,4 +1,4 @@
-//! Values of SQLite's five storage classes, rows of them, and the way in and out of Rust types.
+//! Values of SQLite's five storage classes, rows of them, and conversions to and from Rust types.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -24,13 +24,13 @@ pub enum Value {
     Blob(Vec<u8>),
 }
 
-/// Compact JSON text. Not `Display`, which brings the pretty form along and makes a component 5 KB
+/// Compact JSON text. `Display` would bring the pretty form along and make a component 5 KB
 /// bigger.
 pub(crate) fn json_text(json: &serde_json::Value) -> String {
     serde_json::to_string(json).unwrap_or_default()
 }
 
-/// Parameters for a statement: each anything that converts into a [`Value`].
+/// Parameters for a statement, each of which is anything that converts into a [`Value`].
 #[macro_export]
 macro_rules! params {
     ($($param:expr),* $(,)?) => {
@@ -86,9 +86,9 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 }
 
 impl Value {
-    /// An id as the audit log and scopes write it, no digit lost: TEXT as it is, INTEGER in
-    /// decimal, REAL as the shortest decimal that is the same number, with a point, BLOB as SQLite
-    /// writes it in SQL, `x'0a1f'`. NULL is no id.
+    /// An id as the audit log and scopes write it, without losing a digit: TEXT as it is, INTEGER
+    /// in decimal, REAL as the shortest decimal with a point that is the same number, BLOB as
+    /// SQLite writes it in SQL, `x'0a1f'`. NULL is no id.
     #[must_use]
     pub fn as_id(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -100,9 +100,9 @@ impl Value {
         }
     }
 
-    /// The values an id written by [`as_id`](Self::as_id) may stand for: the text itself, and the
-    /// number or the bytes it writes, if it does; else the text again. For `id IN (?1, ?2)`, which
-    /// finds the id whatever the type of its column.
+    /// The values that an id written by [`as_id`](Self::as_id) may stand for: the text itself, and
+    /// the number or the bytes it writes. If it writes none, the text twice. It is for `id IN (?1,
+    /// ?2)`, which finds the id whatever the type of its column.
     #[must_use]
     pub fn from_id(id: &str) -> [Self; 2] {
         let text = Self::from(id);
@@ -116,10 +116,10 @@ impl Value {
     }
 }
 
-/// By the JSON writer, which is there anyway: the formatter of `std` makes a component 50 KB bigger.
+/// Uses the JSON writer, which is there anyway. That of `std` makes a component 50 KB bigger.
 fn real_literal(number: f64) -> String {
     match serde_json::to_string(&number) {
-        // Versions of it differ in how they write an exponent: an id is written in one way.
+        // Its versions differ in how they write an exponent, but an id is written in one way.
         Ok(text) if number.is_finite() => text.replace("e+", "e"),
         _ if number > 0.0 => "9e999".to_string(),
         _ => "-9e999".to_string(),
@@ -214,12 +214,12 @@ impl Row {
         Self { columns, values }
     }
 
-    /// Takes a column out of the row by its place, from 0, as the type asked for; what is left
-    /// there is NULL.
+    /// Takes a column out of the row by its index, from 0, as the type asked for. NULL is left in
+    /// its place.
     ///
     /// # Errors
-    /// Code `type` when the column holds something else or the row has no such column; names the
-    /// column.
+    /// Code `type` when the column holds something else, or the row has no such column. The error
+    /// names the column.
     pub fn take<T: FromValue>(&mut self, index: usize) -> Result<T, HostError> {
         let Some(value) = self.values.get_mut(index) else {
             return Err(HostError::new(

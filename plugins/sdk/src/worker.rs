@@ -12,16 +12,16 @@ use crate::scope::Scope;
 /// The same type is exported from a component with [`export!`](crate::export), registered as plain
 /// Rust with Verger's builder, and run in a unit test by `testing::MemoryHost`.
 pub trait Worker {
-    /// What the worker is and what it asks for. Called without a database.
+    /// What the worker is and what it asks for. It is called without a database.
     fn manifest(&self) -> Manifest;
 
     /// Performs one job. Everything written through `job` commits together with the outcome, or not
-    /// at all; an `Err` is the same as [`Outcome::Failed`], or as [`Outcome::Discard`] for one of args
-    /// that are missing or wrong. A component is stopped at its deadline wherever it is; plain Rust is
-    /// stopped only at its host calls, so a loop without one has to look at
-    /// [`Context::is_cancelled`] itself.
+    /// at all. An `Err` is the same as [`Outcome::Failed`], or as [`Outcome::Discard`] if args are
+    /// missing or wrong. A component is stopped at its deadline wherever it is. Plain Rust is
+    /// stopped only at its host calls, so a loop without one must look at [`Context::is_cancelled`]
+    /// itself.
     ///
-    /// `scope` is there for tenant-aware workers. It serves the audit log and must not authorize
+    /// `scope` is there for tenant-aware workers. It is for the audit log and must not authorize
     /// anything.
     ///
     /// # Errors
@@ -33,13 +33,13 @@ pub trait Worker {
         args: &Args,
     ) -> Result<Outcome, WorkerError>;
 
-    /// The args of a job that was enqueued for an earlier version of them, in the form that
-    /// [`perform`](Self::perform) takes: of [`Manifest::args_version`]. Where nothing is said they
-    /// stay as they are; either way they are held against the manifest afterwards.
+    /// Brings the args of a job of an earlier version into the form that [`perform`](Self::perform)
+    /// takes, that of [`Manifest::args_version`]. By default they stay as they are. Either way they
+    /// are then checked against the manifest.
     ///
-    /// It is called before each attempt at such a job, without a database, and with no defaults filled
-    /// in. The job keeps the args it was enqueued with, so that the version before can be taken back.
-    /// The keys that make the scope keep their values, whatever is returned.
+    /// It is called before each attempt at such a job, without a database and without defaults. The
+    /// job keeps the args it was enqueued with, so that after a rollback the version before can use
+    /// them. The keys that make the scope keep their values, whatever is returned.
     ///
     /// ```
     /// use verger_worker::prelude::*;
@@ -68,7 +68,7 @@ pub trait Worker {
     /// ```
     ///
     /// # Errors
-    /// Any error discards the job at once: the same args give the same answer the next time.
+    /// Any error discards the job at once, because the same args would fail the next time too.
     fn migrate_args(&self, from: u32, args: Args) -> Result<Args, WorkerError> {
         let _ = from;
         Ok(args)

@@ -1,4 +1,4 @@
-//! The args a worker takes, and whether those of a job are.
+//! The args a worker takes, and checking those of a job.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -7,7 +7,7 @@ use super::Manifest;
 use super::error::ManifestError;
 use crate::args::{Args, kind};
 
-/// The keys that the args of a tenant-aware worker must contain; their values may be null.
+/// The keys that the args of a tenant-aware worker must contain. Their values may be null.
 const TENANT_KEYS: [&str; 2] = ["organization_id", "actor_id"];
 
 /// The keys that make a job's scope. They come from the job alone: a manifest's default for one of
@@ -26,9 +26,9 @@ impl Manifest {
         self.check_args_of(args, self.args_version, self.tenant_aware)
     }
 
-    /// For hosts: as [`check_args`](Self::check_args), where the host knows for which version of the
-    /// args they were written, and whether the worker is confined to a tenant. Of args of another
-    /// version only the keys that make the scope are looked at.
+    /// For hosts: as [`check_args`](Self::check_args), when the host knows for which version the
+    /// args were written, and whether the worker is confined to a tenant. Of args of another
+    /// version only the keys that make the scope are checked.
     ///
     /// # Errors
     /// As [`check_args`](Self::check_args).
@@ -84,7 +84,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// The args with every default filled in, but those of the keys that make the scope.
+    /// The args with every default filled in, except those of the keys that make the scope.
     ///
     /// # Errors
     /// As [`check_args`](Self::check_args).
@@ -93,7 +93,7 @@ impl Manifest {
         Ok(self.fill_in(args))
     }
 
-    /// For hosts: [`complete`](Self::complete) of args that were checked.
+    /// For hosts: [`complete`](Self::complete) for args that were checked.
     #[doc(hidden)]
     #[must_use]
     pub fn fill_in(&self, args: &Args) -> Args {
@@ -109,8 +109,8 @@ impl Manifest {
         complete
     }
 
-    /// For hosts: what a worker made of args of an earlier version, with the scope they had. For whom
-    /// a job runs the app said; a migration has no say in it.
+    /// For hosts: args that a worker brought into the present form, with the scope they had. The
+    /// app said for whom a job runs; a migration cannot change it.
     #[doc(hidden)]
     #[must_use]
     pub fn keep_scope(before: &Args, mut migrated: Args) -> Args {
@@ -123,7 +123,7 @@ impl Manifest {
         migrated
     }
 
-    /// The keys of a scope that it gives a default, which is ignored.
+    /// The keys of a scope for which it has a default, which is ignored.
     #[doc(hidden)]
     pub fn ignored_defaults(&self) -> impl Iterator<Item = &'static str> {
         let has_default =
@@ -135,13 +135,13 @@ impl Manifest {
 /// One arg a worker takes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArgSpec {
-    /// What it is when the job does not say.
+    /// Its value when the job gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Json>,
     /// Whether a job without it is refused.
     #[serde(default)]
     pub required: bool,
-    /// The JSON type of its value; none for any. Null is accepted as well, unless the arg is
+    /// The JSON type of its value. `None` for any type. Null is accepted as well, unless the arg is
     /// required.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub value_type: Option<ArgType>,
@@ -163,7 +163,7 @@ impl ArgSpec {
         Self::default()
     }
 
-    /// An arg with this value when the job does not say.
+    /// An arg with this value when the job gives none.
     #[must_use]
     pub fn default_value(value: impl Into<Json>) -> Self {
         Self { default: Some(value.into()), ..Self::default() }
@@ -199,7 +199,7 @@ impl ArgSpec {
 pub enum ArgType {
     /// A string.
     String,
-    /// A whole number of at most 64 bits; `1.0` is none.
+    /// A whole number of at most 64 bits. `1.0` is none.
     Integer,
     /// A number.
     Number,

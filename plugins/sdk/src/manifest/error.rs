@@ -1,8 +1,8 @@
-//! What is wrong with a manifest, or with args held against one.
+//! What is wrong with a manifest, or with args checked against one.
 
 use std::fmt;
 
-/// A manifest, or args held against one, are not usable.
+/// A manifest, or args checked against one, cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManifestError {
@@ -40,7 +40,7 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
-    /// Whether it is a job's args that are wrong, not the manifest.
+    /// Whether a job's args are wrong, and not the manifest.
     #[must_use]
     pub fn is_of_args(&self) -> bool {
         matches!(self, Self::MissingKeys { .. } | Self::WrongKey { .. } | Self::WrongType { .. })

@@ -16,7 +16,7 @@ pub use self::tables::{TableAsk, TableName, Verb};
 use crate::args::kind;
 use crate::ident::Ident;
 
-/// A worker's description of itself. As JSON it is what `describe` returns; unknown fields are
+/// A worker's description of itself. As JSON it is what `describe` returns. Unknown fields are
 /// ignored, so it can grow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -27,16 +27,16 @@ pub struct Manifest {
     /// One sentence on what it does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Whether its args must carry `organization_id` and `actor_id`, which make its scope. They must
-    /// as well when the app's grant names a tenant column, whatever stands here.
+    /// Whether its args must carry `organization_id` and `actor_id`, which make its scope. They
+    /// must also when the app's grant names a tenant column, whatever this field says.
     #[serde(default)]
     pub tenant_aware: bool,
     /// The args it takes. A default for `organization_id`, `actor_id` or `impersonating_from` is
-    /// ignored: for whom a job runs, the app says.
+    /// ignored, because only the app says for whom a job runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, ArgSpec>,
-    /// The version of its args, from 1. Raise it when args of the form before cannot be used as they
-    /// are: waiting jobs keep theirs, and go through
+    /// The version of its args, from 1. Raise it when args of the earlier form cannot be used as
+    /// they are. Waiting jobs keep theirs, and go through
     /// [`Worker::migrate_args`](crate::Worker::migrate_args).
     #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
     pub args_version: u32,
@@ -46,11 +46,11 @@ pub struct Manifest {
     /// The host capabilities it asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
-    /// The other workers it asks to enqueue jobs for; for itself it needs not ask.
+    /// The other workers it asks to enqueue jobs for. For itself it need not ask.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enqueues: Vec<String>,
-    /// Why it asks for a capability, by its name: a sentence for the person who decides. Of a table,
-    /// its ask says so.
+    /// Why it asks for a capability, by its name: a sentence for the person who decides. A table's
+    /// reason is in its ask.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reasons: BTreeMap<String, String>,
     /// When it suggests to run.
@@ -91,14 +91,14 @@ impl Manifest {
         self
     }
 
-    /// It takes this arg.
+    /// Adds an arg it takes.
     #[must_use]
     pub fn arg(mut self, key: impl Into<String>, spec: ArgSpec) -> Self {
         self.args.insert(key.into(), spec);
         self
     }
 
-    /// Its args have this version, from 1.
+    /// Sets the version of its args, from 1.
     #[must_use]
     pub fn args_version(mut self, version: u32) -> Self {
         self.args_version = version;
@@ -126,15 +126,15 @@ impl Manifest {
         self
     }
 
-    /// It asks for what has this name (a capability, or a worker) for this reason: a sentence for the
-    /// person who decides.
+    /// Says why it asks for this name (a capability, or a worker), in a sentence for the person who
+    /// decides.
     #[must_use]
     pub fn reason(mut self, name: impl Into<String>, why: impl Into<String>) -> Self {
         self.reasons.insert(name.into(), why.into());
         self
     }
 
-    /// It suggests to run then.
+    /// Sets when it suggests to run.
     #[must_use]
     pub fn schedule(mut self, suggested: Suggested) -> Self {
         self.schedule = Some(suggested);
@@ -213,8 +213,8 @@ impl Manifest {
     }
 }
 
-/// The part that keeps a JSON object from being a manifest, and why: what the parser says of the
-/// whole names none.
+/// The part that keeps a JSON object from being a manifest, and why. The parser's message about the
+/// whole names no part.
 fn wrong_part(json: &str) -> Option<String> {
     let fields: Map<String, Json> = serde_json::from_str(json).ok()?;
     fields.iter().find_map(|(field, value)| {

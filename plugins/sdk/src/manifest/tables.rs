@@ -38,7 +38,7 @@ pub struct TableAsk {
     /// Which table.
     #[serde(flatten)]
     pub table: TableName,
-    /// To do what.
+    /// What it asks to do with it.
     pub verbs: Vec<Verb>,
     /// Why: a sentence for the person who decides.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -54,17 +54,17 @@ pub enum TableName {
         /// Its name.
         table: String,
     },
-    /// The one a job's arg names.
+    /// The table that a job's arg names.
     FromArg {
         /// The arg.
         arg: String,
-        /// The table when the job does not say.
+        /// The table when the job names none.
         default: String,
     },
 }
 
 impl TableAsk {
-    /// Asks for this table; add the verbs.
+    /// Asks for this table. Add the verbs.
     #[must_use]
     pub fn named(table: impl Into<String>) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl TableAsk {
         }
     }
 
-    /// Asks for the table that a job's arg names; add the verbs.
+    /// Asks for the table that a job's arg names. Add the verbs.
     #[must_use]
     pub fn from_arg(arg: impl Into<String>, default: impl Into<String>) -> Self {
         Self {
@@ -84,32 +84,32 @@ impl TableAsk {
         }
     }
 
-    /// For this reason: a sentence for the person who decides.
+    /// Says why, in a sentence for the person who decides.
     #[must_use]
     pub fn reason(mut self, why: impl Into<String>) -> Self {
         self.reason = why.into();
         self
     }
 
-    /// To read it.
+    /// Asks to read it.
     #[must_use]
     pub fn read(self) -> Self {
         self.verb(Verb::Read)
     }
 
-    /// To insert rows.
+    /// Asks to insert rows.
     #[must_use]
     pub fn insert(self) -> Self {
         self.verb(Verb::Insert)
     }
 
-    /// To update rows.
+    /// Asks to update rows.
     #[must_use]
     pub fn update(self) -> Self {
         self.verb(Verb::Update)
     }
 
-    /// To delete rows.
+    /// Asks to delete rows.
     #[must_use]
     pub fn delete(self) -> Self {
         self.verb(Verb::Delete)
@@ -120,7 +120,7 @@ impl TableAsk {
         self
     }
 
-    /// The table it stands for in a job with these args.
+    /// The table it means in a job with these args.
     #[must_use]
     pub fn resolve<'a>(&'a self, args: &'a Args) -> &'a str {
         match &self.table {

@@ -1,4 +1,4 @@
-//! What a worker asks of its host, answered in memory.
+//! The host functions that a worker calls, in memory.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -252,7 +252,7 @@ pub(super) fn not_prepared(error: &rusqlite::Error) -> HostError {
     HostError::new(code::SQL, error.to_string())
 }
 
-/// A statement that was prepared failed on its values.
+/// A prepared statement failed on its values.
 pub(super) fn from_sqlite(error: &rusqlite::Error) -> HostError {
     let code = match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => code::CONSTRAINT,

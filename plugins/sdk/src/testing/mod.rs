@@ -1,4 +1,4 @@
-//! Run a worker in a unit test: no component, no app, a database in memory.
+//! Runs a worker in a unit test: no component, no app, a database in memory.
 //!
 //! ```
 //! use verger_worker::prelude::*;
@@ -17,8 +17,8 @@
 //! assert_eq!(host.perform(&Count, json!({})), Ok(Outcome::DoneWith(json!(2))));
 //! ```
 //!
-//! It plays the host for one worker at a time and knows neither grants nor leases: what a sandboxed
-//! worker may do is tested with the harness of the crate `verger`.
+//! It is the host of one worker at a time and knows neither grants nor leases. To test what a
+//! sandboxed worker may do, use the harness of the crate `verger`.
 
 mod host;
 
@@ -68,7 +68,7 @@ struct Kept {
     audit: Vec<AuditEvent>,
     events: Vec<(String, Json)>,
     jobs: Vec<NewJob>,
-    /// By organization and key; of what is not committed, what was set since.
+    /// By organization and key. In uncommitted data, only what was set since the commit.
     state: BTreeMap<StateKey, Value>,
 }
 
@@ -111,12 +111,12 @@ impl MemoryHost {
         self.now.set(millis);
     }
 
-    /// From now on `is_cancelled` is true and `checkpoint` fails with code `cancelled`.
+    /// Makes `is_cancelled` true and `checkpoint` fail with code `cancelled`, from now on.
     pub fn cancel(&self) {
         self.cancelled.set(true);
     }
 
-    /// The same, once so many checkpoints were made: a cancellation in the middle of a sweep.
+    /// The same, after this many checkpoints: a cancellation in the middle of a sweep.
     pub fn cancel_after(&self, checkpoints: u32) {
         self.cancel_after.set(checkpoints);
     }
@@ -132,8 +132,8 @@ impl MemoryHost {
         self
     }
 
-    /// Performs a job as Verger would: defaults filled in, required keys checked, committed or
-    /// rolled back by the outcome.
+    /// Performs a job as Verger would: fills in defaults, checks required keys, and commits or
+    /// rolls back as the outcome says.
     ///
     /// # Errors
     /// Why the attempt failed: its code, its words, and whether the job is discarded at once.
@@ -141,10 +141,10 @@ impl MemoryHost {
         self.perform_enqueued_for(worker, worker.manifest().args_version, args)
     }
 
-    /// As [`perform`](Self::perform), a job that was enqueued for this version of the args.
+    /// As [`perform`](Self::perform), for a job that was enqueued for this version of the args.
     ///
     /// # Errors
-    /// As [`perform`](Self::perform); what [`Worker::migrate_args`] refuses is discarded.
+    /// As [`perform`](Self::perform). If [`Worker::migrate_args`] refuses, the job is discarded.
     pub fn perform_enqueued_for(
         &self,
         worker: &dyn Worker,
@@ -199,8 +199,8 @@ impl MemoryHost {
         }
     }
 
-    /// How SQLite would run a statement, its steps separated by `; `: asserts that an index serves
-    /// a sweep.
+    /// How SQLite would run a statement, its steps separated by `; `, to assert that an index
+    /// serves a sweep.
     ///
     /// # Panics
     /// When the SQL fails: this is a test.
@@ -240,8 +240,8 @@ impl MemoryHost {
         self.kept.borrow().jobs.clone()
     }
 
-    /// What the worker keeps under a key for this organization, or for jobs without any, once that was
-    /// committed; NULL when nothing.
+    /// What the worker keeps under a key for this organization, or for jobs without one, once that
+    /// was committed. NULL when nothing.
     #[must_use]
     pub fn kept_state(&self, organization: Option<&str>, key: &str) -> Value {
         let key = (organization.map(str::to_string), key.to_string());
@@ -254,7 +254,7 @@ impl MemoryHost {
         self.logs.borrow().clone()
     }
 
-    /// From now on `checkpoint_due` says so: as if others wrote to the database all the time.
+    /// Makes `checkpoint_due` true from now on, as if others wrote to the database all the time.
     pub fn beside_others(&self, others_write: bool) {
         self.checkpoint_due.set(others_write);
     }
@@ -302,7 +302,7 @@ impl MemoryHost {
         let changed = statement
             .execute(rusqlite::params_from_iter(params))
             .map_err(|error| from_sqlite(&error))?;
-        // A write through INSTEAD OF triggers counts only there.
+        // A write through INSTEAD OF triggers counts only in the total.
         let changed = match changed {
             0 => self.connection.total_changes() - before,
             changed => changed as u64,
