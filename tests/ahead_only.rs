@@ -1,5 +1,6 @@
-//! Without a compiler: what was compiled ahead runs, and what was not is refused by name. Started by
-//! hand: `verger plugin compile --built-ins tests/guests/puppet.wasm -o DIR`, then with VERGER_COMPILED=DIR.
+//! Without a compiler: what was compiled ahead runs, and what was not is refused by name. Start it
+//! by hand: `verger plugin compile --built-ins tests/guests/puppet.wasm -o DIR`, then the test with
+//! VERGER_COMPILED=DIR.
 #![cfg(all(feature = "builtins", feature = "testing", not(feature = "compile")))]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 

@@ -1,8 +1,7 @@
-//! Whatever someone wrote into any column of any table of the engine's: the door refuses it with an
-//! error of a constraint, or that one row is shown as far as it can be read, and all the rest goes
-//! on.
+//! Whatever someone wrote into any column of any table of the engine's, either a constraint refuses
+//! it, or that one row is shown as far as it can be read, and all the rest goes on.
 //!
-//! The columns are read from the schema, so that a new one is covered by itself.
+//! The columns are read from the schema, so that a new one is covered too.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::time::Duration;

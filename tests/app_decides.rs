@@ -1,4 +1,4 @@
-//! For whom a job runs and how far it reaches, the app decides: nothing a worker says of itself
+//! The app decides for whom a job runs and how far it reaches. Nothing a worker says of itself
 //! lifts a wall.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

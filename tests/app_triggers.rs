@@ -1,4 +1,4 @@
-//! The app's own triggers may enqueue by INSERT into the documented table, whoever fires them; a
+//! The app's own triggers may enqueue by an INSERT into the documented table, whoever fires them. A
 //! worker's own statement never can.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

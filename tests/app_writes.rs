@@ -1,9 +1,9 @@
-//! The app's own writes come first: what a plain connection, which waits as SQLite does, sees while
-//! Verger is at work on the same file.
+//! The app's own writes come first: how long a plain connection, which waits as SQLite does, waits
+//! while Verger works on the same file.
 //!
-//! What is promised on a quiet machine, a longest wait of 50 ms and 10 ms for 99 of 100, is measured
-//! by `cargo bench --bench app`. The bounds here leave room for a machine that has other things to
-//! do; without taking turns a wait is as long as the work.
+//! On a quiet machine the longest wait is 50 ms, and 99 of 100 are at most 10 ms; `cargo bench
+//! --bench app` measures that goal. The bounds here leave room for a busy machine. If Verger did
+//! not make room, a wait would be as long as the work.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,6 +1,6 @@
-//! Args of several versions: a job is performed by a later version of its worker, with its args
-//! brought into the form that one takes; it waits for one that knows its version; and args that do
-//! not fit end it at once, with the key's name.
+//! Args of several versions. A later version of a worker performs a job with its args brought into
+//! the new form. A job waits for a worker that knows its version. Args that do not fit end the job
+//! at once, with the key's name.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;

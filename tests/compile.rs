@@ -1,6 +1,6 @@
-//! Opening the app takes a bounded time, whatever file was dropped in: one that would keep the
-//! compiler busy is refused before it is compiled, one that takes too long all the same is left
-//! behind, and the honest worker beside it runs.
+//! Opening the app takes a bounded time, whatever file was dropped in. A file that would keep the
+//! compiler busy is refused before it is compiled. One that still takes too long is left behind,
+//! and the honest worker beside it runs.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Components that were compiled before the app shipped: they load with no compiler, are used for
-//! the component they were made from and no other, and never when they do not fit.
+//! Components that were compiled before the app shipped. They load without a compiler, and are used
+//! only for the component they were made from, and only if they fit.
 #![cfg(feature = "compile")]
 #![allow(
     clippy::unwrap_used,

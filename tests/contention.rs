@@ -1,7 +1,7 @@
-//! Several processes on one file, all of them enqueueing and performing, one of them sweeping: the
+//! Several processes on one file, all of them enqueueing and performing, one of them sweeping. The
 //! books are right, no job fails for a lock, and no process waits long for its turn to write.
 //!
-//! The processes are this test binary, started again. `VERGER_LONG=1` makes them meet for a minute
+//! The processes are this test binary, started again. With `VERGER_LONG=1` they run for a minute
 //! instead of some seconds.
 #![allow(
     clippy::unwrap_used,

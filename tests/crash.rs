@@ -1,4 +1,4 @@
-//! A process is killed at any instant, again and again: nothing is lost, nothing is done twice, and
+//! A process is killed at any instant, again and again. Nothing is lost, nothing is done twice, and
 //! what was interrupted runs again at once.
 //!
 //! The processes are this test binary, started again. 50 kills by default; `VERGER_LONG=1 cargo

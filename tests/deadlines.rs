@@ -1,5 +1,5 @@
-//! One deadline over everything a worker does: a run granted 200 ms ends within 250 ms, whatever it
-//! is at; so does one that is cancelled, and one whose loop is stopped.
+//! One deadline over everything a worker does. A run granted 200 ms ends within 250 ms, whatever it
+//! is doing. So does one that is cancelled, and one whose loop is stopped.
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

@@ -1,5 +1,5 @@
-//! A dry run shows the rows it would have changed, as they are and as they would be, and no tenant's
-//! but its own.
+//! A dry run shows the rows it would have changed, as they are and as they would be. It shows no
+//! other tenant's rows.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use serde_json::{Value as Json, json};

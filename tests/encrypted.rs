@@ -1,6 +1,6 @@
-//! An encrypted file is opened with its key, on every connection; without it, or with another one,
-//! nothing is read and nothing written. Needs SQLCipher: `cargo test --features sqlcipher --test
-//! encrypted`. The crash harness lives on encrypted files with that feature, too.
+//! An encrypted file is opened with its key, on every connection. Without the key, or with another
+//! one, nothing is read and nothing written. This needs SQLCipher: `cargo test --features sqlcipher
+//! --test encrypted`. With that feature the crash tests run on encrypted files, too.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;

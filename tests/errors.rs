@@ -1,5 +1,5 @@
-//! An error says everything once: its text is whole, and its chain repeats nothing of it. What the
-//! builder was told and cannot use, it refuses.
+//! An error says everything once: its text is complete, and its chain repeats nothing of it. The
+//! builder refuses settings that it cannot use.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::error::Error;

@@ -1,5 +1,6 @@
 //! A component that was built once against `verger:worker@0.1.0`, and is never built again, runs on
-//! every later host. `tests/guests/frozen-0.1.0.wasm` is the puppet of the day the interface was settled.
+//! every later host. `tests/guests/frozen-0.1.0.wasm` is the puppet of the day the interface was
+//! fixed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;

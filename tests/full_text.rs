@@ -1,4 +1,4 @@
-//! Full-text searches of workers: they rank as FTS5 does, and what one step of theirs may take is
+//! Full-text searches of workers rank as FTS5 does, and what one step of theirs may take is
 //! bounded, in time and in memory.
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]

@@ -1,8 +1,9 @@
-//! Every SQL function that a worker may call ends in the time and the memory that it is granted.
+//! Every SQL function that a worker may call ends within the time and the memory that it is
+//! granted.
 //!
-//! The functions are those that SQLite itself lists, so that a new one is tried too. Each is called
-//! with one to 100 arguments of every kind that could take long: texts, documents, blobs, formats
-//! and paths of megabytes. It may answer or be refused; it may not go on.
+//! The functions are those that SQLite itself lists, so a new one is tried too. Each is called with
+//! one to 100 arguments of every kind that could take long: texts, documents, blobs, formats and
+//! paths of megabytes. It may answer or be refused, but it may not go on.
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![allow(unsafe_code, reason = "rusqlite has no safe form of SQLite's count of memory")]

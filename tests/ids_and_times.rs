@@ -1,5 +1,6 @@
-//! The built-in sweeps on tables as apps have them: ids of every type, unique in a tenant only or
-//! missing, times in every form; what is in another form than the args say is refused untouched.
+//! The built-in sweeps on tables as apps have them: ids of every type, unique only within a tenant
+//! or missing, and times in every form. A table in another form than the args say is refused
+//! untouched.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use cleanup_expired_invitations::CleanupExpiredInvitations;

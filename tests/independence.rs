@@ -1,7 +1,7 @@
-//! Queues do not wait for each other, a job that has not begun is still its operator's, and how many
-//! are performed at a time is what was asked for.
+//! Queues do not wait for each other. An operator can still change a job that has not begun. As
+//! many jobs are performed at a time as was asked for.
 //!
-//! Bounds on time are what is promised plus what a busy machine may add; the figures are printed.
+//! Bounds on time are what is promised plus what a busy machine may add. The figures are printed.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

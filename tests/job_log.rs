@@ -1,4 +1,4 @@
-//! What a worker logs stays with its attempt, however that ended, and goes with its job.
+//! What a worker logs stays with its attempt, however that ended, and is deleted with its job.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;

@@ -1,8 +1,8 @@
-//! Years of the built-in workers' suggested schedules, on a file whose rows come and go every day:
-//! neither the file, nor its log, nor the process, nor the work of a day grows.
+//! Years of the built-in workers' suggested schedules, on a file whose rows come and go every day.
+//! Neither the file, nor its log, nor the process, nor a day's work grows.
 //!
-//! Months by default, with the schedules that fire every five minutes made hourly. `VERGER_LONG=1`,
-//! in release: ten years so, and one year as suggested.
+//! By default it lives for months, with the schedules that fire every five minutes made hourly.
+//! With `VERGER_LONG=1`, in release, it lives ten years like that, and one year as suggested.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Workers that take what they can get leave the process as large as it was. 300 runs;
+//! Workers that take all the memory they can get leave the process as large as it was. 300 runs;
 //! `VERGER_LONG=1` makes it 10,000.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "the figures are for people")]

@@ -1,5 +1,5 @@
-//! What Verger does without WebAssembly: native workers run, and components that were asked for are
-//! named in one warning.
+//! What Verger does without WebAssembly: native workers run, and one warning names the components
+//! that were asked for.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use serde_json::json;

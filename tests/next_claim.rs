@@ -1,4 +1,4 @@
-//! A job that another follows ends in the commit that claims the next one.
+//! If another job follows, a job ends in the commit that claims the next one.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! One row that cannot be changed does not keep a sweep from the others, in whatever way the app's
-//! own schema refuses it; and a dry run says what the run says.
+//! own schema refuses it. A dry run reports what the run would.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use cleanup_expired_invitations::CleanupExpiredInvitations;

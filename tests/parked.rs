@@ -1,5 +1,5 @@
-//! A process leaves the jobs of workers that it lacks alone: they are parked, and taken up by one
-//! that has the worker.
+//! A process leaves alone the jobs of workers that it lacks. They are parked, and taken up by a
+//! process that has the worker.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! A job can be enqueued by plain SQL, from any language that has a client for SQLite: one INSERT of
-//! documented columns, in a transaction of the app's own. What the table's defaults do not say, its
-//! checks do, by name.
+//! A job can be enqueued by plain SQL, from any language that has a client for SQLite: by one
+//! INSERT of documented columns, in a transaction of the app's own. The table's defaults fill in
+//! the rest, and its named checks refuse what is wrong.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

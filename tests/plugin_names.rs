@@ -1,4 +1,4 @@
-//! A plugin's name is its own: no other file takes it, or the grant that goes with it.
+//! A plugin's name is its own. No other file takes it, or the grant that goes with it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;

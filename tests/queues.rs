@@ -1,5 +1,5 @@
-//! Queues: how many jobs at a time, pausing and resuming, uniqueness for a period, and a backoff of
-//! a worker's own.
+//! Queues: how many jobs at a time, pausing and resuming, uniqueness for a period, and a worker's
+//! own backoff.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Retention of the audit log: old rows go, through one door only, and what stays still verifies.
+//! Retention of the audit log: only retention removes rows, the old ones, and what stays still
+//! verifies.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;

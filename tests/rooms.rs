@@ -1,5 +1,5 @@
-//! The rooms of the library stand in an order, and none reaches back up: whoever changes a room has
-//! read it and those below it, and no other.
+//! The rooms of the library have an order, and none uses one above it. So to change a room you need
+//! to read only that room and those below it.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;

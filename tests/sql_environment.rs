@@ -1,5 +1,5 @@
-//! What a worker's SQL leans on beside tables: the time is the clock's that Verger was given,
-//! temporary space is counted, and the app's functions are open as far as they only compute.
+//! What a worker's SQL uses besides tables. The time is that of the clock Verger was given,
+//! temporary space is counted, and the app's functions are open if they only compute.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;

@@ -1,10 +1,10 @@
-//! Attempts on the walls, statement by statement, by somebody who has a grant, is confined to a
-//! tenant, and reads SQLite's manual.
+//! Attempts on the walls, statement by statement, by a worker that has a grant, is confined to a
+//! tenant, and knows SQLite's manual.
 //!
-//! Nothing is expected of a statement by itself. Each runs in two worlds that differ in the rows of
-//! other tenants and in a table that is not granted, and whatever it does, it must do the same in
-//! both: rows, changes, errors, and steps of SQLite's virtual machine. What is not the tenant's
-//! stays as it is, and the statement is over when its time is.
+//! Nothing is expected of a single statement. Each runs in two worlds that differ in the rows of
+//! other tenants and in a table that is not granted. Whatever it does, it must do the same in both:
+//! rows, changes, errors, and steps of SQLite's virtual machine. What is not the tenant's stays as
+//! it is, and the statement ends when its time is over.
 #![allow(clippy::print_stdout, reason = "what was said is for people")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

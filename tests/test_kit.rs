@@ -1,4 +1,4 @@
-//! The test kit is a feature: what it promises to those who test with it.
+//! The test kit is a feature of the product. This is what it promises to those who test with it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;

@@ -1,6 +1,7 @@
-//! The loop on a thread: what wakes it, how soon, what a sleeping one costs, and how it is stopped.
+//! The loop on a thread: what wakes it, how soon, what it costs while it sleeps, and how it is
+//! stopped.
 //!
-//! Bounds on time are those the loop promises plus what a busy machine may add; the medians are
+//! Bounds on time are those the loop promises plus what a busy machine may add. The medians are
 //! printed.
 #![allow(
     clippy::unwrap_used,

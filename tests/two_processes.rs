@@ -1,5 +1,5 @@
-//! Two processes tick one file through a simulated year: every slot is decided once and done once,
-//! also when one of them is killed.
+//! Two processes tick one file through a simulated year. Every slot is decided once and done once,
+//! even when one of them is killed.
 //!
 //! The processes are this test binary, started again. The test tells both the hour at the same
 //! moment, so that they meet at every slot.

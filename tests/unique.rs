@@ -1,5 +1,5 @@
-//! Of unique jobs at most one is unfinished, whatever is done to them and in whatever order; and
-//! numbers in args are kept exactly, or refused by name.
+//! Of unique jobs at most one is unfinished, whatever is done to them and in whatever order.
+//! Numbers in args are kept exactly, or refused by name.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! Files of every released version open, with everything in them; a file of a newer one is refused
-//! and left as it is.
+//! Files of every released version open, with everything in them. A file of a newer version is
+//! refused and left as it is.
 //!
 //! `tests/fixtures/VERSION.db` is what that version wrote. Each release makes its own, once, before
-//! its schema is final for ever: `cargo test --test upgrades
-//! make_the_fixture_of_this_version -- --ignored`
+//! its schema is final for ever: `cargo test --test upgrades make_the_fixture_of_this_version --
+//! --ignored`
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A component that imports WASI gets an interface that gives nothing, and a clear word where it
+//! A component that imports WASI gets an interface that gives nothing, and a clear message if it
 //! asks for more.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

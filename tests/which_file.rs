@@ -1,5 +1,5 @@
-//! One file is one file, by whatever name it is opened; what is no file is refused; and the lock
-//! beside it may be lost and is never wrong.
+//! A file is one file, whatever name it is opened by. What is no file is refused. The lock beside
+//! it may be lost and is never wrong.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,5 +1,5 @@
-//! A clock that was wrong for a while: what was decided stays decided, what waits waits as if it
-//! had not been, and nothing is deleted for its age by a reading that is in doubt.
+//! A clock that was wrong for a while. What was decided stays decided, what waits waits as if the
+//! clock had been right, and nothing is deleted for its age by a reading that is in doubt.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::path::Path;

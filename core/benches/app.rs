@@ -1,8 +1,8 @@
-//! What the app's own connection sees: how long an INSERT of one row waits, one every 3 ms on a
-//! plain connection with SQLite's own busy handler, while Verger is at work on the same file. And
-//! how much of its undisturbed speed that work keeps.
+//! How long the app's own INSERT of one row waits, and how much of its undisturbed speed Verger's
+//! work keeps. The app makes one INSERT every 3 ms, on a plain connection with SQLite's own busy
+//! handler, while Verger works on the same file.
 //!
-//! The machine must be quiet: whoever waits for a processor waits here too.
+//! The machine must be quiet, because waiting for a processor counts here too.
 //!
 //! `cargo bench --bench app` prints the table; with `-- --svg core/guide/app_waits.svg` it draws the
 //! picture of the guide's page on speed as well.

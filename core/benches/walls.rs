@@ -1,5 +1,5 @@
-//! What the walls cost: a confined read against the same read filtered by hand, statements of a
-//! worker against the same ones on a connection without walls, and a job that does nothing against
+//! What the walls cost. A confined read is compared with the same read filtered by hand, a worker's
+//! statements with the same ones on a connection without walls, and a job that does nothing with
 //! the same component with nothing around it. `cargo bench --bench walls`
 #![allow(
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
-//! The smallest app with Verger in it: the three built-in sweeps on their suggested schedules, over
-//! the reference tables, until the standard input ends. `cargo run --release --example minimal --
-//! app.db`
+//! The smallest app with Verger in it. It runs the three built-in sweeps on their suggested
+//! schedules, over the reference tables, until the standard input ends. `cargo run --release
+//! --example minimal -- app.db`
 
 use std::time::Duration;
 

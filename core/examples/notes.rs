@@ -1,9 +1,9 @@
 //! A desktop app in one file: notes, a search index that follows them, an export, and whatever
 //! plugins a user drops into a folder. `cargo run --release --example notes -- notes.db plugins`
 //!
-//! The app's tables and Verger's are in one file, and one transaction writes both: a note and the
+//! The app's tables and Verger's are in one file, and one transaction writes both a note and the
 //! job that indexes it. A second thread shows what runs and how far it is, and tells once of each
-//! job that failed. Leaving takes two seconds at most: what is not done by then goes on at the next
+//! job that failed. Leaving takes two seconds at most. What is not done by then goes on at the next
 //! start.
 //!
 //! It reads commands from the standard input, where a window would have buttons.

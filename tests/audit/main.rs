@@ -1,5 +1,5 @@
-//! The audit log: append-only, stamped by the host, in one transaction with what it describes, and
-//! tampering shows.
+//! The audit log: append-only, stamped by the host, in one transaction with what it describes.
+//! Tampering shows.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 #[path = "../common/mod.rs"]

@@ -1,5 +1,5 @@
-//! Bad input: a typed error that says what, where and what to do; nothing half-written; and the
-//! queue goes on.
+//! Bad input gives a typed error that says what, where and what to do. Nothing is half-written, and
+//! the queue goes on.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! What a worker may say in the log.
+//! What a worker may write to the log.
 
 use serde_json::json;
 use verger::Limits;

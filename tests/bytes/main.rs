@@ -1,5 +1,5 @@
-//! What a worker sends, keeps and writes is bounded in bytes: in memory, on the disk, in the log of
-//! the app.
+//! What a worker sends, keeps and writes is bounded in bytes: in memory, on the disk, in the app's
+//! log.
 //!
 //! Memory is measured in a child process of its own: the test binary starts itself again with the
 //! name of a case.

@@ -1,5 +1,5 @@
-//! What a worker's author meets: a project to begin with, a component of whatever their compiler made,
-//! and what changed between two versions.
+//! What the author of a worker uses: a project to begin with, a component of whatever their
+//! compiler made, and the differences between two versions.
 
 use serde_json::json;
 

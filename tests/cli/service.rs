@@ -1,4 +1,5 @@
-//! What the system's timer is told is what its own checkers take, whatever the file is called.
+//! The files for the system's timer pass the system's own checkers, whatever the database is
+//! called.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! `verger.toml`: what it says is what the builder gets, and what is wrong with it has a place.
+//! `verger.toml`: the builder gets what it says, and each fault in it has a position.
 #![cfg(feature = "config")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

@@ -1,5 +1,5 @@
-//! What happens to jobs, schedules and queues is told: live, after the commit and in order; and, of
-//! ends and failures, later too, whatever became of the process.
+//! What happens to jobs, schedules and queues is told live, after the commit and in order. Ends and
+//! failures can also be read later, whatever became of the process.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 #[path = "../common/mod.rs"]

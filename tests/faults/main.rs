@@ -1,8 +1,7 @@
-//! Disks that are full, fail, lie or can only be read, files that are damaged or taken away: a
-//! typed error, nothing half-written, and work goes on when the cause is gone.
+//! Disks that are full, fail, lie or can only be read, and files that are damaged or removed. Each
+//! gives a typed error, nothing is half-written, and work goes on when the cause is gone.
 //!
-//! The faults come from a file system of the test's own in front of SQLite's; see
-//! `common/faulty.rs`.
+//! The faults come from a file system of the test's own in front of SQLite's; see `common/faulty/`.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,

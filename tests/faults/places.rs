@@ -1,4 +1,4 @@
-//! Files and folders that can only be read, and files that are taken away.
+//! Files and folders that can only be read, and files that are removed.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! The args of a job, from the app or from a hand that writes rows: refused at once with nothing
-//! written, or brought to the worker as they were sent. A row that is beyond reading ends, and
+//! The args of a job, from the app or from a person who writes rows. They are refused at once with
+//! nothing written, or reach the worker as they were sent. A row that cannot be read ends, and
 //! holds nothing up.
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The bytes of a component: whatever they are, the app opens, the file is refused with a reason or
-//! is a worker like any other.
+//! The bytes of a component. Whatever they are, the app opens, and the file is refused with a
+//! reason or is a worker like any other.
 
 use std::io::Write;
 use std::time::Duration;

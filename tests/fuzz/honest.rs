@@ -1,4 +1,5 @@
-//! What stands beside every attack: a worker that does its work, and a database that stays whole.
+//! What is checked beside every attack: a worker that does its work, and a database that stays
+//! whole.
 
 use serde_json::json;
 use verger::rusqlite::Connection;

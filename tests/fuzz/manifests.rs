@@ -1,4 +1,5 @@
-//! The manifest a component gives of itself: taken whole, or refused with the place.
+//! The manifest a component gives of itself is taken whole, or refused with the position of the
+//! fault.
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};

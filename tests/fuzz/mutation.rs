@@ -1,5 +1,4 @@
-//! Bytes with something done to them: blindly, or by someone who knows how a WebAssembly binary is
-//! built.
+//! Bytes that were changed, blindly or by someone who knows how a WebAssembly binary is built.
 
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -1,5 +1,5 @@
-//! What a worker asks of its host: any program of calls, under any grant, confined or not, ends as
-//! its job says it did, and a failed one leaves what its last checkpoint left.
+//! The calls of a worker to its host. Any program of calls, under any grant, confined or not, ends
+//! as its job says it did, and a failed one leaves what its last checkpoint left.
 
 use std::time::Duration;
 

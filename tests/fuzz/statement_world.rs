@@ -1,6 +1,6 @@
-//! The world that a statement of a stranger runs in: tables it may use, tables it may not, rows of
-//! other tenants. Whatever its text, it ends with an answer or with a code that is known, tells
-//! nothing of what is closed, and changes nothing of it.
+//! The world that a stranger's statement runs in: tables it may use, tables it may not, rows of
+//! other tenants. Whatever its text, it ends with an answer or with a known code, tells nothing of
+//! what is closed, and changes nothing of it.
 //!
 //! For the surface `statements` of `cargo test --test fuzz`, and for libFuzzer (`libfuzzer/`).
 

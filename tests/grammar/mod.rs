@@ -1,5 +1,5 @@
-//! SQL at random, for the property test of the tenant's walls: what a worker could send, with an
-//! eye for names that shadow.
+//! Random SQL for the property test of the tenant's walls: what a worker could send, including
+//! names that shadow others.
 
 mod query;
 #[path = "../common/random.rs"]

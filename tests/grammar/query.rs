@@ -1,4 +1,4 @@
-//! Queries, and what their rows come from.
+//! Queries, and the sources of their rows.
 
 use super::{Grammar, NAMES, Source, TABLES};
 

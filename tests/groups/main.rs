@@ -1,4 +1,4 @@
-//! Short jobs share a transaction: all that a job by itself promises holds for each of them.
+//! Short jobs share a transaction, and each keeps all that a job alone promises.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

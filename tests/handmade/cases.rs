@@ -1,4 +1,4 @@
-//! What a component can get wrong, or do wrong, below what any language lets its worker say.
+//! What a component can get wrong, or do wrong, beyond what any language lets its worker write.
 //!
 //! One file because it is one table: each entry is a component and the wall that stops it.
 

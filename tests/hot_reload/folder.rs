@@ -1,4 +1,4 @@
-//! What lies in the folder: links, files that can be no plugin, folders that come and go.
+//! What is in the folder: links, files that can be no plugin, folders that come and go.
 
 use std::time::Instant;
 

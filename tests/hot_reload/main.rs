@@ -1,4 +1,4 @@
-//! Workers that are dropped in, replaced and taken away while the app runs.
+//! Workers that are dropped in, replaced and removed while the app runs.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

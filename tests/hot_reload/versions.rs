@@ -1,4 +1,4 @@
-//! Versions that are rolled back, added and taken out.
+//! Versions that are rolled back, added and removed.
 
 use serde_json::json;
 use verger::testing::{TestVerger, capture_logs};

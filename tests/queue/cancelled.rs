@@ -1,4 +1,4 @@
-//! A job that is cancelled, whatever it is at.
+//! A job that is cancelled, whatever it is doing.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

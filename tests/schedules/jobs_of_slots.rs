@@ -1,4 +1,4 @@
-//! The jobs that slots make: overlap, jitter, and those outside the slots.
+//! The jobs that slots make: overlap, jitter, and jobs outside the slots.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! What becomes of slots: policies for missed ones, overlap, deadlines, clocks set back, schedules
-//! that change; and the ledger, which accounts for every slot and says why.
+//! that change. And the ledger, which accounts for every slot and says why.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

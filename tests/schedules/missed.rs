@@ -1,4 +1,4 @@
-//! Slots that were missed, and what the policy makes of them.
+//! Slots that were missed, and what the policy does with them.
 
 use std::time::{Duration, Instant};
 

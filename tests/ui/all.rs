@@ -1,4 +1,4 @@
-//! The page, asked as a browser asks it.
+//! The page, requested as a browser does.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod browser;

@@ -1,4 +1,5 @@
-//! The page in Chromium, where there is one: its script runs, and the policy stops nothing of its own.
+//! The page in Chromium, if it is there: the page's script runs, and the policy stops nothing of
+//! its own.
 
 use std::process::Command;
 

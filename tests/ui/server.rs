@@ -1,4 +1,4 @@
-//! Who may ask the page on its port.
+//! Whom the page answers on its port.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! A Verger with something of everything to show.
+//! A Verger with an example of everything that the page shows.
 
 use std::time::Duration;
 

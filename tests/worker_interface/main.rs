@@ -1,5 +1,5 @@
-//! What workers may ask beside the database: jobs for later, state, whole results; and how they fail:
-//! by a component and by plain Rust, with the same answers.
+//! What workers may use besides the database: jobs for later, state, whole results. And how they
+//! fail. A component and plain Rust get the same answers.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 #[path = "../common/mod.rs"]

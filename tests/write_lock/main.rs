@@ -1,5 +1,5 @@
-//! A run holds the write lock only while it writes: what reads or computes keeps nobody out, what
-//! was read still holds when it is written on, and nobody may keep the lock for long.
+//! A run holds the write lock only while it writes. Reading or computing keeps nobody out, what was
+//! read still holds when a write depends on it, and nobody may keep the lock for long.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

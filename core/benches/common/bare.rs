@@ -1,4 +1,4 @@
-//! The component that does nothing, with nothing around it: what wasmtime itself takes.
+//! The component that does nothing, with nothing around it, to show what wasmtime itself takes.
 #![allow(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
 
 use wasmtime::component::{Component, InstancePre, Linker, Val};

@@ -1,4 +1,4 @@
-//! What the benches share: interleaved rounds, medians, a table, plain SQLite to compare with.
+//! What the benches share: interleaved rounds, medians, a table, and plain SQLite to compare with.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 #![allow(clippy::print_stdout, reason = "a bench prints its table")]
 

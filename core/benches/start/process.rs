@@ -1,4 +1,4 @@
-//! What is measured in processes of their own.
+//! Measurements in processes of their own.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

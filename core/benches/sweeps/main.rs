@@ -1,7 +1,7 @@
-//! The built-in sweeps: by component, natively, and the same statements in plain rusqlite.
+//! The built-in sweeps: as components, natively, and as the same statements in plain rusqlite.
 //!
-//! Plain SQLite runs the very texts of the workers, in transactions of the same size, with the
-//! pragmas Verger sets on its own connections, and inserts the same columns into the audit log; it
+//! Plain SQLite runs the workers' very statements, in transactions of the same size, with the
+//! pragmas Verger sets on its own connections. It inserts the same columns into the audit log, but
 //! does not compute the hash that chains it, and publishes no events. Every round of each has its
 //! own fresh copy of a prepared file.
 

@@ -1,4 +1,4 @@
-//! Has Tauri read its configuration.
+//! Makes Tauri read its configuration.
 
 fn main() {
     tauri_build::build();

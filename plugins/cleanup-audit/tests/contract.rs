@@ -1,4 +1,5 @@
-//! The contract of `cleanup-audit`, natively; that the log still verifies is `tests/retention.rs`.
+//! The contract of `cleanup-audit`, natively. `tests/retention.rs` shows that the log still
+//! verifies.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::cell::RefCell;

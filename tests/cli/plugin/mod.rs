@@ -1,5 +1,5 @@
 //! `verger plugin inspect` and `verger plugin check`: what a person learns of a `.wasm` before it
-//! is dropped in, and the grants of the command line that they speak of.
+//! is dropped in, and the grants for the command line that they print.
 
 mod check;
 mod inspect;

@@ -1,4 +1,4 @@
-//! The books: whether each job had its effect, once.
+//! The books: they tell whether each job had its effect once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

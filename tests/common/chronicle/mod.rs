@@ -1,8 +1,8 @@
-//! A life to be interrupted: jobs of every kind, and books that say afterwards whether each had the
-//! effect it should have, once.
+//! A life to be interrupted: jobs of every kind, and books that tell afterwards whether each had
+//! its effect once.
 //!
-//! Every effect is a row of `things`, keyed by the job's tag. Nothing in the table keeps a second
-//! row out: it would show.
+//! Every effect is a row of `things`, keyed by the job's tag. Nothing in the table refuses a second
+//! row, so a second effect would show.
 
 mod books;
 

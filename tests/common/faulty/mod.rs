@@ -1,8 +1,8 @@
-//! A file system that fails when it is told: SQLite's own, with faults in front of it, and a memory
-//! of what was not yet synced.
+//! A file system that fails on demand: SQLite's own, with faults in front of it, and a memory of
+//! what was not yet synced.
 //!
-//! It is the default VFS of the test binary once [`install`]ed; files outside the folders of a
-//! [`Disk`] are not concerned.
+//! Once [`install`]ed it is the default VFS of the test binary. Files outside the folders of a
+//! [`Disk`] are not affected.
 #![allow(unsafe_code, reason = "SQLite calls it through pointers")]
 
 mod vfs;

@@ -1,5 +1,5 @@
-//! What the programs beside this folder share: a Verger on the file that the neighbour has open,
-//! a native worker that counts, and the wait until it has counted.
+//! What the programs of this folder share: a Verger on the file that the neighbour has open, a
+//! native worker that counts, and the wait until it has counted.
 
 use std::path::Path;
 use std::sync::Arc;

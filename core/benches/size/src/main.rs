@@ -1,4 +1,4 @@
-//! The smallest app: one worker of its own, a plugins folder where there is a sandbox, and the loop.
+//! The smallest app: one worker of its own, a plugins folder if there is a sandbox, and the loop.
 
 use std::time::Duration;
 

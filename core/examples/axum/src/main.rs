@@ -1,5 +1,5 @@
-//! A server whose requests leave work behind: an order is stored and its receipt enqueued in one
-//! transaction, and whoever asks sees how far the job is.
+//! A server whose requests leave work behind. An order is stored and its receipt enqueued in one
+//! transaction, and the client can ask how far the job is.
 //!
 //! ```sh
 //! cargo run --manifest-path core/examples/axum/Cargo.toml -- shop.db
@@ -7,7 +7,7 @@
 //! curl localhost:3000/jobs/1
 //! ```
 //!
-//! Verger is synchronous: what reads or writes the file runs in `spawn_blocking`.
+//! Verger is synchronous, so code that reads or writes the file runs in `spawn_blocking`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

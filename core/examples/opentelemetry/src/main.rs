@@ -1,4 +1,4 @@
-//! An app whose jobs are traced and counted by OpenTelemetry: each attempt is a span of the trace
+//! An app whose jobs are traced and counted by OpenTelemetry. Each attempt is a span of the trace
 //! that its job was enqueued in, and Verger's numbers are metrics.
 //!
 //! ```sh
@@ -6,8 +6,8 @@
 //! cargo run --manifest-path core/examples/opentelemetry/Cargo.toml -- app.db
 //! ```
 //!
-//! `OTEL_EXPORTER_OTLP_ENDPOINT` names another address. What is exported is sent in the background;
-//! at the end the rest is flushed.
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` names another address. The export is sent in the background, and
+//! the rest is flushed at the end.
 
 use std::collections::HashMap;
 use std::error::Error;

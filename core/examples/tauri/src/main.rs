@@ -1,4 +1,4 @@
-//! Notes in a window. Saving one enqueues its indexing in the same transaction; the page shows what
+//! Notes in a window. Saving one enqueues its indexing in the same transaction. The page shows what
 //! runs, how far it is, and what went wrong, and can cancel it.
 #![cfg_attr(not(debug_assertions), windows_subsystem = "windows")]
 

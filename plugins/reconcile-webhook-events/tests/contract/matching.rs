@@ -1,4 +1,4 @@
-//! What is matched with what, and what that does to the delivery.
+//! Which events and deliveries match, and what a match does to the delivery.
 
 use reconcile_webhook_events::{ACTION, TOPIC};
 use serde_json::Value as Json;

@@ -1,5 +1,5 @@
-//! With the system's SQLite in place of the bundled one: it is used where it is new enough, and
-//! refused with a sentence where it is not.
+//! With the system's SQLite in place of the bundled one. It is used if it is new enough, and
+//! otherwise refused with a sentence.
 
 #[path = "../../common/jobs.rs"]
 mod jobs;

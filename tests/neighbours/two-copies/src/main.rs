@@ -1,5 +1,5 @@
-//! With a second copy of SQLite in the process, loaded at run time, as the library of a browser
-//! window is: while it has the file open, Verger refuses to open it.
+//! With a second copy of SQLite in the process, loaded at run time, like the library of a browser
+//! window. While that copy has the file open, Verger refuses to open it.
 #![allow(unsafe_code, reason = "a library that is loaded at run time is called through pointers")]
 
 use std::ffi::{CString, c_char, c_int, c_void};
