@@ -167,6 +167,30 @@ fn only_the_owners_of_rows_and_those_who_say_why_name_sqlite() {
     }
 }
 
+/// The prose of the docs is read in editors and terminals too.
+#[test]
+fn no_line_of_prose_is_longer_than_a_hundred_characters() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages: Vec<_> = ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md"]
+        .map(|page| root.join(page))
+        .into();
+    let guide = fs::read_dir(root.join("core/guide")).unwrap().map(|entry| entry.unwrap().path());
+    // The reference of the command is generated.
+    let is_written = |page: &std::path::PathBuf| {
+        page.extension().is_some_and(|ending| ending == "md") && !page.ends_with("commands.md")
+    };
+    pages.extend(guide.filter(is_written));
+    for page in pages {
+        let (text, mut is_code) = (fs::read_to_string(&page).unwrap(), false);
+        for line in text.lines() {
+            is_code ^= line.trim_start().starts_with("```");
+            let is_prose = !is_code && !line.starts_with('|') && line.contains(' ');
+            let is_long = is_prose && line.chars().count() > 100;
+            assert!(!is_long, "{}: {line}", page.display());
+        }
+    }
+}
+
 /// What a process has once, whatever it opens, stands in ARCHITECTURE.md with its reason.
 #[test]
 fn every_static_is_listed_in_the_architecture() {

@@ -97,8 +97,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Show a page with what runs, what failed and why, and what comes next
     ///
-    /// On a port of this machine, for whoever has the address that it prints. It only shows unless
-    /// --allow-changes lets it retry, cancel, pause and resume.
+    /// On a port of this machine, for whoever has the address that it prints. It only shows, unless
+    /// --allow-changes lets it change jobs, queues and schedules and decide what plugins may do.
     Ui(ui::Ui),
     /// Check a verger.toml, and what it would change
     #[command(subcommand)]

@@ -63,10 +63,10 @@ pub(crate) struct Options {
     /// four verbs. With a tenant column a job of one organization reaches that organization's rows
     /// alone; "shared" tables belong to none. "sha256" grants it to that very file only. The limits
     /// are time_ms, memory_bytes, sql_memory_bytes, chunk_bytes, statements, transaction_bytes,
-    /// growth_bytes, audit_rows, audit_bytes, events, event_bytes, call_bytes, log_lines, log_bytes
-    /// and write_lock_ms. A worker gets what it asks for and is granted, never more; for a built-in
-    /// worker this takes the place of all it asks for. `plugin inspect` prints the limits, and what
-    /// gives a worker everything.
+    /// growth_bytes, audit_rows, audit_bytes, events, event_bytes, call_bytes, log_lines, log_bytes,
+    /// jobs, job_bytes, state_bytes and write_lock_ms. A worker gets what it asks for and is
+    /// granted, never more; for a built-in worker this takes the place of all it asks for.
+    /// `plugin inspect` prints the limits, and what gives a worker everything.
     #[arg(long, global = true, value_name = "JSON|FILE", value_parser = grants::parse, verbatim_doc_comment)]
     pub(crate) grant: Vec<Grants>,
 }
