@@ -22,7 +22,7 @@ use common::{Goal, Result, percentile, plain, table};
 use serde_json::{Value as Json, json};
 use verger::rusqlite::Connection;
 use verger::verger_worker::prelude::*;
-use verger::{CompileCache, JobState, NewJob, Verger};
+use verger::{CompileCache, JobFilter, JobState, NewJob, Verger};
 
 /// Between two INSERTs of the app.
 const EVERY: Duration = Duration::from_millis(3);
@@ -185,7 +185,7 @@ fn measure() -> Result<()> {
             if reached { "yes" } else { "no" }.to_string(),
         ]);
     };
-    let quiet = prepare(&folder.path().join("quiet"), &cache, "SELECT 1")?;
+    let quiet = prepare(&folder.path().join("quiet"), &cache, None)?;
     row(
         "nothing",
         &insert_while(&quiet, |begun| begun.elapsed() < Duration::from_secs(3))?,
@@ -203,10 +203,10 @@ fn measure() -> Result<()> {
         }
         let place_of = |name: &str| folder.path().join(format!("{name}-{place}"));
         let alone = {
-            let file = prepare(&place_of("alone"), &cache, work.set_up)?;
+            let file = prepare(&place_of("alone"), &cache, Some(work))?;
             work_off(&open(&file, &cache)?, work)?
         };
-        let file = prepare(&place_of("beside"), &cache, work.set_up)?;
+        let file = prepare(&place_of("beside"), &cache, Some(work))?;
         let (waits, beside) = beside(&file, &cache, place, work)?;
         row(work.name, &waits, Some(alone.as_secs_f64() / beside.as_secs_f64()), work.goals);
     }
@@ -225,8 +225,8 @@ fn measure() -> Result<()> {
     Ok(())
 }
 
-/// A file with the rows of some work and a table of the app's.
-fn prepare(folder: &Path, cache: &Path, set_up: &str) -> Result<PathBuf> {
+/// A file with the rows of some work, its jobs enqueued, and a table of the app's.
+fn prepare(folder: &Path, cache: &Path, work: Option<&Work>) -> Result<PathBuf> {
     std::fs::create_dir(folder)?;
     let file = folder.join("app.db");
     let verger = open(&file, cache)?;
@@ -235,12 +235,16 @@ fn prepare(folder: &Path, cache: &Path, set_up: &str) -> Result<PathBuf> {
     app.execute_batch("CREATE TABLE notes (text TEXT NOT NULL); CREATE TABLE results (n INTEGER)")?;
     let numbers =
         format!("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT {ROWS})");
+    let set_up = work.map_or("", |work| work.set_up);
     match set_up.split_once("SELECT") {
         Some((insert, select)) if set_up.starts_with("INSERT") => {
             app.execute_batch(&format!("{insert} {numbers} SELECT {select}"))?;
             app.execute_batch("UPDATE verger_audit_head SET id = coalesce((SELECT max(id) FROM verger_audit), 0), hash = zeroblob(32) WHERE EXISTS (SELECT 1 FROM verger_audit)")?;
         }
         _ => {}
+    }
+    if let Some(work) = work {
+        verger.enqueue_all((work.jobs)())?;
     }
     app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(file)
@@ -256,10 +260,10 @@ fn open(file: &Path, cache: &Path) -> Result<Verger> {
 
 /// Has the loop do the work: how long it took.
 fn work_off(verger: &Verger, work: &Work) -> Result<Duration> {
+    let newest = verger.jobs(&JobFilter::new(), 1)?;
+    let last = newest.first().ok_or_else(|| anyhow::anyhow!("no jobs"))?.id;
     let ticking = verger.start()?;
     let begun = Instant::now();
-    let jobs = verger.enqueue_all((work.jobs)())?;
-    let last = jobs.last().ok_or_else(|| anyhow::anyhow!("no jobs"))?.id;
     loop {
         let job = verger.job(last)?.ok_or_else(|| anyhow::anyhow!("the job is gone"))?;
         match job.state {

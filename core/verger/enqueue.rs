@@ -58,6 +58,9 @@ impl Verger {
 
     /// Enqueues many jobs in one transaction: all or none.
     ///
+    /// The transaction holds the write lock for some 10 µs a job. An app that writes meanwhile waits
+    /// less if tens of thousands are enqueued by several calls.
+    ///
     /// ```
     /// use verger::NewJob;
     ///
