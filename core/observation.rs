@@ -72,20 +72,34 @@ impl Observation {
     /// thread.
     ///
     /// ```
-    /// # use verger::{Observation, Verger, Worker, Context, Manifest, Outcome, AttemptError};
-    /// # use serde_json::json;
-    /// # struct Count;
-    /// # impl Worker for Count {
-    /// #     fn manifest(&self) -> Manifest { Manifest::new("count", "1.0.0") }
-    /// #     fn perform(&self, context: &Context<'_>) -> Result<Outcome, AttemptError> {
-    /// #         context.query("SELECT count(*) FROM sqlite_schema", ())?;
-    /// #         Ok(Outcome::Done)
-    /// #     }
-    /// # }
-    /// let verger = Verger::in_memory().worker(Count).open()?;
-    /// let (performed, observed) = Observation::of(|| verger.perform_now("count", json!({})));
-    /// performed?;
-    /// assert!(observed.statements.contains("SELECT count(*) FROM sqlite_schema"));
+    /// use serde_json::json;
+    /// use verger::verger_worker::prelude::*;
+    /// use verger::{Observation, Verger};
+    ///
+    /// struct Sweep;
+    ///
+    /// impl Worker for Sweep {
+    ///     fn manifest(&self) -> Manifest {
+    ///         Manifest::new("sweep", "1.0.0")
+    ///     }
+    ///
+    ///     fn perform(
+    ///         &self,
+    ///         job: &Context<'_>,
+    ///         _: Option<&Scope>,
+    ///         _: &Args,
+    ///     ) -> Result<Outcome, WorkerError> {
+    ///         // It tells nobody that this is refused.
+    ///         let _ = job.execute("DELETE FROM orders", params![]);
+    ///         Ok(Outcome::Done)
+    ///     }
+    /// }
+    ///
+    /// let verger = Verger::in_memory().worker(Sweep).open()?;
+    /// verger.connect()?.execute_batch("CREATE TABLE orders (total INTEGER)")?;
+    /// let (_, observed) = Observation::of(|| verger.perform_now("sweep", json!({})));
+    /// let why = observed.denied.first().ok_or("nothing was denied")?;
+    /// assert!(why.starts_with("delete denied: table orders"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
