@@ -24,6 +24,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -37,7 +38,12 @@ impl Worker for SendReport {
         Manifest::new("send-report", "1").arg("month", ArgSpec::required())
     }
 
-    fn perform(&self, job: &Context<'_>, _: Option<&Scope>, args: &Args) -> Result<Outcome, WorkerError> {
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
         let month: String = args.get("month")?;
         job.log(LogLevel::Info, &format!("the report of {month}"));
         match month.as_str() {
@@ -80,13 +86,20 @@ impl Fields {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Attempts {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: LayerContext<'_, S>) {
         let of = attributes.metadata();
-        let (Some(span), "verger::job", "attempt") = (context.span(id), of.target(), of.name()) else { return };
+        let (Some(span), "verger::job", "attempt") = (context.span(id), of.target(), of.name())
+        else {
+            return;
+        };
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         // The trace goes on where the job was enqueued.
-        let carried: HashMap<String, String> =
-            fields.take("traceparent").map(|text| ("traceparent".to_string(), text)).into_iter().collect();
-        let parent = TraceContextPropagator::new().extract_with_context(&TraceContext::new(), &carried);
+        let carried: HashMap<String, String> = fields
+            .take("traceparent")
+            .map(|text| ("traceparent".to_string(), text))
+            .into_iter()
+            .collect();
+        let parent =
+            TraceContextPropagator::new().extract_with_context(&TraceContext::new(), &carried);
         let tracer = global::tracer("verger");
         let name = fields.take("worker").unwrap_or_default();
         let started = tracer
@@ -149,7 +162,10 @@ fn observe(verger: &Verger) {
                 ] {
                     observer.observe(
                         count,
-                        &[KeyValue::new("worker", worker.clone()), KeyValue::new("outcome", outcome)],
+                        &[
+                            KeyValue::new("worker", worker.clone()),
+                            KeyValue::new("outcome", outcome),
+                        ],
                     );
                 }
             }
@@ -171,14 +187,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = std::env::args().nth(1).unwrap_or_else(|| "app.db".to_string());
     let resource = Resource::builder().with_service_name("notes").build();
     let spans = opentelemetry_otlp::SpanExporter::builder().with_http().build()?;
-    let traces =
-        SdkTracerProvider::builder().with_batch_exporter(spans).with_resource(resource.clone()).build();
+    let traces = SdkTracerProvider::builder()
+        .with_batch_exporter(spans)
+        .with_resource(resource.clone())
+        .build();
     global::set_tracer_provider(traces.clone());
     let numbers = opentelemetry_otlp::MetricExporter::builder().with_http().build()?;
     let metrics =
         SdkMeterProvider::builder().with_periodic_exporter(numbers).with_resource(resource).build();
     global::set_meter_provider(metrics.clone());
-    tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(Attempts).init();
+    // The exporter's own lines are below this level.
+    let lines = tracing_subscriber::fmt::layer().with_filter(LevelFilter::INFO);
+    tracing_subscriber::registry().with(lines).with(Attempts).init();
 
     let verger = Verger::builder(file).worker(SendReport).open()?;
     observe(&verger);
