@@ -204,9 +204,7 @@ impl Location {
         let shut = |error: &rusqlite::Error| {
             matches!(kind_of(error), StoreErrorKind::CannotOpen | StoreErrorKind::ReadOnly)
         };
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        let logged = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+        let logged = std::fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0);
         if logged || !connected.as_ref().is_err_and(shut) || !path.is_file() {
             return connected;
         }

@@ -6,7 +6,8 @@ use verger::testing::{ManualClock, TestVerger};
 use verger::{Builder, Missed, Schedule, Timestamp, Verger};
 
 use super::registration::app;
-use super::{DAY, HOUR, MINUTE, Nothing, Random, at, daily, every, jobs, ledger, next_of, test};
+use super::{DAY, HOUR, MINUTE, Nothing, at, daily, every, jobs, ledger, next_of, test};
+use crate::random::Random;
 
 #[test]
 fn a_clock_set_back_fires_no_slot_twice() {
@@ -36,7 +37,7 @@ fn no_walk_of_the_clock_fires_a_slot_twice() {
                 .missed(Missed::Replay(10)),
         ]);
         for _ in 0..100 {
-            let by = Duration::from_secs(random.below(6 * 3_600));
+            let by = Duration::from_secs(random.below(6 * 3_600) as u64);
             match random.below(3) {
                 0 => drop(test.set_clock_back(by)),
                 _ => drop(test.sleep_laptop(by)),
@@ -44,7 +45,7 @@ fn no_walk_of_the_clock_fires_a_slot_twice() {
             // Registered again and again, now and then with another rule, so that next slots are
             // computed anew, and anchors too.
             if random.below(8) == 0 {
-                let minutes = [5, 10][usize::try_from(random.below(2)).unwrap()];
+                let minutes = [5, 10][random.below(2)];
                 test.add_schedule(&every("s", minutes)).unwrap();
                 test.add_schedule(
                     &Schedule::cron("c", &format!("*/{minutes} * * * *"))

@@ -10,6 +10,8 @@
 mod clocks;
 mod jobs_of_slots;
 mod missed;
+#[path = "../common/random.rs"]
+mod random;
 mod registration;
 
 use std::sync::{Arc, Mutex};
@@ -307,17 +309,4 @@ fn a_simulated_year_of_a_five_minute_schedule_takes_seconds() {
     assert_eq!((report.fired.len(), report.attempts.len()), (slots, slots));
     println!("{days} days, {slots} slots: {took:?}");
     assert!(!long || cfg!(debug_assertions) || took < Duration::from_secs(10), "{took:?}");
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
 }

@@ -6,7 +6,8 @@ use serde_json::json;
 use verger::testing::TestVerger;
 use verger::{Expression, FireOutcome, JobState, Missed, Overlap, Schedule, Timestamp};
 
-use super::{DAY, HOUR, Random, at, daily, every, jobs, ledger, next_of, test};
+use super::{DAY, HOUR, at, daily, every, jobs, ledger, next_of, test};
+use crate::random::Random;
 
 #[test]
 fn two_weeks_off_become_what_the_policy_says() {
@@ -128,7 +129,7 @@ fn every_slot_is_accounted_for_whatever_happens() {
                 .overlap(Overlap::Allow);
             let test = test([schedule]);
             for _ in 0..60 {
-                test.sleep_laptop(Duration::from_secs(random.below(4 * 3_600)));
+                test.sleep_laptop(Duration::from_secs(random.below(4 * 3_600) as u64));
                 match random.below(10) {
                     0 => assert!(test.pause_schedule("s").unwrap()),
                     1 => assert!(test.resume_schedule("s").unwrap()),

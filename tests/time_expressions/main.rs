@@ -18,6 +18,8 @@ mod clock_changes;
 mod meaning;
 mod model;
 mod property;
+#[path = "../common/random.rs"]
+mod random;
 mod refused;
 
 use std::time::Duration;

@@ -8,27 +8,7 @@ use jiff::tz::TimeZone;
 use verger::{Expression, ExpressionError, Timestamp, Zone, parse_zone};
 
 use super::{DAY, MINUTE, at, cron};
-
-/// A small generator (splitmix64), so that a failure can be had again from the seed it prints.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: i64) -> i64 {
-        (self.next() % limit as u64) as i64
-    }
-
-    pub(super) fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + self.below(high - low + 1)
-    }
-}
+use crate::random::Random;
 
 /// A field as the reference knows it: its text, its values, whether it begins with `*`.
 pub(super) struct Part {
@@ -39,7 +19,7 @@ pub(super) struct Part {
 
 impl Part {
     /// One of the shapes a field can have; `wide` of 100 times `*` or a step after it.
-    fn random(random: &mut Random, low: i64, high: i64, wide: i64, names: &[&str]) -> Self {
+    fn random(random: &mut Random, low: i64, high: i64, wide: usize, names: &[&str]) -> Self {
         let mut part = Self { text: String::new(), values: [false; 60], star: false };
         if random.below(100) < wide {
             part.star = true;
@@ -301,7 +281,7 @@ pub(super) fn zones(random: &mut Random, count: usize) -> Vec<Zone> {
     .collect();
     let all: Vec<Zone> = Zone::all().collect();
     while zones.len() < count {
-        let zone = all[random.below(all.len() as i64) as usize];
+        let zone = all[random.below(all.len())];
         if !zones.contains(&zone) {
             zones.push(zone);
         }

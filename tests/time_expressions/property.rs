@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use verger::{Expression, Timestamp, Zone, parse_zone};
 
-use super::model::{
-    Random, Stretch, accepted, by_day, instant, local_of, plain, same, stretches, zones,
-};
+use super::model::{Stretch, accepted, by_day, instant, local_of, plain, same, stretches, zones};
 use super::{DAY, MINUTE, SECOND};
+use crate::random::Random;
 
 #[test]
 fn no_slot_is_skipped_or_doubled() {

@@ -23,11 +23,6 @@ pub(super) enum Local {
     Twice { first: i64, second: i64 },
 }
 
-/// The offset from UTC in force, in seconds.
-pub(super) fn offset(zone: Zone, instant: i64) -> i64 {
-    zone.offset(instant)
-}
-
 /// When `local` happens.
 pub(super) fn resolve(zone: Zone, local: i64) -> Local {
     // A zone changes its clocks at most once in the two days around it, so that one of two offsets is
@@ -42,7 +37,7 @@ pub(super) fn resolve(zone: Zone, local: i64) -> Local {
         (Some(at), _) | (None, Some(at)) => Local::Once(at),
         // No instant shows this time, so the clock passes it once, jumping.
         (None, None) => {
-            Local::Gap { end: first_where(earlier, later, |t| t + offset(zone, t) >= local) }
+            Local::Gap { end: first_where(earlier, later, |t| t + zone.offset(t) >= local) }
         }
     }
 }
@@ -55,11 +50,11 @@ pub(super) fn next_slot(rule: &Rule, zone: Zone, after: i64) -> Option<i64> {
 /// The next instant at which the local clock reaches or passes a matching time it has not reached
 /// before.
 fn next_reached(rule: &Rule, zone: Zone, after: i64) -> Option<i64> {
-    let local = after + offset(zone, after);
+    let local = after + zone.offset(after);
     let mut reached = match resolve(zone, local) {
         // In the second pass of a fold the first one has reached all of it already.
         Local::Twice { first, second } if second == after => {
-            back(zone, first, second) + offset(zone, first) - 1
+            back(zone, first, second) + zone.offset(first) - 1
         }
         _ => local,
     };
@@ -77,7 +72,7 @@ fn next_reached(rule: &Rule, zone: Zone, after: i64) -> Option<i64> {
 
 /// The next instant at which the local clock shows a matching time.
 fn next_shown(rule: &Rule, zone: Zone, after: i64) -> Option<i64> {
-    let local = after + offset(zone, after);
+    let local = after + zone.offset(after);
     let ahead = shown_ahead(rule, zone, after, local);
     // Still ahead in the first pass through a fold: the second pass shows earlier local times
     // again.
@@ -85,8 +80,7 @@ fn next_shown(rule: &Rule, zone: Zone, after: i64) -> Option<i64> {
         && first == after
     {
         let back = back(zone, first, second);
-        let again =
-            rule.next_local(back + offset(zone, back) - 1).map(|local| resolve(zone, local));
+        let again = rule.next_local(back + zone.offset(back) - 1).map(|local| resolve(zone, local));
         if let Some(Local::Twice { second, .. }) = again {
             return Some(ahead.map_or(second, |ahead| ahead.min(second)));
         }
@@ -100,7 +94,7 @@ fn shown_ahead(rule: &Rule, zone: Zone, after: i64, local: i64) -> Option<i64> {
     loop {
         let slot = match resolve(zone, local) {
             Local::Gap { end } => {
-                local = rule.next_local(end + offset(zone, end) - 1)?;
+                local = rule.next_local(end + zone.offset(end) - 1)?;
                 continue;
             }
             Local::Once(slot) => slot,
@@ -121,8 +115,8 @@ fn shown_ahead(rule: &Rule, zone: Zone, after: i64, local: i64) -> Option<i64> {
 
 /// The instant at which the clock goes back, between the two passes of a fold.
 fn back(zone: Zone, first: i64, second: i64) -> i64 {
-    let later = offset(zone, second);
-    first_where(first, second, |t| offset(zone, t) == later)
+    let later = zone.offset(second);
+    first_where(first, second, |t| zone.offset(t) == later)
 }
 
 /// The first second after `low`, up to `high`, at which `holds` does; it must hold at `high`, and

@@ -4,7 +4,7 @@
 //! every matching day, hour and minute has as many slots as any other, so they are counted by the
 //! day, and by the hour and minute at the edges and around clock changes.
 
-use super::clock::{self, offset};
+use super::clock;
 use super::rule::Rule;
 use super::zone::Zone;
 use super::{Expression, Kind};
@@ -59,13 +59,13 @@ fn count(rule: &Rule, zone: Zone, mut after: i64, until: i64) -> u64 {
 /// The end of the local day, hour or minute that `slot` is in, when all of it lies after `after`
 /// and the clock runs evenly through it.
 fn even_block(rule: &Rule, zone: Zone, slot: i64, length: i64, after: i64) -> Option<i64> {
-    let even = offset(zone, slot);
+    let even = zone.offset(slot);
     let start = slot - (slot + even).rem_euclid(length);
     let end = start + length;
     let from = if rule.is_wildcard() { start } else { start - FOLD_MAX };
     // Clocks are not changed twice within six hours.
     let looks = (from..end).step_by(6 * 3_600).chain([end - 1]);
-    (after < start && looks.into_iter().all(|at| offset(zone, at) == even)).then_some(end)
+    (after < start && looks.into_iter().all(|at| zone.offset(at) == even)).then_some(end)
 }
 
 #[cfg(test)]

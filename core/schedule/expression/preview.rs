@@ -116,21 +116,21 @@ pub fn upcoming(
 }
 
 fn note(rule: &Rule, zone: Zone, after: i64, slot: i64) -> Option<ClockChange> {
-    let shown = slot + clock::offset(zone, slot);
+    let shown = slot + zone.offset(slot);
     if rule.is_wildcard() {
         return match clock::resolve(zone, shown) {
             Local::Twice { first, .. } => {
                 Some(if first == slot { ClockChange::FoldFirst } else { ClockChange::FoldSecond })
             }
             _ => {
-                let due = rule.next_local(after + clock::offset(zone, after))?;
+                let due = rule.next_local(after + zone.offset(after))?;
                 let jumped = due < shown
                     && matches!(clock::resolve(zone, due), Local::Gap { end } if end <= slot);
                 jumped.then(|| ClockChange::GapPassed { skipped: naive(due) })
             }
         };
     }
-    let before = slot + clock::offset(zone, slot - 1);
+    let before = slot + zone.offset(slot - 1);
     if before < shown {
         // The clock jumps from `before` to `shown` at this very instant.
         return rule
