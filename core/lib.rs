@@ -34,6 +34,8 @@ mod metrics;
 mod mutex;
 mod observation;
 mod plugin_error;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod queue;
 mod run;
 #[cfg(feature = "wasm")]

@@ -15,17 +15,17 @@ const COLUMNS: &str = "id, occurred_at, action, outcome, organization_id, actor_
 
 /// The bytes of one row that are hashed. The buffer is reused for the next row.
 #[derive(Default)]
-pub(super) struct Chained(Vec<u8>);
+pub(crate) struct Chained(Vec<u8>);
 
 impl Chained {
     /// Begins with the row after the one with this hash.
-    pub(super) fn begin_after(&mut self, previous: &Hash) {
+    pub(crate) fn begin_after(&mut self, previous: &Hash) {
         self.0.clear();
         self.0.extend_from_slice(previous);
     }
 
     // Each value stands with its type and length, so that no two rows give the same bytes.
-    pub(super) fn integer(&mut self, value: Option<i64>) {
+    pub(crate) fn integer(&mut self, value: Option<i64>) {
         match value {
             None => self.0.push(0),
             Some(value) => {
@@ -35,7 +35,7 @@ impl Chained {
         }
     }
 
-    pub(super) fn text(&mut self, value: Option<&str>) {
+    pub(crate) fn text(&mut self, value: Option<&str>) {
         match value {
             None => self.0.push(0),
             Some(value) => self.bytes(2, value.as_bytes()),
@@ -58,7 +58,7 @@ impl Chained {
         }
     }
 
-    pub(super) fn hash(&self) -> Hash {
+    pub(crate) fn hash(&self) -> Hash {
         Sha256::digest(&self.0).into()
     }
 }

@@ -16,7 +16,11 @@ mod record;
 mod retention;
 
 pub use chain::{ChainError, Verified};
+#[cfg(feature = "postgres")]
+pub(crate) use chain::{Chained, Hash};
 pub(crate) use chain::{SEAL, seal};
 pub use read::{AuditFilter, AuditRow};
+#[cfg(feature = "postgres")]
+pub(crate) use record::row_hash;
 pub(crate) use record::{Log, Stamp, Who};
 pub(crate) use retention::{PRUNE, PRUNER};

@@ -103,7 +103,7 @@ impl Log {
                 None => chain::end(connection)?,
             };
             let id = last + 1;
-            let hash = self.hash(&hash, (id, now), stamp, event);
+            let hash = row_hash(&mut self.row, &hash, (id, now), stamp, event);
             let organization_id =
                 event.organization_id.as_ref().or(stamp.who.organization_id.as_ref());
             insert.execute(rusqlite::params![
@@ -131,39 +131,38 @@ impl Log {
         }
         Ok(ids)
     }
+}
 
-    /// The hash of a row, every column in its place.
-    fn hash(
-        &mut self,
-        previous: &Hash,
-        (id, now): (i64, Timestamp),
-        stamp: &Stamp,
-        event: &AuditEvent,
-    ) -> Hash {
-        let who = &stamp.who;
-        let row = &mut self.row;
-        row.begin_after(previous);
-        row.integer(Some(id));
-        row.integer(Some(now.as_millis()));
-        row.text(Some(&event.action));
-        row.text(Some(event.outcome.as_str()));
-        for text in [
-            event.organization_id.as_ref().or(who.organization_id.as_ref()),
-            who.actor_id.as_ref(),
-            who.effective_user_id.as_ref(),
-            who.impersonating_from.as_ref(),
-            stamp.worker.as_ref(),
-            stamp.worker_version.as_ref(),
-        ] {
-            row.text(text.map(String::as_str));
-        }
-        row.integer(stamp.job);
-        row.integer(stamp.attempt.map(i64::from));
-        for text in
-            [&event.subject_type, &event.subject_id, &event.before, &event.after, &event.metadata]
-        {
-            row.text(text.as_deref());
-        }
-        row.hash()
+/// The hash of a row, every column in its place.
+pub(crate) fn row_hash(
+    row: &mut chain::Chained,
+    previous: &Hash,
+    (id, now): (i64, Timestamp),
+    stamp: &Stamp,
+    event: &AuditEvent,
+) -> Hash {
+    let who = &stamp.who;
+    row.begin_after(previous);
+    row.integer(Some(id));
+    row.integer(Some(now.as_millis()));
+    row.text(Some(&event.action));
+    row.text(Some(event.outcome.as_str()));
+    for text in [
+        event.organization_id.as_ref().or(who.organization_id.as_ref()),
+        who.actor_id.as_ref(),
+        who.effective_user_id.as_ref(),
+        who.impersonating_from.as_ref(),
+        stamp.worker.as_ref(),
+        stamp.worker_version.as_ref(),
+    ] {
+        row.text(text.map(String::as_str));
     }
+    row.integer(stamp.job);
+    row.integer(stamp.attempt.map(i64::from));
+    for text in
+        [&event.subject_type, &event.subject_id, &event.before, &event.after, &event.metadata]
+    {
+        row.text(text.as_deref());
+    }
+    row.hash()
 }

@@ -71,7 +71,7 @@ impl CapabilityCall<'_> {
     }
 }
 
-type Function = Arc<dyn Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync>;
+pub(crate) type Function = Arc<dyn Fn(&CapabilityCall<'_>) -> Result<Json, String> + Send + Sync>;
 
 /// How long a function of the app may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

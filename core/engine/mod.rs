@@ -24,9 +24,13 @@ mod tick;
 mod tick_loop;
 mod upkeep;
 
+#[cfg(feature = "postgres")]
+pub(crate) use attempt::{Failure, prepare, reported, transition};
 pub(crate) use attempt::{fit_args, perform_directly};
 pub(crate) use habits::{GroupCommit, Habits};
 pub(crate) use notifier::Notifier;
+#[cfg(feature = "postgres")]
+pub(crate) use observe::{event_of_slot, in_span, say_ended, span};
 pub(crate) use pending::Pending;
 #[cfg(feature = "wasm")]
 pub(crate) use plugin_watch::take_in_plugins;

@@ -72,7 +72,7 @@ pub(super) fn started(inner: &Engine, now: Timestamp, claimed: &Claimed) {
 }
 
 /// Performs a claimed job in its [`span`], which says at the end how that went.
-pub(super) fn in_span<E>(
+pub(crate) fn in_span<E>(
     span: &tracing::Span,
     perform: impl FnOnce() -> Result<AttemptReport, E>,
 ) -> Result<AttemptReport, E> {
@@ -89,7 +89,7 @@ pub(super) fn in_span<E>(
 }
 
 /// The span in which a claimed job is performed.
-pub(super) fn span(claimed: &Claimed) -> tracing::Span {
+pub(crate) fn span(claimed: &Claimed) -> tracing::Span {
     tracing::info_span!(
         target: "verger::job",
         "attempt",
@@ -118,6 +118,16 @@ pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
     };
     let wrote = (report.rows_changed, report.audited);
     inner.services.counters.ended(&report.worker, end, report.elapsed, wrote);
+    if let Some((kind, is_kept)) = say_ended(report)
+        && !is_kept
+    {
+        inner.services.hub.tell(now, || kind);
+    }
+}
+
+/// Logs how an attempt ended. Returns the event to tell, and whether it is kept, but for a
+/// completed job.
+pub(crate) fn say_ended(report: &AttemptReport) -> Option<(EventKind, bool)> {
     let job = || reported_job(report);
     let (kind, is_kept) = match &report.outcome {
         AttemptOutcome::Completed(_) => {
@@ -130,7 +140,7 @@ pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
                 rows_changed = report.rows_changed,
                 "completed"
             );
-            return;
+            return None;
         }
         AttemptOutcome::Snoozed(due_at) => {
             (EventKind::Snoozed { job: job(), due_at: *due_at }, false)
@@ -151,28 +161,30 @@ pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
         }
     };
     event::say(&kind);
-    if !is_kept {
-        inner.services.hub.tell(now, || kind);
-    }
+    Some((kind, is_kept))
 }
 
 /// Logs what became of slots, and tells it if that is only in the ledger.
 pub(super) fn fired(inner: &Engine, now: Timestamp, slots: &[Fired]) {
-    for Fired { schedule, slot, outcome } in slots {
-        let (schedule, slot) = (schedule.clone(), *slot);
-        let kind = match outcome {
-            FireOutcome::Enqueued(job) => {
-                inner.tell(now, EventKind::Fired { schedule, slot, job: *job });
-                continue;
-            }
-            FireOutcome::Coalesced(job, missed) => {
-                EventKind::Coalesced { schedule, slot, job: *job, missed: *missed }
-            }
-            FireOutcome::Skipped(reason) => {
-                EventKind::Skipped { schedule, slot, reason: reason.to_string(), missed: 0 }
-            }
-        };
-        event::say(&kind);
+    for kind in slots.iter().map(event_of_slot) {
+        match kind {
+            kind @ EventKind::Fired { .. } => inner.tell(now, kind),
+            kind => event::say(&kind),
+        }
+    }
+}
+
+/// What became of a slot, as an event.
+pub(crate) fn event_of_slot(Fired { schedule, slot, outcome }: &Fired) -> EventKind {
+    let (schedule, slot) = (schedule.clone(), *slot);
+    match outcome {
+        FireOutcome::Enqueued(job) => EventKind::Fired { schedule, slot, job: *job },
+        FireOutcome::Coalesced(job, missed) => {
+            EventKind::Coalesced { schedule, slot, job: *job, missed: *missed }
+        }
+        FireOutcome::Skipped(reason) => {
+            EventKind::Skipped { schedule, slot, reason: reason.to_string(), missed: 0 }
+        }
     }
 }
 

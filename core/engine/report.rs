@@ -30,7 +30,7 @@ pub struct TickReport {
 }
 
 impl TickReport {
-    pub(super) fn at(now: Timestamp) -> Self {
+    pub(crate) fn at(now: Timestamp) -> Self {
         Self {
             now,
             fired: Vec::new(),

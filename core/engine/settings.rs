@@ -39,12 +39,12 @@ impl Queues {
     }
 
     /// How many of its jobs may be performed at a time in this process.
-    pub(super) fn concurrency(&self, queue: &str) -> usize {
+    pub(crate) fn concurrency(&self, queue: &str) -> usize {
         self.of(queue, |queue| queue.concurrency).unwrap_or(1)
     }
 
     /// How many of its jobs may be performed at a time in the whole file, if that is bounded.
-    pub(super) fn most_in_file(&self, queue: &str) -> Option<usize> {
+    pub(crate) fn most_in_file(&self, queue: &str) -> Option<usize> {
         self.of(queue, |queue| queue.global).flatten()
     }
 

@@ -6,9 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use serde_json::Value as Json;
-use verger_worker::{Args, Manifest};
-
 use super::executor::Executor;
 use super::habits::Habits;
 use super::notifier::Notifier;
@@ -23,7 +20,7 @@ use crate::store::{BookConnection, Books, Connector, FileIdentity, ProcessLock, 
 use crate::time::Timestamp;
 #[cfg(feature = "wasm")]
 use crate::worker::Plugins;
-use crate::worker::{Registered, Registry};
+use crate::worker::Registry;
 
 /// Executors kept while they have nothing to do.
 const IDLE_MAX: usize = 2;
@@ -200,45 +197,11 @@ impl Engine {
         }
         hub.call_back();
     }
-
-    /// Checks a job's worker, and its args against that worker, with nothing filled in. `version`
-    /// is that of the args, if the job says one.
-    pub(crate) fn check_args(
-        &self,
-        worker: &str,
-        args: Json,
-        version: Option<u32>,
-    ) -> Result<(Args, Arc<Registered>), EnqueueError> {
-        let registered = self.registered(worker)?;
-        let manifest = registered.manifest()?;
-        let args = Args::from_json(args)
-            .map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
-        registered.check_args(manifest, &args, version.unwrap_or(manifest.args_version))?;
-        Ok((args, registered))
-    }
-
-    pub(crate) fn manifest(&self, worker: &str) -> Result<Manifest, EnqueueError> {
-        Ok(self.registered(worker)?.manifest()?.clone())
-    }
-
-    pub(crate) fn registered(&self, worker: &str) -> Result<Arc<Registered>, EnqueueError> {
-        self.registry.get(worker).ok_or_else(|| EnqueueError::UnknownWorker {
-            name: worker.to_string(),
-            known: self.registry.known(),
-        })
-    }
-
-    /// A job that was checked against its worker.
-    pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
-        let (args, registered) = self.check_args(&job.worker, job.args.take(), job.args_version)?;
-        let manifest = registered.manifest()?;
-        Ready::new(job, &args, Some(manifest), registered.has_tenant(manifest))
-    }
 }
 
 impl Workers for Engine {
     fn ready(&self, job: NewJob) -> Result<Ready, EnqueueError> {
-        Self::ready(self, job)
+        self.registry.ready(job)
     }
 
     fn enqueued(&self) {

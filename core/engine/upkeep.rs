@@ -198,5 +198,5 @@ fn alone<T>(
 /// Checks a due schedule's job against its worker, before the transaction.
 fn prepare(inner: &Engine, row: &ScheduleRow) -> Prepared {
     let job = schedule::new_job(row)?;
-    inner.ready(job).map_err(|error| error.to_string())
+    inner.registry.ready(job).map_err(|error| error.to_string())
 }

@@ -19,5 +19,9 @@ pub use lifecycle::{EventFailure, EventJob, EventKind, LifecycleEvent};
 pub(crate) use message::{Bus, Message};
 pub use message::{Event, Subscription};
 pub use position::EventPosition;
+#[cfg(feature = "postgres")]
+pub(crate) use position::PLACES;
+#[cfg(feature = "postgres")]
+pub(crate) use record::source;
 pub(crate) use record::{completed_sql, past, record, record_completed};
 pub(crate) use say::say;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// How many completions one row can tell of. The low bits of a position count them.
-pub(super) const PLACES: i64 = 1 << 16;
+pub(crate) const PLACES: i64 = 1 << 16;
 
 /// Where an event stands among those that are kept, in the order of their commits. Within one file
 /// it grows, whatever process wrote. Keep the last one handled, and
@@ -45,12 +45,12 @@ impl EventPosition {
     }
 
     /// The event at this index in this row.
-    pub(super) const fn at(row: i64, place: i64) -> Self {
+    pub(crate) const fn at(row: i64, place: i64) -> Self {
         Self(row.saturating_mul(PLACES).saturating_add(place))
     }
 
     /// The row that can hold the next event: this one, unless this was its last event.
-    pub(super) const fn row(self) -> i64 {
+    pub(crate) const fn row(self) -> i64 {
         self.0.div_euclid(PLACES)
     }
 }

@@ -21,7 +21,7 @@ const COMPLETED: &str = "completed";
 const INSERT: &str = "INSERT INTO verger_events (at, source, kind, data) VALUES (?1, ?2, ?3, ?4)";
 
 /// The random number of this process, which tells who wrote a row.
-pub(super) fn source() -> i64 {
+pub(crate) fn source() -> i64 {
     static SOURCE: OnceLock<i64> = OnceLock::new();
     *SOURCE.get_or_init(|| RandomState::new().hash_one(std::process::id()).cast_signed())
 }

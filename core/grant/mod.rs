@@ -210,6 +210,12 @@ impl Grant {
         self
     }
 
+    /// How long one attempt may last.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn time(&self) -> Duration {
+        self.limits.time
+    }
+
     fn verb(mut self, table: impl Into<String>, verb: Verb) -> Self {
         self.tables.entry(table.into().to_ascii_lowercase()).or_default().verbs.insert(verb, None);
         self

@@ -24,25 +24,25 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq)]
 #[must_use = "it holds once it is used to list jobs"]
 pub struct JobFilter {
-    pub(super) states: Vec<JobState>,
-    pub(super) workers: Vec<String>,
-    pub(super) queues: Vec<String>,
-    pub(super) schedules: Vec<String>,
-    pub(super) tags: Vec<String>,
-    pub(super) tenant: Option<String>,
-    pub(super) args: Vec<(String, Json)>,
-    pub(super) error: Option<String>,
-    pub(super) text: Option<String>,
-    pub(super) times: Vec<Bound>,
-    pub(super) ids: Vec<(Compare, i64)>,
+    pub(crate) states: Vec<JobState>,
+    pub(crate) workers: Vec<String>,
+    pub(crate) queues: Vec<String>,
+    pub(crate) schedules: Vec<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) args: Vec<(String, Json)>,
+    pub(crate) error: Option<String>,
+    pub(crate) text: Option<String>,
+    pub(crate) times: Vec<Bound>,
+    pub(crate) ids: Vec<(Compare, i64)>,
 }
 
 /// A time of a job that is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bound {
-    pub(super) time: JobTime,
-    pub(super) compare: Compare,
-    pub(super) at: Timestamp,
+pub(crate) struct Bound {
+    pub(crate) time: JobTime,
+    pub(crate) compare: Compare,
+    pub(crate) at: Timestamp,
 }
 
 /// A time that a job has.
@@ -72,7 +72,7 @@ impl JobTime {
         }
     }
 
-    const fn column(self) -> &'static str {
+    pub(crate) const fn column(self) -> &'static str {
         match self {
             Self::Created => "created_at",
             Self::Due => "due_at",
@@ -83,7 +83,7 @@ impl JobTime {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compare {
+pub(crate) enum Compare {
     Less,
     LessOrEqual,
     Equal,
@@ -92,7 +92,7 @@ pub(super) enum Compare {
 }
 
 impl Compare {
-    pub(super) const fn sign(self) -> &'static str {
+    pub(crate) const fn sign(self) -> &'static str {
         match self {
             Self::Less => "<",
             Self::LessOrEqual => "<=",

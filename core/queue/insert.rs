@@ -25,22 +25,22 @@ const DEPTH_MAX: usize = 127;
 /// A job whose worker is known and whose args were checked.
 #[derive(Clone)]
 pub(crate) struct Ready {
-    worker: String,
-    args: String,
-    args_version: u32,
-    queue: String,
-    priority: u8,
-    max_attempts: u32,
-    due: Due,
-    tenant_aware: bool,
-    unique_key: Option<Vec<u8>>,
-    unique_for: Option<Duration>,
-    slot: Option<SlotOf>,
-    traceparent: Option<String>,
+    pub(crate) worker: String,
+    pub(crate) args: String,
+    pub(crate) args_version: u32,
+    pub(crate) queue: String,
+    pub(crate) priority: u8,
+    pub(crate) max_attempts: u32,
+    pub(crate) due: Due,
+    pub(crate) tenant_aware: bool,
+    pub(crate) unique_key: Option<Vec<u8>>,
+    pub(crate) unique_for: Option<Duration>,
+    pub(crate) slot: Option<SlotOf>,
+    pub(crate) traceparent: Option<String>,
     /// JSON.
-    tags: Option<String>,
+    pub(crate) tags: Option<String>,
     /// JSON.
-    meta: Option<String>,
+    pub(crate) meta: Option<String>,
 }
 
 /// The slot a job is made for.
@@ -312,7 +312,7 @@ impl Ready {
     }
 
     /// When it is due, if it is enqueued now.
-    fn due_at(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn due_at(&self, now: Timestamp) -> Timestamp {
         match self.due {
             Due::Now => now,
             Due::After(delay) => now + delay,
@@ -335,12 +335,11 @@ impl Ready {
     /// The columns that every job has, in the order of the statements.
     fn columns(&self, now: Timestamp) -> [ToSqlOutput<'_>; 10] {
         let due_at = self.due_at(now);
-        let state = if due_at > now { JobState::Scheduled } else { JobState::Available };
         [
             self.worker.as_str().into(),
             self.queue.as_str().into(),
             self.priority.into(),
-            state.as_str().into(),
+            JobState::of_due(due_at, now).as_str().into(),
             self.args.as_str().into(),
             self.args_version.into(),
             self.tenant_aware.into(),

@@ -56,6 +56,11 @@ impl JobState {
         }
     }
 
+    /// The state of a job that is enqueued now and due then.
+    pub(crate) fn of_due(due_at: Timestamp, now: Timestamp) -> Self {
+        if due_at > now { Self::Scheduled } else { Self::Available }
+    }
+
     /// Whether the job waits: for its time, for its turn, or to be tried again.
     #[must_use]
     pub const fn is_waiting(self) -> bool {

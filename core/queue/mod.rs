@@ -50,8 +50,14 @@ pub use new_job::{EnqueueError, Enqueued, NewJob};
 pub(crate) use operate::{Cancelled, Retried};
 pub use prune::Retention;
 pub use queues::QueueRow;
+#[cfg(feature = "postgres")]
+pub(crate) use read::why_parked;
 pub(crate) use rescue::Lost;
+#[cfg(feature = "postgres")]
+pub(crate) use rescue::after_crash;
 pub use search::JobSearch;
 pub(crate) use set_aside::Stuck;
 pub use settings::{Queue, QueueError};
 pub(crate) use transition::{Lease, Moved, ON_REQUEST, PerformedBy, Transition};
+#[cfg(feature = "postgres")]
+pub(crate) use transition::{Left, error_json, kind_of};

@@ -24,11 +24,11 @@ const BATCH: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "it holds once the builder has it"]
 pub struct Retention {
-    completed: Option<Duration>,
-    cancelled: Option<Duration>,
-    discarded: Option<Duration>,
-    fires: Option<Duration>,
-    events: Option<Duration>,
+    pub(crate) completed: Option<Duration>,
+    pub(crate) cancelled: Option<Duration>,
+    pub(crate) discarded: Option<Duration>,
+    pub(crate) fires: Option<Duration>,
+    pub(crate) events: Option<Duration>,
 }
 
 impl Default for Retention {

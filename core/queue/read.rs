@@ -127,7 +127,7 @@ pub(super) fn from_row(row: &Row<'_>, has_worker: HasWorker<'_>) -> Job {
 }
 
 /// Why a waiting job is parked, if it is. Here its worker takes args of versions up to `newest`.
-fn why_parked(worker: &str, args_version: u32, newest: Option<u32>) -> Option<String> {
+pub(crate) fn why_parked(worker: &str, args_version: u32, newest: Option<u32>) -> Option<String> {
     match newest {
         None => Some(format!("no worker named `{worker}` is here")),
         Some(newest) if args_version > newest => Some(format!(

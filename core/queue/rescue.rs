@@ -46,6 +46,20 @@ pub(crate) struct Rescued {
     pub(crate) events: Vec<EventKind>,
 }
 
+/// What becomes of a job whose executor died at it.
+pub(crate) fn after_crash(
+    (id, attempt, max_attempts): (JobId, u32, u32),
+    now: Timestamp,
+    backoff: Backoff,
+) -> Transition {
+    // At once after a first crash, because most often the app was just killed. With backoff after
+    // that, because the job may be what kills it.
+    let wait = if attempt <= 1 { Duration::ZERO } else { backoff.after(id, attempt) };
+    let message = "the process ended, or the lease ran out, while the job was being performed";
+    let retry_at = (attempt < max_attempts).then(|| now + wait);
+    Transition::Fail("crashed".to_string(), message.to_string(), retry_at)
+}
+
 /// Takes jobs back, inside a write transaction.
 pub(super) fn rescue(
     connection: &Connection,
@@ -73,17 +87,7 @@ pub(super) fn rescue(
     let (mut begun, mut rescued) = (HashSet::new(), Rescued::default());
     for (id, holder, token, attempt, max_attempts, worker) in &held {
         let to = if begun.insert(holder) {
-            // At once after a first crash, because most often the app was just killed. With backoff
-            // after that, because the job may be what kills it.
-            let wait =
-                if *attempt <= 1 { Duration::ZERO } else { backoff(worker).after(*id, *attempt) };
-            let message =
-                "the process ended, or the lease ran out, while the job was being performed";
-            Transition::Fail(
-                "crashed".to_string(),
-                message.to_string(),
-                (attempt < max_attempts).then(|| now + wait),
-            )
+            after_crash((*id, *attempt, *max_attempts), now, backoff(worker))
         } else {
             Transition::Release
         };

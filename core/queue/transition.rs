@@ -152,36 +152,19 @@ fn leave(
 ) -> rusqlite::Result<Option<(Moved, EventJob)>> {
     let version = by.map(|by| &by.version);
     let digest = by.and_then(|by| by.digest.as_ref());
-    let error = |code: &str, message: &str| error_json(attempt, now, code, message);
-    let cancelled = |reason: &str| error("cancelled", reason);
-    let (state, due_at, attempts_back, snoozes, error, error_if_cancelled) = match to {
-        Transition::Complete(_) => return Ok(None),
-        Transition::Snooze(until) => {
-            (JobState::Scheduled, Some(until), 1, 1, None, cancelled(ON_REQUEST))
-        }
-        Transition::Cancel(reason) => {
-            (JobState::Cancelled, None, 0, 0, Some(cancelled(reason)), cancelled(reason))
-        }
-        Transition::Fail(code, message, retry_at) => {
-            let state = if retry_at.is_some() { JobState::Retryable } else { JobState::Discarded };
-            let both = cancelled(&too_late(code, message));
-            (state, retry_at.as_ref(), 0, 0, Some(error(code, message)), both)
-        }
-        Transition::Release => (JobState::Available, None, 1, 0, None, cancelled(ON_REQUEST)),
-    };
-    let ends = matches!(state, JobState::Cancelled | JobState::Discarded);
+    let Some(left) = Left::of(to, attempt, now) else { return Ok(None) };
     let params = rusqlite::params![
         id.0,
         token,
         now.as_millis(),
         held_until.as_millis(),
-        state.as_str(),
-        ends,
-        due_at.map(|at| at.as_millis()),
-        attempts_back,
-        snoozes,
-        error,
-        error_if_cancelled,
+        left.state.as_str(),
+        left.state.is_final(),
+        left.due_at.map(Timestamp::as_millis),
+        left.attempts_back,
+        left.snoozes,
+        left.error,
+        left.error_if_cancelled,
         version,
         digest,
     ];
@@ -191,13 +174,67 @@ fn leave(
     })
 }
 
+/// What the row of a job says once its attempt has ended in any way but completion.
+pub(crate) struct Left {
+    pub(crate) state: JobState,
+    pub(crate) due_at: Option<Timestamp>,
+    /// 1 if the attempt does not count.
+    pub(crate) attempts_back: i64,
+    /// 1 if it was put off.
+    pub(crate) snoozes: i64,
+    /// What is added to its errors, as JSON.
+    pub(crate) error: Option<String>,
+    /// The same, if someone asked to cancel it meanwhile.
+    pub(crate) error_if_cancelled: String,
+}
+
+impl Left {
+    /// `None` for a completed job.
+    pub(crate) fn of(to: &Transition, attempt: u32, now: Timestamp) -> Option<Self> {
+        let error = |code: &str, message: &str| error_json(attempt, now, code, message);
+        let cancelled = |reason: &str| error("cancelled", reason);
+        let left = |state, error_if_cancelled| Self {
+            state,
+            due_at: None,
+            attempts_back: 0,
+            snoozes: 0,
+            error: None,
+            error_if_cancelled,
+        };
+        Some(match to {
+            Transition::Complete(_) => return None,
+            Transition::Snooze(until) => Self {
+                due_at: Some(*until),
+                attempts_back: 1,
+                snoozes: 1,
+                ..left(JobState::Scheduled, cancelled(ON_REQUEST))
+            },
+            Transition::Cancel(reason) => Self {
+                error: Some(cancelled(reason)),
+                ..left(JobState::Cancelled, cancelled(reason))
+            },
+            Transition::Fail(code, message, retry_at) => {
+                let state = retry_at.map_or(JobState::Discarded, |_| JobState::Retryable);
+                Self {
+                    due_at: *retry_at,
+                    error: Some(error(code, message)),
+                    ..left(state, cancelled(&too_late(code, message)))
+                }
+            }
+            Transition::Release => {
+                Self { attempts_back: 1, ..left(JobState::Available, cancelled(ON_REQUEST)) }
+            }
+        })
+    }
+}
+
 /// The reason of a job that failed while someone asked to cancel it.
 fn too_late(code: &str, message: &str) -> String {
     format!("{ON_REQUEST}; the attempt failed: {message} [{code}]")
 }
 
 /// The event of an end, if it is one that is kept.
-fn kind_of(moved: Moved, to: &Transition, job: EventJob) -> Option<EventKind> {
+pub(crate) fn kind_of(moved: Moved, to: &Transition, job: EventJob) -> Option<EventKind> {
     Some(match (moved, to) {
         (_, Transition::Cancel(reason)) => EventKind::Cancelled { job, reason: shortened(reason) },
         (Moved::Cancelled, Transition::Fail(code, message, _)) => {
@@ -277,7 +314,7 @@ pub(super) fn shortened(message: &str) -> String {
     message.chars().take(4_000).collect()
 }
 
-pub(super) fn error_json(attempt: u32, at: Timestamp, code: &str, message: &str) -> String {
+pub(crate) fn error_json(attempt: u32, at: Timestamp, code: &str, message: &str) -> String {
     let message = shortened(message);
     json!({"attempt": attempt, "at": at.as_millis(), "code": code, "message": message}).to_string()
 }

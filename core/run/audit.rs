@@ -4,26 +4,28 @@ use verger_worker::{AuditEvent, HostError, code};
 
 use super::Run;
 use super::error::from_store;
+use crate::audit::Stamp;
+use crate::limits::Limits;
 
 /// Bytes that a row takes besides the texts of its event: the stamp, the hash, the indexes.
 const ROW_BYTES: u64 = 256;
 
 /// Rows of the audit log, and the bytes they take.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Audited {
+pub(crate) struct Audited {
     pub(super) rows: u64,
     bytes: u64,
 }
 
 impl Audited {
-    fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             rows: self.rows.saturating_add(other.rows),
             bytes: self.bytes.saturating_add(other.bytes),
         }
     }
 
-    fn of(event: &AuditEvent) -> Self {
+    pub(crate) fn of(event: &AuditEvent) -> Self {
         let texts = [
             &event.organization_id,
             &event.subject_type,
@@ -40,18 +42,67 @@ impl Audited {
 
 /// The audit rows of a run.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct AuditTally {
+pub(crate) struct AuditTally {
     /// Rows that are committed.
     kept: Audited,
     /// Rows that are not committed yet.
     pub(super) new: Audited,
 }
 
+impl AuditTally {
+    /// Whether a run with these limits may write these besides what it wrote.
+    pub(crate) fn has_room(&self, new: Audited, limits: &Limits) -> Result<(), HostError> {
+        let all = self.kept.and(self.new).and(new);
+        for (number, most, what) in [
+            (all.rows, limits.audit_rows, "audit rows"),
+            (all.bytes, limits.audit_bytes, "bytes of audit rows"),
+        ] {
+            if number > most {
+                return Err(HostError::new(
+                    code::LIMIT,
+                    format!("more than the {most} {what} this run is granted"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that what was written is committed.
+    pub(crate) fn keep(&mut self) {
+        *self = Self { kept: self.kept.and(self.new), new: Audited::default() };
+    }
+
+    /// Notes that what is not committed is undone.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn forget(&mut self) {
+        self.new = Audited::default();
+    }
+
+    /// Counts what was written.
+    pub(crate) fn add(&mut self, new: Audited) {
+        self.new = self.new.and(new);
+    }
+}
+
+/// Whether a run with this stamp may write this event.
+pub(crate) fn check_event(event: &AuditEvent, stamp: &Stamp) -> Result<(), HostError> {
+    event.check().map_err(|fault| HostError::new(code::INVALID, fault.to_string()))?;
+    let own = stamp.who.organization_id.as_ref();
+    match (own, &event.organization_id) {
+        (Some(own), Some(other)) if own != other => Err(HostError::new(
+            code::DENIED,
+            "audit field `organization_id` names another organization than the job's",
+        )),
+        _ => Ok(()),
+    }
+}
+
 impl Run {
     /// Notes that what was written is committed.
     pub(super) fn keep_audited(&self) {
-        let tally = self.audited.get();
-        self.audited.set(AuditTally { kept: tally.kept.and(tally.new), new: Audited::default() });
+        let mut tally = self.audited.get();
+        tally.keep();
+        self.audited.set(tally);
     }
 
     /// Notes that what was written is undone.
@@ -104,33 +155,11 @@ impl Run {
 
     /// Whether the run may write these besides what it wrote.
     fn has_room(&self, new: Audited) -> Result<(), HostError> {
-        let tally = self.audited.get();
-        let all = tally.kept.and(tally.new).and(new);
-        let limits = &self.task.grant.limits;
-        for (number, most, what) in [
-            (all.rows, limits.audit_rows, "audit rows"),
-            (all.bytes, limits.audit_bytes, "bytes of audit rows"),
-        ] {
-            if number > most {
-                return Err(HostError::new(
-                    code::LIMIT,
-                    format!("more than the {most} {what} this run is granted"),
-                ));
-            }
-        }
-        Ok(())
+        self.audited.get().has_room(new, &self.task.grant.limits)
     }
 
     fn check(&self, event: &AuditEvent) -> Result<(), HostError> {
-        event.check().map_err(|fault| HostError::new(code::INVALID, fault.to_string()))?;
-        let own = self.task.stamp.who.organization_id.as_ref();
-        match (own, &event.organization_id) {
-            (Some(own), Some(other)) if own != other => Err(HostError::new(
-                code::DENIED,
-                "audit field `organization_id` names another organization than the job's",
-            )),
-            _ => Ok(()),
-        }
+        check_event(event, &self.task.stamp)
     }
 
     fn append<'e>(
@@ -157,7 +186,7 @@ impl Run {
         match written {
             Ok(ids) => {
                 let mut tally = self.audited.get();
-                tally.new = tally.new.and(new);
+                tally.add(new);
                 self.audited.set(tally);
                 self.count(|tally| tally.audited += ids.len() as u64);
                 Ok(ids.into_iter().map(|id| u64::try_from(id).unwrap_or_default()).collect())

@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use serde_json::Value as Json;
 use verger_worker::{HostError, code};
 
 use super::Run;
 use super::transaction::State;
-use crate::capability::{CapabilityCall, Speed};
+use crate::capability::{Capabilities, CapabilityCall, Function, Speed};
 use crate::json;
 use crate::text::{beginning, reason};
 
@@ -20,7 +21,7 @@ const HELD_LONG: Duration = Duration::from_millis(100);
 const NOTE: Duration = Duration::from_secs(1);
 
 /// The longest name of a capability that an error repeats, in bytes.
-const NAME_MAX_BYTES: usize = 128;
+pub(crate) const NAME_MAX_BYTES: usize = 128;
 
 /// How many times its bytes a request may take in memory, once it is read.
 const UNFOLDED: usize = 64;
@@ -34,42 +35,17 @@ impl Run {
         let name = beginning(name, NAME_MAX_BYTES);
         self.task.grant.check_capability(name).map_err(|why| self.denied(why))?;
         let most = self.task.grant.limits.call_bytes;
-        if request.len() > most {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!(
-                    "the request to capability `{name}` has {} bytes, more than the {most} one call may send",
-                    request.len()
-                ),
-            ));
-        }
+        check_request(name, request, most)?;
         // A call cannot be undone, or needs no transaction, so it concerns this job alone.
         self.leave_group()?;
         if let Some(answered) = self.call_engine(name, request) {
             return answered;
         }
-        let Some((function, speed)) = self.services.capabilities.get(name) else {
-            return Err(HostError::new(
-                code::CAPABILITY,
-                format!("capability `{name}` is granted but the app registered no function for it"),
-            ));
-        };
-        let request = json::parse(request, most.saturating_mul(UNFOLDED)).map_err(|error| {
-            // Too much memory is an error of data. Text that is no JSON is an error of syntax.
-            let (code, what) = match error.is_data() {
-                true => (code::LIMIT, "is too large"),
-                false => (code::INVALID, "is no JSON"),
-            };
-            HostError::new(code, format!("the request to capability `{name}` {what}: {error}"))
-        })?;
+        let (function, speed) = registered(&self.services.capabilities, name)?;
+        let request = parse_request(name, request, most)?;
         let is_writing = matches!(self.transaction.get(), State::Writing(_));
         if speed == Speed::Slow && is_writing {
-            return Err(HostError::new(
-                code::CHECKPOINT_FIRST,
-                format!(
-                    "capability `{name}` may take long, and this attempt holds the write lock: make a checkpoint, then call it"
-                ),
-            ));
+            return Err(checkpoint_first(name));
         }
         // From here on nothing can be undone, and what was read before may change meanwhile.
         self.has_effects.set(true);
@@ -94,7 +70,7 @@ impl Run {
             #[cfg(any(feature = "http", feature = "mailer"))]
             secrets: &self.services.capabilities.secrets,
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| function(&call)));
+        let answer = answer(name, function, &call, most);
         if speed == Speed::Slow {
             self.task.stop_signal.spare(NOTE);
         }
@@ -102,20 +78,76 @@ impl Run {
         if is_writing && took > HELD_LONG {
             self.held_the_lock_long(name, took);
         }
-        match answer {
-            Ok(Ok(reply)) => json::write(&reply, most).ok_or_else(|| {
-                HostError::new(
-                    code::LIMIT,
-                    format!("the reply of capability `{name}` has more than the {most} bytes one call may return"),
-                )
-            }),
-            Ok(Err(why)) => Err(HostError::new(
-                code::CAPABILITY,
-                reason(format!("capability `{name}` failed: {why}")),
-            )),
-            Err(_) => {
-                Err(HostError::new(code::CAPABILITY, format!("capability `{name}` panicked")))
-            }
+        answer
+    }
+}
+
+/// Refuses a request of more than `most` bytes.
+pub(crate) fn check_request(name: &str, request: &str, most: usize) -> Result<(), HostError> {
+    let bytes = request.len();
+    if bytes > most {
+        return Err(HostError::new(
+            code::LIMIT,
+            format!(
+                "the request to capability `{name}` has {bytes} bytes, more than the {most} one call may send"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The function of that name, and how long it may take.
+pub(crate) fn registered<'a>(
+    capabilities: &'a Capabilities,
+    name: &str,
+) -> Result<(&'a Function, Speed), HostError> {
+    capabilities.get(name).ok_or_else(|| {
+        HostError::new(
+            code::CAPABILITY,
+            format!("capability `{name}` is granted but the app registered no function for it"),
+        )
+    })
+}
+
+/// Reads a request.
+pub(crate) fn parse_request(name: &str, request: &str, most: usize) -> Result<Json, HostError> {
+    json::parse(request, most.saturating_mul(UNFOLDED)).map_err(|error| {
+        // Too much memory is an error of data. Text that is no JSON is an error of syntax.
+        let (code, what) = match error.is_data() {
+            true => (code::LIMIT, "is too large"),
+            false => (code::INVALID, "is no JSON"),
+        };
+        HostError::new(code, format!("the request to capability `{name}` {what}: {error}"))
+    })
+}
+
+/// A slow function was called inside an open write transaction.
+pub(crate) fn checkpoint_first(name: &str) -> HostError {
+    HostError::new(
+        code::CHECKPOINT_FIRST,
+        format!(
+            "capability `{name}` may take long, and this attempt holds the write lock: make a checkpoint, then call it"
+        ),
+    )
+}
+
+/// Calls the function, and writes its reply, of at most `most` bytes.
+pub(crate) fn answer(
+    name: &str,
+    function: &Function,
+    call: &CapabilityCall<'_>,
+    most: usize,
+) -> Result<String, HostError> {
+    match catch_unwind(AssertUnwindSafe(|| function(call))) {
+        Ok(Ok(reply)) => json::write(&reply, most).ok_or_else(|| {
+            HostError::new(
+                code::LIMIT,
+                format!("the reply of capability `{name}` has more than the {most} bytes one call may return"),
+            )
+        }),
+        Ok(Err(why)) => {
+            Err(HostError::new(code::CAPABILITY, reason(format!("capability `{name}` failed: {why}"))))
         }
+        Err(_) => Err(HostError::new(code::CAPABILITY, format!("capability `{name}` panicked"))),
     }
 }

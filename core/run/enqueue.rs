@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json};
 use verger_worker::{Enqueued, HostError, NewJob as Asked, Scope, Verb, code};
 
-use super::Run;
-use super::error::{from_books, from_store};
+use super::error::from_books;
+use super::{Run, Task};
 #[cfg(feature = "wasm")]
 use crate::json;
+use crate::limits::Limits;
 use crate::queue::{EnqueueError, NewJob, Ready};
 use crate::text::{beginning, reason};
 use crate::time::Timestamp;
@@ -58,7 +59,7 @@ impl WorkersLink {
 
 /// What a run has enqueued so far, committed or not, and whether some of it is not committed yet.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct EnqueueTally {
+pub(crate) struct EnqueueTally {
     jobs: u64,
     bytes: usize,
     is_waiting: bool,
@@ -127,12 +128,9 @@ impl Run {
             inserted.map_err(|error| from_books(&error))
         });
         let enqueued = enqueued.inspect_err(|error| self.notice_lost_transaction(error))?;
-        let tally = self.enqueued.get();
-        self.enqueued.set(EnqueueTally {
-            jobs: tally.jobs.saturating_add(ready.len() as u64),
-            bytes: tally.bytes.saturating_add(bytes),
-            is_waiting: true,
-        });
+        let mut tally = self.enqueued.get();
+        tally.add(ready.len(), bytes);
+        self.enqueued.set(tally);
         let new = enqueued.iter().filter(|job| !job.existing).count() as u64;
         if self.dry && new > 0 {
             let key = ("verger_jobs".into(), Verb::Insert);
@@ -153,15 +151,39 @@ impl Run {
 
     /// Whether it has enqueued jobs that the loop was not told of. The caller tells the loop.
     pub(super) fn take_enqueued(&self) -> bool {
-        let tally = self.enqueued.get();
-        self.enqueued.set(EnqueueTally { is_waiting: false, ..tally });
-        tally.is_waiting
+        let mut tally = self.enqueued.get();
+        let is_waiting = tally.take_waiting();
+        self.enqueued.set(tally);
+        is_waiting
     }
 
     fn has_room_for(&self, jobs: usize, bytes: usize) -> Result<(), HostError> {
-        let (tally, limits) = (self.enqueued.get(), &self.task.grant.limits);
-        let jobs = tally.jobs.saturating_add(jobs as u64);
-        let bytes = tally.bytes.saturating_add(bytes);
+        self.enqueued.get().has_room(jobs, bytes, &self.task.grant.limits)
+    }
+
+    fn check_job(&self, job: &Asked) -> Result<Ready, HostError> {
+        let Some(workers) = self.services.workers.get() else {
+            return Err(HostError::new(code::STORE, "the app is closing: no job can be enqueued"));
+        };
+        check_asked(&self.task, &*workers, job, self.clock.now()).map_err(|error| {
+            match error.code.as_str() {
+                code::DENIED => self.denied(error.message),
+                _ => error,
+            }
+        })
+    }
+}
+
+impl EnqueueTally {
+    /// Whether a run with these limits may enqueue so many more.
+    pub(crate) fn has_room(
+        &self,
+        jobs: usize,
+        bytes: usize,
+        limits: &Limits,
+    ) -> Result<(), HostError> {
+        let jobs = self.jobs.saturating_add(jobs as u64);
+        let bytes = self.bytes.saturating_add(bytes);
         if jobs > limits.jobs {
             let most = limits.jobs;
             return Err(over(format!("more than the {most} jobs this run may enqueue")));
@@ -173,51 +195,69 @@ impl Run {
         Ok(())
     }
 
-    fn check_job(&self, job: &Asked) -> Result<Ready, HostError> {
-        let Some(workers) = self.services.workers.get() else {
-            return Err(HostError::new(code::STORE, "the app is closing: no job can be enqueued"));
-        };
-        let worker = beginning(job.worker(), NAME_MAX_BYTES);
-        self.task.grant.check_enqueue(worker, &self.task.worker).map_err(|why| self.denied(why))?;
-        let Json::Object(args) = job.args() else {
-            return Err(invalid("the args are no JSON object"));
-        };
-        let args = self.pass_scope_on(args.clone())?;
-        let job =
-            with_options(NewJob::new(worker, Json::Object(args)), job.options(), self.clock.now())?;
-        workers.ready(job).map_err(|error| match error {
-            EnqueueError::Store(error) => from_store(&error.into_sqlite()),
-            refused => invalid(&reason(refused.to_string())),
-        })
+    /// Whether there are jobs that the loop was not told of. The caller tells the loop.
+    pub(crate) fn take_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.is_waiting)
     }
 
-    /// The args with the keys of this run's scope. Only a run that has no organization may name one.
-    fn pass_scope_on(&self, mut args: Map<String, Json>) -> Result<Map<String, Json>, HostError> {
-        let own = self
-            .scope()
-            .map(|scope| [scope.organization_id(), scope.actor_id(), scope.impersonating_from()]);
-        let own = own.unwrap_or_default();
-        for (place, (key, own)) in SCOPE_KEYS.into_iter().zip(own).enumerate() {
-            let asked = args.get(key).filter(|asked| !asked.is_null());
-            let may_choose = place == 0 && own.is_none();
-            if asked.is_some_and(|asked| !may_choose && text_of(asked).as_deref() != own) {
-                return Err(self.denied(format!(
-                    "enqueue denied: the arg `{key}` names another than the scope of this job ({})",
-                    self.task.grant.worker()
-                )));
-            }
-        }
-        for (key, value) in &self.task.scope_args {
-            if args.get(key).is_none_or(Json::is_null) {
-                args.insert(key.clone(), value.clone());
-            }
-        }
-        // A job of an organization has an actor, even if that is null.
-        if args.contains_key(SCOPE_KEYS[0]) && !args.contains_key(SCOPE_KEYS[1]) {
-            args.insert(SCOPE_KEYS[1].to_string(), Json::Null);
-        }
-        Ok(args)
+    /// Counts jobs that were enqueued.
+    pub(crate) fn add(&mut self, jobs: usize, bytes: usize) {
+        self.jobs = self.jobs.saturating_add(jobs as u64);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.is_waiting = true;
     }
+}
+
+/// Checks a job that a run asks for.
+pub(crate) fn check_asked(
+    task: &Task,
+    workers: &dyn Workers,
+    job: &Asked,
+    now: Timestamp,
+) -> Result<Ready, HostError> {
+    let worker = beginning(job.worker(), NAME_MAX_BYTES);
+    task.grant
+        .check_enqueue(worker, &task.worker)
+        .map_err(|why| HostError::new(code::DENIED, why))?;
+    let Json::Object(args) = job.args() else {
+        return Err(invalid("the args are no JSON object"));
+    };
+    let args = pass_scope_on(task, args.clone())?;
+    let job = with_options(NewJob::new(worker, Json::Object(args)), job.options(), now)?;
+    workers.ready(job).map_err(|error| match error {
+        EnqueueError::Store(error) => from_books(&error),
+        refused => invalid(&reason(refused.to_string())),
+    })
+}
+
+/// The args with the keys of the run's scope. Only a run that has no organization may name one.
+fn pass_scope_on(task: &Task, mut args: Map<String, Json>) -> Result<Map<String, Json>, HostError> {
+    let own = task
+        .scope
+        .as_ref()
+        .map(|scope| [scope.organization_id(), scope.actor_id(), scope.impersonating_from()]);
+    let own = own.unwrap_or_default();
+    for (place, (key, own)) in SCOPE_KEYS.into_iter().zip(own).enumerate() {
+        let asked = args.get(key).filter(|asked| !asked.is_null());
+        let may_choose = place == 0 && own.is_none();
+        if asked.is_some_and(|asked| !may_choose && text_of(asked).as_deref() != own) {
+            let why = format!(
+                "enqueue denied: the arg `{key}` names another than the scope of this job ({})",
+                task.grant.worker()
+            );
+            return Err(HostError::new(code::DENIED, why));
+        }
+    }
+    for (key, value) in &task.scope_args {
+        if args.get(key).is_none_or(Json::is_null) {
+            args.insert(key.clone(), value.clone());
+        }
+    }
+    // A job of an organization has an actor, even if that is null.
+    if args.contains_key(SCOPE_KEYS[0]) && !args.contains_key(SCOPE_KEYS[1]) {
+        args.insert(SCOPE_KEYS[1].to_string(), Json::Null);
+    }
+    Ok(args)
 }
 
 /// The values of a job's args that make its scope, as written there.
@@ -319,7 +359,7 @@ fn with_options(
     Ok(job)
 }
 
-fn at_place(mut error: HostError, place: usize, worker: &str) -> HostError {
+pub(crate) fn at_place(mut error: HostError, place: usize, worker: &str) -> HostError {
     let worker = beginning(worker, NAME_MAX_BYTES);
     error.message = format!("job {place}, for `{worker}`: {}; none was enqueued", error.message);
     error

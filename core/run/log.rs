@@ -5,25 +5,19 @@
 //! what it was denied. Where a bound is reached one line says so. No line contains a line break.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tracing::Level;
 use verger_worker::{HostError, LogLevel, code};
 
 use super::Run;
+use super::kept_lines::KeptLines;
 use crate::observation::observe;
 use crate::queue::{AttemptLog, LoggedLine};
 use crate::text::{beginning, one_line, reason};
 
 /// The longest line of a worker that is kept whole, in bytes.
-const LINE_MAX_BYTES: usize = 8 << 10;
-
-/// Bytes of a worker's lines that its job keeps: the last ones.
-const KEPT_MAX_BYTES: usize = 64 << 10;
-
-/// What a kept line counts for besides its text.
-const KEPT_LINE_BYTES: usize = 64;
+pub(crate) const LINE_MAX_BYTES: usize = 8 << 10;
 
 /// The most lines about one run: what it was denied, which audit events were dropped.
 const NOTES_MAX: u32 = 100;
@@ -48,27 +42,7 @@ pub(super) struct Logged {
     /// The log says that the audit log is full for this run.
     audit_is_full: Cell<bool>,
     /// The last of its worker's lines, for its job.
-    kept: RefCell<Kept>,
-}
-
-/// What a job keeps of its worker's lines.
-#[derive(Default)]
-struct Kept {
-    lines: VecDeque<LoggedLine>,
-    bytes: usize,
-    dropped: u32,
-}
-
-impl Kept {
-    fn push(&mut self, line: LoggedLine) {
-        self.bytes += line.text.len() + KEPT_LINE_BYTES;
-        self.lines.push_back(line);
-        while self.bytes > KEPT_MAX_BYTES {
-            let Some(first) = self.lines.pop_front() else { break };
-            self.bytes -= first.text.len() + KEPT_LINE_BYTES;
-            self.dropped = self.dropped.saturating_add(1);
-        }
-    }
+    kept: RefCell<KeptLines>,
 }
 
 /// Whether one more is shown, and whether it is the first that is not.
@@ -90,7 +64,7 @@ macro_rules! line {
     };
 }
 
-const fn word(level: LogLevel) -> &'static str {
+pub(crate) const fn word(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Trace => "trace",
         LogLevel::Debug => "debug",
@@ -130,14 +104,12 @@ impl Run {
 
     /// Whether anything was kept for the job.
     pub(super) fn has_kept_lines(&self) -> bool {
-        !self.logged.kept.borrow().lines.is_empty()
+        !self.logged.kept.borrow().is_empty()
     }
 
     /// What was kept for the job. `None` when that is nothing.
     pub(crate) fn kept_lines(&self) -> Option<AttemptLog> {
-        let kept = self.logged.kept.borrow();
-        let lines = kept.lines.iter().cloned().collect();
-        self.has_kept_lines().then_some(AttemptLog { dropped: kept.dropped, lines })
+        self.logged.kept.borrow().log()
     }
 
     fn may_log(&self, bytes: usize) -> bool {

@@ -15,6 +15,7 @@ mod error;
 mod group;
 mod host;
 mod interrupt;
+mod kept_lines;
 mod lock;
 mod log;
 mod message;
@@ -44,17 +45,35 @@ use crate::metrics::Counters;
 use crate::queue::{JobId, PerformedBy};
 use crate::store::{ConnectionSetup, Location, StopSignal, WorkConnection};
 
+#[cfg(feature = "postgres")]
+pub(crate) use audit::{AuditTally, Audited, check_event};
+#[cfg(feature = "postgres")]
+pub(crate) use call::{
+    NAME_MAX_BYTES, answer, check_request, checkpoint_first, parse_request, registered,
+};
 #[cfg(feature = "wasm")]
 pub(crate) use cursor::CursorId;
 pub(crate) use ended::Ended;
 #[cfg(feature = "builtins")]
 pub(crate) use engine_call::{ANALYZE, BACKUP, VACUUM};
+#[cfg(feature = "postgres")]
+pub(crate) use enqueue::{EnqueueTally, at_place, check_asked};
 pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
 pub use error::AttemptError;
 pub(crate) use error::Unmigrated;
 pub(crate) use group::{Group, Pace, SHORT, Seat};
 pub(crate) use interrupt::{Interrupt, Interrupted};
+#[cfg(feature = "postgres")]
+pub(crate) use kept_lines::KeptLines;
+#[cfg(feature = "postgres")]
+pub(crate) use log::{LINE_MAX_BYTES, word as level_word};
+#[cfg(feature = "postgres")]
+pub(crate) use message::Messages;
+#[cfg(feature = "postgres")]
+pub(crate) use reads::size;
 pub use rows::RowChange;
+#[cfg(feature = "postgres")]
+pub(crate) use state::{check_key, too_much_state};
 pub(crate) use transaction::LEASE_MARGIN;
 #[cfg(feature = "wasm")]
 pub(crate) use transaction::SavepointId;

@@ -131,7 +131,7 @@ impl Reads {
 }
 
 /// The bytes of a value.
-pub(super) fn size(value: &Value) -> usize {
+pub(crate) fn size(value: &Value) -> usize {
     match value {
         Value::Null | Value::Integer(_) | Value::Real(_) => 8,
         Value::Text(text) => text.len(),

@@ -27,7 +27,7 @@ impl Run {
         check_key(key)?;
         let most = self.task.grant.limits.state_bytes;
         if key.len().saturating_add(size(value)) > most {
-            return Err(self.too_much_state());
+            return Err(too_much_state(most));
         }
         self.begin()?;
         let (at, now) = (self.state_key(key), self.clock.now());
@@ -36,7 +36,7 @@ impl Run {
             .books(|books| books.keep_worker_state(at, (value, size(value)), most, now))
             .map_err(|error| from_books(&error));
         match kept.inspect_err(|error| self.notice_lost_transaction(error))? {
-            Kept::TooMuch => Err(self.too_much_state()),
+            Kept::TooMuch => Err(too_much_state(most)),
             Kept::Done(Some(verb)) if self.dry => {
                 let key = ("verger_state".into(), verb);
                 *self.changes.borrow_mut().entry(key).or_default() += 1;
@@ -68,19 +68,19 @@ impl Run {
         let organization = self.scope().and_then(Scope::organization_id);
         StateKey { worker: &self.task.worker, organization, key }
     }
-
-    fn too_much_state(&self) -> HostError {
-        let most = self.task.grant.limits.state_bytes;
-        HostError::new(
-            code::LIMIT,
-            format!(
-                "this worker may keep {KEYS_MAX} keys and {most} bytes of state for one organization, keys included: put more into a table"
-            ),
-        )
-    }
 }
 
-fn check_key(key: &str) -> Result<(), HostError> {
+/// It would keep more than `most` bytes for one organization, or too many keys.
+pub(crate) fn too_much_state(most: usize) -> HostError {
+    HostError::new(
+        code::LIMIT,
+        format!(
+            "this worker may keep {KEYS_MAX} keys and {most} bytes of state for one organization, keys included: put more into a table"
+        ),
+    )
+}
+
+pub(crate) fn check_key(key: &str) -> Result<(), HostError> {
     if key.is_empty() || key.len() > KEY_MAX_BYTES {
         return Err(HostError::new(
             code::INVALID,

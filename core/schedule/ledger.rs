@@ -3,13 +3,10 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Serialize, Serializer};
 
-use super::rows::{ScheduleRow, advance};
-use super::slots::Rule;
 use crate::event::{self, EventKind};
 use crate::queue::JobId;
 use crate::store::{Cells, StoreContext, StoreError, Unreadable};
@@ -217,69 +214,45 @@ pub(super) fn is_decided(
         .query_row((name, slot.as_millis()), |row| row.get(0))
 }
 
-/// The first instant from now on that has no line in the ledger and is not taken in another way.
-pub(super) fn free_instant(
-    connection: &Connection,
-    name: &str,
-    now: Timestamp,
-    is_taken: impl Fn(Timestamp) -> bool,
-) -> rusqlite::Result<Timestamp> {
-    let mut at = now;
-    while is_taken(at) || is_decided(connection, name, at)? {
-        at = at + Duration::from_millis(1);
-    }
-    Ok(at)
-}
-
 /// A line of the ledger to be written now, for a slot and this many before it.
 #[derive(Clone, Copy)]
-pub(super) struct Line {
-    pub(super) slot: Timestamp,
-    pub(super) missed: u32,
-    pub(super) now: Timestamp,
+pub(crate) struct Line {
+    pub(crate) slot: Timestamp,
+    pub(crate) missed: u32,
+    pub(crate) now: Timestamp,
+}
+
+/// Writes a line, with its event. A slot that was decided stays as it was.
+pub(super) fn write(
+    connection: &Connection,
+    schedule: &str,
+    line: &Line,
+    (outcome, reason): (SlotOutcome, Option<&Reason>),
+    job: Option<JobId>,
+) -> rusqlite::Result<()> {
+    let written = connection
+        .prepare_cached(
+            "INSERT INTO verger_fires (schedule, slot, fired_at, outcome, reason, missed, job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+             ON CONFLICT (schedule, slot) DO NOTHING",
+        )?
+        .execute((
+            schedule,
+            line.slot.as_millis(),
+            line.now.as_millis(),
+            outcome.as_str(),
+            reason.map(ToString::to_string),
+            line.missed,
+            job.map(JobId::number),
+        ))?;
+    match line.event(schedule, outcome, reason, job).filter(|_| written > 0) {
+        Some(event) => event::record(connection, line.now, &event),
+        None => Ok(()),
+    }
 }
 
 impl Line {
-    /// Writes that it made no job.
-    pub(super) fn skip(
-        &self,
-        connection: &Connection,
-        name: &str,
-        reason: &Reason,
-    ) -> rusqlite::Result<()> {
-        self.write(connection, name, (SlotOutcome::Skipped, Some(reason)), None)
-    }
-
-    /// Writes the line. A slot that was decided stays as it was.
-    pub(super) fn write(
-        &self,
-        connection: &Connection,
-        name: &str,
-        (outcome, reason): (SlotOutcome, Option<&Reason>),
-        job: Option<JobId>,
-    ) -> rusqlite::Result<()> {
-        let written = connection
-            .prepare_cached(
-                "INSERT INTO verger_fires (schedule, slot, fired_at, outcome, reason, missed, job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-                 ON CONFLICT (schedule, slot) DO NOTHING",
-            )?
-            .execute((
-                name,
-                self.slot.as_millis(),
-                self.now.as_millis(),
-                outcome.as_str(),
-                reason.map(ToString::to_string),
-                self.missed,
-                job.map(JobId::number),
-            ))?;
-        match self.event(name, outcome, reason, job).filter(|_| written > 0) {
-            Some(event) => event::record(connection, self.now, &event),
-            None => Ok(()),
-        }
-    }
-
     /// The event to tell of a slot that did not simply make its job.
-    fn event(
+    pub(crate) fn event(
         &self,
         name: &str,
         outcome: SlotOutcome,
@@ -298,20 +271,4 @@ impl Line {
             _ => None,
         }
     }
-}
-
-/// Decides that the due slots of a schedule make no job, for this reason. Call it before the
-/// schedule is changed, removed or resumed. Returns whether anything was due.
-pub(super) fn decide_missed(
-    connection: &Connection,
-    row: &ScheduleRow,
-    reason: &Reason,
-    now: Timestamp,
-) -> rusqlite::Result<bool> {
-    let first = row.next_fire_at.filter(|first| *first <= now);
-    let (Some(first), Ok(rule)) = (first, Rule::of(row)) else { return Ok(false) };
-    let (slot, missed) = rule.due(first, now);
-    Line { slot, missed, now }.skip(connection, &row.name, reason)?;
-    advance(connection, &row.name, slot, rule.next(slot), now)?;
-    Ok(true)
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::decide::{SlotBooks as _, decide_missed, free_instant};
 use super::definition::Schedule;
-use super::ledger::{Line, Reason, decide_missed, free_instant};
-use super::rows::{ScheduleRow, get};
+use super::ledger::{Line, Reason, SlotOutcome};
+use super::rows::{REBOOT, ScheduleRow, get};
+use crate::store::Books;
 use crate::time::Timestamp;
 
 /// Stores a schedule, inside a write transaction. An unchanged expression keeps its next slot. A
@@ -25,49 +27,12 @@ pub(super) fn upsert(
     if schedule.yields && set.is_some() && stored.as_ref().is_some_and(is_anothers) {
         return Ok(());
     }
-    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let (expression, timezone) =
-        (schedule.expression.to_string(), schedule.zone.name().to_string());
-    // A schedule that could not be read before, and was mended by hand, begins anew too.
-    let goes_on =
-        |row: &&ScheduleRow| row.next_fire_at.is_some() || schedule.expression.is_reboot();
-    let kept = stored
-        .as_ref()
-        .filter(|row| row.expression == expression && row.timezone == timezone)
-        .filter(goes_on);
-    let (anchor, next_fire_at) = match kept {
-        Some(row) => (row.anchor, row.next_fire_at),
-        None => {
-            if let Some(row) = &stored {
-                decide_missed(connection, row, &Reason::Changed, now)?;
-            }
-            let next = schedule.expression.next_after(now, schedule.zone, now);
-            (now, next)
-        }
-    };
-    let row = ScheduleRow {
-        name: schedule.name.clone(),
-        expression,
-        timezone,
-        worker: schedule.job.worker.clone(),
-        args: args.to_string(),
-        args_version,
-        queue: schedule.job.queue.clone(),
-        priority: schedule.job.priority,
-        max_attempts: schedule.job.max_attempts,
-        missed: schedule.missed,
-        overlap: schedule.overlap,
-        deadline_ms: schedule.deadline.map(millis),
-        jitter_ms: millis(schedule.jitter),
-        paused: stored.as_ref().is_some_and(|row| row.paused),
-        anchor,
-        next_fire_at,
-        last_slot: stored.as_ref().and_then(|row| row.last_slot),
-        registered_by: set.map(str::to_string),
-        unreadable: Vec::new(),
-    };
+    let row = row_of(schedule, (args, args_version), stored.as_ref(), set, now);
     if stored.as_ref() == Some(&row) {
         return Ok(());
+    }
+    if let Some(stored) = stored.as_ref().filter(|stored| !stored.goes_on_as(&row)) {
+        decide_missed(&Books::on(connection), stored, &Reason::Changed, now)?;
     }
     write(connection, &row, now)?;
     match set {
@@ -79,6 +44,54 @@ pub(super) fn upsert(
             .execute((&row.name, set, now.as_millis()))
             .map(drop),
         None => forget_registration(connection, &row.name),
+    }
+}
+
+/// A schedule as its row is to be. An unchanged expression keeps its next slot. A new or a changed
+/// one starts from now.
+pub(crate) fn row_of(
+    schedule: &Schedule,
+    (args, args_version): (&str, u32),
+    stored: Option<&ScheduleRow>,
+    set: Option<&str>,
+    now: Timestamp,
+) -> ScheduleRow {
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let mut row = ScheduleRow {
+        name: schedule.name.clone(),
+        expression: schedule.expression.to_string(),
+        timezone: schedule.zone.name().to_string(),
+        worker: schedule.job.worker.clone(),
+        args: args.to_string(),
+        args_version,
+        queue: schedule.job.queue.clone(),
+        priority: schedule.job.priority,
+        max_attempts: schedule.job.max_attempts,
+        missed: schedule.missed,
+        overlap: schedule.overlap,
+        deadline_ms: schedule.deadline.map(millis),
+        jitter_ms: millis(schedule.jitter),
+        paused: stored.is_some_and(|row| row.paused),
+        anchor: now,
+        next_fire_at: None,
+        last_slot: stored.and_then(|row| row.last_slot),
+        registered_by: set.map(str::to_string),
+        unreadable: Vec::new(),
+    };
+    match stored.filter(|stored| stored.goes_on_as(&row)) {
+        Some(stored) => (row.anchor, row.next_fire_at) = (stored.anchor, stored.next_fire_at),
+        None => row.next_fire_at = schedule.expression.next_after(now, schedule.zone, now),
+    }
+    row
+}
+
+impl ScheduleRow {
+    /// Whether it keeps its next slot when it becomes this row. A schedule that could not be read
+    /// before, and was mended by hand, begins anew.
+    pub(crate) fn goes_on_as(&self, other: &Self) -> bool {
+        self.expression == other.expression
+            && self.timezone == other.timezone
+            && (self.next_fire_at.is_some() || other.expression == REBOOT)
     }
 }
 
@@ -142,10 +155,12 @@ pub(super) fn dropped(
 /// jobs stay. Call it inside a write transaction.
 pub(super) fn retire(connection: &Connection, name: &str, now: Timestamp) -> rusqlite::Result<()> {
     if let Some(row) = get(connection, name)?
-        && !decide_missed(connection, &row, &Reason::Retired, now)?
+        && !decide_missed(&Books::on(connection), &row, &Reason::Retired, now)?
     {
-        let slot = free_instant(connection, name, now, |_| false)?;
-        Line { slot, missed: 0, now }.skip(connection, name, &Reason::Retired)?;
+        let books = Books::on(connection);
+        let line = Line { slot: free_instant(&books, name, now, |_| false)?, missed: 0, now };
+        let outcome = (SlotOutcome::Skipped, Some(&Reason::Retired));
+        books.write_line(name, &line, outcome, None)?;
     }
     delete(connection, name).map(drop)
 }
@@ -160,7 +175,7 @@ pub(super) fn set_paused(
 ) -> rusqlite::Result<bool> {
     let Some(row) = get(connection, name)? else { return Ok(false) };
     if row.paused && !paused {
-        decide_missed(connection, &row, &Reason::Paused, now)?;
+        decide_missed(&Books::on(connection), &row, &Reason::Paused, now)?;
     }
     if row.paused != paused {
         connection
@@ -179,7 +194,7 @@ pub(super) fn remove(
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
     let Some(row) = get(connection, name)? else { return Ok(false) };
-    decide_missed(connection, &row, &Reason::Removed, now)?;
+    decide_missed(&Books::on(connection), &row, &Reason::Removed, now)?;
     delete(connection, name)
 }
 

@@ -11,6 +11,9 @@ use crate::queue::NewJob;
 use crate::store::{Cells, RawText, StoreContext, StoreError, Unreadable};
 use crate::time::Timestamp;
 
+/// The expression of a schedule that makes a job at each start.
+pub(super) const REBOOT: &str = "@reboot";
+
 /// One row of `verger_schedules`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

@@ -14,7 +14,7 @@ const SKIP_GRACE: Duration = Duration::from_secs(60);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// When a stored schedule fires.
-pub(super) struct Rule {
+pub(crate) struct Rule {
     pub(super) expression: Expression,
     pub(super) zone: Zone,
     anchor: Timestamp,
@@ -33,7 +33,7 @@ pub(super) enum Chosen {
 impl Rule {
     /// Reads what is stored. The error says why it cannot be followed, because someone edited the
     /// row.
-    pub(super) fn of(row: &ScheduleRow) -> Result<Self, String> {
+    pub(crate) fn of(row: &ScheduleRow) -> Result<Self, String> {
         let expression = row
             .expression
             .parse()
@@ -49,7 +49,7 @@ impl Rule {
     }
 
     /// Whether this instant is a slot.
-    pub(super) fn is_slot(&self, at: Timestamp) -> bool {
+    pub(crate) fn is_slot(&self, at: Timestamp) -> bool {
         self.next(at - MILLISECOND) == Some(at)
     }
 

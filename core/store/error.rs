@@ -1,4 +1,4 @@
-//! What can go wrong with the database file, and what to do about it.
+//! What can go wrong with the database, and what to do about it.
 
 use std::fmt;
 
@@ -8,7 +8,24 @@ use rusqlite::ErrorCode;
 #[derive(Debug)]
 pub struct StoreError {
     doing: &'static str,
-    source: rusqlite::Error,
+    source: Source,
+}
+
+/// The error of the database itself.
+#[derive(Debug)]
+enum Source {
+    Sqlite(rusqlite::Error),
+    #[cfg(feature = "postgres")]
+    Server(ServerFailure),
+}
+
+/// What a database server said, or why it could not be reached.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone)]
+pub(crate) struct ServerFailure {
+    pub(crate) kind: StoreErrorKind,
+    /// A sentence, without a line break.
+    pub(crate) message: String,
 }
 
 /// What kind of failure it was.
@@ -39,41 +56,68 @@ impl StoreError {
     /// What kind of failure it was.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
-        kind_of(&self.source)
+        match &self.source {
+            Source::Sqlite(source) => kind_of(source),
+            #[cfg(feature = "postgres")]
+            Source::Server(failure) => failure.kind,
+        }
     }
 
-    /// SQLite's own error.
+    /// SQLite's own error, if it is one of SQLite.
     #[must_use]
-    pub fn sqlite(&self) -> &rusqlite::Error {
-        &self.source
+    pub fn sqlite(&self) -> Option<&rusqlite::Error> {
+        match &self.source {
+            Source::Sqlite(source) => Some(source),
+            #[cfg(feature = "postgres")]
+            Source::Server(_) => None,
+        }
+    }
+
+    /// An error of a database server. `doing` completes "could not …".
+    #[cfg(feature = "postgres")]
+    pub(crate) fn of_server(doing: &'static str, failure: ServerFailure) -> Self {
+        Self { doing, source: Source::Server(failure) }
     }
 
     /// Whether the statement failed for the row it was about: see [`is_of_the_row`].
     pub(crate) fn is_of_the_row(&self) -> bool {
-        is_of_the_row(&self.source)
+        matches!(self.kind(), StoreErrorKind::Constraint | StoreErrorKind::Other)
     }
 
     /// SQLite's own error, for a caller who says what was being done.
     pub(crate) fn into_sqlite(self) -> rusqlite::Error {
-        self.source
+        match self.source {
+            Source::Sqlite(source) => source,
+            #[cfg(feature = "postgres")]
+            Source::Server(_) => rusqlite::Error::ToSqlConversionFailure(Box::new(self)),
+        }
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.kind();
-        let advice = match self.source.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => {
-                "the file is no SQLite database, or it is encrypted and was opened without its key; restore it from a backup, or give the key"
-            }
-            _ => advice(kind),
-        };
-        write!(f, "could not {}: {advice}", self.doing)?;
-        match kind {
-            // The advice says all there is.
-            StoreErrorKind::Busy | StoreErrorKind::Full | StoreErrorKind::Gone => Ok(()),
-            _ => write!(f, " (SQLite: {})", self.source),
+        write!(f, "could not {}: ", self.doing)?;
+        match &self.source {
+            Source::Sqlite(source) => say(source, f),
+            #[cfg(feature = "postgres")]
+            Source::Server(failure) => f.write_str(&failure.message),
         }
+    }
+}
+
+/// What went wrong in a file, and what to do.
+fn say(source: &rusqlite::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let kind = kind_of(source);
+    f.write_str(match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            "the file is no SQLite database, or it is encrypted and was opened without its key; restore it from a backup, or give the key"
+        }
+        _ => advice(kind),
+    })?;
+    match kind {
+        // The advice says all there is.
+        StoreErrorKind::Busy | StoreErrorKind::Full | StoreErrorKind::Gone => Ok(()),
+        _ => write!(f, " (SQLite: {source})"),
     }
 }
 
@@ -142,7 +186,7 @@ pub(crate) trait StoreContext<T> {
 
 impl<T> StoreContext<T> for rusqlite::Result<T> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError { doing, source })
+        self.map_err(|source| StoreError { doing, source: Source::Sqlite(source) })
     }
 }
 

@@ -95,7 +95,10 @@ pub(crate) fn from_store(error: &rusqlite::Error) -> HostError {
 
 /// The same, for what the engine asked of its books.
 pub(crate) fn from_books(error: &StoreError) -> HostError {
-    from_store(error.sqlite())
+    match error.sqlite() {
+        Some(error) => from_store(error),
+        None => HostError::new(code::STORE, error.to_string()),
+    }
 }
 
 fn from_engine(error: &rusqlite::Error, text: String) -> HostError {

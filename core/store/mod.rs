@@ -46,6 +46,8 @@ pub(crate) use books::{BookConnection, Books};
 pub use cells::Unreadable;
 pub(crate) use cells::{Cells, RawText};
 pub(crate) use connector::Connector;
+#[cfg(feature = "postgres")]
+pub(crate) use error::ServerFailure;
 pub(crate) use error::{StoreContext, advice, is_busy, is_of_the_row, kind_of};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use exclusive::{Exclusive, prove_exclusive};

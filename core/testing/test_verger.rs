@@ -185,7 +185,7 @@ impl TestVerger {
             .unwrap_or_else(|error| stop(&format!("the args are no JSON: {error}")));
         let args: Json = serde_json::from_str(&text)
             .unwrap_or_else(|error| stop(&format!("the args are no JSON: {error}")));
-        self.verger.inner.ready(NewJob::new(worker, args.clone()))?;
+        self.verger.inner.registry.ready(NewJob::new(worker, args.clone()))?;
         self.verger.perform_now(worker, args)
     }
 

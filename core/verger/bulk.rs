@@ -198,8 +198,8 @@ impl Verger {
             Some(args) => {
                 let Some(row) = self.job(job)? else { return Ok(false) };
                 let new = queue::NewJob::new(&row.worker, args.clone());
-                let ready = match self.inner.registered(&row.worker) {
-                    Ok(_) => self.inner.ready(new)?,
+                let ready = match self.inner.registry.registered(&row.worker) {
+                    Ok(_) => self.inner.registry.ready(new)?,
                     Err(_) => queue::Ready::unchecked(new)?,
                 };
                 Some(ready.into_args())

@@ -23,7 +23,7 @@ impl Verger {
     /// named), for a setting out of bounds, or when the database cannot be written. Nothing is
     /// written then.
     pub fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
-        self.put(&self.inner.ready(job)?)
+        self.put(&self.inner.registry.ready(job)?)
     }
 
     /// Enqueues a job that was checked.
@@ -77,8 +77,10 @@ impl Verger {
         &self,
         jobs: impl IntoIterator<Item = NewJob>,
     ) -> Result<Vec<Enqueued>, EnqueueError> {
-        let ready =
-            jobs.into_iter().map(|job| self.inner.ready(job)).collect::<Result<Vec<_>, _>>()?;
+        let ready = jobs
+            .into_iter()
+            .map(|job| self.inner.registry.ready(job))
+            .collect::<Result<Vec<_>, _>>()?;
         self.inner.file_identity.check()?;
         let now = self.inner.clock.now();
         let enqueued = self.inner.front().books().write("enqueue the jobs", |books| {
@@ -146,7 +148,7 @@ impl Verger {
     }
 
     fn enqueue_on(&self, connection: &Connection, job: NewJob) -> Result<Enqueued, EnqueueError> {
-        let ready = self.inner.ready(job)?;
+        let ready = self.inner.registry.ready(job)?;
         if let Some((expected, found)) = self.inner.file_identity.differs_from(connection) {
             return Err(EnqueueError::OtherFile { expected, found });
         }

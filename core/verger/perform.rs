@@ -60,7 +60,7 @@ impl Verger {
     /// [`PerformError`] for an unknown worker, and for args with which the attempt would fail. Its
     /// code is `args-version` for a version that the worker does not know yet.
     pub fn args_for(&self, worker: &str, args: Json, version: u32) -> Result<Json, PerformError> {
-        let (args, registered) = self.inner.check_args(worker, args, Some(version))?;
+        let (args, registered) = self.inner.registry.check_args(worker, args, Some(version))?;
         let fitted = engine::fit_args(&registered, &args, version);
         let fitted =
             fitted.map_err(|source| PerformError::Failed { worker: worker.to_string(), source })?;
@@ -69,7 +69,7 @@ impl Verger {
 
     fn perform(&self, worker: &str, args: Json, dry: bool) -> Result<Performance, PerformError> {
         let inner = &*self.inner;
-        let (args, registered) = inner.check_args(worker, args, None)?;
+        let (args, registered) = inner.registry.check_args(worker, args, None)?;
         let begun = Instant::now();
         let mut executor = inner.executor();
         let performed =

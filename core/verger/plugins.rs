@@ -38,7 +38,7 @@ impl Verger {
     /// [`EnqueueError::UnknownWorker`], or [`EnqueueError::Plugin`] when its component cannot be
     /// loaded.
     pub fn manifest(&self, worker: &str) -> Result<Manifest, EnqueueError> {
-        self.inner.manifest(worker)
+        self.inner.registry.manifest(worker)
     }
 
     /// The same, without waiting. `None` when there is no such worker, or when its component would
@@ -55,7 +55,7 @@ impl Verger {
     /// # Errors
     /// As [`manifest`](Self::manifest).
     pub fn digest(&self, worker: &str) -> Result<Option<String>, EnqueueError> {
-        Ok(self.inner.registered(worker)?.digest()?)
+        Ok(self.inner.registry.registered(worker)?.digest()?)
     }
 
     /// What workers ask for and are not granted, one entry for each worker that lacks something.

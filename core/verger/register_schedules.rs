@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use super::Verger;
 use crate::builder::Retires;
-use crate::queue::EnqueueError;
 use crate::schedule::{Schedule, ScheduleError, ScheduleRow};
 
 impl Verger {
@@ -69,7 +68,7 @@ impl Verger {
         schedule.check()?;
         let mut job = schedule.job.clone();
         job.args_version = job.args_version.or(self.stored_version(schedule)?);
-        let ready = self.inner.ready(job).map_err(|error| refusal(schedule, error))?;
+        let ready = self.inner.registry.ready(job).map_err(|error| schedule.refused(error))?;
         Ok(ready.into_args())
     }
 
@@ -82,18 +81,5 @@ impl Verger {
             row.worker == schedule.job.worker && args.is_ok_and(|args| args == schedule.job.args)
         };
         Ok(stored.filter(is_the_same).map(|row| row.args_version))
-    }
-}
-
-fn refusal(schedule: &Schedule, error: EnqueueError) -> ScheduleError {
-    let name = schedule.name.clone();
-    match error {
-        EnqueueError::UnknownWorker { name: worker, known } => {
-            ScheduleError::UnknownWorker { name, worker, known }
-        }
-        EnqueueError::Manifest(source) => ScheduleError::Args { name, source },
-        EnqueueError::Plugin(source) => ScheduleError::Plugin { name, source },
-        EnqueueError::Store(source) => ScheduleError::Store(source),
-        other => ScheduleError::Invalid { name, reason: other.to_string() },
     }
 }

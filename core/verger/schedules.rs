@@ -116,7 +116,7 @@ impl Verger {
         };
         let job = schedule::new_job(&row)
             .map_err(|reason| EnqueueError::Invalid { worker: row.worker.clone(), reason })?;
-        let ready = self.inner.ready(job)?;
+        let ready = self.inner.registry.ready(job)?;
         let now = self.inner.clock.now();
         let enqueued = self
             .inner

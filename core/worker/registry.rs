@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use verger_worker::{Args, Context, Manifest, ManifestError, Outcome, Scope, Worker};
+use serde_json::Value as Json;
+use verger_worker::{Args, Context, Host, Manifest, ManifestError, Outcome, Scope, Worker};
 
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
-use crate::queue::PerformedBy;
+use crate::queue::{EnqueueError, NewJob, PerformedBy, Ready};
 use crate::run::{AttemptError, Ended, Run, Unmigrated};
 #[cfg(feature = "wasm")]
 use crate::sandbox::Plugin;
@@ -229,9 +230,30 @@ impl Registered {
         args: &Args,
     ) -> (Option<Run>, Result<Ended, AttemptError>) {
         match &self.code {
-            Code::Native { worker, .. } => perform_native(&**worker, run, args),
+            Code::Native { worker, .. } => {
+                let ended = perform_native(&**worker, &run, run.scope(), args);
+                (Some(run), ended)
+            }
             #[cfg(feature = "wasm")]
             Code::Component(plugin) => plugin.perform(run, args),
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Registered {
+    /// Performs one attempt on a host of another store. `None` for a component, which knows only
+    /// the one host.
+    pub(crate) fn perform_on(
+        &self,
+        host: &dyn Host,
+        scope: Option<&Scope>,
+        args: &Args,
+    ) -> Option<Result<Ended, AttemptError>> {
+        match &self.code {
+            Code::Native { worker, .. } => Some(perform_native(&**worker, host, scope, args)),
+            #[cfg(feature = "wasm")]
+            Code::Component(_) => None,
         }
     }
 }
@@ -249,14 +271,13 @@ fn migrate_native(worker: &dyn Worker, from: u32, args: Args) -> Result<Args, Un
 
 fn perform_native(
     worker: &dyn Worker,
-    run: Run,
+    host: &dyn Host,
+    scope: Option<&Scope>,
     args: &Args,
-) -> (Option<Run>, Result<Ended, AttemptError>) {
-    let scope: Option<Scope> = run.scope().cloned();
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        worker.perform(&Context::new(&run), scope.as_ref(), args)
-    }));
-    let ended = match outcome {
+) -> Result<Ended, AttemptError> {
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| worker.perform(&Context::new(host), scope, args)));
+    match outcome {
         Ok(Ok(Outcome::Done)) => Ok(Ended::Done(None)),
         Ok(Ok(Outcome::DoneWith(result))) => Ok(Ended::Done(Some(result))),
         Ok(Ok(Outcome::Failed(error))) => Err(AttemptError::of_native(error)),
@@ -269,8 +290,7 @@ fn perform_native(
             "panic",
             format!("the worker panicked: {}", panic_message(&*panic)),
         )),
-    };
-    (Some(run), ended)
+    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -330,6 +350,40 @@ impl Registry {
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Registered>> {
         self.workers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Checks a job's worker, and its args against that worker, with nothing filled in. `version`
+    /// is that of the args, if the job says one.
+    pub(crate) fn check_args(
+        &self,
+        worker: &str,
+        args: Json,
+        version: Option<u32>,
+    ) -> Result<(Args, Arc<Registered>), EnqueueError> {
+        let registered = self.registered(worker)?;
+        let manifest = registered.manifest()?;
+        let args = Args::from_json(args)
+            .map_err(|source| EnqueueError::Args { worker: worker.to_string(), source })?;
+        registered.check_args(manifest, &args, version.unwrap_or(manifest.args_version))?;
+        Ok((args, registered))
+    }
+
+    pub(crate) fn manifest(&self, worker: &str) -> Result<Manifest, EnqueueError> {
+        Ok(self.registered(worker)?.manifest()?.clone())
+    }
+
+    pub(crate) fn registered(&self, worker: &str) -> Result<Arc<Registered>, EnqueueError> {
+        self.get(worker).ok_or_else(|| EnqueueError::UnknownWorker {
+            name: worker.to_string(),
+            known: self.known(),
+        })
+    }
+
+    /// A job that was checked against its worker.
+    pub(crate) fn ready(&self, mut job: NewJob) -> Result<Ready, EnqueueError> {
+        let (args, registered) = self.check_args(&job.worker, job.args.take(), job.args_version)?;
+        let manifest = registered.manifest()?;
+        Ready::new(job, &args, Some(manifest), registered.has_tenant(manifest))
     }
 
     /// The names, for an error message.

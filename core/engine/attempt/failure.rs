@@ -5,18 +5,18 @@ use std::time::Duration;
 use verger_worker::{Manifest, code};
 
 use crate::engine::report::AttemptOutcome;
-use crate::queue::Transition;
-use crate::run::{AttemptError, Ended};
+use crate::queue::{Backoff, Claimed, ON_REQUEST, Transition};
+use crate::run::{AttemptError, Ended, Interrupted};
 use crate::time::Timestamp;
 
 /// Why an attempt failed, and what becomes of its job.
-pub(in crate::engine) struct Failure {
-    pub(super) error: AttemptError,
-    pub(super) next: Next,
+pub(crate) struct Failure {
+    pub(crate) error: AttemptError,
+    pub(crate) next: Next,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Another attempt, if there is one left.
     Retry,
     /// No further attempt.
@@ -55,8 +55,37 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What becomes of the job, and how that is reported.
+    pub(crate) fn transition(
+        &self,
+        claimed: &Claimed,
+        interrupted: Option<Interrupted>,
+        backoff: Backoff,
+        now: Timestamp,
+    ) -> (Transition, AttemptOutcome) {
+        let error = &self.error;
+        match interrupted {
+            Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
+            Some(Interrupted::Cancelled) => cancelled(ON_REQUEST.to_string()),
+            None if self.next == Next::Park => (Transition::Release, AttemptOutcome::Released),
+            None => {
+                let is_tried_again =
+                    self.next == Next::Retry && claimed.attempt < claimed.max_attempts;
+                let retry_at =
+                    is_tried_again.then(|| now + backoff.after(claimed.id, claimed.attempt));
+                let outcome = match retry_at {
+                    Some(at) => AttemptOutcome::Retryable(error.clone(), at),
+                    None => AttemptOutcome::Discarded(error.clone()),
+                };
+                (Transition::Fail(error.code.clone(), error.message.clone(), retry_at), outcome)
+            }
+        }
+    }
+}
+
 /// What becomes of the job of an attempt that ended well, and how that is reported.
-pub(super) fn transition(
+pub(crate) fn transition(
     ended: Ended,
     now: Timestamp,
 ) -> Result<(Transition, AttemptOutcome), Failure> {

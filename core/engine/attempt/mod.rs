@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use verger_worker::{Args, JobInfo, code};
 
-pub(super) use self::failure::Failure;
-use self::failure::{Next, cancelled, transition};
+pub(crate) use self::failure::Failure;
+pub(crate) use self::failure::transition;
 pub(crate) use self::preparation::fit_args;
 use self::preparation::prepare_with;
-pub(super) use self::preparation::{Preparation, prepare};
+pub(crate) use self::preparation::{Preparation, prepare};
 use super::executor::Executor;
 use super::habits::Conduct;
 use super::pending::PendingTransition;
@@ -278,7 +278,7 @@ fn commit_or_roll_back(
 }
 
 /// What is reported of a job that was to end with this outcome.
-fn reported(moved: Moved, outcome: AttemptOutcome) -> AttemptOutcome {
+pub(crate) fn reported(moved: Moved, outcome: AttemptOutcome) -> AttemptOutcome {
     match (moved, outcome) {
         (Moved::Cancelled, AttemptOutcome::Cancelled(reason)) => AttemptOutcome::Cancelled(reason),
         (Moved::Cancelled, _) => AttemptOutcome::Cancelled(ON_REQUEST.to_string()),
@@ -292,24 +292,12 @@ fn record(
     executor: &mut Executor,
     now: Timestamp,
     claimed: &Claimed,
-    (Failure { error, next }, interrupted): (Failure, Option<Interrupted>),
+    (failure, interrupted): (Failure, Option<Interrupted>),
     (by, log): (Option<Arc<PerformedBy>>, Option<AttemptLog>),
 ) -> AttemptOutcome {
-    let (to, outcome) = match interrupted {
-        Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
-        Some(Interrupted::Cancelled) => cancelled(ON_REQUEST.to_string()),
-        None if next == Next::Park => (Transition::Release, AttemptOutcome::Released),
-        None => {
-            let backoff = inner.backoff(&claimed.worker);
-            let retry_at = (next == Next::Retry && claimed.attempt < claimed.max_attempts)
-                .then(|| now + backoff.after(claimed.id, claimed.attempt));
-            let outcome = match retry_at {
-                Some(at) => AttemptOutcome::Retryable(error.clone(), at),
-                None => AttemptOutcome::Discarded(error.clone()),
-            };
-            (Transition::Fail(error.code.clone(), error.message.clone(), retry_at), outcome)
-        }
-    };
+    let backoff = inner.backoff(&claimed.worker);
+    let (to, outcome) = failure.transition(claimed, interrupted, backoff, now);
+    let error = failure.error;
     let (id, token, attempt) = (claimed.id, claimed.token, claimed.attempt);
     let ending = PendingTransition { id, token, attempt, to, by, log };
     match inner.pending.write(executor, now, ending) {

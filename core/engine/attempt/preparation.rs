@@ -19,22 +19,19 @@ use crate::time::{Timestamp, instant_after};
 use crate::worker::{self, Registered};
 
 /// A job whose worker is there and whose args fit it.
-pub(in crate::engine) struct Preparation {
-    pub(super) worker: Arc<Registered>,
-    pub(super) args: Args,
+pub(crate) struct Preparation {
+    pub(crate) worker: Arc<Registered>,
+    pub(crate) args: Args,
     scope: Option<Scope>,
     scope_args: Vec<(String, Json)>,
-    pub(super) grant: Arc<Effective>,
+    pub(crate) grant: Arc<Effective>,
     pub(super) name: String,
-    pub(super) performed_by: Arc<PerformedBy>,
+    pub(crate) performed_by: Arc<PerformedBy>,
 }
 
 /// Checks the job again, just before the attempt, because a row inserted by hand passed no other
 /// check.
-pub(in crate::engine) fn prepare(
-    worker: &Arc<Registered>,
-    claimed: &Claimed,
-) -> Result<Preparation, Failure> {
+pub(crate) fn prepare(worker: &Arc<Registered>, claimed: &Claimed) -> Result<Preparation, Failure> {
     let args = worker::parse_args(&claimed.args).map_err(|error| Failure::of_args(&error))?;
     queue::check_numbers(&claimed.args).map_err(|error| Failure::of_args(&error))?;
     prepare_with(worker, &args, Some(claimed.args_version))
@@ -97,12 +94,12 @@ fn migrate(worker: &Registered, from: u32, args: &Args) -> Result<Args, Failure>
 
 impl Preparation {
     /// How long the worker may take.
-    pub(in crate::engine) fn time(&self) -> Duration {
+    pub(crate) fn time(&self) -> Duration {
         self.grant.limits.time
     }
 
     /// Whether the job is confined to a tenant.
-    pub(in crate::engine) fn is_confined(&self) -> bool {
+    pub(crate) fn is_confined(&self) -> bool {
         self.tenant().is_some()
     }
 
@@ -124,7 +121,7 @@ impl Preparation {
         connection.map_err(|error| AttemptError::new(code::STORE, error.to_string()))
     }
 
-    pub(super) fn task(
+    pub(crate) fn task(
         &self,
         claimed: &Claimed,
         claim: Claim,
@@ -149,7 +146,7 @@ impl Preparation {
         task
     }
 
-    pub(super) fn task_of(
+    pub(crate) fn task_of(
         &self,
         claim: Option<Claim>,
         info: JobInfo,

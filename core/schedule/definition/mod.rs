@@ -10,7 +10,7 @@ use verger_worker::ManifestError;
 pub use self::policy::{Missed, Overlap};
 use super::expression::{Expression, ExpressionError, Zone, ZoneError, parse_zone};
 use crate::plugin_error::PluginError;
-use crate::queue::NewJob;
+use crate::queue::{EnqueueError, NewJob};
 use crate::store::StoreError;
 
 /// A named recurring rule that enqueues jobs. Nothing is scheduled by default.
@@ -260,6 +260,20 @@ impl Schedule {
                 })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Why it is refused, if its job is.
+    pub(crate) fn refused(&self, error: EnqueueError) -> ScheduleError {
+        let name = self.name.clone();
+        match error {
+            EnqueueError::UnknownWorker { name: worker, known } => {
+                ScheduleError::UnknownWorker { name, worker, known }
+            }
+            EnqueueError::Manifest(source) => ScheduleError::Args { name, source },
+            EnqueueError::Plugin(source) => ScheduleError::Plugin { name, source },
+            EnqueueError::Store(source) => ScheduleError::Store(source),
+            other => ScheduleError::Invalid { name, reason: other.to_string() },
         }
     }
 

@@ -1,0 +1,164 @@
+//! One attempt at a job, from the claim to its recorded end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::node::Node;
+use super::run::{Connection, Run};
+use super::transition;
+use crate::clock::Clock;
+use crate::engine::{
+    AttemptOutcome, AttemptReport, Failure, in_span, prepare, reported, say_ended, span,
+    transition as ended_as,
+};
+use crate::queue::{AttemptLog, Claimed, Moved, PerformedBy};
+use crate::run::{AttemptError, Claim, Interrupt, Tally};
+use crate::store::StoreError;
+
+/// How often an attempt is performed again at once because another transaction came in between.
+const REPEATS_MAX: u32 = 3;
+
+/// Performs a claimed job and records how it ended.
+pub(super) fn perform(
+    node: &Node,
+    connection: &mut Connection,
+    clock: &Arc<dyn Clock>,
+    claimed: &Claimed,
+) -> AttemptReport {
+    let begun = Instant::now();
+    let span = span(claimed);
+    let performed = in_span(&span, || {
+        let (tally, outcome) = attempt(node, connection, clock, claimed);
+        Ok::<_, Infallible>(report(claimed, begun, tally, outcome))
+    });
+    let report = match performed {
+        Ok(report) => report,
+        Err(never) => match never {},
+    };
+    say_ended(&report);
+    report
+}
+
+fn report(
+    claimed: &Claimed,
+    begun: Instant,
+    tally: Tally,
+    outcome: AttemptOutcome,
+) -> AttemptReport {
+    AttemptReport {
+        job: claimed.id,
+        worker: claimed.worker.clone(),
+        queue: claimed.queue.clone(),
+        attempt: claimed.attempt,
+        schedule: claimed.schedule.clone(),
+        wait: claimed.wait,
+        outcome,
+        elapsed: begun.elapsed(),
+        rows_changed: tally.rows_changed,
+        audited: tally.audited,
+    }
+}
+
+fn attempt(
+    node: &Node,
+    connection: &mut Connection,
+    clock: &Arc<dyn Clock>,
+    claimed: &Claimed,
+) -> (Tally, AttemptOutcome) {
+    let interrupt = Interrupt::default();
+    let mut log = None;
+    let nothing = Tally::default();
+    let Some(worker) = node.registry.get(&claimed.worker) else {
+        let gone = AttemptError::new("unknown-worker", "no worker of that name is here");
+        return (
+            nothing,
+            record(node, connection, clock, claimed, gone.into(), (&interrupt, None, log)),
+        );
+    };
+    let prepared = match prepare(&worker, claimed) {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            let by = worker.performed_by().ok().map(Arc::clone);
+            let outcome = record(node, connection, clock, claimed, failure, (&interrupt, by, log));
+            return (nothing, outcome);
+        }
+    };
+    let by = Some(Arc::clone(&prepared.performed_by));
+    let claim = Claim { id: claimed.id, token: claimed.token, attempt: claimed.attempt };
+    let cancel = match connection.session.client() {
+        Ok(client) => client.cancel_token(),
+        // The lease, or the lock of this node, tells the others.
+        Err(error) => return (nothing, AttemptOutcome::Lost(lost(&error))),
+    };
+    let mut repeats = 0;
+    loop {
+        let task = prepared.task(claimed, claim, clock.now(), &interrupt);
+        node.begins(claimed.id, &interrupt, task.stop_signal.clone(), cancel.clone());
+        let run = Run::new(connection, node, Arc::clone(clock), task);
+        let ended = worker.perform_on(&run, run.task().scope.as_ref(), &prepared.args);
+        let ended = ended
+            .unwrap_or_else(|| Err(AttemptError::new("plugin", "components run on SQLite only")));
+        let ended = ended
+            .map_err(Failure::from)
+            .and_then(|ended| ended_as(ended, clock.now()))
+            .and_then(|(to, outcome)| Ok(reported(run.finish(&to)?, outcome)));
+        node.ended(claimed.id);
+        let (tally, stopped, repeat) = (run.tally(), run.stopped(), run.is_to_be_repeated());
+        log = run.kept_lines();
+        drop(run.into_task());
+        let failure = match ended {
+            Ok(outcome) => return (tally, outcome),
+            Err(_) if repeat && repeats < REPEATS_MAX && interrupt.raised().is_none() => {
+                repeats += 1;
+                continue;
+            }
+            // A run that was stopped ends for that reason, whatever its worker made of it.
+            Err(failure) => stopped.map_or(failure, Failure::from),
+        };
+        if failure.error.code == verger_worker::code::LEASE_LOST {
+            return (tally, AttemptOutcome::Lost(failure.error));
+        }
+        let outcome = record(node, connection, clock, claimed, failure, (&interrupt, by, log));
+        return (tally, outcome);
+    }
+}
+
+type Told<'a> = (&'a Interrupt, Option<Arc<PerformedBy>>, Option<AttemptLog>);
+
+/// Records a failed attempt, in a transaction of its own. If the connection was what failed, on a
+/// new one.
+fn record(
+    node: &Node,
+    connection: &mut Connection,
+    clock: &Arc<dyn Clock>,
+    claimed: &Claimed,
+    failure: Failure,
+    (interrupt, by, log): Told<'_>,
+) -> AttemptOutcome {
+    const RECORDING: &str = "record the end of the attempt";
+    let now = clock.now();
+    let backoff = node.settings.backoff(&claimed.worker);
+    let (to, outcome) = failure.transition(claimed, interrupt.raised(), backoff, now);
+    let attempt = (claimed.id, claimed.token, claimed.attempt);
+    let mut write = || {
+        connection.session.transaction(RECORDING, |session| {
+            if let Some(log) = &log {
+                transition::keep_log(session, (claimed.id, claimed.attempt), now, log)?;
+            }
+            transition::leave(session, attempt, now, &to, by.as_deref())
+        })
+    };
+    match write().or_else(|_| write()) {
+        Ok((Moved::Stale, _)) => AttemptOutcome::Lost(failure.error),
+        Ok((moved, _)) => reported(moved, outcome),
+        Err(error) => AttemptOutcome::Lost(AttemptError::new(
+            verger_worker::code::STORE,
+            format!("{}; and the failure could not be recorded: {error}", failure.error),
+        )),
+    }
+}
+
+fn lost(error: &StoreError) -> AttemptError {
+    AttemptError::new(verger_worker::code::STORE, error.to_string())
+}

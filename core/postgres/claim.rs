@@ -1,0 +1,120 @@
+//! Taking jobs out of the queue, in the order of priority, due time and id.
+
+use std::time::Duration;
+
+use postgres::Row;
+
+use super::kinds::Kind;
+use super::session::Session;
+use crate::ids::JobId;
+use crate::queue::Claimed;
+use crate::store::StoreError;
+use crate::time::Timestamp;
+
+const CLAIMING: &str = "claim a job";
+
+/// Claims the first job of these kinds. Jobs that another node is just claiming are passed over.
+///
+/// Its commit need not wait for the disk. If the server loses it in a crash, the job was never
+/// claimed; and the commit of the attempt, which waits, comes after it in the server's log.
+const CLAIM: &str = "UPDATE verger.jobs AS job SET state = 'executing', attempt = attempt + 1, token = token + 1, claimed_by = $4, \
+     lease_until = $5, attempted_at = $6 FROM ( \
+     SELECT first.id FROM unnest($1::text[], $2::text[], $3::bigint[]) AS kind (queue, worker, newest) \
+     CROSS JOIN LATERAL (SELECT id, priority, due_at FROM verger.jobs WHERE state = 'available' AND queue = kind.queue \
+     AND worker = kind.worker AND args_version <= kind.newest AND due_at <= $6 \
+     ORDER BY priority, due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED) AS first \
+     WHERE kind.queue NOT IN (SELECT name FROM verger.queues WHERE paused) \
+     ORDER BY first.priority, first.due_at, first.id LIMIT 1) AS found WHERE job.id = found.id \
+     RETURNING job.id, job.worker, job.args::text, job.args_version, job.attempt, job.max_attempts, job.token, job.schedule, job.slot, \
+     job.missed, job.slot_after, job.zone, job.queue, job.due_at, job.traceparent, set_config('synchronous_commit', 'off', true)";
+
+/// Who claims, and until when.
+#[derive(Clone, Copy)]
+pub(super) struct Holder {
+    pub(super) node: i64,
+    pub(super) now: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+/// Claims the first due job of these kinds, in a transaction of its own.
+pub(super) fn claim<'k>(
+    session: &mut Session,
+    kinds: impl Iterator<Item = (&'k Kind, &'k u32)>,
+    holder: Holder,
+) -> Result<Option<Claimed>, StoreError> {
+    let (mut queues, mut workers, mut newest) = (Vec::new(), Vec::new(), Vec::new());
+    for ((queue, worker), version) in kinds {
+        queues.push(queue.as_str());
+        workers.push(worker.as_str());
+        newest.push(i64::from(*version));
+    }
+    if queues.is_empty() {
+        return Ok(None);
+    }
+    let Holder { node, now, until } = holder;
+    let (until, at) = (until.as_millis(), now.as_millis());
+    let row = session.first(CLAIMING, CLAIM, &[&queues, &workers, &newest, &node, &until, &at])?;
+    Ok(row.map(|row| claimed(&row, now)))
+}
+
+/// Claims the first due job of a queue, if fewer than `most` of it are being performed by all
+/// nodes. Claims of this queue take turns at its row.
+pub(super) fn claim_within<'k>(
+    session: &mut Session,
+    queue: &str,
+    kinds: impl Iterator<Item = (&'k Kind, &'k u32)>,
+    most: usize,
+    holder: Holder,
+) -> Result<Option<Claimed>, StoreError> {
+    session.transaction(CLAIMING, |session| {
+        session.execute(
+            CLAIMING,
+            "INSERT INTO verger.queues (name, paused, updated_at) VALUES ($1, false, $2) ON CONFLICT (name) DO NOTHING",
+            &[&queue, &holder.now.as_millis()],
+        )?;
+        let paused = session
+            .first(CLAIMING, "SELECT paused FROM verger.queues WHERE name = $1 FOR UPDATE", &[&queue])?
+            .is_none_or(|row| row.get(0));
+        let executing: i64 = session
+            .first(
+                CLAIMING,
+                "SELECT count(*) FROM verger.jobs WHERE state = 'executing' AND queue = $1",
+                &[&queue],
+            )?
+            .map_or(0, |row| row.get(0));
+        if paused || usize::try_from(executing).unwrap_or(usize::MAX) >= most {
+            return Ok(None);
+        }
+        claim(session, kinds, holder)
+    })
+}
+
+fn claimed(row: &Row, now: Timestamp) -> Claimed {
+    Claimed {
+        id: JobId(row.get(0)),
+        worker: row.get(1),
+        args: row.get(2),
+        args_version: count(row.get(3)),
+        attempt: count(row.get(4)),
+        max_attempts: count(row.get(5)),
+        token: row.get(6),
+        schedule: row.get(7),
+        slot: row.get(8),
+        missed: count(row.get(9)),
+        slot_after: row.get(10),
+        zone: row.get(11),
+        queue: row.get(12),
+        wait: waited(now, row.get(13)),
+        traceparent: row.get(14),
+    }
+}
+
+/// A column that counts.
+pub(super) fn count(number: i64) -> u32 {
+    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
+}
+
+/// How long a job had been due. One that was due "at once" says no time.
+fn waited(now: Timestamp, due_at: i64) -> Duration {
+    if due_at == 0 { Duration::ZERO } else { now.since(Timestamp::from_millis(due_at)) }
+}

@@ -1,0 +1,122 @@
+//! What is due besides the jobs: slots, jobs whose time has come, lost jobs, cancels, pruning.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fallible_iterator::FallibleIterator;
+
+use super::node::Node;
+use super::presence::Presence;
+use super::session::Session;
+use super::{cancel, jobs, prune, rescue, schedules};
+use crate::engine::{TickReport, event_of_slot};
+use crate::event;
+use crate::mutex::lock;
+use crate::run::Interrupted;
+use crate::store::StoreError;
+use crate::time::Timestamp;
+
+/// How long another node's jobs, cancels and slots may go unnoticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a job that is being performed is to end.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
+
+/// How often finished jobs are looked through.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long to wait after the server failed, at first, and at most.
+const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Looks until it is stopped.
+pub(super) fn keep(node: &Arc<Node>, stopping: &AtomicBool) {
+    let mut presence = lock(&node.presence);
+    let mut wait_after_failure = AFTER_FAILURE.0;
+    while !stopping.load(Ordering::Relaxed) {
+        let looked = presence.appear().and_then(|number| {
+            node.number.store(number, Ordering::Relaxed);
+            look(node, presence.session())
+        });
+        let until = Instant::now()
+            + match looked {
+                Ok(next) => {
+                    wait_after_failure = AFTER_FAILURE.0;
+                    let now = node.clock.now();
+                    next.map_or(LOOK_EVERY, |next| next.since(now)).min(LOOK_EVERY)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the keeper could not look after the jobs; it tries again");
+                    wait_after_failure = (wait_after_failure * 2).min(AFTER_FAILURE.1);
+                    wait_after_failure
+                }
+            };
+        rest(node, &mut presence, stopping, until);
+    }
+}
+
+/// Waits for a notification, a call of this process, or this instant.
+fn rest(node: &Node, presence: &mut Presence, stopping: &AtomicBool, until: Instant) {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        node.cancel_overdue();
+        let left = if node.is_performing() { left.min(WATCH_EVERY) } else { left };
+        let heard = presence.session().noticing(|client| {
+            let mut notifications = client.notifications();
+            notifications.timeout_iter(left).next()
+        });
+        match heard {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(_))) => return,
+            // The next look connects anew.
+            Ok(Err(_)) | Err(_) => std::thread::sleep(left.min(WATCH_EVERY)),
+        }
+    }
+}
+
+/// One look. Returns when there is something to do next, if that is known.
+fn look(node: &Node, session: &mut Session) -> Result<Option<Timestamp>, StoreError> {
+    let now = node.clock.now();
+    let mut report = TickReport::at(now);
+    let next = upkeep(node, session, now, &mut report)?;
+    let asked = match node.is_performing() {
+        true => cancel::asked(session, node.number.load(Ordering::Relaxed))?,
+        false => Vec::new(),
+    };
+    if !asked.is_empty() {
+        node.interrupt(Some(&asked), Interrupted::Cancelled);
+    }
+    if node.look(session)? {
+        node.pool.work_is_there();
+    }
+    Ok(next)
+}
+
+/// Fires, makes available, takes back and prunes. Returns when there is something to do next.
+pub(super) fn upkeep(
+    node: &Node,
+    session: &mut Session,
+    now: Timestamp,
+    report: &mut TickReport,
+) -> Result<Option<Timestamp>, StoreError> {
+    let prepare = |job| node.registry.ready(job).map_err(|error| error.to_string());
+    report.fired = schedules::fire_due(session, now, &prepare)?;
+    report.fired.iter().map(event_of_slot).for_each(|kind| event::say(&kind));
+    let rescued = rescue::rescue(session, now, &|worker| node.settings.backoff(worker))?;
+    rescued.iter().for_each(event::say);
+    report.rescued = rescued.len();
+    let next_due = jobs::make_available(session, now)?;
+    if node.prune_is_due(now, PRUNE_EVERY) {
+        let (rows, more) = prune::prune(session, &node.settings.retention, now)?;
+        report.pruned = rows;
+        if more {
+            node.pruned_at.store(i64::MIN, Ordering::Relaxed);
+            return Ok(Some(now));
+        }
+    }
+    let next_fire = schedules::next_fire(session)?;
+    Ok(next_due.into_iter().chain(next_fire).min())
+}

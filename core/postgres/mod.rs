@@ -1,0 +1,65 @@
+//! The same queue, schedules and audit log on PostgreSQL, for services with many nodes, feature
+//! `postgres`.
+//!
+//! A [`Verger`] here has the calls of [`crate::Verger`]. It opens `postgres://…` instead of a path,
+//! and any number of processes open the same database. Its workers are the app's own
+//! ([`Builder::worker`]); workers as WebAssembly components run on SQLite only.
+//!
+//! ```no_run
+//! use verger::NewJob;
+//! use verger::postgres::Verger;
+//! # use verger::verger_worker::prelude::*;
+//! # struct SendMail;
+//! # impl Worker for SendMail {
+//! #     fn manifest(&self) -> Manifest { Manifest::new("send-mail", "1.0.0") }
+//! #     fn perform(&self, _: &Context<'_>, _: Option<&Scope>, _: &Args) -> Result<Outcome, WorkerError> { Ok(Outcome::Done) }
+//! # }
+//!
+//! let verger = Verger::builder("postgres://app@localhost/app").worker(SendMail).open()?;
+//! let working = verger.start()?;
+//! verger.enqueue(NewJob::new("send-mail", serde_json::json!({"to": "ann@example.org"})))?;
+//! // Any client does the same inside its own transaction:
+//! //     SELECT verger.enqueue('send-mail', '{"to": "ann@example.org"}')
+//! working.stop(std::time::Duration::from_secs(5))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Design
+//! What has no place in a database is shared with the other store: the checks of a job, the rules
+//! of schedules, what becomes of an attempt, the hash of an audit row. The SQL of each store is its
+//! own, and all of this store's is in this room. The `postgres` crate runs an async runtime inside
+//! and panics on a thread that runs another. So the app's calls are made on threads of ours, and an
+//! app may call from async code, where a call blocks as any other does.
+
+mod attempt;
+mod audit;
+mod builder;
+mod cancel;
+mod claim;
+mod events;
+mod executor;
+mod failure;
+mod jobs;
+mod keeper;
+mod kinds;
+mod migrate;
+mod node;
+mod pool;
+mod presence;
+mod prune;
+mod queues;
+mod rescue;
+mod run;
+mod schedules;
+mod session;
+mod slots;
+mod sql_text;
+mod state;
+mod tick;
+mod transition;
+mod values;
+mod verger;
+
+pub use builder::Builder;
+pub use pool::Working;
+pub use verger::Verger;

@@ -1,0 +1,92 @@
+//! How nodes know of each other: each holds an advisory lock as long as its session lives.
+//!
+//! A job names the node that holds it. If nobody holds the lock of that node any more, its process
+//! is gone, and the job is taken back at once and not when its lease ends.
+
+use super::failure::unusable;
+use super::session::Session;
+use crate::store::StoreError;
+
+/// The class of the advisory locks of nodes. The second number of a lock is the node's.
+const CLASS: i32 = 0x5665_7267;
+
+/// The channel on which nodes tell each other that jobs wait.
+pub(super) const CHANNEL: &str = "verger";
+
+const APPEARING: &str = "take the lock of this node";
+
+/// The nodes whose sessions live.
+pub(super) const ALIVE: &str = "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = 1449488999::oid AND objsubid = 2 \
+     AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// The session that stands for a node, and the number of that node.
+pub(super) struct Presence {
+    session: Session,
+    /// The connection that holds the lock, and the number.
+    held: Option<(u64, i64)>,
+}
+
+impl Presence {
+    pub(super) fn new(session: Session) -> Self {
+        Self { session, held: None }
+    }
+
+    /// Connects if there is no connection. The node has another number then, because its jobs may
+    /// have been taken back meanwhile. Returns the number.
+    pub(super) fn appear(&mut self) -> Result<i64, StoreError> {
+        self.session.client()?;
+        match self.held {
+            Some((generation, node)) if generation == self.session.generation() => Ok(node),
+            _ => {
+                let sql = "WITH node AS MATERIALIZED (SELECT nextval('verger.nodes')::int4 AS number) \
+                     SELECT number::bigint, pg_try_advisory_lock($1, number) FROM node";
+                let row = self.session.first(APPEARING, sql, &[&CLASS])?;
+                let Some((node, true)) = row.map(|row| (row.get(0), row.get(1))) else {
+                    return Err(unusable(APPEARING, "another session holds it"));
+                };
+                self.session.batch(APPEARING, &format!("LISTEN {CHANNEL}"))?;
+                self.held = Some((self.session.generation(), node));
+                Ok(node)
+            }
+        }
+    }
+
+    pub(super) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+/// Refuses a pooler that gives each transaction another session: neither the lock of a node nor a
+/// prepared statement would stay where it is. One that pools whole sessions is as good as none.
+pub(super) fn refuse_transaction_pooler(
+    one: &mut Session,
+    other: &mut Session,
+) -> Result<(), StoreError> {
+    const LOOKING: &str = "open the database";
+    let pid = |session: &mut Session| {
+        // The simple protocol, because such a pooler may lose a prepared statement.
+        let answer =
+            session.noticing(|client| client.simple_query("SELECT pg_backend_pid()::text"))?;
+        let answer = super::failure::Doing::doing(answer, LOOKING)?;
+        Ok::<_, StoreError>(answer.iter().find_map(|message| match message {
+            postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_string),
+            _ => None,
+        }))
+    };
+    // While the one holds its session, a pooler must give the other a second one; and afterwards
+    // the first, which was used last.
+    one.begin(LOOKING, "BEGIN")?;
+    let first = pid(one).and_then(|_| pid(other));
+    one.end(LOOKING, "COMMIT")?;
+    let first = first?;
+    other.begin(LOOKING, "BEGIN")?;
+    let second = pid(other);
+    other.end(LOOKING, "COMMIT")?;
+    if first == second? {
+        return Ok(());
+    }
+    Err(unusable(
+        LOOKING,
+        "between Verger and the server stands a pooler that gives each transaction another session: connect to the server itself, or to a pool in session mode",
+    ))
+}

@@ -1,0 +1,283 @@
+//! A run's statements: translated, checked once, and run so that one that fails undoes itself only.
+
+use postgres::types::ToSql;
+use postgres::{Row, Statement};
+use verger_worker::{HostError, Value, code};
+
+use super::{Run, State};
+use crate::postgres::failure::{host_error, is_conflict, is_lost};
+use crate::postgres::session::{Prepare, Session};
+use crate::postgres::sql_text::{is_empty, selects_into, translated};
+use crate::postgres::values::Param;
+use crate::run::size;
+
+/// The longest statement, in bytes.
+const SQL_MAX_BYTES: usize = 1 << 20;
+
+/// Bytes a set of parameters counts for besides its values.
+const SET_BYTES: usize = 32;
+
+impl Run<'_> {
+    pub(super) fn execute_one(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
+        self.account(1, &[params])?;
+        let statement = self.prepared(sql)?;
+        if !statement.columns().is_empty() {
+            return Err(HostError::new(
+                code::INVALID,
+                "the statement returns rows: use query, not execute",
+            ));
+        }
+        let changed = self.run(&statement, params)?;
+        self.wrote(changed);
+        Ok(changed)
+    }
+
+    /// Runs a statement with each set, and returns what became of each. One that fails undoes
+    /// itself only.
+    pub(super) fn execute_sets(
+        &self,
+        sql: &str,
+        sets: &[Vec<Value>],
+    ) -> Result<Vec<Result<u64, HostError>>, HostError> {
+        let borrowed: Vec<&[Value]> = sets.iter().map(Vec::as_slice).collect();
+        self.account(sets.len(), &borrowed)?;
+        let statement = self.prepared(sql)?;
+        if !statement.columns().is_empty() {
+            return Err(HostError::new(
+                code::INVALID,
+                "the statement returns rows: use query, not execute-many",
+            ));
+        }
+        let one = |params: &[Value]| {
+            self.run_it(|session| {
+                with(&statement, params, |params| {
+                    session.noticing(|client| client.execute(&statement, params))
+                })
+            })
+        };
+        // All under one savepoint. If one fails, all before it are undone with it, and are run
+        // again with a savepoint each.
+        self.guard()?;
+        let mut results = Vec::with_capacity(sets.len());
+        for set in sets {
+            match one(set) {
+                Ok(changed) => results.push(Ok(changed)),
+                Err(error) if self.state.get() == State::Open => {
+                    let _ = error;
+                    results.clear();
+                    for set in sets {
+                        self.guard()?;
+                        let result = one(set);
+                        if result.is_err() {
+                            self.alive()?;
+                        }
+                        results.push(result);
+                    }
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.wrote(results.iter().flatten().sum());
+        Ok(results)
+    }
+
+    /// Runs a statement that returns no rows, and counts nothing.
+    pub(super) fn run(&self, statement: &Statement, params: &[Value]) -> Result<u64, HostError> {
+        self.guard()?;
+        self.run_it(|session| {
+            with(statement, params, |params| {
+                session.noticing(|client| client.execute(statement, params))
+            })
+        })
+    }
+
+    /// Rows of a cursor. What a FETCH returns depends on the cursor, so it is prepared each time.
+    pub(super) fn fetch_rows(&self, sql: &str) -> Result<Vec<Row>, HostError> {
+        self.guard()?;
+        self.run_it(|session| session.noticing(|client| client.query(sql, &[])).map_err(Into::into))
+    }
+
+    /// Closes a cursor.
+    pub(super) fn close_by(&self, sql: &str) -> Result<(), HostError> {
+        self.run_it(|session| {
+            session.noticing(|client| client.batch_execute(sql)).map_err(Into::into)
+        })
+    }
+
+    /// All rows of a statement that writes and returns rows, or of any other.
+    pub(super) fn rows(
+        &self,
+        statement: &Statement,
+        params: &[Value],
+    ) -> Result<Vec<Row>, HostError> {
+        self.guard()?;
+        self.run_it(|session| {
+            with(statement, params, |params| {
+                session.noticing(|client| client.query(statement, params))
+            })
+        })
+    }
+
+    /// Prepares a statement, and begins the transaction.
+    pub(super) fn prepared(&self, sql: &str) -> Result<Statement, HostError> {
+        if sql.len() > SQL_MAX_BYTES {
+            return Err(HostError::new(
+                code::LIMIT,
+                format!(
+                    "the statement is too long: {} bytes, {SQL_MAX_BYTES} at most; bind values as parameters",
+                    sql.len()
+                ),
+            ));
+        }
+        if sql.contains('\0') {
+            let why = "the statement has a character of the number 0";
+            return Err(HostError::new(code::SQL, why));
+        }
+        if is_empty(sql) {
+            return Err(HostError::new(code::SQL, "the statement is empty"));
+        }
+        self.begin()?;
+        let sql = translated(sql);
+        if let Some(statement) = self.connection.borrow().session.already_prepared(&sql) {
+            return Ok(statement);
+        }
+        self.check(&sql)?;
+        self.prepare(&sql)
+    }
+
+    /// Prepares a statement that was checked, or that the engine made.
+    pub(super) fn prepare(&self, sql: &str) -> Result<Statement, HostError> {
+        if let Some(statement) = self.connection.borrow().session.already_prepared(sql) {
+            return Ok(statement);
+        }
+        self.guard()?;
+        let prepared = self.connection.borrow_mut().session.prepared(sql);
+        match prepared {
+            Ok(statement) => Ok(statement),
+            Err(Prepare::Connect(error)) => Err(self.failed_of_itself(&error)),
+            Err(Prepare::Refused(error)) => Err(self.refused(&error)),
+        }
+    }
+
+    /// Has the server's own grammar take the text as one statement on rows, and nothing else. So no
+    /// text can end the transaction, change the role or a setting, or define something.
+    fn check(&self, sql: &str) -> Result<(), HostError> {
+        if selects_into(sql) {
+            return Err(HostError::new(code::DENIED, "SELECT … INTO denied: it makes a table"));
+        }
+        self.guard()?;
+        let text = format!("PREPARE verger_check AS {sql}");
+        let checked = self.run_it(|session| {
+            session.noticing(|client| client.execute(&text, &[])).map_err(Into::into)
+        });
+        match checked {
+            Ok(_) => self.run_it(|session| {
+                session
+                    .noticing(|client| client.execute("DEALLOCATE verger_check", &[]))
+                    .map_err(Into::into)
+            }),
+            // A statement of another kind is no statement on rows, whatever the server calls it.
+            Err(error) if error.code == code::SQL => {
+                let message = error.message.replace(" verger_check", "");
+                Err(HostError { message, ..error })
+            }
+            Err(error) => Err(error),
+        }
+        .map(drop)
+    }
+
+    /// Runs a statement behind its guard.
+    fn run_it<T>(
+        &self,
+        work: impl FnOnce(&mut Session) -> Result<Result<T, postgres::Error>, Failed>,
+    ) -> Result<T, HostError> {
+        let done = work(&mut self.connection.borrow_mut().session);
+        match done {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(self.refused(&error)),
+            Err(Failed::Lost(error)) => Err(self.failed_of_itself(&error)),
+            Err(Failed::Invalid(error)) => Err(error),
+        }
+    }
+
+    /// The server refused a statement. The transaction goes back to its guard.
+    fn refused(&self, error: &postgres::Error) -> HostError {
+        let told = self.interrupted_or(host_error(error));
+        if is_conflict(error) || is_lost(error) || self.task.stop_signal.is_over() {
+            self.has_conflict.set(self.has_conflict.get() || is_conflict(error));
+            self.lose(told.clone().into());
+            return told;
+        }
+        match self.go_back() {
+            Ok(()) => told,
+            Err(lost) => lost,
+        }
+    }
+
+    /// Counts statements, and bounds what is sent with them.
+    pub(super) fn account(&self, statements: usize, sets: &[&[Value]]) -> Result<(), HostError> {
+        self.alive()?;
+        let limits = &self.task.grant.limits;
+        let count = self.statements_run.get().saturating_add(statements as u64);
+        if count > limits.statements {
+            return Err(HostError::new(
+                code::LIMIT,
+                format!("more than the {} statements this run is granted", limits.statements),
+            ));
+        }
+        self.statements_run.set(count);
+        let values = sets.iter().flat_map(|set| set.iter()).map(size);
+        let bytes = values.sum::<usize>().saturating_add(sets.len().saturating_mul(SET_BYTES));
+        if bytes > limits.chunk_bytes {
+            return Err(HostError::new(
+                code::LIMIT,
+                format!(
+                    "the parameters have {bytes} bytes, more than the {} of one call",
+                    limits.chunk_bytes
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Counts rows that a statement changed.
+    pub(super) fn wrote(&self, rows: u64) {
+        self.has_written.set(true);
+        self.count(|tally| tally.rows_changed += rows);
+    }
+}
+
+/// Why a statement was not even sent.
+enum Failed {
+    Lost(crate::store::StoreError),
+    Invalid(HostError),
+}
+
+impl From<crate::store::StoreError> for Failed {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// Does this with the values as parameters.
+fn with<T>(
+    statement: &Statement,
+    values: &[Value],
+    work: impl FnOnce(&[&(dyn ToSql + Sync)]) -> Result<T, crate::store::StoreError>,
+) -> Result<T, Failed> {
+    let wanted = statement.params().len();
+    if wanted != values.len() {
+        return Err(Failed::Invalid(HostError::new(
+            code::SQL,
+            format!(
+                "the statement has {wanted} parameters, and {} values were given",
+                values.len()
+            ),
+        )));
+    }
+    let params: Vec<Param<'_>> = values.iter().map(Param).collect();
+    let params: Vec<&(dyn ToSql + Sync)> =
+        params.iter().map(|param| param as &(dyn ToSql + Sync)).collect();
+    Ok(work(&params)?)
+}

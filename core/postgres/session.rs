@@ -1,0 +1,266 @@
+//! One connection to the server, checked before its first use and made anew when it is lost.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use postgres::types::ToSql;
+use postgres::{Client, Config, Error, NoTls, Row, Statement};
+
+use super::failure::{Doing, is_lost, not_connected, unusable};
+use crate::store::StoreError;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The oldest server that has what the tables need: `UNIQUE NULLS NOT DISTINCT`.
+const OLDEST: i32 = 150_000;
+
+const OPENING: &str = "open the database";
+
+/// Parameters of a statement.
+pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A connection, with the statements that were prepared on it.
+pub(super) struct Session {
+    config: Config,
+    client: Option<Client>,
+    statements: HashMap<String, Statement>,
+    /// How often a connection was made.
+    generation: u64,
+    /// A transaction is open, so that no other connection can take the place of this one.
+    in_transaction: bool,
+}
+
+impl Session {
+    /// Will connect at its first use.
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            config,
+            client: None,
+            statements: HashMap::new(),
+            generation: 0,
+            in_transaction: false,
+        }
+    }
+
+    /// The settings of this address.
+    pub(super) fn config(url: &str) -> Result<Config, StoreError> {
+        let mut config: Config = url.parse().map_err(|error: Error| {
+            let source = std::error::Error::source(&error);
+            let why = source.map_or_else(|| error.to_string(), ToString::to_string);
+            unusable(OPENING, format!("the address is none of PostgreSQL's: {why}"))
+        })?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("verger");
+        }
+        Ok(config)
+    }
+
+    /// A number that is another one for each connection.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The connection. One that was lost is made anew.
+    pub(super) fn client(&mut self) -> Result<&mut Client, StoreError> {
+        if self.client.as_ref().is_some_and(Client::is_closed) {
+            self.forget();
+        }
+        let client = match self.client.take() {
+            Some(client) => client,
+            None if self.in_transaction => return Err(lost()),
+            None => {
+                let mut client =
+                    self.config.connect(NoTls).map_err(|error| not_connected(OPENING, &error))?;
+                check(&mut client)?;
+                self.generation += 1;
+                client
+            }
+        };
+        Ok(self.client.insert(client))
+    }
+
+    /// Drops the connection. The server rolls back what was open.
+    pub(super) fn forget(&mut self) {
+        self.statements.clear();
+        self.client = None;
+    }
+
+    /// A statement, prepared at its first use on this connection.
+    pub(super) fn prepared(&mut self, sql: &str) -> Result<Statement, Prepare> {
+        // First, because a new connection forgets what was prepared on the one before.
+        self.client().map_err(Prepare::Connect)?;
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement =
+            self.client().map_err(Prepare::Connect)?.prepare(sql).map_err(Prepare::Refused)?;
+        self.statements.insert(sql.to_string(), statement.clone());
+        Ok(statement)
+    }
+
+    /// A statement that was prepared on this connection before.
+    pub(super) fn already_prepared(&self, sql: &str) -> Option<Statement> {
+        self.statements.get(sql).cloned()
+    }
+
+    /// Rows of one of the engine's own statements. `doing` completes "could not …".
+    pub(super) fn query(
+        &mut self,
+        doing: &'static str,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let statement = self.prepared(sql).map_err(|error| error.doing(doing))?;
+        self.noticing(|client| client.query(&statement, params))?.doing(doing)
+    }
+
+    /// The first row, if there is one.
+    pub(super) fn first(
+        &mut self,
+        doing: &'static str,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self.query(doing, sql, params)?.into_iter().next())
+    }
+
+    /// How many rows one of the engine's own statements changed.
+    pub(super) fn execute(
+        &mut self,
+        doing: &'static str,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<u64, StoreError> {
+        let statement = self.prepared(sql).map_err(|error| error.doing(doing))?;
+        self.noticing(|client| client.execute(&statement, params))?.doing(doing)
+    }
+
+    /// Statements without parameters, in one round trip.
+    pub(super) fn batch(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
+        self.noticing(|client| client.batch_execute(sql))?.doing(doing)
+    }
+
+    /// Does this with the connection, and drops the connection if it is found to be lost.
+    pub(super) fn noticing<T>(
+        &mut self,
+        work: impl FnOnce(&mut Client) -> Result<T, Error>,
+    ) -> Result<Result<T, Error>, StoreError> {
+        let done = work(self.client()?);
+        if done.as_ref().is_err_and(is_lost) {
+            self.forget();
+        }
+        Ok(done)
+    }
+
+    /// Does this in one transaction, which is rolled back when it fails.
+    pub(super) fn transaction<T>(
+        &mut self,
+        doing: &'static str,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.begin(doing, "BEGIN")?;
+        match work(self) {
+            Ok(done) => self.end(doing, "COMMIT").map(|()| done),
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a transaction by this statement. Until it ends, no other connection is made.
+    pub(super) fn begin(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
+        self.batch(doing, sql)?;
+        self.in_transaction = true;
+        Ok(())
+    }
+
+    /// Ends the transaction by this statement.
+    pub(super) fn end(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
+        let ended = self.batch(doing, sql);
+        self.in_transaction = false;
+        ended
+    }
+
+    /// Rolls the open transaction back. Where that fails the connection is dropped, and the server
+    /// does it.
+    pub(super) fn roll_back(&mut self) {
+        if self.client.is_some() && self.end("roll back", "ROLLBACK").is_err() {
+            self.forget();
+        }
+        self.in_transaction = false;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A client says goodbye to the server when it is dropped, and may not do so where async code
+        // runs.
+        if let Some(client) = self.client.take() {
+            let goodbye = std::thread::Builder::new().spawn(move || drop(client));
+            drop(goodbye.map(std::thread::JoinHandle::join));
+        }
+    }
+}
+
+fn lost() -> StoreError {
+    unusable("go on with the transaction", "the connection to the server was lost")
+}
+
+/// Why a statement could not be prepared.
+pub(super) enum Prepare {
+    Connect(StoreError),
+    Refused(Error),
+}
+
+impl Prepare {
+    fn doing(self, doing: &'static str) -> StoreError {
+        match self {
+            Self::Connect(error) => error,
+            Self::Refused(error) => super::failure::store_error(doing, &error),
+        }
+    }
+}
+
+/// Whether the server and the database are of use.
+fn check(client: &mut Client) -> Result<(), StoreError> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
+             pg_encoding_to_char(encoding)::text, pg_is_in_recovery(), current_setting('transaction_read_only') \
+             FROM pg_database WHERE datname = current_database()",
+            &[],
+        )
+        .doing(OPENING)?;
+    let (number, version): (i32, String) = (row.get(0), row.get(1));
+    let (encoding, recovers, read_only): (String, bool, String) =
+        (row.get(2), row.get(3), row.get(4));
+    if number < OLDEST {
+        return Err(unusable(
+            OPENING,
+            format!("the server is PostgreSQL {version}, and Verger needs 15 or newer"),
+        ));
+    }
+    if encoding != "UTF8" {
+        return Err(unusable(
+            OPENING,
+            format!("the database has the encoding {encoding}: make one with ENCODING 'UTF8'"),
+        ));
+    }
+    if recovers || read_only == "on" {
+        return Err(unusable(
+            OPENING,
+            "the server is a standby or read-only: connect to the primary, by `target_session_attrs=read-write` where several hosts are given",
+        ));
+    }
+    client
+        .batch_execute(
+            "SET TIME ZONE 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning; \
+             SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = 0",
+        )
+        .doing(OPENING)
+}

@@ -1,0 +1,70 @@
+//! The queue, the schedules and the audit log on PostgreSQL.
+//!
+//! Each run has a server of its own, from the programs that Debian's `postgresql-15` installs.
+//! Where there are none the tests say that they were skipped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
+
+mod cluster;
+mod scripted;
+
+mod bad_input;
+mod main_path;
+mod nodes;
+mod operating;
+mod schedules;
+mod statements;
+
+use std::time::{Duration, Instant};
+
+use verger::postgres::{Builder, Verger};
+use verger::testing::ManualClock;
+use verger::verger_worker::prelude::*;
+use verger::{EventPosition, LifecycleEvent, Timestamp};
+
+/// Where the clock of a test begins: Monday, 2026-01-05, 00:00 UTC.
+pub(crate) const START: i64 = 1_767_571_200_000;
+
+pub(crate) fn start() -> Timestamp {
+    Timestamp::from_millis(START)
+}
+
+pub(crate) fn clock() -> ManualClock {
+    ManualClock::at(start())
+}
+
+/// A worker that writes its args' `n` into the table `effects`.
+pub(crate) fn effect() -> scripted::Scripted {
+    scripted::worker("effect", |job, args| {
+        let n: i64 = args.get("n")?;
+        job.execute("INSERT INTO effects (n) VALUES (?1)", vec![n.into()])?;
+        job.audit(AuditEvent::success("effect.made").subject("effect", n.to_string()))?;
+        Ok(Outcome::Done)
+    })
+}
+
+pub(crate) fn effects(database: &cluster::Database) -> Builder {
+    database.client().batch_execute("CREATE TABLE IF NOT EXISTS effects (n bigint)").unwrap();
+    Verger::builder(database.url()).worker(effect())
+}
+
+/// The words of the events that are kept. A transaction anywhere on the server holds later ones
+/// back, so they are waited for.
+pub(crate) fn events(verger: &Verger, count: usize) -> Vec<LifecycleEvent> {
+    let read = || verger.events_since(EventPosition::START, 100).unwrap();
+    until("the events", || read().len() >= count);
+    read()
+}
+
+/// Waits until this holds.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
