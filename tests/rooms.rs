@@ -116,7 +116,7 @@ const OWNERS: [&str; 8] = [
 ];
 
 /// Every other file that names SQLite, and why.
-const NAMES_SQLITE: [(&str, &str); 17] = [
+const NAMES_SQLITE: [(&str, &str); 18] = [
     ("lib.rs", "the app needs the same rusqlite: it is handed on"),
     ("builder/mod.rs", "a function of the app's that sets connections up"),
     ("verger/mod.rs", "connections that the app asks for, or has cooperate"),
@@ -126,6 +126,7 @@ const NAMES_SQLITE: [(&str, &str); 17] = [
     ("doctor/clock.rs", "looks at any file, whole or not, by SQL of its own"),
     ("doctor/diagnosis.rs", "looks at any file, whole or not, by SQL of its own"),
     ("doctor/examination.rs", "looks at any file, whole or not, by SQL of its own"),
+    ("doctor/fix.rs", "mends any file, by SQL of its own"),
     ("doctor/jobs.rs", "looks at any file, whole or not, by SQL of its own"),
     ("doctor/schema.rs", "looks at any file, whole or not, by SQL of its own"),
     ("worker/bound_names.rs", "owns the rows of dropped-in workers"),

@@ -1,5 +1,8 @@
 //! Mending what can be mended without a person.
 
+use std::time::Duration;
+
+use rusqlite::Connection;
 use serde::Serialize;
 
 use super::diagnosis::Doctor;
@@ -11,6 +14,12 @@ use crate::queue::{Backoff, Lost};
 use crate::store::{
     self, Books, Durability, Location, MigrationSet, StoreContext, TransactionGuard,
 };
+
+/// How long a try to cut the log may hold the write lock, and the pause between two.
+const CUT_WAIT: Duration = Duration::from_millis(50);
+
+/// Tries to cut the log: a second of them.
+const CUT_TRIES: u32 = 10;
 
 /// What became of a finding that was to be mended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,16 +59,11 @@ impl Doctor {
         let doing = "mend the file";
         let connection = location.connect(Durability::Full).doing(doing)?;
         Ok(match code {
-            "long-log" => {
-                let left: i64 = connection
-                    .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-                    .doing(doing)?;
-                match left {
-                    0 => "the log was folded back into the file".to_string(),
-                    _ => "the log could not be folded back whole: a program still reads or writes"
-                        .to_string(),
-                }
-            }
+            "long-log" => match cut_log(&connection).doing(doing)? {
+                true => "the log was folded back into the file".to_string(),
+                false => "the log could not be folded back whole: a program still reads or writes"
+                    .to_string(),
+            },
             "journal-mode" => {
                 let mode: String = connection
                     .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
@@ -104,4 +108,22 @@ impl Doctor {
             _ => "nothing was done".to_string(),
         })
     }
+}
+
+/// Folds the log back and cuts it. False when others still use it.
+///
+/// Whoever cuts it holds the write lock while it waits for readers, and a reader may never end. So
+/// it is folded first, which keeps nobody from writing, and cut by short tries.
+fn cut_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    connection.busy_timeout(CUT_WAIT)?;
+    for _ in 0..CUT_TRIES {
+        let is_busy: bool =
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if !is_busy {
+            return Ok(true);
+        }
+        std::thread::sleep(CUT_WAIT);
+    }
+    Ok(false)
 }
