@@ -12,7 +12,7 @@ use super::cache;
 use super::examination::{Examination, quoted};
 use super::facts::Facts;
 use super::finding::{Finding, Severity};
-use super::{clock, contents, file, jobs, queues, schedules, schema, settings};
+use super::{clock, contents, file, jobs, litestream, queues, schedules, schema, settings};
 use crate::clock::{Clock, SystemClock};
 use crate::store::{Location, StoreErrorKind, advice, kind_of};
 use crate::time::Timestamp;
@@ -199,6 +199,8 @@ fn check(examination: &mut Examination<'_>, thorough: bool) {
     if !settings::check(examination) {
         return;
     }
+    litestream::check(examination);
+    file::check_log(examination);
     let whole =
         thorough || examination.facts.file_bytes.is_none_or(|bytes| bytes <= READ_WHOLE_BYTES);
     if whole && !contents::check_pages(examination) {

@@ -23,6 +23,8 @@ pub struct Facts {
     pub free_bytes: Option<u64>,
     /// Bytes of the write-ahead log beside it.
     pub log_bytes: Option<u64>,
+    /// Whether it has the tables of Litestream, which streams it, or has restored it.
+    pub litestream: Option<bool>,
     /// The version of Verger's tables in it; 0 when it has none.
     pub schema_version: Option<i64>,
     /// The version that this build knows.

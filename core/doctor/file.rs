@@ -44,14 +44,6 @@ pub(super) fn check(examination: &mut Examination<'_>) {
     examination.facts.file_bytes = size(path);
     examination.facts.log_bytes = log;
     examination.facts.is_open = Some(is_open(path));
-    if let Some(log) = log.filter(|log| *log > LONG_LOG_BYTES * 2) {
-        let message = format!(
-            "the write-ahead log has {}: someone keeps a read transaction open, or nobody folds it back into the file",
-            bytes(log)
-        );
-        let mend = examination.verb("doctor --fix=long-log");
-        examination.found(Finding::warning("long-log", message).mend(mend).fix(Fix::Safe));
-    }
     if journal.is_some_and(|journal| journal > 0) && examination.facts.is_open == Some(false) {
         let mend = examination.verb("tick");
         examination.found(
@@ -64,6 +56,29 @@ pub(super) fn check(examination: &mut Examination<'_>) {
     }
     permissions(examination, path);
     backups(examination, path);
+}
+
+/// The log beside the file, once it is known whether Litestream streams it.
+pub(super) fn check_log(examination: &mut Examination<'_>) {
+    let Some(log) = examination.facts.log_bytes.filter(|log| *log > LONG_LOG_BYTES * 2) else {
+        return;
+    };
+    let log = bytes(log);
+    if examination.facts.litestream == Some(true) {
+        // Litestream reads it all the time, so that nobody can cut it. A fix would wait in vain.
+        examination.found(Finding::note(
+            "long-log",
+            format!(
+                "the write-ahead log has {log}: it stays as long as the largest burst of writes made it, because Litestream reads it all the time"
+            ),
+        ));
+        return;
+    }
+    let message = format!(
+        "the write-ahead log has {log}: someone keeps a read transaction open, or nobody folds it back into the file"
+    );
+    let mend = examination.verb("doctor --fix=long-log");
+    examination.found(Finding::warning("long-log", message).mend(mend).fix(Fix::Safe));
 }
 
 #[cfg(unix)]

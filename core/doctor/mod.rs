@@ -13,6 +13,7 @@ mod file;
 mod finding;
 mod fix;
 mod jobs;
+mod litestream;
 mod queues;
 mod schedules;
 mod schema;

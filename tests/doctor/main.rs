@@ -1,6 +1,8 @@
 //! The doctor says what is wrong with a database, names what mends it, and works on any file.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod streamed;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
