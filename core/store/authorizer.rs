@@ -178,6 +178,13 @@ impl Access<'_> {
                 grant.worker()
             ));
         }
+        // Its books of what it has copied, in the app's file.
+        if own("_litestream_") {
+            return Err(format!(
+                "{verb} denied: {table} belongs to Litestream ({})",
+                grant.worker()
+            ));
+        }
         // They only take a JSON text apart.
         if verb == Verb::Read && ["json_each", "json_tree"].contains(&table) {
             return Ok(());

@@ -1,7 +1,9 @@
 //! What a worker is granted, and what it is denied.
 
 use serde_json::json;
-use verger::Grant;
+use verger::testing::TestVerger;
+use verger::verger_worker::prelude::*;
+use verger::{Grant, PerformError};
 
 use super::{check, check_with};
 
@@ -102,4 +104,45 @@ fn a_statement_that_was_refused_does_not_end_the_attempt() {
         ]),
         json!([{"ok": 1}, {"err": "denied"}, {"err": "constraint"}, {"err": "sql"}, {"ok": 1}, {"ok": [[1], [2]]}]),
     );
+}
+
+/// Asks for a table of Litestream's, and is granted it.
+struct Meddler;
+
+impl Worker for Meddler {
+    fn manifest(&self) -> Manifest {
+        Manifest::new("meddler", "1.0.0")
+            .arg("sql", ArgSpec::required())
+            .table(TableAsk::named("_litestream_seq").read().insert().update().delete())
+    }
+
+    fn perform(
+        &self,
+        job: &Context<'_>,
+        _: Option<&Scope>,
+        args: &Args,
+    ) -> Result<Outcome, WorkerError> {
+        job.execute(&args.get::<String>("sql")?, params![])?;
+        Ok(Outcome::Done)
+    }
+}
+
+#[test]
+fn the_tables_of_litestream_are_out_of_reach_even_when_granted() {
+    let test = TestVerger::with(|builder| builder.without_built_ins().worker(Meddler));
+    test.sql("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)");
+    for (sql, verb) in [
+        ("INSERT INTO _litestream_seq VALUES (1, 7)", "insert"),
+        ("UPDATE _Litestream_Seq SET seq = 7", "update"),
+        ("DELETE FROM _litestream_seq", "delete"),
+    ] {
+        match test.perform_job("meddler", json!({ "sql": sql })) {
+            Err(PerformError::Failed { source, .. }) => {
+                assert_eq!(source.code, "denied");
+                let says = format!("{verb} denied: _litestream_seq belongs to Litestream");
+                assert!(source.message.contains(&says), "{}", source.message);
+            }
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
 }
