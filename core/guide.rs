@@ -57,6 +57,10 @@ pub mod durability {}
 pub mod speed {}
 
 #[doc = include_str!("guide/beyond.md")]
+#[doc = ""]
+#[doc = "```rust,ignore"]
+#[doc = include_str!("examples/fleet.rs")]
+#[doc = "```"]
 pub mod beyond {}
 
 #[doc = include_str!("guide/commands.md")]
