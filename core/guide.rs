@@ -63,5 +63,9 @@ pub mod speed {}
 #[doc = "```"]
 pub mod beyond {}
 
+#[cfg(feature = "postgres")]
+#[doc = include_str!("guide/postgres.md")]
+pub mod postgres {}
+
 #[doc = include_str!("guide/commands.md")]
 pub mod commands {}

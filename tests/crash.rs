@@ -1,7 +1,7 @@
 //! A process is killed at any instant, again and again. Nothing is lost, nothing is done twice, and
 //! what was interrupted runs again at once.
 //!
-//! The processes are this test binary, started again. 50 kills by default; `VERGER_LONG=1 cargo
+//! The processes are this test binary, started again. 30 kills by default; `VERGER_LONG=1 cargo
 //! test --release --test crash` makes 2,000.
 #![allow(
     clippy::unwrap_used,
@@ -177,7 +177,7 @@ fn kills_among_jobs_with_a_commit_each_lose_nothing_and_double_nothing() {
 }
 
 fn kills(groups: Groups) {
-    let kills = if std::env::var_os("VERGER_LONG").is_some() { 2_000 } else { 50 };
+    let kills = if std::env::var_os("VERGER_LONG").is_some() { 2_000 } else { 30 };
     let begun = Instant::now();
     let (mut interrupted, mut longest, mut jobs, mut effects, mut crashed, mut told) =
         (0, Duration::ZERO, 0, 0, 0, 0);

@@ -1,4 +1,4 @@
-//! Workers that take all the memory they can get leave the process as large as it was. 300 runs;
+//! Workers that take all the memory they can get leave the process as large as it was. 150 runs;
 //! `VERGER_LONG=1` makes it 10,000.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
@@ -113,7 +113,7 @@ fn open_and_perform(component: &[u8]) {
 
 #[test]
 fn the_process_does_not_grow_over_hostile_runs() {
-    let runs = if std::env::var_os("VERGER_LONG").is_some() { 10_000 } else { 300 };
+    let runs = if std::env::var_os("VERGER_LONG").is_some() { 10_000 } else { 150 };
     let limits = Limits::new()
         .time(Duration::from_secs(5))
         .memory_bytes(8 << 20)

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up: a line is a room, and uses those above it here.
-const ORDER: [&[&str]; 35] = [
+const ORDER: [&[&str]; 36] = [
     &["mutex"],
     &["time"],
     &["ids"],
@@ -37,6 +37,7 @@ const ORDER: [&[&str]; 35] = [
     &["schedule"],
     &["engine"],
     &["error"],
+    &["postgres"],
     &["doctor"],
     // The façade is one room: a Builder makes a Verger, and has the names of the built-in workers.
     &["builder", "builtins", "verger"],

@@ -20,7 +20,7 @@ fn power_cuts(durability: Durability) {
     let mut app = verger.connect().unwrap();
     // So that the log is folded into the file, and begun anew, many times.
     app.pragma_update(None, "wal_autocheckpoint", 50).unwrap();
-    let cuts = if std::env::var_os("VERGER_LONG").is_some() { 400 } else { 25 };
+    let cuts = if std::env::var_os("VERGER_LONG").is_some() { 400 } else { 15 };
     let (mut dice, mut number, mut told, over) =
         (Dice::new(3), 0, BTreeSet::new(), AtomicBool::new(false));
     let mut lost = Vec::new();
