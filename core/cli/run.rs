@@ -93,11 +93,14 @@ impl Run {
                         .map(|table| table.inserted + table.updated + table.deleted)
                         .sum();
                     let hidden = changed.saturating_sub(performed.rows.len() as u64);
-                    if hidden > 0 {
-                        print([format!(
+                    // Verger's own rows are counted, and never shown.
+                    match (hidden, performed.rows.is_empty()) {
+                        (0, _) => {}
+                        (_, true) => print(["none of the changed rows is shown"]),
+                        (_, false) => print([format!(
                             "and {} that are not shown",
                             counted(hidden, "more change")
-                        )]);
+                        )]),
                     }
                 }
             } else {

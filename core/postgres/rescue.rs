@@ -10,35 +10,46 @@ use crate::queue::{Backoff, Left, after_crash};
 use crate::store::StoreError;
 use crate::time::Timestamp;
 
-/// The most jobs taken back in one transaction.
+/// The most jobs taken back at one look.
 const BATCH: i64 = 1_000;
 
-/// Takes jobs back, and returns the events to tell. Two nodes never take the same one back.
+const RESCUING: &str = "take a lost job back";
+
+/// Takes jobs back, each in a transaction of its own, and returns the events to tell. Two nodes
+/// never take the same one back, and one that cannot be changed keeps no other from it.
 pub(super) fn rescue(
     session: &mut Session,
     now: Timestamp,
     backoff: &dyn Fn(&str) -> Backoff,
 ) -> Result<Vec<EventKind>, StoreError> {
-    const RESCUING: &str = "take lost jobs back";
     let lost = format!(
         "SELECT id, token, attempt, max_attempts, worker FROM verger.jobs WHERE state = 'executing' \
-         AND (lease_until < $1 OR claimed_by IS NULL OR claimed_by NOT IN ({ALIVE})) ORDER BY id LIMIT {BATCH}"
+         AND (lease_until < $1 OR claimed_by IS NULL OR claimed_by NOT IN ({ALIVE}))"
     );
-    if session.first(RESCUING, &lost, &[&now.as_millis()])?.is_none() {
-        return Ok(Vec::new());
-    }
-    session.transaction(RESCUING, |session| {
-        let lost = format!("{lost} FOR UPDATE SKIP LOCKED");
-        let mut events = Vec::new();
-        for row in session.query(RESCUING, &lost, &[&now.as_millis()])? {
-            let (id, attempt) = (JobId(row.get(0)), count(row.get(2)));
+    let found = format!("{lost} ORDER BY id LIMIT {BATCH}");
+    let mut events = Vec::new();
+    for row in session.query(RESCUING, &found, &[&now.as_millis()])? {
+        let id: i64 = row.get(0);
+        let taken = session.transaction(RESCUING, |session| {
+            let again = format!("{lost} AND id = $2 FOR UPDATE SKIP LOCKED");
+            let Some(row) = session.first(RESCUING, &again, &[&now.as_millis(), &id])? else {
+                return Ok(None);
+            };
+            let (id, attempt) = (JobId(id), count(row.get(2)));
             let worker: String = row.get(4);
             let to = after_crash((id, attempt, count(row.get(3))), now, backoff(&worker));
-            let Some(left) = Left::of(&to, attempt, now) else { continue };
+            let Some(left) = Left::of(&to, attempt, now) else { return Ok(None) };
             let claim = (id, row.get(1), attempt);
             let (_, event) = leave_held(session, claim, now, (&to, &left), None, i64::MIN)?;
-            events.extend(event);
+            Ok(event)
+        });
+        match taken {
+            Ok(event) => events.extend(event),
+            Err(error) if error.is_of_the_row() => {
+                tracing::error!(job = id, %error, "a lost job cannot be taken back");
+            }
+            Err(error) => return Err(error),
         }
-        Ok(events)
-    })
+    }
+    Ok(events)
 }

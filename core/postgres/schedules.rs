@@ -89,7 +89,7 @@ pub(super) fn fire_due(
     let names = session.query(READING, sql, &[&now.as_millis()])?;
     let mut fired = Vec::new();
     for name in names.iter().map(|row| row.get::<_, String>(0)) {
-        fired.extend(session.transaction(FIRING, |session| {
+        let decided = session.transaction(FIRING, |session| {
             // Another node may be deciding it just now, or have done so.
             let sql = format!(
                 "SELECT {COLUMNS} FROM verger.schedules WHERE name = $1 AND next_fire_at <= $2 FOR UPDATE SKIP LOCKED"
@@ -99,7 +99,15 @@ pub(super) fn fire_due(
             let Some(due) = row.next_fire_at else { return Ok(Vec::new()) };
             let prepared = new_job(&row).and_then(prepare);
             decide_due(&Slots::on(session), &row, due, &prepared, now)
-        })?);
+        });
+        match decided {
+            Ok(slots) => fired.extend(slots),
+            // The others are decided all the same.
+            Err(error) if error.is_of_the_row() => {
+                tracing::error!(schedule = name, %error, "a schedule cannot be fired");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(fired)
 }

@@ -15,6 +15,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The oldest server that has what the tables need: `UNIQUE NULLS NOT DISTINCT`.
 const OLDEST: i32 = 150_000;
 
+/// Statements that stay prepared on a connection.
+const STATEMENTS_MAX: usize = 500;
+
 const OPENING: &str = "open the database";
 
 /// Parameters of a statement.
@@ -98,6 +101,10 @@ impl Session {
         }
         let statement =
             self.client().map_err(Prepare::Connect)?.prepare(sql).map_err(Prepare::Refused)?;
+        // Workers send texts of their own. Dropping a statement closes it on the server.
+        if self.statements.len() >= STATEMENTS_MAX {
+            self.statements.clear();
+        }
         self.statements.insert(sql.to_string(), statement.clone());
         Ok(statement)
     }

@@ -47,6 +47,9 @@ CREATE TABLE verger.jobs (
     traceparent text,
     tags jsonb,
     meta json,
+    CONSTRAINT errors_must_be_a_json_array CHECK (jsonb_typeof(errors) = 'array'),
+    CONSTRAINT tags_must_be_a_json_array CHECK (jsonb_typeof(tags) = 'array'),
+    CONSTRAINT meta_must_be_a_json_object CHECK (json_typeof(meta) = 'object'),
     CONSTRAINT an_executing_job_must_have_a_lease CHECK (state <> 'executing' OR lease_until IS NOT NULL),
     CONSTRAINT args_must_have_organization_id_and_actor_id CHECK (NOT tenant_aware
         OR ((args -> 'organization_id') IS NOT NULL AND (args -> 'actor_id') IS NOT NULL))

@@ -79,7 +79,7 @@ fn outcome(performed: &Performance) -> Markup {
             h2 id="tables" { "Rows that would change" }
             @if performed.changes.is_empty() { (nothing("None.")) } @else { (tables(&performed.changes)) }
             @if !performed.rows.is_empty() { (rows(&performed.rows)) }
-            @if changed > shown { p.quiet { (count(changed - shown)) " more changes are not shown." } }
+            @if changed > shown && shown > 0 { p.quiet { (count(changed - shown)) " more changes are not shown." } }
         }
     }
 }
