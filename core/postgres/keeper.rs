@@ -81,7 +81,8 @@ fn rest(node: &Node, presence: &mut Presence, stopping: &AtomicBool, until: Inst
 fn look(node: &Node, session: &mut Session) -> Result<Option<Timestamp>, StoreError> {
     let now = node.clock.now();
     let mut report = TickReport::at(now);
-    let next = upkeep(node, session, now, &mut report)?;
+    let more = upkeep(node, session, now, &mut report)?;
+    let next = next_wake(session, now)?.into_iter().chain(more.then_some(now)).min();
     let asked = match node.is_performing() {
         true => cancel::asked(session, node.number.load(Ordering::Relaxed))?,
         false => Vec::new(),
@@ -95,28 +96,36 @@ fn look(node: &Node, session: &mut Session) -> Result<Option<Timestamp>, StoreEr
     Ok(next)
 }
 
-/// Fires, makes available, takes back and prunes. Returns when there is something to do next.
+/// Fires, takes back and prunes. Returns whether there is more to prune.
 pub(super) fn upkeep(
     node: &Node,
     session: &mut Session,
     now: Timestamp,
     report: &mut TickReport,
-) -> Result<Option<Timestamp>, StoreError> {
+) -> Result<bool, StoreError> {
     let prepare = |job| node.registry.ready(job).map_err(|error| error.to_string());
     report.fired = schedules::fire_due(session, now, &prepare)?;
     report.fired.iter().map(event_of_slot).for_each(|kind| event::say(&kind));
     let rescued = rescue::rescue(session, now, &|worker| node.settings.backoff(worker))?;
     rescued.iter().for_each(event::say);
     report.rescued = rescued.len();
-    let next_due = jobs::make_available(session, now)?;
-    if node.prune_is_due(now, PRUNE_EVERY) {
-        let (rows, more) = prune::prune(session, &node.settings.retention, now)?;
-        report.pruned = rows;
-        if more {
-            node.pruned_at.store(i64::MIN, Ordering::Relaxed);
-            return Ok(Some(now));
-        }
+    if !node.prune_is_due(now, PRUNE_EVERY) {
+        return Ok(false);
     }
+    let (rows, more) = prune::prune(session, &node.settings.retention, now)?;
+    report.pruned = rows;
+    if more {
+        node.pruned_at.store(i64::MIN, Ordering::Relaxed);
+    }
+    Ok(more)
+}
+
+/// Makes jobs available whose time has come. Returns when there is something to do next.
+pub(super) fn next_wake(
+    session: &mut Session,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let next_due = jobs::make_available(session, now)?;
     let next_fire = schedules::next_fire(session)?;
     Ok(next_due.into_iter().chain(next_fire).min())
 }

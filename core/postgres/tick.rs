@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::executor::perform_next;
-use super::keeper::upkeep;
+use super::keeper::{next_wake, upkeep};
 use super::node::Node;
 use crate::clock::Shifted;
 use crate::engine::TickReport;
@@ -23,24 +23,25 @@ pub(super) fn tick(node: &Node, now: Timestamp) -> Result<TickReport, StoreError
     let clock = Shifted::reading(&node.clock, now);
     let mut connection = node.connection();
     let mut report = TickReport::at(now);
-    let next = upkeep(node, &mut connection.session, now, &mut report)?;
+    let more = upkeep(node, &mut connection.session, now, &mut report)?;
+    next_wake(&mut connection.session, now)?;
     node.look(&mut connection.session)?;
-    let mut is_done = false;
-    while report.attempts.len() < JOBS_MAX && begun.elapsed() < TIME_MAX {
-        match perform_next(node, &mut connection, &clock)? {
-            Some(attempt) => report.attempts.push(attempt),
-            None => {
-                // A job may have enqueued others.
-                let is_there = node.look(&mut connection.session)?;
-                if is_done || !is_there {
-                    is_done = true;
-                    break;
-                }
-                is_done = true;
-            }
+    let is_done = loop {
+        if report.attempts.len() >= JOBS_MAX || begun.elapsed() >= TIME_MAX {
+            break false;
         }
-    }
+        let mut performed = perform_next(node, &mut connection, &clock)?;
+        // A job may have enqueued others, of a kind that was not there before.
+        if performed.is_none() && node.look(&mut connection.session)? {
+            performed = perform_next(node, &mut connection, &clock)?;
+        }
+        match performed {
+            Some(attempt) => report.attempts.push(attempt),
+            None => break true,
+        }
+    };
+    let next = next_wake(&mut connection.session, now)?;
     node.give_back(connection);
-    report.next_wake_at = if is_done { next } else { Some(now) };
+    report.next_wake_at = if is_done && !more { next } else { Some(now) };
     Ok(report)
 }

@@ -52,7 +52,7 @@ fn a_failed_attempt_leaves_nothing_but_its_error_and_its_log() {
     let id = verger.enqueue(NewJob::new("fails", json!({})).max_attempts(2)).unwrap().id;
     let report = verger.tick(verger.now()).unwrap();
     let AttemptOutcome::Retryable(_, again) = report.attempts[0].outcome else { panic!() };
-    assert_eq!(report.next_wake_at, None, "it is read before the jobs");
+    assert_eq!(report.next_wake_at, Some(again));
     assert_eq!(database.one::<i64>("SELECT count(*) FROM effects"), 0);
     assert_eq!(verger.verify_audit().unwrap().rows, 0);
     let job = verger.job(id).unwrap().unwrap();
