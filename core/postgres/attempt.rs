@@ -92,9 +92,9 @@ fn attempt(
         Err(error) => return (nothing, AttemptOutcome::Lost(lost(&error))),
     };
     let mut repeats = 0;
+    let mut task = prepared.task(claimed, claim, clock.now(), &interrupt);
+    let _running = node.begins(claim, &interrupt, task.stop_signal.clone(), cancel);
     loop {
-        let task = prepared.task(claimed, claim, clock.now(), &interrupt);
-        node.begins(claimed.id, &interrupt, task.stop_signal.clone(), cancel.clone());
         let run = Run::new(connection, node, Arc::clone(clock), task);
         let ended = worker.perform_on(&run, run.task().scope.as_ref(), &prepared.args);
         let ended = ended
@@ -103,13 +103,13 @@ fn attempt(
             .map_err(Failure::from)
             .and_then(|ended| ended_as(ended, clock.now()))
             .and_then(|(to, outcome)| Ok(reported(run.finish(&to)?, outcome)));
-        node.ended(claimed.id);
         let (tally, stopped, repeat) = (run.tally(), run.stopped(), run.is_to_be_repeated());
         log = run.kept_lines();
-        drop(run.into_task());
+        // The time granted is that of all together.
+        task = run.into_task();
         let failure = match ended {
             Ok(outcome) => return (tally, outcome),
-            Err(_) if repeat && repeats < REPEATS_MAX && interrupt.raised().is_none() => {
+            Err(_) if repeat && repeats < REPEATS_MAX && !task.stop_signal.is_over() => {
                 repeats += 1;
                 continue;
             }

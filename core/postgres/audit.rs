@@ -80,6 +80,13 @@ impl Lane {
         self.is_ahead = false;
     }
 
+    /// Forgets the end of the lane, which is read anew. What was appended stays to be sealed.
+    pub(super) fn forget_end(&mut self) {
+        if self.is_ahead {
+            self.end = None;
+        }
+    }
+
     /// Appends events that were checked, inside a transaction, and returns the ids of their rows.
     pub(super) fn append<'e>(
         &mut self,
@@ -133,7 +140,8 @@ impl Lane {
 
     /// Has the lane's own row account for what was appended. Call it before the commit.
     pub(super) fn seal(&mut self, session: &mut Session) -> Result<(), StoreError> {
-        if let (true, Some((_, lane)), Some((seq, hash))) = (self.is_ahead, self.held, self.end) {
+        if let (true, Some((_, lane))) = (self.is_ahead, self.held) {
+            let (seq, hash) = self.end.map_or_else(|| end(session, lane), Ok)?;
             session.execute(
                 APPENDING,
                 "UPDATE verger.audit_lanes SET seq = $2, hash = $3 WHERE lane = $1",

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use serde_json::Value as Json;
 use verger_worker::Worker;
 
-use super::failure::unusable;
+use super::clock_offset::{self, Corrected};
 use super::migrate::{migrate, open_error};
 use super::node::Node;
 use super::presence::refuse_transaction_pooler;
 use super::session::Session;
 use super::verger::{Verger, handed_over};
 use crate::capability::{Capabilities, CapabilityCall, Speed};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::engine::{GroupCommit, Queues, Settings};
 use crate::error::OpenError;
 use crate::grant::Grant;
@@ -200,20 +200,22 @@ impl Builder {
             return Err(OpenError::NoSuchWorker { what: "limits", worker, known });
         }
         let config = Session::config(&url).map_err(open_error)?;
-        let offset = Arc::new(AtomicI64::new(0));
-        let is_system = clock.is_none();
-        let clock: Arc<dyn Clock> = match clock {
-            Some(clock) => clock,
-            None => Arc::new(Corrected { offset: Arc::clone(&offset) }),
+        let (clock, offset): (Arc<dyn Clock>, _) = match clock {
+            Some(clock) => (clock, None),
+            None => {
+                let offset = Arc::new(AtomicI64::new(0));
+                (Arc::new(Corrected { offset: Arc::clone(&offset) }), Some(offset))
+            }
         };
-        let node = Arc::new(Node::new(config, registry, clock, settings, capabilities));
+        let node = Node::new(config, registry, clock, settings, capabilities, offset);
         handed_over(|| {
             let mut front = lock(&node.front);
             let mut presence = lock(&node.presence);
             refuse_transaction_pooler(&mut front.session, presence.session())
                 .map_err(open_error)?;
-            if is_system {
-                offset.store(measure(&mut front.session).map_err(open_error)?, Ordering::Relaxed);
+            if let Some(offset) = &node.offset {
+                let ahead = clock_offset::measure(&mut front.session).map_err(open_error)?;
+                offset.store(ahead, Ordering::Relaxed);
             }
             let now = node.clock.now();
             migrate(&mut front.session, now)?;
@@ -237,38 +239,6 @@ pub(super) fn check_schedule(schedule: &Schedule) -> Result<(), ScheduleError> {
         });
     }
     Ok(())
-}
-
-/// The system's clock, corrected by what the server's differs from it.
-struct Corrected {
-    offset: Arc<AtomicI64>,
-}
-
-impl Clock for Corrected {
-    fn now(&self) -> Timestamp {
-        let millis = SystemClock.now().as_millis();
-        Timestamp::from_millis(millis.saturating_add(self.offset.load(Ordering::Relaxed)))
-    }
-}
-
-/// By how many milliseconds the server's clock is ahead of the system's, within half the time of a
-/// round trip: the least of three.
-fn measure(session: &mut Session) -> Result<i64, StoreError> {
-    const MEASURING: &str = "compare the clocks";
-    let mut best: Option<(i64, i64)> = None;
-    for _ in 0..3 {
-        let before = SystemClock.now().as_millis();
-        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-        let row = session.first(MEASURING, sql, &[])?;
-        let after = SystemClock.now().as_millis();
-        let Some(server) = row.map(|row| row.get::<_, i64>(0)) else {
-            return Err(unusable(MEASURING, "the server told no time"));
-        };
-        let found = (after - before, server - i64::midpoint(before, after));
-        best = Some(best.map_or(found, |best| best.min(found)));
-    }
-    // Within the measure's own error the clocks agree.
-    Ok(best.map_or(0, |(trip, offset)| if offset.abs() <= trip + 2 { 0 } else { offset }))
 }
 
 /// Tells `verger.enqueue()` which workers there are.

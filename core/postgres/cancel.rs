@@ -45,6 +45,20 @@ pub(super) fn cancel(
     })
 }
 
+/// Cancels a job that was put off, if someone asked for that during the claim of this token.
+pub(super) fn settle(
+    session: &mut Session,
+    (id, token): (JobId, i64),
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    const SETTLING: &str = "cancel the job";
+    let sql = "SELECT 1 FROM verger.cancels WHERE job = $1 AND token = $2";
+    if session.first(SETTLING, sql, &[&id.number(), &token])?.is_none() {
+        return Ok(false);
+    }
+    Ok(matches!(cancel(session, id, now)?, Cancelled::AtOnce(_)))
+}
+
 /// The jobs of a node that someone asked to cancel.
 pub(super) fn asked(session: &mut Session, node: i64) -> Result<Vec<JobId>, StoreError> {
     let rows = session.query(
@@ -75,6 +89,7 @@ pub(super) fn retry(
         if let Some(other) = other {
             return Ok(Retried::StandsFor(JobId(other.get(0))));
         }
+        session.execute(RETRYING, "DELETE FROM verger.cancels WHERE job = $1", &[&number])?;
         // A key whose period is over.
         session.execute(
             RETRYING,

@@ -1,12 +1,15 @@
 //! Claiming the next job and performing it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::attempt;
 use super::claim::{Holder, claim, claim_within};
-use super::node::Node;
+use super::kinds::Kind;
+use super::node::{Node, Seat};
 use super::run::Connection;
+use super::session::Session;
 use crate::clock::Clock;
 use crate::engine::AttemptReport;
 use crate::mutex::lock;
@@ -20,53 +23,73 @@ pub(super) fn perform_next(
     connection: &mut Connection,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<AttemptReport>, StoreError> {
-    let Some(claimed) = claim_next(node, connection, clock)? else { return Ok(None) };
+    let Some((claimed, _seat)) = claim_next(node, connection, clock)? else { return Ok(None) };
     // There may be more, for another thread.
     if !node.claimable().is_empty() {
         node.pool.work_is_there();
     }
-    let report = attempt::perform(node, connection, clock, &claimed);
-    node.leave(&claimed.queue);
-    Ok(Some(report))
+    Ok(Some(attempt::perform(node, connection, clock, &claimed)))
 }
 
 /// Claims a job, and takes its place in the queue in this process. Threads take turns at it, so that
 /// the places are counted right and the order is kept.
-fn claim_next(
-    node: &Node,
+fn claim_next<'n>(
+    node: &'n Node,
     connection: &mut Connection,
     clock: &Arc<dyn Clock>,
-) -> Result<Option<Claimed>, StoreError> {
+) -> Result<Option<(Claimed, Seat<'n>)>, StoreError> {
     let _turn = lock(&node.claiming);
     let kinds = node.claimable();
-    let is_bounded = |queue: &str| node.settings.queues.most_in_file(queue);
     let now = clock.now();
     let longest = kinds.keys().filter_map(|(_, worker)| node.registry.get(worker));
     let longest = longest.map(|worker| worker.grant.time()).max().unwrap_or_default();
-    let holder = Holder {
-        node: node.number.load(Ordering::Relaxed),
-        now,
-        until: now + longest + LEASE_MARGIN,
-    };
+    let number = node.number.load(Ordering::Relaxed);
+    let holder = Holder { node: number, now, until: now + longest + LEASE_MARGIN };
     let session = &mut connection.session;
-    let plain = kinds.iter().filter(|((queue, _), _)| is_bounded(queue).is_none());
-    let mut claimed = claim(session, plain, holder)?;
-    if claimed.is_none() {
-        let mut bounded: Vec<(&str, usize)> = kinds
-            .keys()
-            .filter_map(|(queue, _)| is_bounded(queue).map(|most| (queue.as_str(), most)))
-            .collect();
-        bounded.dedup();
-        for (queue, most) in bounded {
-            let of_queue = kinds.iter().filter(|((name, _), _)| name == queue);
-            claimed = claim_within(session, queue, of_queue, most, holder)?;
-            if claimed.is_some() {
-                break;
-            }
+    // Neither kind of queue waits for the other to be empty.
+    let bounded_first = node.turn.fetch_xor(true, Ordering::Relaxed);
+    let claimed = match bounded_first {
+        true => match claim_bounded(node, session, &kinds, holder)? {
+            None => claim_plain(node, session, &kinds, holder)?,
+            claimed => claimed,
+        },
+        false => match claim_plain(node, session, &kinds, holder)? {
+            None => claim_bounded(node, session, &kinds, holder)?,
+            claimed => claimed,
+        },
+    };
+    Ok(claimed.map(|claimed| {
+        let seat = node.enter(&claimed.queue);
+        (claimed, seat)
+    }))
+}
+
+/// Claims from the queues that no bound for all nodes holds.
+fn claim_plain(
+    node: &Node,
+    session: &mut Session,
+    kinds: &BTreeMap<Kind, u32>,
+    holder: Holder,
+) -> Result<Option<Claimed>, StoreError> {
+    let is_plain = |queue: &str| node.settings.queues.most_in_file(queue).is_none();
+    claim(session, kinds.iter().filter(|((queue, _), _)| is_plain(queue)), holder)
+}
+
+/// Claims from the first queue that has room in all nodes together.
+fn claim_bounded(
+    node: &Node,
+    session: &mut Session,
+    kinds: &BTreeMap<Kind, u32>,
+    holder: Holder,
+) -> Result<Option<Claimed>, StoreError> {
+    let queues: BTreeSet<&String> = kinds.keys().map(|(queue, _)| queue).collect();
+    for queue in queues {
+        let Some(most) = node.settings.queues.most_in_file(queue) else { continue };
+        let of_queue = kinds.iter().filter(|((name, _), _)| name == queue);
+        let claimed = claim_within(session, queue, of_queue, most, holder)?;
+        if claimed.is_some() {
+            return Ok(claimed);
         }
     }
-    if let Some(claimed) = &claimed {
-        node.enter(&claimed.queue);
-    }
-    Ok(claimed)
+    Ok(None)
 }

@@ -70,16 +70,27 @@ pub(super) fn kind_of(error: &Error) -> StoreErrorKind {
     match state.code() {
         "40001" | "40P01" | "55P03" => StoreErrorKind::Busy,
         "25006" | "42501" => StoreErrorKind::ReadOnly,
-        "57P01" | "57P02" | "57P03" => StoreErrorKind::Gone,
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => StoreErrorKind::Gone,
+        "XX001" | "XX002" => StoreErrorKind::Corrupt,
         code => match code.get(..2).unwrap_or_default() {
             "23" => StoreErrorKind::Constraint,
             "53" => StoreErrorKind::Full,
             "58" => StoreErrorKind::Io,
-            "XX" => StoreErrorKind::Corrupt,
             "08" | "28" | "3D" => StoreErrorKind::CannotOpen,
             _ => StoreErrorKind::Other,
         },
     }
+}
+
+/// Whoever sent it, the statement was cancelled.
+pub(super) fn is_cancelled(error: &Error) -> bool {
+    error.code() == Some(&SqlState::QUERY_CANCELED)
+}
+
+/// A table was changed since the statement was prepared, and what it returns with it.
+pub(super) fn is_outdated(error: &Error) -> bool {
+    error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
+        && error.as_db_error().is_some_and(|said| said.message().contains("cached plan"))
 }
 
 /// Another transaction changed what this one had read, or the two waited for each other.

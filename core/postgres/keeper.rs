@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fallible_iterator::FallibleIterator;
 
+use super::clock_offset::Compared;
 use super::node::Node;
 use super::presence::Presence;
 use super::session::Session;
@@ -20,6 +21,9 @@ use crate::time::Timestamp;
 /// How long another node's jobs, cancels and slots may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The least time between two looks, however many notifications come.
+const LOOK_APART: Duration = Duration::from_millis(20);
+
 /// How often it is looked whether a job that is being performed is to end.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 
@@ -32,33 +36,50 @@ const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(200), Duratio
 /// Looks until it is stopped.
 pub(super) fn keep(node: &Arc<Node>, stopping: &AtomicBool) {
     let mut presence = lock(&node.presence);
+    let mut compared = Compared::now();
     let mut wait_after_failure = AFTER_FAILURE.0;
+    // When everything is looked after again; what was heard meanwhile is about jobs.
+    let mut all_at = Instant::now();
     while !stopping.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let all = begun >= all_at;
         let looked = presence.appear().and_then(|number| {
             node.number.store(number, Ordering::Relaxed);
-            look(node, presence.session())
+            presence.listen()?;
+            if let Some(offset) = &node.offset {
+                compared.again(presence.session(), offset)?;
+            }
+            look(node, presence.session(), all)
         });
-        let until = Instant::now()
-            + match looked {
-                Ok(next) => {
-                    wait_after_failure = AFTER_FAILURE.0;
-                    let now = node.clock.now();
-                    next.map_or(LOOK_EVERY, |next| next.since(now)).min(LOOK_EVERY)
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the keeper could not look after the jobs; it tries again");
-                    wait_after_failure = (wait_after_failure * 2).min(AFTER_FAILURE.1);
-                    wait_after_failure
-                }
-            };
-        rest(node, &mut presence, stopping, until);
+        match looked {
+            Ok(next) => {
+                wait_after_failure = AFTER_FAILURE.0;
+                let now = node.clock.now();
+                let next = next.map_or(LOOK_EVERY, |next| next.since(now)).min(LOOK_EVERY);
+                let next_all = Instant::now() + next;
+                all_at = if all { next_all } else { all_at.min(next_all) };
+            }
+            Err(error) => {
+                tracing::error!(%error, "the keeper could not look after the jobs; it tries again");
+                all_at = Instant::now() + wait_after_failure;
+                wait_after_failure = (wait_after_failure * 2).min(AFTER_FAILURE.1);
+            }
+        }
+        rest(node, &mut presence, stopping, (begun + LOOK_APART, all_at));
     }
 }
 
-/// Waits for a notification, a call of this process, or this instant.
-fn rest(node: &Node, presence: &mut Presence, stopping: &AtomicBool, until: Instant) {
+/// Waits until everything is to be looked after, or for a notification, but not less than apart.
+fn rest(
+    node: &Node,
+    presence: &mut Presence,
+    stopping: &AtomicBool,
+    (apart, until): (Instant, Instant),
+) {
+    let mut is_heard = false;
     loop {
-        let left = until.saturating_duration_since(Instant::now());
+        let end = if is_heard { apart.min(until) } else { until };
+        let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() || stopping.load(Ordering::Relaxed) {
             return;
         }
@@ -66,22 +87,25 @@ fn rest(node: &Node, presence: &mut Presence, stopping: &AtomicBool, until: Inst
         let left = if node.is_performing() { left.min(WATCH_EVERY) } else { left };
         let heard = presence.session().noticing(|client| {
             let mut notifications = client.notifications();
-            notifications.timeout_iter(left).next()
+            let first = notifications.timeout_iter(left).next()?;
+            // All that came say the same.
+            let mut others = notifications.iter();
+            while others.next()?.is_some() {}
+            Ok(first.is_some())
         });
         match heard {
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some(_))) => return,
+            Ok(Ok(heard)) => is_heard |= heard,
             // The next look connects anew.
             Ok(Err(_)) | Err(_) => std::thread::sleep(left.min(WATCH_EVERY)),
         }
     }
 }
 
-/// One look. Returns when there is something to do next, if that is known.
-fn look(node: &Node, session: &mut Session) -> Result<Option<Timestamp>, StoreError> {
+/// One look: at the jobs, or at all there is. Returns when there is something to do next, if that is
+/// known.
+fn look(node: &Node, session: &mut Session, all: bool) -> Result<Option<Timestamp>, StoreError> {
     let now = node.clock.now();
-    let mut report = TickReport::at(now);
-    let more = upkeep(node, session, now, &mut report)?;
+    let more = all && upkeep(node, session, now, &mut TickReport::at(now))?;
     let next = next_wake(session, now)?.into_iter().chain(more.then_some(now)).min();
     let asked = match node.is_performing() {
         true => cancel::asked(session, node.number.load(Ordering::Relaxed))?,
@@ -126,6 +150,6 @@ pub(super) fn next_wake(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
     let next_due = jobs::make_available(session, now)?;
-    let next_fire = schedules::next_fire(session)?;
+    let next_fire = schedules::next_fire(session, now)?;
     Ok(next_due.into_iter().chain(next_fire).min())
 }

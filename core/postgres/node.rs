@@ -1,8 +1,8 @@
 //! What the threads and the clones of one process share.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use postgres::{CancelToken, Config, NoTls};
@@ -20,7 +20,7 @@ use crate::event::Bus;
 use crate::ids::JobId;
 use crate::mutex::lock;
 use crate::queue::{EnqueueError, NewJob, Ready};
-use crate::run::{Interrupt, Interrupted, Workers};
+use crate::run::{Claim, Interrupt, Interrupted, Workers};
 use crate::store::{StopSignal, StoreError};
 use crate::time::Timestamp;
 use crate::worker::Registry;
@@ -28,6 +28,9 @@ use crate::worker::Registry;
 /// The least time between two notifications of other nodes. A commit that notifies waits for the
 /// others that do.
 const NOTIFY_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a cancelled statement has to end before it is cancelled again.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 /// One process with a database open.
 pub(super) struct Node {
@@ -49,10 +52,18 @@ pub(super) struct Node {
     pub(super) claiming: Mutex<()>,
     /// Jobs that are being performed in each queue.
     busy: Mutex<HashMap<String, usize>>,
-    running: Mutex<HashMap<JobId, Running>>,
+    /// By job and token: two claims of one job may overlap, and only one of them counts.
+    running: Mutex<HashMap<(JobId, i64), Running>>,
     /// Connections that wait for work.
     idle: Mutex<Vec<Connection>>,
     notified: Mutex<Option<Instant>>,
+    /// A thread waits to notify.
+    notifies_soon: AtomicBool,
+    me: Weak<Self>,
+    /// What the server's clock is ahead, in milliseconds, if the system's clock is read.
+    pub(super) offset: Option<Arc<AtomicI64>>,
+    /// Whose turn it is to claim first: queues that are bounded for all nodes, or the others.
+    pub(super) turn: AtomicBool,
     pub(super) pruned_at: AtomicI64,
 }
 
@@ -69,6 +80,34 @@ struct Running {
     interrupt: Interrupt,
     stop: StopSignal,
     cancel: CancelToken,
+    /// When its statement was cancelled last.
+    cancelled: Option<Instant>,
+}
+
+/// While this exists, a job is registered as being performed.
+pub(super) struct Registration<'n> {
+    node: &'n Node,
+    claim: (JobId, i64),
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        lock(&self.node.running).remove(&self.claim);
+    }
+}
+
+/// While this exists, a place in a queue is taken.
+pub(super) struct Seat<'n> {
+    node: &'n Node,
+    queue: String,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        if let Some(performing) = lock(&self.node.busy).get_mut(&self.queue) {
+            *performing = performing.saturating_sub(1);
+        }
+    }
 }
 
 impl Node {
@@ -78,15 +117,21 @@ impl Node {
         clock: Arc<dyn Clock>,
         settings: Settings,
         capabilities: Capabilities,
-    ) -> Self {
-        let session = || Session::new(config.clone());
-        Self {
+        offset: Option<Arc<AtomicI64>>,
+    ) -> Arc<Self> {
+        let front = Connection { session: Session::new(config.clone()), lane: Lane::default() };
+        let presence = Presence::new(Session::new(config.clone()));
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            offset,
+            turn: AtomicBool::new(false),
+            notifies_soon: AtomicBool::new(false),
             registry,
             clock,
             capabilities,
             bus: Bus::default(),
-            front: Mutex::new(Connection { session: session(), lane: Lane::default() }),
-            presence: Mutex::new(Presence::new(session())),
+            front: Mutex::new(front),
+            presence: Mutex::new(presence),
             number: AtomicI64::new(0),
             pool: Pool::new(settings.threads),
             settings,
@@ -98,7 +143,7 @@ impl Node {
             notified: Mutex::default(),
             pruned_at: AtomicI64::new(i64::MIN),
             config,
-        }
+        })
     }
 
     /// A connection for jobs.
@@ -147,31 +192,23 @@ impl Node {
     }
 
     /// Takes a place in a queue.
-    pub(super) fn enter(&self, queue: &str) {
+    pub(super) fn enter(&self, queue: &str) -> Seat<'_> {
         *lock(&self.busy).entry(queue.to_string()).or_default() += 1;
+        Seat { node: self, queue: queue.to_string() }
     }
 
-    /// Gives it back.
-    pub(super) fn leave(&self, queue: &str) {
-        if let Some(performing) = lock(&self.busy).get_mut(queue) {
-            *performing = performing.saturating_sub(1);
-        }
-    }
-
-    /// Registers a job as being performed, until [`ended`](Self::ended).
+    /// Registers a job as being performed.
     pub(super) fn begins(
         &self,
-        job: JobId,
+        claim: Claim,
         interrupt: &Interrupt,
         stop: StopSignal,
         cancel: CancelToken,
-    ) {
-        let running = Running { interrupt: interrupt.clone(), stop, cancel };
-        lock(&self.running).insert(job, running);
-    }
-
-    pub(super) fn ended(&self, job: JobId) {
-        lock(&self.running).remove(&job);
+    ) -> Registration<'_> {
+        let claim = (claim.id, claim.token);
+        let running = Running { interrupt: interrupt.clone(), stop, cancel, cancelled: None };
+        lock(&self.running).insert(claim, running);
+        Registration { node: self, claim }
     }
 
     pub(super) fn is_performing(&self) -> bool {
@@ -181,7 +218,7 @@ impl Node {
     /// Stops these jobs, or all, for this reason.
     pub(super) fn interrupt(&self, jobs: Option<&[JobId]>, why: Interrupted) {
         let running = lock(&self.running);
-        for (job, running) in &*running {
+        for ((job, _), running) in &*running {
             if jobs.is_none_or(|jobs| jobs.contains(job)) {
                 running.interrupt.raise(why);
             }
@@ -193,11 +230,19 @@ impl Node {
     /// Cancels the statements of jobs that are to end. A statement that is not one of them any more
     /// is not harmed for good: it fails, and its job is tried again.
     pub(super) fn cancel_overdue(&self) {
-        let overdue: Vec<CancelToken> = lock(&self.running)
-            .values()
-            .filter(|running| running.stop.is_over())
-            .map(|running| running.cancel.clone())
+        let mut running = lock(&self.running);
+        let is_due = |running: &&mut Running| {
+            running.stop.is_over() && running.cancelled.is_none_or(|at| at.elapsed() > CANCEL_AGAIN)
+        };
+        let overdue: Vec<CancelToken> = running
+            .values_mut()
+            .filter(is_due)
+            .map(|running| {
+                running.cancelled = Some(Instant::now());
+                running.cancel.clone()
+            })
             .collect();
+        drop(running);
         for cancel in overdue {
             // What cannot be cancelled now is at the next look.
             let _ = cancel.cancel_query(NoTls);
@@ -206,7 +251,8 @@ impl Node {
 
     /// The progress of a job that this process performs.
     pub(super) fn progress_of(&self, job: JobId) -> Option<(u64, u64)> {
-        lock(&self.running).get(&job)?.interrupt.progress()
+        let running = lock(&self.running);
+        running.iter().find(|((running, _), _)| *running == job)?.1.interrupt.progress()
     }
 
     /// Jobs of these kinds were committed: tells the threads of this process, and every keeper. The
@@ -219,11 +265,23 @@ impl Node {
             drop(known);
             self.pool.work_is_there();
         }
-        let mut notified = lock(&self.notified);
-        if notified.is_none_or(|at| at.elapsed() >= NOTIFY_EVERY) {
-            *notified = Some(Instant::now());
-            drop(notified);
+        let since = lock(&self.notified).map_or(NOTIFY_EVERY, |at| at.elapsed());
+        if since >= NOTIFY_EVERY {
+            *lock(&self.notified) = Some(Instant::now());
             self.notify(session);
+        } else if !self.notifies_soon.swap(true, Ordering::Relaxed)
+            && let Some(node) = self.me.upgrade()
+        {
+            // The last of many is told too.
+            let told = std::thread::Builder::new().spawn(move || {
+                std::thread::sleep(NOTIFY_EVERY.saturating_sub(since));
+                node.notifies_soon.store(false, Ordering::Relaxed);
+                *lock(&node.notified) = Some(Instant::now());
+                node.notify(&mut lock(&node.front).session);
+            });
+            if told.is_err() {
+                self.notifies_soon.store(false, Ordering::Relaxed);
+            }
         }
     }
 
@@ -238,6 +296,7 @@ impl Node {
     /// Connects the session that stands for this node, if nobody else does just now.
     pub(super) fn appear(&self) -> Result<(), StoreError> {
         if let Ok(mut presence) = self.presence.try_lock() {
+            presence.probe();
             self.number.store(presence.appear()?, Ordering::Relaxed);
         }
         Ok(())

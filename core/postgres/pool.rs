@@ -1,5 +1,6 @@
 //! The threads of a node: one that keeps, and those that perform, started when there is work.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{Builder as Thread, JoinHandle};
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::executor::perform_next;
 use super::keeper;
 use super::node::Node;
-use super::verger::handed_over;
 use crate::engine::LoopError;
 use crate::mutex::lock;
 use crate::run::Interrupted;
@@ -98,16 +98,20 @@ fn perform(node: &Node) {
     let mut connection = node.connection();
     loop {
         let seen = node.pool.calls();
-        let failed = loop {
-            match perform_next(node, &mut connection, &node.clock) {
-                Ok(Some(_)) if node.pool.is_open() => {}
-                Ok(_) => break None,
-                Err(error) => break Some(error),
+        loop {
+            let performed =
+                catch_unwind(AssertUnwindSafe(|| perform_next(node, &mut connection, &node.clock)));
+            match performed {
+                Ok(Ok(Some(_))) if node.pool.is_open() => continue,
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) => tracing::error!(%error, "no job could be claimed"),
+                // Of a clock, or of whoever listens to the log. The job goes to its lease.
+                Err(_) => tracing::error!("a thread panicked outside a worker; it goes on"),
             }
-        };
-        if let Some(error) = failed {
-            tracing::error!(%error, "no job could be claimed");
+            // Whatever state it was left in.
+            connection.session.forget();
             std::thread::sleep(AFTER_FAILURE);
+            break;
         }
         if !node.pool.wait(seen) {
             break;
@@ -142,7 +146,9 @@ impl std::fmt::Debug for NodeRef {
 /// Starts the loop.
 pub(super) fn start(node: &Arc<Node>) -> Result<Working, LoopError> {
     let stopping = Arc::new(AtomicBool::new(false));
-    lock(&node.pool.state).node = Some(Arc::downgrade(node));
+    if lock(&node.pool.state).node.replace(Arc::downgrade(node)).is_some() {
+        return Err(LoopError::Thread(std::io::Error::other("the loop of this node runs already")));
+    }
     let (kept, stop) = (Arc::clone(node), Arc::clone(&stopping));
     let keeper = Thread::new()
         .name("verger-keeper".to_string())
@@ -174,8 +180,9 @@ impl Working {
         self.stopping.store(true, Ordering::Relaxed);
         lock(&node.pool.state).node = None;
         node.pool.changed.notify_all();
-        // The keeper waits for this too.
-        handed_over(|| node.notify(&mut lock(&node.front).session));
+        // The keeper waits for this too. Nobody waits for a server that says nothing.
+        let told = Arc::clone(node);
+        aside(move || told.notify(&mut lock(&told.front).session));
         let ends_within = |bound: Duration| {
             let until = Instant::now() + bound;
             loop {
@@ -189,11 +196,19 @@ impl Working {
         if ends_within(bound) {
             return Ok(());
         }
-        handed_over(|| node.interrupt(None, Interrupted::Shutdown));
+        let told = Arc::clone(node);
+        aside(move || told.interrupt(None, Interrupted::Shutdown));
         match ends_within(LAST_WAIT) {
             true => Ok(()),
             false => Err(LoopError::StillRunning(bound + LAST_WAIT)),
         }
+    }
+}
+
+/// Does this on a thread that nobody waits for.
+fn aside(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = Thread::new().spawn(work) {
+        tracing::error!(%error, "the operating system gave no thread");
     }
 }
 

@@ -24,11 +24,13 @@ pub(super) struct Presence {
     session: Session,
     /// The connection that holds the lock, and the number.
     held: Option<(u64, i64)>,
+    /// The connection that listens.
+    listens: Option<u64>,
 }
 
 impl Presence {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, held: None }
+        Self { session, held: None, listens: None }
     }
 
     /// Connects if there is no connection. The node has another number then, because its jobs may
@@ -44,11 +46,26 @@ impl Presence {
                 let Some((node, true)) = row.map(|row| (row.get(0), row.get(1))) else {
                     return Err(unusable(APPEARING, "another session holds it"));
                 };
-                self.session.batch(APPEARING, &format!("LISTEN {CHANNEL}"))?;
                 self.held = Some((self.session.generation(), node));
                 Ok(node)
             }
         }
+    }
+
+    /// Notices that the connection was lost, which nothing else does while it is not used.
+    pub(super) fn probe(&mut self) {
+        // If it is lost, it is made anew.
+        let _ = self.session.batch(APPEARING, "SELECT 1");
+    }
+
+    /// Hears from now on that jobs wait, for one that takes the notifications.
+    pub(super) fn listen(&mut self) -> Result<(), StoreError> {
+        let connection = Some(self.session.generation());
+        if self.listens != connection {
+            self.session.batch(APPEARING, &format!("LISTEN {CHANNEL}"))?;
+            self.listens = connection;
+        }
+        Ok(())
     }
 
     pub(super) fn session(&mut self) -> &mut Session {

@@ -42,16 +42,20 @@ pub(super) fn prune(
         // The last line of a schedule that is there stays.
         note(session.execute(
             PRUNING,
-            "DELETE FROM verger.fires WHERE ctid IN (SELECT fire.ctid FROM verger.fires AS fire \
-             LEFT JOIN verger.schedules AS schedule ON schedule.name = fire.schedule \
-             WHERE fire.slot < least($1, coalesce(schedule.last_slot, $1)) LIMIT $2)",
+            "WITH RECURSIVE names AS ((SELECT schedule FROM verger.fires ORDER BY schedule LIMIT 1) \
+             UNION ALL SELECT next.schedule FROM names CROSS JOIN LATERAL \
+             (SELECT schedule FROM verger.fires WHERE schedule > names.schedule ORDER BY schedule LIMIT 1) AS next) \
+             DELETE FROM verger.fires WHERE ctid IN (SELECT past.ctid FROM names CROSS JOIN LATERAL \
+             (SELECT fire.ctid FROM verger.fires AS fire WHERE fire.schedule = names.schedule AND fire.slot < least($1, \
+             coalesce((SELECT last_slot FROM verger.schedules WHERE name = names.schedule), $1)) ORDER BY fire.slot LIMIT $2) AS past LIMIT $2)",
             &[&(now - keep).as_millis(), &BATCH],
         )?);
     }
     if let Some(keep) = retention.events {
         note(session.execute(
             PRUNING,
-            "DELETE FROM verger.events WHERE ctid IN (SELECT ctid FROM verger.events WHERE at < $1 ORDER BY xid, id LIMIT $2)",
+            "DELETE FROM verger.events WHERE ctid IN (SELECT ctid FROM \
+             (SELECT ctid, at FROM verger.events ORDER BY xid, id LIMIT $2) AS oldest WHERE at < $1)",
             &[&(now - keep).as_millis(), &BATCH],
         )?);
     }

@@ -71,9 +71,14 @@ fn locked(session: &mut Session, name: &str) -> Result<Option<ScheduleRow>, Stor
     Ok(session.first(READING, &sql, &[&name])?.as_ref().map(from_row))
 }
 
-/// When the next slot of any schedule comes.
-pub(super) fn next_fire(session: &mut Session) -> Result<Option<Timestamp>, StoreError> {
-    let row = session.first(READING, "SELECT min(next_fire_at) FROM verger.schedules", &[])?;
+/// When the next slot of any schedule comes after this instant. One that is due and could not be
+/// decided is looked at again with everything else.
+pub(super) fn next_fire(
+    session: &mut Session,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let sql = "SELECT min(next_fire_at) FROM verger.schedules WHERE next_fire_at > $1";
+    let row = session.first(READING, sql, &[&now.as_millis()])?;
     Ok(row.and_then(|row| row.get::<_, Option<i64>>(0)).map(Timestamp::from_millis))
 }
 

@@ -1,7 +1,9 @@
 //! One connection to the server, checked before its first use and made anew when it is lost.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use fallible_iterator::FallibleIterator;
 
 use postgres::types::ToSql;
 use postgres::{Client, Config, Error, NoTls, Row, Statement};
@@ -11,6 +13,12 @@ use crate::store::StoreError;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long the other end may be silent while it owes an answer.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A connection that was not used for this long is looked at before it is used again.
+const UNUSED: Duration = Duration::from_secs(1);
 
 /// The oldest server that has what the tables need: `UNIQUE NULLS NOT DISTINCT`.
 const OLDEST: i32 = 150_000;
@@ -30,6 +38,10 @@ pub(super) struct Session {
     statements: HashMap<String, Statement>,
     /// How often a connection was made.
     generation: u64,
+    /// Numbers that were given.
+    numbers: u64,
+    /// When it was used last.
+    used: Instant,
     /// A transaction is open, so that no other connection can take the place of this one.
     in_transaction: bool,
 }
@@ -42,6 +54,8 @@ impl Session {
             client: None,
             statements: HashMap::new(),
             generation: 0,
+            numbers: 0,
+            used: Instant::now(),
             in_transaction: false,
         }
     }
@@ -56,6 +70,15 @@ impl Session {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT);
         }
+        // A connection whose other end is gone without a word is noticed within a minute.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE);
+        }
+        if config.get_keepalives_idle() > SILENCE {
+            config.keepalives_idle(SILENCE);
+            config.keepalives_interval(SILENCE / 3);
+            config.keepalives_retries(3);
+        }
         if config.get_application_name().is_none() {
             config.application_name("verger");
         }
@@ -69,9 +92,10 @@ impl Session {
 
     /// The connection. One that was lost is made anew.
     pub(super) fn client(&mut self) -> Result<&mut Client, StoreError> {
-        if self.client.as_ref().is_some_and(Client::is_closed) {
+        if !self.in_transaction && self.used.elapsed() > UNUSED && self.is_dead() {
             self.forget();
         }
+        self.used = Instant::now();
         let client = match self.client.take() {
             Some(client) => client,
             None if self.in_transaction => return Err(lost()),
@@ -84,6 +108,12 @@ impl Session {
             }
         };
         Ok(self.client.insert(client))
+    }
+
+    /// Whether the connection ended while nobody used it. A client notices only when it reads.
+    fn is_dead(&mut self) -> bool {
+        let read = self.client.as_mut().map(|client| client.notifications().iter().next());
+        read.is_some_and(|read| read.is_err())
     }
 
     /// Drops the connection. The server rolls back what was open.
@@ -107,6 +137,17 @@ impl Session {
         }
         self.statements.insert(sql.to_string(), statement.clone());
         Ok(statement)
+    }
+
+    /// Forgets what was prepared, because a table was changed.
+    pub(super) fn forget_statements(&mut self) {
+        self.statements.clear();
+    }
+
+    /// A number that this session gives once.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
     }
 
     /// A statement that was prepared on this connection before.
@@ -181,9 +222,17 @@ impl Session {
 
     /// Begins a transaction by this statement. Until it ends, no other connection is made.
     pub(super) fn begin(&mut self, doing: &'static str, sql: &str) -> Result<(), StoreError> {
-        self.batch(doing, sql)?;
+        // A panic may have left one open.
+        if self.in_transaction {
+            self.roll_back();
+        }
+        let begun = self.batch(doing, sql);
         self.in_transaction = true;
-        Ok(())
+        if begun.is_err() {
+            // Of several statements the first may have gone well.
+            self.roll_back();
+        }
+        begun
     }
 
     /// Ends the transaction by this statement.

@@ -18,19 +18,17 @@ enum Piece<'s> {
 /// The statement with parameters as the server names them.
 pub(super) fn translated(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len() + 16);
-    let mut unnumbered = 0_usize;
+    let mut greatest = 0_u32;
     let pieces: Vec<Piece<'_>> = Pieces(sql).collect();
     let mut place = 0;
     while let Some(piece) = pieces.get(place) {
         place += 1;
         match piece {
-            Piece::Mark("?") => {
-                unnumbered += 1;
-                out.push_str(&format!("${unnumbered}"));
-            }
+            // As SQLite counts: one more than the greatest before.
             Piece::Mark(mark) => {
-                out.push('$');
-                out.push_str(&mark[1..]);
+                let number = mark[1..].parse().unwrap_or(greatest + 1);
+                greatest = greatest.max(number);
+                out.push_str(&format!("${number}"));
             }
             Piece::Word(word) if word.eq_ignore_ascii_case("is") => {
                 let (is_not, next) = after_is(&pieces, place);
@@ -81,16 +79,31 @@ pub(super) fn seems_to_read(sql: &str) -> bool {
 }
 
 /// Whether a SELECT would make a table: `SELECT … INTO`, which the server's grammar lets through
-/// where it takes statements on rows.
+/// where it takes statements on rows. INTO may stand only behind an INSERT or a MERGE that begins a
+/// statement.
 pub(super) fn selects_into(sql: &str) -> bool {
-    let mut before = String::new();
-    for word in words(sql) {
-        if word == "into" && before != "insert" && before != "merge" {
-            return true;
+    let is_blank = |piece: &Piece<'_>| match piece {
+        Piece::Opaque(text) => {
+            text.starts_with(char::is_whitespace)
+                || text.starts_with("--")
+                || text.starts_with("/*")
         }
-        before = word;
-    }
-    false
+        _ => false,
+    };
+    let pieces: Vec<Piece<'_>> = Pieces(sql).filter(|piece| !is_blank(piece)).collect();
+    let is_word = |place: Option<usize>, words: &[&str]| {
+        let piece = place.and_then(|place| pieces.get(place));
+        matches!(piece, Some(Piece::Word(word)) if words.iter().any(|known| word.eq_ignore_ascii_case(known)))
+    };
+    (0..pieces.len()).any(|place| {
+        if !is_word(Some(place), &["into"]) {
+            return false;
+        }
+        let verb = place.checked_sub(1);
+        let before = place.checked_sub(2).and_then(|before| pieces.get(before));
+        let begins = matches!(before, None | Some(Piece::Other("(" | ")")));
+        !(begins && is_word(verb, &["insert", "merge"]))
+    })
 }
 
 /// Whether there is nothing to do.
@@ -120,7 +133,7 @@ impl<'s> Iterator for Pieces<'s> {
         let (length, make): (usize, fn(&'s str) -> Piece<'s>) = match first {
             '\'' | '"' => (quoted(self.0, first), Piece::Opaque),
             '-' if self.0.starts_with("--") => {
-                (self.0.find('\n').unwrap_or(self.0.len()), Piece::Opaque)
+                (self.0.find(['\n', '\r']).unwrap_or(self.0.len()), Piece::Opaque)
             }
             '/' if self.0.starts_with("/*") => (comment(self.0), Piece::Opaque),
             '$' => (dollar_quoted(self.0), Piece::Opaque),
@@ -132,6 +145,7 @@ impl<'s> Iterator for Pieces<'s> {
                 let rest = self.0.trim_start();
                 (self.0.len() - rest.len(), Piece::Opaque)
             }
+            'e' | 'E' if self.0[1..].starts_with('\'') => (escaped(self.0), Piece::Opaque),
             letter if is_word(letter) => {
                 (self.0.find(|char| !is_word(char)).unwrap_or(self.0.len()), Piece::Word)
             }
@@ -158,6 +172,20 @@ fn quoted(sql: &str, quote: char) -> usize {
             }
         }
     }
+}
+
+/// The length of `E'…'`, in which a backslash takes the next character with it.
+fn escaped(sql: &str) -> usize {
+    let mut chars = sql.char_indices().skip(2).peekable();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '\\' => drop(chars.next()),
+            '\'' if chars.peek().is_some_and(|(_, next)| *next == '\'') => drop(chars.next()),
+            '\'' => return at + 1,
+            _ => {}
+        }
+    }
+    sql.len()
 }
 
 /// The length of a comment. Comments nest on this server.
@@ -212,6 +240,9 @@ mod tests {
             ("WHERE a IS  NOT\n NULL AND is_ IS NULL", "WHERE a IS  NOT\n NULL AND is_ IS NULL"),
             ("SELECT 'é?' , ?1 AS été", "SELECT 'é?' , $1 AS été"),
             ("SELECT 'open ?1", "SELECT 'open ?1"),
+            ("SELECT E'\\'?1', ?1", "SELECT E'\\'?1', $1"),
+            ("SELECT ?2, ?, ?1", "SELECT $2, $3, $1"),
+            ("SELECT ?1 --\r ?2", "SELECT $1 --\r $2"),
         ] {
             assert_eq!(translated(sql), expected);
         }
@@ -223,7 +254,16 @@ mod tests {
         assert!(seems_to_read("WITH a AS (SELECT 1) SELECT * FROM a"));
         assert!(!seems_to_read("WITH a AS (DELETE FROM t RETURNING *) SELECT * FROM a"));
         assert!(!seems_to_read("INSERT INTO t VALUES (1) RETURNING id"));
-        assert!(selects_into("SELECT 1 INTO TEMP x"));
+        for sql in [
+            "SELECT 1 INTO TEMP x",
+            "SELECT 1 AS insert INTO TEMP x",
+            "SELECT t.merge INTO x FROM t",
+            "SELECT 1 --\r INTO TEMP x",
+            "SELECT E'\\'' INTO TEMP x --'",
+        ] {
+            assert!(selects_into(sql), "{sql}");
+        }
+        assert!(!selects_into("WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a"));
         assert!(!selects_into("INSERT INTO t SELECT 'into'"));
         assert!(is_empty(" -- nothing\n ; /* at all */"));
         assert!(!is_empty("SELECT 1"));

@@ -4,10 +4,13 @@ use std::error::Error;
 
 use bytes::BytesMut;
 use postgres::Row;
-use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use postgres::types::{Format, FromSql, IsNull, ToSql, Type, to_sql_checked};
 use verger_worker::{HostError, Value, code};
 
 type Failed = Box<dyn Error + Sync + Send>;
+
+/// The year 2000, in unix milliseconds.
+const MILLENNIUM: i64 = 946_684_800_000;
 
 /// A value as a parameter. It becomes what the statement asks for at its place, if it fits.
 #[derive(Debug)]
@@ -35,9 +38,6 @@ impl ToSql for Param<'_> {
                 let real = *number as f64;
                 real.to_sql(ty, out)
             }
-            (Value::Integer(number), &(Type::TEXT | Type::VARCHAR | Type::BPCHAR)) => {
-                number.to_string().to_sql(ty, out)
-            }
             (Value::Real(number), &Type::FLOAT8) => number.to_sql(ty, out),
             (Value::Real(number), &Type::FLOAT4) => {
                 #[expect(
@@ -47,42 +47,34 @@ impl ToSql for Param<'_> {
                 let short = *number as f32;
                 short.to_sql(ty, out)
             }
-            (Value::Text(text), &Type::JSONB) => {
-                // The version of the format, and the text.
-                out.extend_from_slice(&[1]);
-                out.extend_from_slice(text.as_bytes());
-                Ok(IsNull::No)
-            }
-            (
-                Value::Text(text),
-                &(Type::TEXT
-                | Type::VARCHAR
-                | Type::BPCHAR
-                | Type::NAME
-                | Type::JSON
-                | Type::XML
-                | Type::UNKNOWN),
-            ) => {
-                out.extend_from_slice(text.as_bytes());
-                Ok(IsNull::No)
-            }
-            (Value::Text(text), &Type::UUID) => {
-                let digits: String = text.chars().filter(|char| *char != '-').collect();
-                let number = u128::from_str_radix(&digits, 16)
-                    .ok()
-                    .filter(|_| digits.len() == 32)
-                    .ok_or_else(|| format!("{text:?} is no UUID"))?;
-                out.extend_from_slice(&number.to_be_bytes());
-                Ok(IsNull::No)
-            }
             (Value::Blob(bytes), &Type::BYTEA) => bytes.to_sql(ty, out),
-            (value, ty) => Err(format!(
-                "a value of type {} is no {ty}: write `CAST(?1 AS {})` at its place",
-                word(value),
-                cast(value)
-            )
-            .into()),
+            // To workers every time is unix milliseconds; to the server, microseconds since 2000.
+            (Value::Integer(millis), &(Type::TIMESTAMPTZ | Type::TIMESTAMP)) => millis
+                .checked_sub(MILLENNIUM)
+                .and_then(|millis| millis.checked_mul(1_000))
+                .ok_or_else(|| too_big(*millis))?
+                .to_sql(ty, out),
+            (Value::Blob(_), ty) => Err(format!("a value of type BLOB is no {ty}").into()),
+            // By its text, as in the statement itself.
+            (Value::Integer(number), _) => text_of(number, out),
+            (Value::Real(number), _) => text_of(number, out),
+            (Value::Text(text), _) => text_of(text, out),
         }
+    }
+
+    fn encode_format(&self, ty: &Type) -> Format {
+        let is_binary = match self.0 {
+            Value::Null | Value::Blob(_) => true,
+            Value::Integer(number) => match *ty {
+                Type::BOOL => matches!(number, 0 | 1),
+                Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::FLOAT8 => true,
+                Type::TIMESTAMPTZ | Type::TIMESTAMP => true,
+                _ => false,
+            },
+            Value::Real(_) => matches!(*ty, Type::FLOAT4 | Type::FLOAT8),
+            Value::Text(_) => false,
+        };
+        if is_binary { Format::Binary } else { Format::Text }
     }
 
     fn accepts(_: &Type) -> bool {
@@ -92,23 +84,10 @@ impl ToSql for Param<'_> {
     to_sql_checked!();
 }
 
-const fn word(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "NULL",
-        Value::Integer(_) => "INTEGER",
-        Value::Real(_) => "REAL",
-        Value::Text(_) => "TEXT",
-        Value::Blob(_) => "BLOB",
-    }
-}
-
-const fn cast(value: &Value) -> &'static str {
-    match value {
-        Value::Integer(_) => "bigint",
-        Value::Real(_) => "double precision",
-        Value::Blob(_) => "bytea",
-        Value::Null | Value::Text(_) => "text",
-    }
+/// Writes a value as text.
+fn text_of(value: &impl ToString, out: &mut BytesMut) -> Result<IsNull, Failed> {
+    out.extend_from_slice(value.to_string().as_bytes());
+    Ok(IsNull::No)
 }
 
 /// The bytes of a column.
@@ -172,7 +151,7 @@ fn value(ty: &Type, bytes: &[u8]) -> Result<Value, String> {
             if matches!(micros, i64::MIN | i64::MAX) {
                 return Err("an infinite time cannot be read: cast it to text".to_string());
             }
-            Value::Integer(micros.div_euclid(1_000) + 946_684_800_000)
+            Value::Integer(micros.div_euclid(1_000) + MILLENNIUM)
         }
         ref other => {
             return Err(format!("a value of type {other} cannot be read: write `CAST(… AS text)`"));

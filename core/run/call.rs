@@ -18,7 +18,7 @@ const HELD_LONG: Duration = Duration::from_millis(100);
 /// How long a run may go on after its time is over, or after it was told to stop, to write down
 /// what a slow function of the app did. What reached the outside cannot be undone, and must not be
 /// forgotten.
-const NOTE: Duration = Duration::from_secs(1);
+pub(crate) const NOTE: Duration = Duration::from_secs(1);
 
 /// The longest name of a capability that an error repeats, in bytes.
 pub(crate) const NAME_MAX_BYTES: usize = 128;

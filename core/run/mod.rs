@@ -49,7 +49,7 @@ use crate::store::{ConnectionSetup, Location, StopSignal, WorkConnection};
 pub(crate) use audit::{AuditTally, Audited, check_event};
 #[cfg(feature = "postgres")]
 pub(crate) use call::{
-    NAME_MAX_BYTES, answer, check_request, checkpoint_first, parse_request, registered,
+    NAME_MAX_BYTES, NOTE, answer, check_request, checkpoint_first, parse_request, registered,
 };
 #[cfg(feature = "wasm")]
 pub(crate) use cursor::CursorId;

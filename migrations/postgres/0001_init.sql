@@ -25,7 +25,8 @@ CREATE TABLE verger.jobs (
     attempt bigint NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND 4294967295),     -- attempts begun
     max_attempts bigint NOT NULL CONSTRAINT max_attempts_must_be_at_least_1 CHECK (max_attempts BETWEEN 1 AND 4294967295),
     snoozes bigint NOT NULL DEFAULT 0,
-    token bigint NOT NULL DEFAULT 0,                -- the fencing token: grows with every claim
+    token bigint NOT NULL DEFAULT 0                 -- the fencing token: grows with every claim, and is a time, so that it is never given twice
+        CHECK (token BETWEEN 0 AND 4611686018427387904),
     claimed_by bigint,                              -- the number of the node that holds it: see verger.nodes
     lease_until bigint,
     created_at bigint NOT NULL,                     -- 0: whoever wrote the row did not say
@@ -57,7 +58,7 @@ CREATE TABLE verger.jobs (
 
 -- What can be claimed, in the order of the claim within the jobs of one worker in one queue: a claim reads one row of each such kind,
 -- however long the backlog.
-CREATE INDEX jobs_available ON verger.jobs (queue, worker, priority, due_at, id) WHERE state = 'available';
+CREATE INDEX jobs_available ON verger.jobs (queue, worker, priority, due_at, id) INCLUDE (args_version) WHERE state = 'available';
 -- What becomes available at its time.
 CREATE INDEX jobs_later ON verger.jobs (due_at) WHERE state IN ('scheduled', 'retryable');
 CREATE INDEX jobs_executing ON verger.jobs (queue) WHERE state = 'executing';

@@ -46,7 +46,7 @@ fn values_go_to_the_server_and_back() {
         .unwrap();
     let row = perform(&database, |job| {
         job.execute(
-            "INSERT INTO all_types VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, to_timestamp(CAST(?12 AS bigint)), 12.50)",
+            "INSERT INTO all_types VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             vec![
                 Value::from(-3),
                 Value::from(70_000),
@@ -59,10 +59,12 @@ fn values_go_to_the_server_and_back() {
                 Value::from("{\"a\":1.10}"),
                 Value::from("{\"a\": 1}"),
                 Value::from("00112233-4455-6677-8899-aabbccddeeff"),
-                Value::from(1_000),
+                Value::from(1_000_000),
+                Value::from("12.50"),
             ],
         )?;
-        let rows = job.query_all("SELECT *, (SELECT sum(i8) FROM all_types) FROM all_types", vec![])?;
+        let rows =
+            job.query_all("SELECT *, (SELECT sum(i8) FROM all_types) FROM all_types", vec![])?;
         Ok(rows[0].values().to_vec())
     })
     .unwrap();
@@ -85,6 +87,16 @@ fn values_go_to_the_server_and_back() {
             Value::Integer(i64::MAX),
         ]
     );
+    let read = perform(&database, |job| {
+        job.execute(
+            "UPDATE all_types SET at = ?1, n = ?2, f4 = ?3",
+            vec![Value::from("1970-01-01 00:16:40Z"), Value::from(7), Value::from(7)],
+        )?;
+        let rows = job.query_all("SELECT at, n, f4 FROM all_types", vec![])?;
+        Ok(rows[0].values().to_vec())
+    });
+    let expected = [Value::Integer(1_000_000), Value::Integer(7), Value::Real(7.0)];
+    assert_eq!(read.unwrap(), expected, "texts and integers are read by the server");
     let error = perform(&database, |job| {
         job.execute("INSERT INTO all_types (i2) VALUES (?1)", vec![Value::from(40_000)])
     })

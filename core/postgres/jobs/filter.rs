@@ -5,6 +5,9 @@ use serde_json::Value as Json;
 
 use crate::queue::JobFilter;
 
+/// The server keeps a character of the number 0 in JSON, and cannot read it.
+const READABLE: &str = "strpos(args::text, '\\u0000') = 0";
+
 /// A condition, and its parameters.
 pub(super) struct Condition {
     pub(super) text: String,
@@ -49,11 +52,12 @@ pub(super) fn condition(filter: &JobFilter) -> Condition {
     }
     if let Some(tenant) = &filter.tenant {
         let tenant = condition.bind(tenant.clone());
-        condition.and(&format!("args ->> 'organization_id' = {tenant}"));
+        condition
+            .and(&format!("CASE WHEN {READABLE} THEN args ->> 'organization_id' END = {tenant}"));
     }
     for (path, value) in &filter.args {
         let found = condition.bind(steps(path));
-        let found = format!("args #> {found}::text[]");
+        let found = format!("CASE WHEN {READABLE} THEN args #> {found}::text[] END");
         match value {
             Json::Null => condition.and(&format!("json_typeof({found}) = 'null'")),
             value => {

@@ -190,7 +190,8 @@ pub(super) fn log(session: &mut Session, id: JobId) -> Result<Vec<JobLog>, Store
     Ok(rows.iter().map(log).collect())
 }
 
-/// Makes jobs available whose time has come. Returns when the next one is due.
+/// Makes jobs available whose time has come, so many at a time. Returns when to go on, or when the
+/// next one is due.
 pub(super) fn make_available(
     session: &mut Session,
     now: Timestamp,
@@ -202,7 +203,9 @@ pub(super) fn make_available(
         "UPDATE verger.jobs SET state = 'available' WHERE id IN (SELECT id FROM verger.jobs WHERE state IN ('scheduled', 'retryable') \
          AND due_at <= $1 ORDER BY due_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED)"
     );
-    while session.execute(DOING, &sql, &[&now.as_millis()])? >= BATCH {}
+    if session.execute(DOING, &sql, &[&now.as_millis()])? >= BATCH {
+        return Ok(Some(now));
+    }
     let next = session.first(
         DOING,
         "SELECT min(due_at) FROM verger.jobs WHERE state IN ('scheduled', 'retryable') AND due_at > $1",

@@ -9,8 +9,8 @@ use crate::capability::{CapabilityCall, Speed};
 use crate::postgres::jobs;
 use crate::postgres::state::{self, Place};
 use crate::run::{
-    Audited, NAME_MAX_BYTES, answer, at_place, check_asked, check_event, check_key, check_request,
-    checkpoint_first, parse_request, registered, size, too_much_state,
+    Audited, NAME_MAX_BYTES, NOTE, answer, at_place, check_asked, check_event, check_key,
+    check_request, checkpoint_first, parse_request, registered, size, too_much_state,
 };
 use crate::store::StoreErrorKind;
 use crate::text::beginning;
@@ -170,6 +170,9 @@ impl Run<'_> {
 
     pub(super) fn call_capability(&self, name: &str, request: &str) -> Result<String, HostError> {
         self.alive()?;
+        if self.task.stop_signal.is_spared() {
+            return Err(self.stop_now());
+        }
         let name = beginning(name, NAME_MAX_BYTES);
         let denied = |why| HostError::new(code::DENIED, why);
         self.task.grant.check_capability(name).map_err(denied)?;
@@ -182,6 +185,10 @@ impl Run<'_> {
         }
         // From here on nothing can be undone.
         self.has_effects.set(true);
+        if speed == Speed::Slow {
+            // An old snapshot would make the next write a conflict.
+            self.end_snapshot();
+        }
         let call = CapabilityCall {
             request: &request,
             worker: &self.task.worker,
@@ -194,6 +201,11 @@ impl Run<'_> {
             #[cfg(any(feature = "http", feature = "mailer"))]
             secrets: &self.node.capabilities.secrets,
         };
-        answer(name, function, &call, most)
+        let answer = answer(name, function, &call, most);
+        if speed == Speed::Slow {
+            // What reached the outside must not be forgotten.
+            self.task.stop_signal.spare(NOTE);
+        }
+        answer
     }
 }

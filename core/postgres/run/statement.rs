@@ -5,7 +5,7 @@ use postgres::{Row, Statement};
 use verger_worker::{HostError, Value, code};
 
 use super::{Run, State};
-use crate::postgres::failure::{host_error, is_conflict, is_lost};
+use crate::postgres::failure::{host_error, is_cancelled, is_conflict, is_lost, is_outdated};
 use crate::postgres::session::{Prepare, Session};
 use crate::postgres::sql_text::{is_empty, selects_into, translated};
 use crate::postgres::values::Param;
@@ -100,6 +100,7 @@ impl Run<'_> {
 
     /// Closes a cursor.
     pub(super) fn close_by(&self, sql: &str) -> Result<(), HostError> {
+        self.guard()?;
         self.run_it(|session| {
             session.noticing(|client| client.batch_execute(sql)).map_err(Into::into)
         })
@@ -138,7 +139,8 @@ impl Run<'_> {
             return Err(HostError::new(code::SQL, "the statement is empty"));
         }
         self.begin()?;
-        let sql = translated(sql);
+        // The engine's own texts are not a worker's, whatever they are.
+        let sql = format!("/* worker */ {}", translated(sql));
         if let Some(statement) = self.connection.borrow().session.already_prepared(&sql) {
             return Ok(statement);
         }
@@ -167,19 +169,21 @@ impl Run<'_> {
             return Err(HostError::new(code::DENIED, "SELECT … INTO denied: it makes a table"));
         }
         self.guard()?;
-        let text = format!("PREPARE verger_check AS {sql}");
+        // A name of its own, because a PREPARE outlives its transaction.
+        let name = format!("verger_check_{}", self.connection.borrow_mut().session.next_number());
+        let text = format!("PREPARE {name} AS {sql}");
         let checked = self.run_it(|session| {
             session.noticing(|client| client.execute(&text, &[])).map_err(Into::into)
         });
         match checked {
             Ok(_) => self.run_it(|session| {
                 session
-                    .noticing(|client| client.execute("DEALLOCATE verger_check", &[]))
+                    .noticing(|client| client.batch_execute(&format!("DEALLOCATE {name}")))
                     .map_err(Into::into)
             }),
             // A statement of another kind is no statement on rows, whatever the server calls it.
             Err(error) if error.code == code::SQL => {
-                let message = error.message.replace(" verger_check", "");
+                let message = error.message.replace(&format!(" {name}"), "");
                 Err(HostError { message, ..error })
             }
             Err(error) => Err(error),
@@ -204,8 +208,15 @@ impl Run<'_> {
     /// The server refused a statement. The transaction goes back to its guard.
     fn refused(&self, error: &postgres::Error) -> HostError {
         let told = self.interrupted_or(host_error(error));
-        if is_conflict(error) || is_lost(error) || self.task.stop_signal.is_over() {
-            self.has_conflict.set(self.has_conflict.get() || is_conflict(error));
+        let is_over = self.task.stop_signal.is_over();
+        // A cancel that was meant for the job before says nothing of this one.
+        let is_to_repeat =
+            is_conflict(error) || is_outdated(error) || (is_cancelled(error) && !is_over);
+        if is_outdated(error) {
+            self.connection.borrow_mut().session.forget_statements();
+        }
+        if is_to_repeat || is_over || is_lost(error) {
+            self.has_conflict.set(self.has_conflict.get() || is_to_repeat);
             self.lose(told.clone().into());
             return told;
         }

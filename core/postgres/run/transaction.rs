@@ -7,11 +7,12 @@ use verger_worker::{HostError, code};
 
 use super::{Connection, Run, State};
 use crate::event::EventJob;
+use crate::postgres::cancel;
 use crate::postgres::failure::host_error;
 use crate::postgres::session::Session;
 use crate::postgres::transition;
 use crate::queue::{Moved, Transition};
-use crate::run::{AttemptError, AuditTally, Interrupted, LEASE_MARGIN, Tally};
+use crate::run::{AttemptError, AuditTally, Claim, Interrupted, LEASE_MARGIN, NOTE, Tally};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Savepoints one run may have open.
@@ -36,7 +37,8 @@ impl Run<'_> {
             return Ok(());
         }
         let left = self.task.stop_signal.deadline.saturating_duration_since(Instant::now());
-        // In milliseconds, and 0 would be no bound.
+        // One that is only spared may still note what it did. In milliseconds, and 0 would be no bound.
+        let left = if self.task.stop_signal.is_spared() { NOTE } else { left };
         let left = left.as_millis().clamp(1, 2_000_000_000);
         let mut connection = self.connection.borrow_mut();
         let Connection { session, lane } = &mut **connection;
@@ -64,7 +66,17 @@ impl Run<'_> {
 
     /// Goes back to before the statement that failed.
     pub(super) fn go_back(&self) -> Result<(), HostError> {
+        self.connection.borrow_mut().lane.forget_end();
         self.batch("ROLLBACK TO SAVEPOINT verger_guard")
+    }
+
+    /// Ends a snapshot in which nothing was written and nothing is being read.
+    pub(super) fn end_snapshot(&self) {
+        let is_idle = self.cursors.borrow().is_empty() && self.savepoints.borrow().is_empty();
+        if self.state.get() == State::Open && !self.has_written.get() && is_idle {
+            self.connection.borrow_mut().session.roll_back();
+            self.ended();
+        }
     }
 
     fn batch(&self, sql: &str) -> Result<(), HostError> {
@@ -119,11 +131,14 @@ impl Run<'_> {
     }
 
     pub(super) fn release_savepoint(&self, number: u32) -> Result<(), HostError> {
-        self.end_savepoint(number, "RELEASE SAVEPOINT").map(drop)
+        self.end_savepoint(number, &format!("RELEASE SAVEPOINT verger_{number}")).map(drop)
     }
 
     pub(super) fn roll_savepoint_back(&self, number: u32) -> Result<(), HostError> {
-        let savepoint = self.end_savepoint(number, "ROLLBACK TO SAVEPOINT")?;
+        // Going back keeps the savepoint itself open.
+        let sql =
+            format!("ROLLBACK TO SAVEPOINT verger_{number}; RELEASE SAVEPOINT verger_{number}");
+        let savepoint = self.end_savepoint(number, &sql)?;
         self.connection.borrow_mut().lane.forget();
         self.messages.borrow_mut().truncate(savepoint.messages);
         self.uncommitted.set(savepoint.tally);
@@ -133,7 +148,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn end_savepoint(&self, number: u32, verb: &str) -> Result<Savepoint, HostError> {
+    fn end_savepoint(&self, number: u32, sql: &str) -> Result<Savepoint, HostError> {
         self.alive()?;
         let mut savepoints = self.savepoints.borrow_mut();
         let Some(place) = savepoints.iter().position(|savepoint| savepoint.number == number) else {
@@ -143,7 +158,7 @@ impl Run<'_> {
         let ended = savepoints.drain(place..).next();
         drop(savepoints);
         self.is_guarded.set(false);
-        self.batch(&format!("{verb} verger_{number}"))?;
+        self.batch(sql)?;
         ended.ok_or_else(|| HostError::new(code::CLOSED, "the savepoint is closed"))
     }
 
@@ -151,6 +166,7 @@ impl Run<'_> {
     pub(super) fn checkpoint_now(&self) -> Result<(), HostError> {
         self.alive()?;
         let Some(claim) = self.task.claim else { return Ok(()) };
+        let was_open = self.state.get() == State::Open;
         self.begin()?;
         let now = self.clock.now();
         let left = self.task.stop_signal.deadline.saturating_duration_since(Instant::now());
@@ -168,8 +184,9 @@ impl Run<'_> {
             Some(true) => self.task.interrupt.raise(Interrupted::Cancelled),
             Some(false) => {}
         }
-        // A commit cannot be undone any more, and a message that was delivered neither.
-        let has_effects = self.has_written.get() || self.messages.borrow().len() > 0;
+        // A commit cannot be undone any more, and a message that was delivered neither. A query may
+        // have written too, by a function.
+        let has_effects = was_open || self.messages.borrow().len() > 0;
         self.commit().map_err(|error| self.failed_of_itself(&error))?;
         self.has_effects.set(self.has_effects.get() || has_effects);
         // What was committed stays, and a job that is cancelled goes no further.
@@ -202,11 +219,28 @@ impl Run<'_> {
             return Err(error);
         }
         match self.commit() {
-            Ok(()) => Ok(moved),
+            Ok(()) => Ok(self.cancelled_meanwhile(to, claim).unwrap_or(moved)),
             Err(error) if error.kind() == StoreErrorKind::Gone => self
                 .ask_after(transaction, moved)
                 .ok_or_else(|| self.failed_of_itself(&error).into()),
             Err(error) => Err(self.failed_of_itself(&error).into()),
+        }
+    }
+
+    /// A job that was put off is cancelled after all, if someone asked for that while its attempt
+    /// could not see it. A snapshot is older than that.
+    fn cancelled_meanwhile(&self, to: &Transition, claim: Claim) -> Option<Moved> {
+        if matches!(to, Transition::Complete(_) | Transition::Cancel(_)) {
+            return None;
+        }
+        let now = self.clock.now();
+        let settled = self.engine(|session| cancel::settle(session, (claim.id, claim.token), now));
+        match settled {
+            Ok(is_cancelled) => is_cancelled.then_some(Moved::Cancelled),
+            Err(error) => {
+                tracing::error!(job = claim.id.number(), %error, "a request to cancel is lost");
+                None
+            }
         }
     }
 
@@ -259,7 +293,12 @@ impl Run<'_> {
             );
             if let Ok(row) = row {
                 let status: Option<String> = row.and_then(|row| row.get(0));
-                return (status.as_deref() == Some("committed")).then_some(moved);
+                let is_committed = status.as_deref() == Some("committed");
+                drop(connection);
+                if is_committed {
+                    self.settled();
+                }
+                return is_committed.then_some(moved);
             }
         }
         None
@@ -269,12 +308,24 @@ impl Run<'_> {
         if self.state.get() == State::Open {
             let mut connection = self.connection.borrow_mut();
             let Connection { session, lane } = &mut **connection;
-            let ended = lane.seal(session).and_then(|()| session.end(COMMITTING, "COMMIT"));
+            let ended = match lane.seal(session) {
+                Ok(()) => session.end(COMMITTING, "COMMIT"),
+                Err(error) => {
+                    session.roll_back();
+                    Err(error)
+                }
+            };
             lane.forget();
             drop(connection);
             self.ended();
             ended?;
         }
+        self.settled();
+        Ok(())
+    }
+
+    /// Counts and tells what was committed.
+    fn settled(&self) {
         let (mut tally, new) = (self.tally.get(), self.uncommitted.take());
         tally.rows_changed += new.rows_changed;
         tally.audited += new.audited;
@@ -287,7 +338,6 @@ impl Run<'_> {
         if !kinds.is_empty() {
             self.node.jobs_wait(&mut self.connection.borrow_mut().session, kinds);
         }
-        Ok(())
     }
 
     /// Forgets what belongs to a transaction.

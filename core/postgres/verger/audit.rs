@@ -47,7 +47,13 @@ impl Verger {
     /// # Errors
     /// [`ChainError`] with the first row that does not fit.
     pub fn verify_audit(&self) -> Result<Verified, ChainError> {
-        handed_over(|| audit::verify(&mut lock(&self.node.front).session))
+        // On a connection of its own, because it may take long.
+        handed_over(|| {
+            let mut connection = self.node.connection();
+            let verified = audit::verify(&mut connection.session);
+            self.node.give_back(connection);
+            verified
+        })
     }
 
     /// Deletes the rows of the audit log that were written before this instant. The newest row of
@@ -57,7 +63,12 @@ impl Verger {
     /// [`Error::Store`] when the database cannot be written.
     pub fn prune_audit(&self, before: impl Into<Timestamp>) -> Result<u64, Error> {
         let before = before.into();
-        Ok(self.front(|session| audit::prune(session, before))?)
+        Ok(handed_over(|| {
+            let mut connection = self.node.connection();
+            let pruned = audit::prune(&mut connection.session, before);
+            self.node.give_back(connection);
+            pruned
+        })?)
     }
 
     /// The events after a position, at most `limit`, in the order of their transactions. Those of a
