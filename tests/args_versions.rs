@@ -14,8 +14,8 @@ use serde_json::{Value as Json, json};
 use verger::testing::{ManualClock, TestVerger};
 use verger::verger_worker::{ManifestError, prelude::*};
 use verger::{
-    AttemptOutcome, Builder, EnqueueError, JobEdit, JobState, NewJob, PerformError, Schedule,
-    Verger,
+    AttemptOutcome, Builder, Config, EnqueueError, JobEdit, JobState, NewJob, PerformError,
+    Schedule, Verger,
 };
 
 const MIGRANT: &[u8] = include_bytes!("guests/migrant.wasm");
@@ -296,6 +296,49 @@ fn a_schedule_goes_on_when_its_worker_is_replaced() {
             panic!("{kind:?}: {report:?}");
         };
         assert_eq!(result["minutes"], json!(1_440));
+    }
+}
+
+/// The minutes the job of the one schedule reports, once it is due.
+#[track_caller]
+fn minutes_of_the_schedule(test: &TestVerger) -> Json {
+    test.clock().advance(Duration::from_secs(90_000));
+    let report = test.drain();
+    let AttemptOutcome::Completed(Some(result)) = &report.attempts[0].outcome else {
+        panic!("{report:?}");
+    };
+    result["minutes"].clone()
+}
+
+#[test]
+fn a_schedule_of_the_settings_file_keeps_its_version_or_names_it() {
+    for kind in BOTH {
+        let (used, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = ManualClock::at(TestVerger::START);
+        let builder = |folder: &Path, version: &str| {
+            let text = format!(
+                "file = 'app.db'\n[schedules.daily]\nevery = '1d'\nworker = 'report'\nargs = {{ days = 1 }}\n{version}"
+            );
+            Config::parse(&text, folder.join("verger.toml")).unwrap().builder().unwrap()
+        };
+        let first = builder(used.path(), "").without_built_ins().worker(First);
+        drop(TestVerger::open(first, &clock).unwrap());
+        let test = TestVerger::open(kind.add(builder(used.path(), "")), &clock).unwrap();
+        assert_eq!(minutes_of_the_schedule(&test), 1_440, "{kind:?}");
+
+        // A new database knows no earlier version.
+        let refused = TestVerger::open(kind.add(builder(new.path(), "")), &clock).err().unwrap();
+        assert!(refused.to_string().contains("`minutes`"), "{kind:?}: {refused}");
+        let named = kind.add(builder(new.path(), "args_version = 1"));
+        let test = TestVerger::open(named, &clock).unwrap();
+        assert_eq!(minutes_of_the_schedule(&test), 1_440, "{kind:?}");
+
+        // Args that replace them are of the present form.
+        let row = test.schedules().unwrap().remove(0);
+        assert_eq!(row.args_version, 1);
+        test.add_schedule(&row.to_schedule().unwrap().args(json!({"minutes": 7}))).unwrap();
+        assert_eq!(test.schedules().unwrap()[0].args_version, 3);
+        assert_eq!(minutes_of_the_schedule(&test), 7, "{kind:?}");
     }
 }
 

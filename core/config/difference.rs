@@ -143,11 +143,13 @@ fn fields(schedule: &Schedule, row: &ScheduleRow) -> Vec<String> {
     let args: Json = serde_json::from_str(&row.args).unwrap_or_default();
     let is_moved =
         schedule.expression.to_string() != row.expression || schedule.zone.name() != row.timezone;
+    let version = schedule.job.args_version.unwrap_or(row.args_version);
     let pairs = [
         ("the expression", row.expression.clone(), schedule.expression.to_string()),
         ("the time zone", row.timezone.clone(), schedule.zone.name().to_string()),
         ("the worker", row.worker.clone(), schedule.job.worker.clone()),
         ("the args", args.to_string(), schedule.job.args.to_string()),
+        ("the version of the args", row.args_version.to_string(), version.to_string()),
         ("the queue", row.queue.clone(), schedule.job.queue.clone()),
         ("the priority", row.priority.to_string(), schedule.job.priority.to_string()),
         ("max_attempts", row.max_attempts.to_string(), schedule.job.max_attempts.to_string()),

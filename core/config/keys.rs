@@ -172,6 +172,11 @@ pub(super) const SCHEDULE: &[Key] = &[
     key("every", Kind::Duration, "When: an interval, in the place of `cron`."),
     key("worker", Kind::Text, "The worker of its jobs."),
     key("args", Kind::Args, "The args of its jobs: a table, or JSON text where one is null."),
+    key(
+        "args_version",
+        Kind::Integer { least: 1, most: u32::MAX as i64 },
+        "The version of the worker's args that they were written for. Default the worker's own when the schedule is first stored.",
+    ),
     key("organization", Kind::Text, "The organization its jobs are for."),
     key("actor", Kind::Text, "On whose behalf, with `organization`."),
     key(

@@ -204,6 +204,10 @@ fn schedule(entry: &Entry, problems: &mut Problems<'_>) -> Option<Schedule> {
         };
         schedule = schedule.args(args);
     }
+    let integer = |key: &str| node.get(key).and_then(Node::integer);
+    if let Some(version) = integer("args_version").and_then(|number| u32::try_from(number).ok()) {
+        schedule = schedule.args_version(version);
+    }
     let all = node.get("all_organizations").and_then(Node::flag).unwrap_or(false);
     match (text("organization"), node.get("actor")) {
         (Some(_), _) if all => {
@@ -229,7 +233,6 @@ fn schedule(entry: &Entry, problems: &mut Problems<'_>) -> Option<Schedule> {
     if let Some(queue) = text("queue") {
         schedule = schedule.queue(queue);
     }
-    let integer = |key: &str| node.get(key).and_then(Node::integer);
     if let Some(priority) = integer("priority").and_then(|number| u8::try_from(number).ok()) {
         schedule = schedule.priority(priority);
     }

@@ -140,9 +140,32 @@ impl Schedule {
         self
     }
 
-    /// The args of its jobs: a JSON object.
+    /// The args of its jobs: a JSON object, in the form of the worker's present version unless
+    /// [`args_version`](Self::args_version) says otherwise.
     pub fn args(mut self, args: Json) -> Self {
         self.job.args = args;
+        // What they replace may have been written for another version.
+        self.job.args_version = None;
+        self
+    }
+
+    /// For which version of its worker's args they were written: see
+    /// [`NewJob::args_version`](crate::NewJob::args_version). Call it after [`args`](Self::args).
+    /// By default that is the version the worker has when the schedule is first stored. Later
+    /// opens keep it as long as the args stay the same. So it is needed where an app may meet a
+    /// later version of the worker in a new database.
+    ///
+    /// ```
+    /// use verger::Schedule;
+    ///
+    /// let report = Schedule::cron("report", "0 9 * * *")?
+    ///     .worker("acme-report")
+    ///     .args(serde_json::json!({"days": 1}))
+    ///     .args_version(1);
+    /// # Ok::<(), verger::ScheduleError>(())
+    /// ```
+    pub fn args_version(mut self, version: u32) -> Self {
+        self.job = self.job.args_version(version);
         self
     }
 
