@@ -1,6 +1,7 @@
 //! A component as its bytes describe it, and as it loads.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
@@ -9,6 +10,10 @@ use verger::{Builder, Grant, Manifest, PluginError, Verger};
 use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 
 use crate::escape::shown;
+
+/// How long compiling a file may take. A person named it and can stop the command, so a slow or busy
+/// machine is no reason to refuse it. An app, which has to start, gives up sooner.
+const COMPILE_TIME: Duration = Duration::from_secs(1_800);
 
 /// What the interfaces of `verger:worker` let a worker do. It reaches nothing else.
 const INTERFACES: [(&str, &str); 10] = [
@@ -159,7 +164,7 @@ pub(super) struct Loaded {
 pub(super) fn load(file: &Path, builder: Builder) -> Result<Result<Loaded, PluginError>> {
     // It is only examined here, and nobody is asked what it may do.
     let builder = builder.without_built_ins().grant_plugins(Grant::new());
-    let verger = builder.plugin(file).open()?;
+    let verger = builder.compile_limit(COMPILE_TIME).plugin(file).open()?;
     match verger.refused_plugins().first() {
         Some(
             refusal @ (PluginError::Unreadable { .. }

@@ -41,7 +41,10 @@ fn a_check_tells_programs_what_it_tells_people() {
             "{measured}: {checked}"
         );
     }
-    let (text, _) = said(0, &check);
+    let (text, beside) = said(0, &check);
+    // Jobs with args of the wrong type were tried, and that they failed is no news.
+    assert!(text.contains("is discarded at once: `batch_size`"), "{text}");
+    assert_eq!(beside, "");
     assert!(text.starts_with("reconcile-memberships 0.1.0 ("), "{text}");
     assert!(
         text.contains(

@@ -41,6 +41,9 @@ const TIME: Duration = Duration::from_secs(10);
 /// A worker that takes longer to compile keeps its app waiting at the first start.
 const COMPILE_SLOW: Duration = Duration::from_secs(5);
 
+/// A worker that takes longer is refused by an app that sets no longer `compile_limit`.
+const COMPILE_TOO_SLOW: Duration = Duration::from_secs(60);
+
 /// A worker that takes longer to describe itself does more than that.
 const DESCRIBE_SLOW: Duration = Duration::from_millis(200);
 
@@ -236,12 +239,18 @@ impl Loading {
             count(component.bytes as u64),
             millis(self.compiled)
         );
-        match self.compiled > COMPILE_SLOW {
-            true => findings.advice(
-                "compile",
-                format!("{says}: an app waits for that at its first start, so make it smaller"),
+        let advice = match self.compiled {
+            took if took > COMPILE_TOO_SLOW => Some(
+                "on a machine like this an app refuses it at its first start: make it smaller, compile it ahead, or set a longer compile_limit there",
             ),
-            false => findings.ok("compile", says),
+            took if took > COMPILE_SLOW => Some(
+                "an app waits for that at its first start: make it smaller, or compile it ahead",
+            ),
+            _ => None,
+        };
+        match advice {
+            Some(advice) => findings.advice("compile", format!("{says}: {advice}")),
+            None => findings.ok("compile", says),
         }
         let Some(Described { elapsed, memory_bytes, .. }) = self.described else { return };
         let says = format!(

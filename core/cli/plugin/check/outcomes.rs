@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
+use tracing::subscriber::{NoSubscriber, with_default};
 use verger::{AttemptOutcome, NewJob};
 
 use super::finding::Findings;
@@ -54,7 +55,9 @@ fn ended(world: &World<'_>, lived: &Lived, args: Json) -> Result<Option<AttemptO
     let Ok(job) = lived.verger.enqueue(NewJob::new(&world.manifest.name, args)) else {
         return Ok(None);
     };
-    let report = lived.verger.tick(lived.verger.now())?;
+    // It is meant to fail, and a finding says how it did: the log's line would look like a fault.
+    let tick = || lived.verger.tick(lived.verger.now());
+    let report = with_default(NoSubscriber::default(), tick)?;
     let attempt = report.attempts.into_iter().find(|attempt| attempt.job == job.id);
     lived.verger.cancel(job.id)?;
     Ok(attempt.map(|attempt| attempt.outcome))
