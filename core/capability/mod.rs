@@ -3,6 +3,8 @@
 
 #[cfg(feature = "http")]
 mod addresses;
+#[cfg(any(feature = "http", feature = "mailer"))]
+mod authorities;
 mod files;
 #[cfg(feature = "http")]
 mod http;

@@ -125,7 +125,7 @@ pub(super) fn read(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> C
     if let Some(node) = node.get("http") {
         #[cfg(feature = "http")]
         {
-            read.http = Some(http(node, problems));
+            read.http = Some(http(node, folder, problems));
         }
         #[cfg(not(feature = "http"))]
         {
@@ -136,7 +136,7 @@ pub(super) fn read(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> C
     if let Some(node) = node.get("mailer") {
         #[cfg(feature = "mailer")]
         {
-            read.mailer = mailer(node, &read.secrets, problems);
+            read.mailer = mailer(node, &read.secrets, folder, problems);
         }
         #[cfg(not(feature = "mailer"))]
         {
@@ -166,9 +166,32 @@ fn secret(entry: &Entry, folder: &Path, problems: &mut Problems<'_>) -> Option<N
     Some(Named { source, hosts: hosts.into_iter().map(str::to_string).collect() })
 }
 
+/// The key that names a file of root certificates.
+#[cfg(any(feature = "http", feature = "mailer"))]
+const ROOTS: &str = "root_certificates";
+
+/// The capability with the root certificates of the file that is named, if one is.
+#[cfg(any(feature = "http", feature = "mailer"))]
+fn trust<T>(
+    node: &Node,
+    name: &str,
+    folder: &Path,
+    problems: &mut Problems<'_>,
+    trusting: impl FnOnce(&str) -> Result<T, crate::capability::InvalidCapability>,
+) -> Option<T> {
+    let named = node.get(ROOTS)?;
+    let path = folder.join(named.text()?);
+    let trusting = match std::fs::read_to_string(&path) {
+        Ok(pem) => trusting(&pem).map_err(|error| format!("{}: {error}", path.display())),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    };
+    trusting.map_err(|message| problems.add(&named.span, &join(name, ROOTS), message)).ok()
+}
+
 #[cfg(feature = "http")]
-fn http(node: &Node, problems: &mut Problems<'_>) -> Http {
+fn http(node: &Node, folder: &Path, problems: &mut Problems<'_>) -> Http {
     use super::settings::{duration, size};
+    const NAME: &str = "capabilities.http";
     let mut http = Http::new();
     for (key, is_private) in [("allow", false), ("allow_private", true)] {
         let Some(list) = node.get(key) else { continue };
@@ -184,11 +207,15 @@ fn http(node: &Node, problems: &mut Problems<'_>) -> Http {
                 Ok(more) => http = more,
                 Err(error) => problems.add(
                     &list.span,
-                    &join("capabilities.http", key),
+                    &join(NAME, key),
                     format!("{error}: write \"GET,POST https://api.example.com\""),
                 ),
             }
         }
+    }
+    let trusting = |pem: &str| http.clone().root_certificates(pem);
+    if let Some(trusting) = trust(node, NAME, folder, problems, trusting) {
+        http = trusting;
     }
     if let Some(time) = duration(node, "timeout") {
         http = http.timeout(time);
@@ -209,6 +236,7 @@ fn http(node: &Node, problems: &mut Problems<'_>) -> Http {
 fn mailer(
     node: &Node,
     secrets: &BTreeMap<String, Named>,
+    folder: &Path,
     problems: &mut Problems<'_>,
 ) -> Option<Mailer> {
     const NAME: &str = "capabilities.mailer";
@@ -229,6 +257,10 @@ fn mailer(
         Some("none") => mailer.without_tls(),
         _ => mailer,
     };
+    let trusting = |pem: &str| mailer.clone().root_certificates(pem);
+    if let Some(trusting) = trust(node, NAME, folder, problems, trusting) {
+        mailer = trusting;
+    }
     if let Some(port) = node.get("port").and_then(Node::integer) {
         mailer = mailer.port(u16::try_from(port).unwrap_or(u16::MAX));
     }

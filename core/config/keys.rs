@@ -113,9 +113,13 @@ const CAPABILITIES: &[Key] = &[
     key("cache_folder", Kind::Path, "The folder whose files `remove-file` may remove."),
 ];
 
+const ROOTS: &str =
+    "A PEM file with the certificates of the authorities to trust in the place of the public ones.";
+
 const HTTP: &[Key] = &[
     key("allow", Kind::Texts, "Methods and a host: `GET,POST https://api.example.com`."),
     key("allow_private", Kind::Texts, "The same for hosts of this machine or a private network."),
+    key("root_certificates", Kind::Path, ROOTS),
     key("timeout", Kind::Duration, "How long one call may last. Default 30s."),
     key("per_minute", PER_MINUTE, "Calls that each worker may make in a minute. Default 60."),
     key("request", Kind::Size, "Bytes of a request. Default 512KiB."),
@@ -131,6 +135,7 @@ const MAILER: &[Key] = &[
         "How it speaks to the server. Default tls.",
     ),
     key("port", Kind::Integer { least: 1, most: 65_535 }, "Its port. Default 465, 587 or 25."),
+    key("root_certificates", Kind::Path, ROOTS),
     key("user", Kind::Text, "Who logs in."),
     key("secret", Kind::Text, "The name of the secret that is the password."),
     key("only_to", Kind::Texts, "The domains it may send to. Default all."),

@@ -7,6 +7,7 @@ mod mail;
 mod secrets;
 #[path = "../common/servers.rs"]
 mod servers;
+mod tls;
 
 use std::time::Duration;
 

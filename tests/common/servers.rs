@@ -70,7 +70,7 @@ impl Request {
         self.line.split(' ').nth(1).unwrap_or_default()
     }
 
-    fn read(stream: &TcpStream) -> Option<Self> {
+    fn read(stream: impl Read) -> Option<Self> {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
@@ -99,14 +99,23 @@ pub(crate) struct HttpServer {
 impl HttpServer {
     /// Answers with these bytes, status line and headers included.
     pub(crate) fn start(answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> Self {
+        Self::over(|stream| stream, answer)
+    }
+
+    /// The same, over what `accept` makes of each connection.
+    pub(crate) fn over<S: Read + Write>(
+        accept: impl Fn(TcpStream) -> S + Send + 'static,
+        answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
+    ) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&asked);
-        let server = Server::start(move |mut stream| {
-            let Some(request) = Request::read(&stream) else { return };
+        let server = Server::start(move |stream| {
+            let mut stream = accept(stream);
+            let Some(request) = Request::read(&mut stream) else { return };
             let bytes = answer(&request);
             noted.lock().unwrap().push(request);
             // The client may have had enough.
-            let _ = stream.write_all(&bytes);
+            let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
         });
         Self { server, asked }
     }
@@ -156,6 +165,12 @@ impl Mail {
 /// whose subject says `drop` is taken in and the connection cut before the answer.
 pub(crate) struct MailServer {
     server: Server,
+    book: Book,
+}
+
+/// What a mail server notes.
+#[derive(Clone, Default)]
+pub(crate) struct Book {
     mails: Arc<Mutex<Vec<Mail>>>,
     /// The log-ins, as they came: base64 of user and password.
     logins: Arc<Mutex<Vec<String>>>,
@@ -164,14 +179,21 @@ pub(crate) struct MailServer {
 impl MailServer {
     /// With `password`, `AUTH PLAIN` is offered and only that one is taken.
     pub(crate) fn start(password: Option<&'static str>) -> Self {
-        let mails = Arc::new(Mutex::new(Vec::new()));
-        let logins = Arc::new(Mutex::new(Vec::new()));
-        let (taken, tried) = (Arc::clone(&mails), Arc::clone(&logins));
-        let server = Server::start(move |stream| {
-            // A client that goes away ends the conversation.
-            let _ = converse(stream, password, &taken, &tried);
-        });
-        Self { server, mails, logins }
+        Self::over(move |stream, book| {
+            greet(&mut &stream)?;
+            converse(stream, Offers { password, tls: false }, book).map(|_| ())
+        })
+    }
+
+    /// Talks in this way to each client.
+    pub(crate) fn over(
+        talk: impl Fn(TcpStream, &Book) -> std::io::Result<()> + Send + 'static,
+    ) -> Self {
+        let book = Book::default();
+        let own = book.clone();
+        // A client that goes away ends the conversation.
+        let server = Server::start(move |stream| drop(talk(stream, &own)));
+        Self { server, book }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -179,62 +201,83 @@ impl MailServer {
     }
 
     pub(crate) fn mails(&self) -> Vec<Mail> {
-        self.mails.lock().unwrap().clone()
+        self.book.mails.lock().unwrap().clone()
     }
 
     pub(crate) fn logins(&self) -> Vec<String> {
-        self.logins.lock().unwrap().clone()
+        self.book.logins.lock().unwrap().clone()
     }
 }
 
-fn converse(
-    stream: TcpStream,
-    password: Option<&str>,
-    taken: &Mutex<Vec<Mail>>,
-    tried: &Mutex<Vec<String>>,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
-    let mut say = |text: &str| stream.write_all(format!("{text}\r\n").as_bytes());
-    say("220 test")?;
+/// What a mail server offers.
+#[derive(Clone, Copy)]
+pub(crate) struct Offers {
+    /// The log-in it takes.
+    pub(crate) password: Option<&'static str>,
+    pub(crate) tls: bool,
+}
+
+/// The first line of a conversation.
+pub(crate) fn greet(stream: &mut impl Write) -> std::io::Result<()> {
+    stream.write_all(b"220 test\r\n")
+}
+
+fn say(reader: &mut BufReader<impl Read + Write>, text: &str) -> std::io::Result<()> {
+    let stream = reader.get_mut();
+    stream.write_all(format!("{text}\r\n").as_bytes())?;
+    stream.flush()
+}
+
+/// Talks to a client until one of both ends it. True when the client asks for TLS, which is offered.
+pub(crate) fn converse(
+    stream: impl Read + Write,
+    Offers { password, tls }: Offers,
+    book: &Book,
+) -> std::io::Result<bool> {
+    let mut reader = BufReader::new(stream);
     let mut mail = Mail::default();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let line = line.trim_end();
         let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
         let path = line.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
         let path = path.map(|(path, _)| path.to_string()).unwrap_or_default();
         match verb.as_str() {
-            "EHLO" if password.is_some() => say("250-test\r\n250 AUTH PLAIN")?,
-            "EHLO" | "HELO" => say("250 test")?,
+            "EHLO" if tls => say(&mut reader, "250-test\r\n250 STARTTLS")?,
+            "STARTTLS" if tls => {
+                say(&mut reader, "220 go on")?;
+                return Ok(true);
+            }
+            "EHLO" if password.is_some() => say(&mut reader, "250-test\r\n250 AUTH PLAIN")?,
+            "EHLO" | "HELO" => say(&mut reader, "250 test")?,
             "AUTH" => {
                 let login = line.rsplit(' ').next().unwrap_or_default().to_string();
-                tried.lock().unwrap().push(login.clone());
+                book.logins.lock().unwrap().push(login.clone());
                 // Repeats what it got, as a careless server does.
                 match password {
-                    Some(good) if login.contains(good) => say("235 welcome")?,
-                    _ => say(&format!("535 not {login}"))?,
+                    Some(good) if login.contains(good) => say(&mut reader, "235 welcome")?,
+                    _ => say(&mut reader, &format!("535 not {login}"))?,
                 }
             }
             "MAIL" => {
                 mail = Mail { from: path, ..Mail::default() };
-                say("250 ok")?;
+                say(&mut reader, "250 ok")?;
             }
-            "RCPT" if path.starts_with("unknown@") => say("550 no such user here")?,
-            "RCPT" if path.starts_with("later@") => say("451 try again later")?,
+            "RCPT" if path.starts_with("unknown@") => say(&mut reader, "550 no such user here")?,
+            "RCPT" if path.starts_with("later@") => say(&mut reader, "451 try again later")?,
             "RCPT" => {
                 mail.to.push(path);
-                say("250 ok")?;
+                say(&mut reader, "250 ok")?;
             }
             "DATA" => {
-                say("354 go on")?;
+                say(&mut reader, "354 go on")?;
                 loop {
                     let mut line = String::new();
                     if reader.read_line(&mut line)? == 0 {
-                        return Ok(());
+                        return Ok(false);
                     }
                     if line == ".\r\n" {
                         break;
@@ -242,17 +285,17 @@ fn converse(
                     mail.text.push_str(line.strip_prefix('.').unwrap_or(&line));
                 }
                 let is_dropped = mail.header("Subject") == Some("drop");
-                taken.lock().unwrap().push(mail.clone());
+                book.mails.lock().unwrap().push(mail.clone());
                 if is_dropped {
-                    return Ok(());
+                    return Ok(false);
                 }
-                say("250 queued as 42")?;
+                say(&mut reader, "250 queued as 42")?;
             }
             "QUIT" => {
-                say("221 bye")?;
-                return Ok(());
+                say(&mut reader, "221 bye")?;
+                return Ok(false);
             }
-            _ => say("250 ok")?,
+            _ => say(&mut reader, "250 ok")?,
         }
     }
 }

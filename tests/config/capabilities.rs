@@ -145,3 +145,39 @@ from = "nobody"
     );
     assert!(login[0].starts_with("5:10: capabilities.mailer.secret: there is no"), "{login:?}");
 }
+
+#[test]
+#[cfg(all(feature = "http", feature = "mailer"))]
+fn root_certificates_are_read_from_the_file_that_is_named() {
+    let (folder, path) = folder_with(
+        r#"
+file = "app.db"
+
+[capabilities.http]
+root_certificates = "company.pem"
+
+[capabilities.mailer]
+server = "localhost"
+from = "no-reply@example.com"
+root_certificates = "company.pem"
+"#,
+    );
+    let problems = || -> Vec<String> {
+        Config::check(&path).unwrap().iter().map(ToString::to_string).collect()
+    };
+    let company = folder.path().join("company.pem");
+    for (text, says) in [(None, "cannot read"), (Some("no PEM"), "it has no certificate")] {
+        text.into_iter().for_each(|text| std::fs::write(&company, text).unwrap());
+        let found = problems();
+        for (found, at) in
+            found.iter().zip(["5:21: capabilities.http", "10:21: capabilities.mailer"])
+        {
+            assert!(found.starts_with(&format!("{at}.root_certificates: ")), "{found}");
+            assert!(found.contains(says) && found.contains("company.pem"), "{found}");
+        }
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+    std::fs::write(&company, include_str!("../capabilities/certificates/authority.pem")).unwrap();
+    assert_eq!(problems(), Vec::<String>::new());
+    Config::read(&path).unwrap().builder().unwrap().open().unwrap();
+}

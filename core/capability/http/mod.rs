@@ -4,6 +4,7 @@ mod policy;
 mod request;
 mod resolver;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,13 +12,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
 use ureq::Agent;
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 
 use self::policy::{Origin, Policy};
 use self::request::{Outgoing, is_for_the_first_host};
 use self::resolver::CheckedResolver;
 use super::secrets::Eraser;
-use super::{CapabilityCall, InvalidCapability};
+use super::{CapabilityCall, InvalidCapability, authorities};
 
 /// The most bytes of the headers of an answer, its status line included.
 const RESPONSE_HEADER_BYTES: usize = 32 * 1024;
@@ -50,6 +52,8 @@ const RESPONSE_HEADER_BYTES: usize = 32 * 1024;
 pub struct Http {
     pub(super) name: String,
     policy: Policy,
+    /// What is trusted in the place of the public authorities.
+    roots: Option<Arc<Vec<Certificate<'static>>>>,
     timeout: Duration,
     request_bytes: usize,
     response_bytes: u64,
@@ -76,6 +80,7 @@ impl Http {
         Self {
             name: name.into(),
             policy: Policy::default(),
+            roots: None,
             timeout: Duration::from_secs(30),
             request_bytes: 512 * 1024,
             response_bytes: 512 * 1024,
@@ -110,6 +115,21 @@ impl Http {
         methods: impl IntoIterator<Item = &'m str>,
     ) -> Result<Self, InvalidCapability> {
         self.policy.allow(origin, methods, true)?;
+        Ok(self)
+    }
+
+    /// Trusts the servers whose certificates these authorities issued, and no others: those of your
+    /// own network, or behind a company's filter. The text is PEM, with one certificate or more.
+    /// Hosts of the public internet then belong into another capability, by
+    /// [`named`](Self::named). By default the authorities of Mozilla's list are trusted, which is
+    /// part of the app.
+    ///
+    /// # Errors
+    /// [`InvalidCapability`] for a text without certificates, or with one that cannot be read.
+    pub fn root_certificates(mut self, pem: &str) -> Result<Self, InvalidCapability> {
+        let read = authorities::read(pem)?;
+        let roots = read.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        self.roots = Some(Arc::new(roots));
         Ok(self)
     }
 
@@ -208,6 +228,7 @@ impl Http {
     }
 
     fn agent(&self, timeout: Duration) -> Agent {
+        let roots = self.roots.clone().map_or(RootCerts::WebPki, RootCerts::Specific);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // Each redirect is checked here.
@@ -220,6 +241,7 @@ impl Http {
             .max_idle_connections(0)
             .max_idle_connections_per_host(0)
             .timeout_global(Some(timeout))
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
         let resolver = CheckedResolver::new(self.policy.clone());
         Agent::with_parts(config, DefaultConnector::default(), resolver)

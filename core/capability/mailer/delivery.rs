@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{CertificateStore, Tls, TlsParameters};
 use lettre::{Message, SmtpTransport, Transport};
 
 use super::{Mailer, Security};
@@ -57,7 +57,16 @@ impl Mailer {
         time: Duration,
     ) -> Result<String, Failure> {
         let other = |error: &dyn fmt::Display| Failure::Other(error.to_string());
-        let tls = || TlsParameters::new(self.server.clone()).map_err(|error| other(&error));
+        let tls = || {
+            let mut tls = TlsParameters::builder(self.server.clone());
+            if !self.roots.is_empty() {
+                tls = tls.certificate_store(CertificateStore::None);
+            }
+            for root in &self.roots {
+                tls = tls.add_root_certificate(root.clone());
+            }
+            tls.build().map_err(|error| other(&error))
+        };
         let mut transport = SmtpTransport::builder_dangerous(&self.server)
             .port(self.port)
             .timeout(Some(time.min(COMMAND_TIME).max(Duration::from_millis(1))))

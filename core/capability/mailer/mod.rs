@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lettre::message::Mailbox;
+use lettre::transport::smtp::client::Certificate;
 use serde_json::{Value as Json, json};
 
 use self::delivery::{Failure, Sent};
 use self::message::mailbox;
-use super::{CapabilityCall, InvalidCapability};
+use super::{CapabilityCall, InvalidCapability, authorities};
 use crate::mutex::lock;
 
 /// How the connection to the server is encrypted.
@@ -59,6 +60,8 @@ pub struct Mailer {
     server: String,
     port: u16,
     security: Security,
+    /// What is trusted in the place of the public authorities.
+    roots: Vec<Certificate>,
     from: Mailbox,
     /// The user's name, and the name of the secret that is the password.
     login: Option<(String, String)>,
@@ -93,6 +96,7 @@ impl Mailer {
             server: server.into(),
             port: 465,
             security: Security::Tls,
+            roots: Vec::new(),
             from: parsed,
             login: None,
             timeout: Duration::from_secs(60),
@@ -116,6 +120,22 @@ impl Mailer {
     pub fn without_tls(mut self) -> Self {
         (self.security, self.port) = (Security::Plain, 25);
         self
+    }
+
+    /// Trusts the server if one of these authorities issued its certificate, and otherwise not, as
+    /// for a server of your own network. The text is PEM, with one certificate or more. By default
+    /// the authorities of Mozilla's list are trusted, which is part of the app.
+    ///
+    /// # Errors
+    /// [`InvalidCapability`] for a text without certificates, or with one that cannot be read.
+    pub fn root_certificates(mut self, pem: &str) -> Result<Self, InvalidCapability> {
+        let certificate = |der: &[u8]| {
+            let made = Certificate::from_der(der.to_vec());
+            made.map_err(|error| InvalidCapability::new("a root certificate", error.to_string()))
+        };
+        let read = authorities::read(pem)?;
+        self.roots = read.iter().map(|der| certificate(der)).collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// Uses another port.
