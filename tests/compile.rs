@@ -346,14 +346,16 @@ fn without_any_time_only_what_was_compiled_before_is_there() {
     open(folder.path(), Duration::ZERO).perform_now("noop", json!({})).unwrap();
 }
 
-/// They are part of the app, and can be trusted.
+/// Without them the app does not open.
 #[test]
-fn the_built_in_workers_are_compiled_however_little_time_there_is() {
+fn the_apps_own_and_the_built_in_workers_are_compiled_however_little_time_there_is() {
     let verger = Verger::in_memory()
+        .component("noop.wasm", NOOP)
         .compile_cache(CompileCache::Off)
         .compile_limit(Duration::ZERO)
         .open()
         .unwrap();
+    verger.perform_now("noop", json!({})).unwrap();
     verger.migrate_reference().unwrap();
     verger
         .perform_now("reconcile-memberships", json!({"organization_id": null, "actor_id": null}))

@@ -342,7 +342,8 @@ impl Builder {
     /// can keep the app from starting. Smaller files come before larger ones. What is not compiled
     /// by then is refused with [`PluginError::TooSlow`](crate::PluginError::TooSlow) or
     /// [`PluginError::NoTimeLeft`](crate::PluginError::NoTimeLeft). Components in the
-    /// [`compile_cache`](Self::compile_cache) and the built-in workers do not count. Default 60 s.
+    /// [`compile_cache`](Self::compile_cache), the app's own
+    /// ([`component`](Self::component)) and the built-in workers do not count. Default 60 s.
     /// A worker compiles in well under one second. An interpreter of 18 MB takes 15 s where the
     /// compiler is optimised, and minutes where it is not.
     ///

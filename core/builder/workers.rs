@@ -38,7 +38,8 @@ impl Builder {
     }
 
     /// Takes these bytes as a worker of the app's own. `what` names them in errors. If they are
-    /// refused, Verger does not open.
+    /// refused, Verger does not open. They are compiled however long that takes:
+    /// [`compile_limit`](Self::compile_limit) is for files.
     pub fn component(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.components.push((what.into(), bytes.into()));
         self

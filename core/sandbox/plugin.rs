@@ -99,8 +99,10 @@ impl Plugin {
             let what = self.what();
             let _timed = Timed { counters: &self.compiler.counters, begun: Instant::now() };
             match &self.source {
-                Source::Embedded { bytes, .. } => load(&what, bytes, Origin::App, &self.compiler),
-                Source::Bytes { bytes, .. } => load(&what, bytes, Origin::File, &self.compiler),
+                Source::Embedded { bytes, .. } => {
+                    load(&what, bytes, Origin::BuiltIn, &self.compiler)
+                }
+                Source::Bytes { bytes, .. } => load(&what, bytes, Origin::App, &self.compiler),
                 Source::File(path) => {
                     let bytes = read(path)?;
                     let loaded = load(&what, &bytes, Origin::File, &self.compiler)?;

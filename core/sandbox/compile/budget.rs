@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -56,51 +56,75 @@ impl Budget {
             });
         }
         let begun = Instant::now();
-        let compiled = compile_within(
-            self.limit.saturating_sub(spent.time),
-            what,
-            bytes.to_vec(),
-            engine.clone(),
-        );
+        let left = self.limit.saturating_sub(spent.time);
+        let compiled = Compiling::start(what, bytes, engine).and_then(|it| it.within(left));
         spent.time += begun.elapsed();
-        compiled.unwrap_or_else(|| {
+        compiled?.ok_or_else(|| {
             spent.by = Some(what.to_string());
-            Err(PluginError::TooSlow { what: what.to_string(), limit: self.limit })
+            PluginError::TooSlow { what: what.to_string(), limit: self.limit }
         })
     }
 }
 
-/// `None` when the time was over first.
-fn compile_within(
-    time: Duration,
+/// Compiles a component that the app gave, however long that takes.
+pub(super) fn compile_unhurried(
     what: &str,
-    bytes: Vec<u8>,
-    engine: Engine,
-) -> Option<Result<Component, PluginError>> {
-    let failed = |reason: String| Some(Err(PluginError::Engine { what: what.to_string(), reason }));
-    let abandoned = Arc::new(AtomicBool::new(false));
-    let (sender, receiver) = sync_channel(1);
-    let (name, stop) = (what.to_string(), Stop(Arc::clone(&abandoned)));
-    let thread = std::thread::Builder::new()
-        .name("verger-compiler".to_string())
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            set_thread_profiler(Box::new(stop));
-            // Nobody waits for it any longer when the time is over.
-            let _ = sender.send(check_and_compile(&name, &bytes, &engine));
-        });
-    if let Err(error) = thread {
-        return failed(format!("no thread can be started to compile it: {error}"));
+    bytes: &[u8],
+    engine: &Engine,
+) -> Result<Component, PluginError> {
+    Compiling::start(what, bytes, engine)?.to_the_end()
+}
+
+/// A component that is being compiled, on a thread of its own.
+struct Compiling {
+    what: String,
+    compiled: Receiver<Result<Component, PluginError>>,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Compiling {
+    fn start(what: &str, bytes: &[u8], engine: &Engine) -> Result<Self, PluginError> {
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let (sender, compiled) = sync_channel(1);
+        let (name, stop) = (what.to_string(), Stop(Arc::clone(&abandoned)));
+        let (bytes, engine) = (bytes.to_vec(), engine.clone());
+        let thread = std::thread::Builder::new()
+            .name("verger-compiler".to_string())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                set_thread_profiler(Box::new(stop));
+                // Nobody waits for it any longer when the time is over.
+                let _ = sender.send(check_and_compile(&name, &bytes, &engine));
+            });
+        thread.map_err(|error| PluginError::Engine {
+            what: what.to_string(),
+            reason: format!("no thread can be started to compile it: {error}"),
+        })?;
+        Ok(Self { what: what.to_string(), compiled, abandoned })
     }
-    match receiver.recv_timeout(time) {
-        Ok(compiled) => Some(compiled),
-        Err(RecvTimeoutError::Timeout) => {
-            abandoned.store(true, Ordering::Relaxed);
-            None
+
+    fn to_the_end(self) -> Result<Component, PluginError> {
+        self.compiled.recv().unwrap_or_else(|_| Err(self.failed()))
+    }
+
+    /// `None` when the time was over first. The thread is left behind.
+    fn within(self, time: Duration) -> Result<Option<Component>, PluginError> {
+        match self.compiled.recv_timeout(time) {
+            Ok(compiled) => compiled.map(Some),
+            Err(RecvTimeoutError::Timeout) => {
+                self.abandoned.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.failed()),
         }
-        Err(RecvTimeoutError::Disconnected) => failed(
-            "the compiler failed on it: build it with other settings, or report it".to_string(),
-        ),
+    }
+
+    fn failed(&self) -> PluginError {
+        PluginError::Engine {
+            what: self.what.clone(),
+            reason: "the compiler failed on it: build it with other settings, or report it"
+                .to_string(),
+        }
     }
 }
 

@@ -30,7 +30,10 @@ use crate::plugin_error::PluginError;
 /// Where a component comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum Origin {
-    /// It is part of the app, and is compiled however long that takes.
+    /// It is part of Verger, and is compiled however long that takes.
+    BuiltIn,
+    /// The app gave its bytes and does not open without it. What it may ask of the compiler is
+    /// bounded, but no slow or busy machine refuses it.
     App,
     /// Anybody may have put it there, so compiling it is bounded.
     File,
@@ -106,7 +109,8 @@ impl Compiler {
             Some(component) => component,
             None => {
                 let component = match origin {
-                    Origin::App => from_binary(what, bytes, engine),
+                    Origin::BuiltIn => from_binary(what, bytes, engine),
+                    Origin::App => budget::compile_unhurried(what, bytes, engine),
                     Origin::File => self.budget.compile(what, bytes, engine),
                 }?;
                 self.cache.store(engine, digest, &component);
