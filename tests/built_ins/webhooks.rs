@@ -122,3 +122,10 @@ fn only_orphans_between_the_grace_and_the_greatest_age_are_linked_and_only_withi
         assert_eq!(result(&test, WEBHOOKS, shorter)["scanned"], 0);
     }
 }
+
+#[test]
+fn the_guide_shows_the_query_for_orphans_that_are_too_old() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let guide = words(include_str!("../../core/guide/built_ins.md"));
+    assert!(guide.contains(&words(reconcile_webhook_events::sql::UNLIKELY_TO_RECONCILE)));
+}

@@ -76,3 +76,22 @@ fn null_keeps_for_ever_and_less_than_a_day_is_an_error() {
     }
     assert!(asked.borrow().is_empty());
 }
+
+#[test]
+fn the_manifest_asks_for_what_it_uses_and_no_more() {
+    let manifest = CleanupAudit.manifest();
+    manifest.check().unwrap();
+    assert!(!manifest.tenant_aware && manifest.tables.is_empty());
+    assert_eq!(manifest.capabilities, [CAPABILITY]);
+    assert!(manifest.schedule.is_some());
+    assert!(manifest.args.values().all(|arg| !arg.description.is_empty()));
+}
+
+#[test]
+fn a_failure_of_the_engine_fails_the_attempt_and_nothing_is_audited() {
+    let host = MemoryHost::new("").capability(CAPABILITY, |_| Err("the log is damaged".into()));
+    host.set_now(NOW);
+    let error = host.perform(&CleanupAudit, json!({"retention_days": 30})).unwrap_err();
+    assert!(error.to_string().contains("the log is damaged"), "{error}");
+    assert!(host.audited().is_empty());
+}
