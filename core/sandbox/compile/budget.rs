@@ -72,7 +72,7 @@ pub(super) fn compile_unhurried(
     bytes: &[u8],
     engine: &Engine,
 ) -> Result<Component, PluginError> {
-    Compiling::start(what, bytes, engine)?.to_the_end()
+    Compiling::start(what, bytes, engine)?.finish()
 }
 
 /// A component that is being compiled, on a thread of its own.
@@ -103,7 +103,7 @@ impl Compiling {
         Ok(Self { what: what.to_string(), compiled, abandoned })
     }
 
-    fn to_the_end(self) -> Result<Component, PluginError> {
+    fn finish(self) -> Result<Component, PluginError> {
         self.compiled.recv().unwrap_or_else(|_| Err(self.failed()))
     }
 
