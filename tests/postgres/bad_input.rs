@@ -149,3 +149,81 @@ fn tokio_like() -> impl FnOnce(Box<dyn FnOnce() + Send>) {
         runtime.block_on(async { work() });
     }
 }
+
+#[test]
+fn a_node_that_ticks_goes_on_after_the_server_was_away() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let cluster = Arc::new(cluster);
+    let database = cluster.database("");
+    let verger = effects(&database).open().unwrap();
+    let enqueue = || verger.enqueue(NewJob::new("effect", json!({"n": 1})));
+    enqueue().unwrap();
+    assert_eq!(verger.tick(verger.now()).unwrap().attempts.len(), 1);
+    cluster.stop("immediate");
+    assert!(verger.tick(verger.now()).is_err());
+    cluster.start_again(&[]);
+    until("the app's calls work again", || enqueue().is_ok());
+    until("it is performed", || {
+        verger.tick(verger.now()).is_ok_and(|report| !report.attempts.is_empty())
+    });
+    // Under the number of a session that lives: nobody takes its jobs back.
+    let other = effects(&database).open().unwrap();
+    assert_eq!(other.tick(other.now()).unwrap().rescued, 0);
+    let dead = "SELECT count(*) FROM verger.jobs WHERE state <> 'completed'";
+    assert_eq!(database.one::<i64>(dead), 0);
+}
+
+#[test]
+fn a_server_that_is_away_holds_up_no_stop() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let cluster = Arc::new(cluster);
+    let database = cluster.database("");
+    let verger = effects(&database).open().unwrap();
+    let working = verger.start().unwrap();
+    assert!(verger.start().is_err(), "it runs already");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    cluster.stop("immediate");
+    let begun = std::time::Instant::now();
+    working.stop(std::time::Duration::from_secs(5)).unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
+    let again = verger.start().unwrap();
+    drop(again);
+}
+
+#[test]
+fn one_bad_row_stops_no_other() {
+    let Some(database) = database() else { return };
+    let clock = clock();
+    let minutely = |name: &str| {
+        verger::Schedule::cron(name, "* * * * *").unwrap().worker("effect").args(json!({"n": 1}))
+    };
+    let verger = effects(&database)
+        .schedule(minutely("bad"))
+        .schedule(minutely("good"))
+        .clock(clock.clone())
+        .open()
+        .unwrap();
+    let odd = verger.enqueue(NewJob::new("effect", json!({"n": 7, "odd": "\0"}))).unwrap().id;
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "UPDATE verger.schedules SET missed = 'nonsense', priority = 300, overlap = 'allow' WHERE name = 'bad'",
+        )
+        .unwrap();
+    clock.advance(std::time::Duration::from_secs(60));
+    let report = verger.tick(verger.now()).unwrap();
+    assert_eq!(report.fired.len(), 2);
+    assert_eq!(report.attempts.len(), 2, "{report:?}");
+    assert_eq!(verger.job(odd).unwrap().unwrap().state, JobState::Completed);
+    let found = verger.jobs(&verger::JobFilter::new().arg("n", 1), 10).unwrap();
+    assert_eq!(found.len(), 1, "a row that the server cannot read hides no other");
+    // A line of the log for each kind of text that no column takes, and the books go on.
+    for sql in [
+        "UPDATE verger.jobs SET errors = '{}'",
+        "UPDATE verger.jobs SET state = 'nonsense'",
+        "UPDATE verger.jobs SET args = '[]'",
+        "UPDATE verger.jobs SET token = -1",
+    ] {
+        assert!(client.batch_execute(sql).is_err(), "{sql}");
+    }
+}

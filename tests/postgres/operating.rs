@@ -305,3 +305,67 @@ fn the_audit_log_is_pruned_to_an_anchor() {
     let report = verger.tick(verger.now()).unwrap();
     assert_eq!(report.pruned, 10, "five jobs and five events");
 }
+
+#[test]
+fn a_cancel_is_kept_through_a_snooze() {
+    let Some(database) = database() else { return };
+    let begun = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&begun);
+    let verger = effects(&database)
+        .worker(worker("snoozes", move |job, _| {
+            job.query_all("SELECT count(*) FROM effects", vec![])?;
+            begins.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(Outcome::Snooze(60))
+        }))
+        .open()
+        .unwrap();
+    // Asked on a node that cannot tell the worker itself.
+    let elsewhere = effects(&database).open().unwrap();
+    let id = verger.enqueue(NewJob::new("snoozes", json!({}))).unwrap().id;
+    std::thread::scope(|scope| {
+        scope.spawn(|| verger.tick(verger.now()).unwrap());
+        until("it began", || begun.load(Ordering::SeqCst));
+        assert!(elsewhere.cancel(id).unwrap());
+    });
+    assert_eq!(verger.job(id).unwrap().unwrap().state, JobState::Cancelled);
+}
+
+#[test]
+fn a_queue_with_a_bound_does_not_wait_until_the_others_are_empty() {
+    let Some(database) = database() else { return };
+    let clock = clock();
+    let verger = effects(&database)
+        .queue(Queue::new("bounded").global(1))
+        .clock(clock.clone())
+        .open()
+        .unwrap();
+    for n in 0..20 {
+        verger.enqueue(NewJob::new("effect", json!({"n": n}))).unwrap();
+    }
+    verger.enqueue(NewJob::new("effect", json!({"n": 100})).queue("bounded")).unwrap();
+    verger.tick(verger.now()).unwrap();
+    let before =
+        "SELECT count(*) FROM effects WHERE ctid < (SELECT ctid FROM effects WHERE n = 100)";
+    assert!(database.one::<i64>(before) <= 2);
+}
+
+#[test]
+fn what_a_node_that_performs_nothing_enqueues_is_told_to_the_others() {
+    let Some(database) = database() else { return };
+    let (sends, performs) =
+        (effects(&database).open().unwrap(), effects(&database).open().unwrap());
+    let working = performs.start().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let mut waits = Vec::new();
+    for n in 0..10 {
+        // In the time in which nothing is told again.
+        let begun = Instant::now();
+        sends.enqueue(NewJob::new("effect", json!({"n": n}))).unwrap();
+        until("it is done", || database.one::<i64>("SELECT count(*) FROM effects") == n + 1);
+        waits.push(begun.elapsed());
+    }
+    working.stop(Duration::from_secs(5)).unwrap();
+    waits.sort();
+    assert!(waits[8] < Duration::from_millis(700), "{waits:?}");
+}

@@ -306,3 +306,44 @@ fn a_statement_that_takes_too_long_ends_with_the_time_granted() {
     assert_eq!(job.errors[0].code, code::DEADLINE, "{:?}", job.errors);
     assert_eq!(database.one::<i64>("SELECT count(*) FROM rows"), 0);
 }
+
+#[test]
+fn savepoints_that_were_rolled_back_do_not_pile_up() {
+    let Some(database) = database() else { return };
+    database.client().batch_execute("CREATE TABLE rows (n bigint)").unwrap();
+    let error = perform(&database, |job| {
+        for _ in 0..200 {
+            let savepoint = job.savepoint()?;
+            job.execute("INSERT INTO rows VALUES (1)", vec![])?;
+            savepoint.rollback()?;
+        }
+        job.execute("ROLLBACK TO SAVEPOINT verger_0", vec![])
+    });
+    assert_eq!(error.unwrap_err().code, code::SQL);
+    assert_eq!(database.one::<i64>("SELECT count(*) FROM rows"), 0);
+}
+
+#[test]
+fn a_table_that_was_altered_is_read_anew() {
+    let Some(database) = database() else { return };
+    database
+        .client()
+        .batch_execute("CREATE TABLE rows (n bigint); INSERT INTO rows VALUES (1)")
+        .unwrap();
+    let verger = Verger::builder(database.url())
+        .worker(worker("reads", |job, _| {
+            let rows = job.query_all("SELECT * FROM rows", vec![])?;
+            Ok(Outcome::DoneWith(json!(rows[0].values().len())))
+        }))
+        .clock(clock())
+        .open()
+        .unwrap();
+    let mut columns = Vec::new();
+    for _ in 0..2 {
+        let id = verger.enqueue(NewJob::new("reads", json!({})).max_attempts(1)).unwrap().id;
+        verger.tick(start()).unwrap();
+        columns.push(verger.job(id).unwrap().unwrap().result);
+        database.client().batch_execute("ALTER TABLE rows ADD x bigint").ok();
+    }
+    assert_eq!(columns, [Some(json!(1)), Some(json!(2))]);
+}
