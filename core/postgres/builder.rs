@@ -211,7 +211,7 @@ impl Builder {
         handed_over(|| {
             let mut front = lock(&node.front);
             let mut presence = lock(&node.presence);
-            refuse_transaction_pooler(&mut front.session, presence.session())
+            refuse_transaction_pooler(&mut front.session, Session::new(node.config.clone()))
                 .map_err(open_error)?;
             if let Some(offset) = &node.offset {
                 let ahead = clock_offset::measure(&mut front.session).map_err(open_error)?;

@@ -3,7 +3,10 @@
 //! A job names the node that holds it. If nobody holds the lock of that node any more, its process
 //! is gone, and the job is taken back at once and not when its lease ends.
 
-use super::failure::unusable;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use super::failure::{Doing as _, unusable};
 use super::session::Session;
 use crate::store::StoreError;
 
@@ -73,37 +76,60 @@ impl Presence {
     }
 }
 
+/// How long a second connection may take to answer, once there is a first one.
+const SECOND_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+const LOOKING: &str = "open the database";
+
 /// Refuses a pooler that gives each transaction another session: neither the lock of a node nor a
 /// prepared statement would stay where it is. One that pools whole sessions is as good as none.
 pub(super) fn refuse_transaction_pooler(
     one: &mut Session,
-    other: &mut Session,
+    mut other: Session,
 ) -> Result<(), StoreError> {
-    const LOOKING: &str = "open the database";
-    let pid = |session: &mut Session| {
-        // The simple protocol, because such a pooler may lose a prepared statement.
-        let answer =
-            session.noticing(|client| client.simple_query("SELECT pg_backend_pid()::text"))?;
-        let answer = super::failure::Doing::doing(answer, LOOKING)?;
-        Ok::<_, StoreError>(answer.iter().find_map(|message| match message {
-            postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_string),
-            _ => None,
-        }))
-    };
     // While the one holds its session, a pooler must give the other a second one; and afterwards
     // the first, which was used last.
     one.begin(LOOKING, "BEGIN")?;
-    let first = pid(one).and_then(|_| pid(other));
+    let held = pid(one);
+    let ((go_on, may_go_on), (tell, told)) = (channel::<()>(), channel());
+    // On a thread of its own, because a pool that is too small lets it wait for minutes.
+    let asking = std::thread::Builder::new().name("verger-open".to_string()).spawn(move || {
+        let first = pid(&mut other);
+        if tell.send(first).is_ok() && may_go_on.recv().is_ok() {
+            let second = other.begin(LOOKING, "BEGIN").and_then(|()| pid(&mut other));
+            let _ = other.end(LOOKING, "COMMIT");
+            let _ = tell.send(second);
+        }
+    });
+    let answer = || match told.recv_timeout(SECOND_ANSWERS_WITHIN) {
+        Ok(answer) => answer,
+        Err(_) => Err(unusable(
+            LOOKING,
+            "there is no second connection: a pool between Verger and the server is too small, or gives each transaction another session; connect to the server itself, or to a larger pool in session mode",
+        )),
+    };
+    let first = answer();
     one.end(LOOKING, "COMMIT")?;
+    asking.map_err(|error| unusable(LOOKING, format!("there is no thread to look: {error}")))?;
+    held?;
     let first = first?;
-    other.begin(LOOKING, "BEGIN")?;
-    let second = pid(other);
-    other.end(LOOKING, "COMMIT")?;
-    if first == second? {
+    // If this fails, the thread is gone and has told why.
+    let _ = go_on.send(());
+    if first == answer()? {
         return Ok(());
     }
     Err(unusable(
         LOOKING,
         "between Verger and the server stands a pooler that gives each transaction another session: connect to the server itself, or to a pool in session mode",
     ))
+}
+
+/// The number of the session on the server.
+fn pid(session: &mut Session) -> Result<Option<String>, StoreError> {
+    // The simple protocol, because such a pooler may lose a prepared statement.
+    let answer = session.noticing(|client| client.simple_query("SELECT pg_backend_pid()::text"))?;
+    Ok(answer.doing(LOOKING)?.iter().find_map(|message| match message {
+        postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_string),
+        _ => None,
+    }))
 }

@@ -77,6 +77,15 @@ fn is_root() -> bool {
     id.is_ok_and(|id| id.stdout.starts_with(b"0\n"))
 }
 
+/// A folder that the server may write to, whose name is short enough for a socket.
+pub(crate) fn new_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("vg").tempdir_in("/tmp").unwrap();
+    if is_root() {
+        run(Command::new("chown").arg("postgres").arg(folder.path()));
+    }
+    folder
+}
+
 pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(
@@ -92,11 +101,7 @@ impl Cluster {
     /// Starts a server with these settings, about 0.7 s. Its data need not outlive the tests.
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
         let bin = programs()?;
-        let folder = tempfile::Builder::new().prefix("vg").tempdir_in("/tmp").unwrap();
-        if is_root() {
-            run(Command::new("chown").arg("postgres").arg(folder.path()));
-        }
-        let cluster = Self { bin, folder };
+        let cluster = Self { bin, folder: new_folder() };
         run(cluster.command("initdb").args([
             "-A",
             "trust",

@@ -16,6 +16,7 @@ mod bad_input;
 mod main_path;
 mod nodes;
 mod operating;
+mod pooler;
 mod schedules;
 mod statements;
 
