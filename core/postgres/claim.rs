@@ -16,10 +16,9 @@ const CLAIMING: &str = "claim a job";
 /// Claims the first job of these kinds. Jobs that another node is just claiming are passed over.
 ///
 /// Its commit need not wait for the disk. If the server loses it in a crash, the job was never
-/// claimed; and the commit of the attempt, which waits, comes after it in the server's log.
-///
-/// The token is the time of the claim where that is more than the one before. A crash may lose a
-/// claim that did not wait for the disk, and the next must have another token.
+/// claimed; and the commit of the attempt, which waits, comes after it in the server's log. A token
+/// that was lost so must not be given again: its last 20 bits are those of the node's number, which
+/// is another one after each loss of a connection.
 const CLAIM: &str = "WITH found AS MATERIALIZED (SELECT job.id FROM ( \
      SELECT first.* FROM unnest($1::text[], $2::text[], $3::bigint[]) AS kind (queue, worker, newest) \
      CROSS JOIN LATERAL (SELECT id, priority, due_at FROM verger.jobs WHERE state = 'available' AND queue = kind.queue \
@@ -27,7 +26,7 @@ const CLAIM: &str = "WITH found AS MATERIALIZED (SELECT job.id FROM ( \
      WHERE kind.queue NOT IN (SELECT name FROM verger.queues WHERE paused)) AS head \
      JOIN verger.jobs AS job USING (id) WHERE job.state = 'available' \
      ORDER BY head.priority, head.due_at, head.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED) \
-     UPDATE verger.jobs AS job SET state = 'executing', attempt = least(attempt + 1, 4294967295), token = greatest(token + 1, $6), \
+     UPDATE verger.jobs AS job SET state = 'executing', attempt = least(attempt + 1, 4294967295), token = ((token >> 20) + 1 << 20) + ($4::bigint & 1048575), \
      claimed_by = $4, lease_until = $5, attempted_at = $6 FROM found WHERE job.id = found.id \
      RETURNING job.id, job.worker, job.args::text, job.args_version, job.attempt, job.max_attempts, job.token, job.schedule, job.slot, \
      job.missed, job.slot_after, job.zone, job.queue, job.due_at, job.traceparent, set_config('synchronous_commit', 'off', true)";

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::attempt;
 use super::claim::{Holder, claim, claim_within};
 use super::kinds::Kind;
-use super::node::{Node, Seat};
+use super::node::{NOWHERE, Node, Seat};
 use super::run::Connection;
 use super::session::Session;
 use crate::clock::Clock;
@@ -40,10 +40,14 @@ fn claim_next<'n>(
 ) -> Result<Option<(Claimed, Seat<'n>)>, StoreError> {
     let _turn = lock(&node.claiming);
     let kinds = node.claimable();
+    let number = node.number.load(Ordering::Relaxed);
+    if number == NOWHERE {
+        // The next look of the keeper wakes whoever performs.
+        return Ok(None);
+    }
     let now = clock.now();
     let longest = kinds.keys().filter_map(|(_, worker)| node.registry.get(worker));
     let longest = longest.map(|worker| worker.grant.time()).max().unwrap_or_default();
-    let number = node.number.load(Ordering::Relaxed);
     let holder = Holder { node: number, now, until: now + longest + LEASE_MARGIN };
     let session = &mut connection.session;
     // Neither kind of queue waits for the other to be empty.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fallible_iterator::FallibleIterator;
 
 use super::clock_offset::Compared;
-use super::node::Node;
+use super::node::{NOWHERE, Node};
 use super::presence::Presence;
 use super::session::Session;
 use super::{cancel, jobs, prune, rescue, schedules};
@@ -51,6 +51,10 @@ pub(super) fn keep(node: &Arc<Node>, stopping: &AtomicBool) {
             }
             look(node, presence.session(), all)
         });
+        if !presence.is_there() {
+            // Others take its jobs back, so it claims none under that number.
+            node.number.store(NOWHERE, Ordering::Relaxed);
+        }
         match looked {
             Ok(next) => {
                 wait_after_failure = AFTER_FAILURE.0;
@@ -58,14 +62,15 @@ pub(super) fn keep(node: &Arc<Node>, stopping: &AtomicBool) {
                 let next = next.map_or(LOOK_EVERY, |next| next.since(now)).min(LOOK_EVERY);
                 let next_all = Instant::now() + next;
                 all_at = if all { next_all } else { all_at.min(next_all) };
+                rest(node, &mut presence, stopping, (begun + LOOK_APART, all_at));
             }
             Err(error) => {
                 tracing::error!(%error, "the keeper could not look after the jobs; it tries again");
                 all_at = Instant::now() + wait_after_failure;
                 wait_after_failure = (wait_after_failure * 2).min(AFTER_FAILURE.1);
+                pause(node, stopping, all_at);
             }
         }
-        rest(node, &mut presence, stopping, (begun + LOOK_APART, all_at));
     }
 }
 
@@ -96,8 +101,19 @@ fn rest(
         match heard {
             Ok(Ok(heard)) => is_heard |= heard,
             // The next look connects anew.
-            Ok(Err(_)) | Err(_) => std::thread::sleep(left.min(WATCH_EVERY)),
+            Ok(Err(_)) | Err(_) => {
+                node.number.store(NOWHERE, Ordering::Relaxed);
+                return;
+            }
         }
+    }
+}
+
+/// Waits until this instant, without the server.
+fn pause(node: &Node, stopping: &AtomicBool, until: Instant) {
+    while Instant::now() < until && !stopping.load(Ordering::Relaxed) {
+        node.cancel_overdue();
+        std::thread::sleep(WATCH_EVERY.min(until.saturating_duration_since(Instant::now())));
     }
 }
 

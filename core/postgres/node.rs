@@ -32,6 +32,9 @@ const NOTIFY_EVERY: Duration = Duration::from_millis(100);
 /// How long a cancelled statement has to end before it is cancelled again.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
+/// The number of a node that lost the session which stands for it.
+pub(super) const NOWHERE: i64 = 0;
+
 /// One process with a database open.
 pub(super) struct Node {
     pub(super) config: Config,
@@ -132,7 +135,7 @@ impl Node {
             bus: Bus::default(),
             front: Mutex::new(front),
             presence: Mutex::new(presence),
-            number: AtomicI64::new(0),
+            number: AtomicI64::new(NOWHERE),
             pool: Pool::new(settings.threads),
             settings,
             known: Mutex::default(),

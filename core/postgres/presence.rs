@@ -39,6 +39,10 @@ impl Presence {
     /// Connects if there is no connection. The node has another number then, because its jobs may
     /// have been taken back meanwhile. Returns the number.
     pub(super) fn appear(&mut self) -> Result<i64, StoreError> {
+        if self.session.is_connected() {
+            // That a connection is lost shows when it is used, and not before.
+            let _ = self.session.batch(APPEARING, "");
+        }
         self.session.client()?;
         match self.held {
             Some((generation, node)) if generation == self.session.generation() => Ok(node),
@@ -69,6 +73,12 @@ impl Presence {
             self.listens = connection;
         }
         Ok(())
+    }
+
+    /// Whether the node is still what others see it as.
+    pub(super) fn is_there(&self) -> bool {
+        let generation = self.held.map(|(generation, _)| generation);
+        generation == Some(self.session.generation()) && self.session.is_connected()
     }
 
     pub(super) fn session(&mut self) -> &mut Session {

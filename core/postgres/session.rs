@@ -90,6 +90,11 @@ impl Session {
         self.generation
     }
 
+    /// Whether there is a connection, as far as is known.
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| !client.is_closed())
+    }
+
     /// The connection. One that was lost is made anew.
     pub(super) fn client(&mut self) -> Result<&mut Client, StoreError> {
         if !self.in_transaction && self.used.elapsed() > UNUSED && self.is_dead() {

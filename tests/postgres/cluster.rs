@@ -134,6 +134,36 @@ impl Cluster {
         ]));
     }
 
+    /// A standby of it, whose answer every commit waits for from now on.
+    pub(crate) fn standby(&self) -> Self {
+        let standby = Self { bin: self.bin.clone(), folder: new_folder() };
+        let from = self.socket();
+        let data = format!("{}/data", standby.socket());
+        let copy = ["-h", &from, "-U", "postgres", "-D", &data, "-R", "-c", "fast", "--no-sync"];
+        run(self.command("pg_basebackup").args(copy));
+        standby.start_again(&[]);
+        let mut client = self.client();
+        client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").unwrap();
+        crate::until("the standby answers", || {
+            let sql = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+            self.client().query_one(sql, &[]).unwrap().get::<_, i64>(0) == 1
+        });
+        standby
+    }
+
+    /// Makes the standby a primary.
+    pub(crate) fn promote(&self) {
+        run(self.command("pg_ctl").args(["-w", "promote"]));
+    }
+
+    /// Kills its first process without warning, as the machine's end does.
+    pub(crate) fn kill(&self) {
+        let path = self.folder.path().join("data/postmaster.pid");
+        let process = std::fs::read_to_string(path).unwrap();
+        run(Command::new("kill").args(["-9", process.lines().next().unwrap()]));
+    }
+
     /// Stops it: `fast`, or `immediate` as a power cut does.
     pub(crate) fn stop(&self, mode: &str) {
         run(self.command("pg_ctl").args(["-w", "-m", mode, "stop"]));

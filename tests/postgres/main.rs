@@ -10,6 +10,9 @@
 )]
 
 mod cluster;
+#[allow(dead_code, reason = "these tests use a part of it")]
+#[path = "../common/processes.rs"]
+mod process;
 mod scripted;
 
 mod bad_input;
@@ -17,6 +20,7 @@ mod main_path;
 mod nodes;
 mod operating;
 mod pooler;
+mod processes;
 mod schedules;
 mod statements;
 

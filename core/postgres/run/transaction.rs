@@ -18,6 +18,10 @@ use crate::store::{StoreError, StoreErrorKind};
 /// Savepoints one run may have open.
 const SAVEPOINTS_MAX: usize = 64;
 
+/// How long after its deadline an attempt that asks for nothing keeps its transaction. It can commit
+/// nothing any more.
+const FROZEN: Duration = Duration::from_secs(1);
+
 const BEGINNING: &str = "begin the transaction of the attempt";
 const COMMITTING: &str = "commit the attempt";
 
@@ -40,11 +44,14 @@ impl Run<'_> {
         // One that is only spared may still note what it did. In milliseconds, and 0 would be no bound.
         let left = if self.task.stop_signal.is_spared() { NOTE } else { left };
         let left = left.as_millis().clamp(1, 2_000_000_000);
+        // Of a process that stands still, and whose locks others wait for, the server makes an end.
+        let idle = left + FROZEN.as_millis();
         let mut connection = self.connection.borrow_mut();
         let Connection { session, lane } = &mut **connection;
         let begun = lane.take(session).and_then(|()| {
             let sql = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {left}"
+                "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {left}; \
+                 SET LOCAL idle_in_transaction_session_timeout = {idle}"
             );
             session.begin(BEGINNING, &sql)
         });

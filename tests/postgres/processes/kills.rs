@@ -1,0 +1,142 @@
+//! Four nodes on one database. Every 200 ms one of them is killed without warning and started again.
+//!
+//! 24 kills by default; `VERGER_LONG=1` goes on until 10,000 jobs are done.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use serde_json::json;
+use verger::postgres::Verger;
+use verger::{JobId, NewJob, Timestamp};
+
+use super::{TABLES, UNDONE, check, count, node, numbers, start};
+use crate::cluster::database;
+
+const NODES: usize = 4;
+const KILL_EVERY: Duration = Duration::from_millis(200);
+
+/// How soon an interrupted job runs again, on however busy a machine. The run says how soon it was.
+const AGAIN_WITHIN: Duration = Duration::from_secs(6);
+
+/// An attempt that was under way when its process was killed.
+struct Interrupted {
+    job: i64,
+    attempt: i64,
+    killed_at: Timestamp,
+}
+
+#[test]
+fn four_nodes_that_are_killed_lose_nothing_and_double_nothing() {
+    let Some(database) = database() else { return };
+    let is_long = std::env::var_os("VERGER_LONG").is_some();
+    // As many as there are, and never more at a time than the nodes keep up with.
+    let (jobs, at_once, kills) = if is_long { (10_000, 60, i64::MAX) } else { (240, 30, 24) };
+    let mut client = database.client();
+    client.batch_execute(TABLES).unwrap();
+    let verger = node(&database.url()).open().unwrap();
+    let begun = Instant::now();
+    let name = |node: usize| format!("node-{node}");
+    let mut nodes: Vec<_> = (0..NODES).map(|node| start(&database.url(), &name(node))).collect();
+    let (mut acknowledged, mut interrupted) = (BTreeSet::new(), Vec::new());
+    let (mut kill, mut next) = (0, 0);
+    while kill < kills && next < jobs {
+        let due = Instant::now() + KILL_EVERY;
+        let room = at_once - count(&mut client, UNDONE);
+        let until = (next + room.clamp(0, 20)).min(jobs);
+        let new = (next..until).map(|n| NewJob::new("effect", json!({"n": n})));
+        verger.enqueue_all(new).unwrap();
+        acknowledged.extend(next..until);
+        next = until;
+        let ordered = NewJob::new("ordered", json!({"n": kill})).queue("ordered");
+        verger.enqueue(ordered).unwrap();
+        let victim = usize::try_from(kill).unwrap() % NODES;
+        // Some while they open the database, most in the middle of things.
+        if kill % 6 != 5 {
+            assert!(nodes[victim].hear("ready", Duration::from_secs(30)).is_some());
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let numbers = numbers_of(&mut client, &name(victim));
+        let killed_at = verger.now();
+        let fresh = start(&database.url(), &name(victim));
+        std::mem::replace(&mut nodes[victim], fresh).kill();
+        let held = "SELECT id, attempt FROM verger.jobs WHERE state = 'executing' AND claimed_by = ANY ($1)";
+        let held = client.query(held, &[&numbers]).unwrap();
+        interrupted.extend(held.iter().map(|row| Interrupted {
+            job: row.get(0),
+            attempt: row.get(1),
+            killed_at,
+        }));
+        kill += 1;
+        if kill % 100 == 0 {
+            println!("{kill} kills, {next} jobs, {:.0?}", begun.elapsed());
+        }
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    while count(&mut client, UNDONE) > 0 {
+        assert!(Instant::now() < until, "{} jobs are left", count(&mut client, UNDONE));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let elapsed = begun.elapsed();
+    // Nobody fires or performs while the books are read.
+    nodes.into_iter().for_each(|node| drop(node.kill()));
+    while verger.tick(verger.now()).unwrap().rescued > 0 || count(&mut client, UNDONE) > 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    check(&verger, &mut client, &acknowledged);
+    check_order(&mut client, kill);
+    let waits = waits(&verger, &interrupted);
+    let longest = waits.iter().max().copied().unwrap_or_default();
+    println!(
+        "{kill} kills in {elapsed:.1?}: {} effects, {} slots, {} audit rows in {} lanes; {} attempts interrupted, \
+         {} attempts crashed, seen to run again after {:.0?} in the mean and {longest:.0?} at most",
+        count(&mut client, "SELECT count(*) FROM effects"),
+        count(&mut client, "SELECT count(*) FROM verger.fires"),
+        count(&mut client, "SELECT count(*) FROM verger.audit"),
+        count(&mut client, "SELECT count(*) FROM verger.audit_lanes"),
+        interrupted.len(),
+        count(
+            &mut client,
+            "SELECT count(*) FROM verger.jobs, jsonb_array_elements(errors) AS error WHERE error ->> 'code' = 'crashed'"
+        ),
+        waits.iter().sum::<Duration>() / u32::try_from(waits.len().max(1)).unwrap(),
+    );
+    assert!(!interrupted.is_empty() && !waits.is_empty());
+    assert!(longest < AGAIN_WITHIN, "an interrupted job ran again after {longest:?}");
+}
+
+/// The numbers of a node, as claims have them: by the advisory locks of its sessions.
+fn numbers_of(client: &mut Client, name: &str) -> Vec<i64> {
+    let sql = "SELECT objid::bigint FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND classid = 1449488999 \
+         AND application_name = $1";
+    client.query(sql, &[&name]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// How long after the kill each interrupted job was taken back and performed again, of those whose
+/// next attempt was not killed too.
+fn waits(verger: &Verger, interrupted: &[Interrupted]) -> Vec<Duration> {
+    let mut waits = Vec::new();
+    for Interrupted { job, attempt, killed_at } in interrupted {
+        let job = verger.job(JobId::from_number(*job)).unwrap().unwrap();
+        if i64::from(job.attempt) == attempt + 1 {
+            waits.extend(job.attempted_at.map(|again| again.since(*killed_at)));
+        }
+    }
+    waits
+}
+
+/// One at a time over all nodes, and in order, but for those that had to run again.
+fn check_order(client: &mut Client, count: i64) {
+    let rows = client.query("SELECT n, attempt, begun, ended FROM ordered ORDER BY begun", &[]);
+    let rows = rows.unwrap();
+    let mut ended = 0;
+    for row in &rows {
+        let (begins, ends): (i64, i64) = (row.get(2), row.get(3));
+        assert!(ended < begins, "two of the queue at a time");
+        ended = ends;
+    }
+    let first = rows.iter().filter(|row| row.get::<_, i64>(1) == 1).map(|row| row.get(0));
+    let first: Vec<i64> = first.collect();
+    assert!(first.is_sorted(), "{first:?}");
+    assert_eq!(numbers(client, "SELECT n FROM ordered ORDER BY n"), (0..count).collect::<Vec<_>>());
+}
