@@ -16,6 +16,7 @@ mod process;
 mod scripted;
 
 mod bad_input;
+mod cuts;
 mod main_path;
 mod nodes;
 mod operating;
