@@ -77,7 +77,8 @@ fn a_job_whose_lease_is_over_is_taken_back() {
         .client()
         .batch_execute(
             "UPDATE verger.jobs SET state = 'executing', attempt = 1, token = 1, claimed_by = (SELECT max(objid::bigint) FROM pg_locks \
-             WHERE locktype = 'advisory' AND classid = 1449488999), lease_until = 1767571260000",
+             WHERE locktype = 'advisory' AND classid = 1449488999 \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())), lease_until = 1767571260000",
         )
         .unwrap();
     assert_eq!(verger.tick(verger.now()).unwrap().rescued, 0);
