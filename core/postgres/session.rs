@@ -134,8 +134,8 @@ impl Session {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement =
-            self.client().map_err(Prepare::Connect)?.prepare(sql).map_err(Prepare::Refused)?;
+        let prepared = self.noticing(|client| client.prepare(sql)).map_err(Prepare::Connect)?;
+        let statement = prepared.map_err(Prepare::Refused)?;
         // Workers send texts of their own. Dropping a statement closes it on the server.
         if self.statements.len() >= STATEMENTS_MAX {
             self.statements.clear();

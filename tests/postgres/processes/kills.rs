@@ -1,6 +1,6 @@
 //! Four nodes on one database. Every 200 ms one of them is killed without warning and started again.
 //!
-//! 24 kills by default; `VERGER_LONG=1` goes on until 10,000 jobs are done.
+//! 12 kills by default; `VERGER_LONG=1` goes on until 10,000 jobs are done.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ fn four_nodes_that_are_killed_lose_nothing_and_double_nothing() {
     let Some(database) = database() else { return };
     let is_long = std::env::var_os("VERGER_LONG").is_some();
     // As many as there are, and never more at a time than the nodes keep up with.
-    let (jobs, at_once, kills) = if is_long { (10_000, 60, i64::MAX) } else { (240, 30, 24) };
+    let (jobs, at_once, kills) = if is_long { (10_000, 60, i64::MAX) } else { (120, 30, 12) };
     let mut client = database.client();
     client.batch_execute(TABLES).unwrap();
     let verger = node(&database.url()).open().unwrap();
