@@ -6,8 +6,10 @@ use serde_json::json;
 use verger::testing::{TestVerger, capture_logs};
 use verger::{CompileCache, Grant, JobState, Limits, NewJob, PerformError, Timestamp, Verger};
 
+use super::limited;
 use super::log::lines_of;
-use super::{limited, resident};
+#[cfg(target_os = "linux")]
+use super::resident;
 use crate::common;
 use crate::common::{BOTH, TABLES, job, row, run};
 use crate::handmade::{EXPORTS, Handmade};

@@ -8,7 +8,6 @@
 //! Where `GRAPHILE_WORKER` names a folder in which `npm install graphile-worker` was run, the part
 //! `drain` runs that too, on the same server.
 
-#[allow(dead_code, reason = "the bench uses a part of it")]
 #[path = "../common/mod.rs"]
 mod common;
 mod server;

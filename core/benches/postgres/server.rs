@@ -1,5 +1,7 @@
 //! The server of the bench, and the queue of others that runs on it.
 
+#![allow(clippy::print_stdout, reason = "a bench says on what it runs")]
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -76,6 +76,8 @@ fn a_frozen_node_holds_nobody_up_and_changes_nothing_when_it_wakes() {
     other.verify_audit().unwrap();
 }
 
+type Perform = dyn Fn(&Context<'_>) -> Result<Outcome, WorkerError> + Send + Sync;
+
 #[test]
 fn a_claim_that_the_server_lost_in_a_crash_changes_nothing_either() {
     // Claims are not waited for, so a server that dies may not remember the newest ones.
@@ -86,11 +88,10 @@ fn a_claim_that_the_server_lost_in_a_crash_changes_nothing_either() {
     let (begins, has_begun) = std::sync::mpsc::channel();
     let (goes_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let (begins, may_go_on) = (std::sync::Mutex::new(begins), std::sync::Mutex::new(may_go_on));
-    let open =
-        |perform: Box<dyn Fn(&Context<'_>) -> Result<Outcome, WorkerError> + Send + Sync>| {
-            let held = crate::scripted::worker("held", move |job, _| perform(job));
-            verger::postgres::Verger::builder(database.url()).worker(held).open().unwrap()
-        };
+    let open = |perform: Box<Perform>| {
+        let held = crate::scripted::worker("held", move |job, _| perform(job));
+        verger::postgres::Verger::builder(database.url()).worker(held).open().unwrap()
+    };
     let first = open(Box::new(move |job| {
         begins.lock().unwrap().send(()).unwrap();
         may_go_on.lock().unwrap().recv().unwrap();
