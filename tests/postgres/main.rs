@@ -2,6 +2,7 @@
 //!
 //! Each run has a server of its own, from the programs that Debian's `postgresql-15` installs.
 //! Where there are none the tests say that they were skipped.
+#![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
