@@ -45,6 +45,7 @@ fn the_jobs_of_a_node_that_is_gone_run_again_at_once() {
             .client()
             .query(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1449488999 \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
                  AND objid::bigint = (SELECT claimed_by FROM verger.jobs WHERE state = 'executing')",
                 &[],
             )
