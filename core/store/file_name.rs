@@ -123,9 +123,14 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 
 /// The URI of a file that nobody changes.
 pub(super) fn immutable(path: &Path) -> PathBuf {
-    let slashes = path.to_string_lossy().replace('\\', "/");
-    let text = if cfg!(windows) { slashes.as_bytes() } else { path.as_os_str().as_encoded_bytes() };
-    let mut uri = String::from(if text.starts_with(b"/") { "file:" } else { "file:/" });
+    let plain = without_prefix(&path.to_string_lossy());
+    let text = if cfg!(windows) { plain.as_bytes() } else { path.as_os_str().as_encoded_bytes() };
+    // What stands between two slashes and a third would be the name of a machine.
+    let mut uri = String::from(match text {
+        [b'/', b'/', ..] => "file://",
+        [b'/', ..] => "file:",
+        _ => "file:/",
+    });
     for byte in text {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b':' => {
@@ -136,4 +141,36 @@ pub(super) fn immutable(path: &Path) -> PathBuf {
     }
     uri.push_str("?immutable=1");
     PathBuf::from(uri)
+}
+
+/// A path of Windows with slashes, and without the prefix that its canonical form has.
+fn without_prefix(path: &str) -> String {
+    let path = path.replace('\\', "/");
+    match path.strip_prefix("//?/UNC/") {
+        Some(share) => format!("//{share}"),
+        None => path.strip_prefix("//?/").unwrap_or(&path).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_windows_is_one_that_a_uri_can_hold() {
+        for (path, plain) in [
+            (r"C:\data\app.db", "C:/data/app.db"),
+            (r"\\?\C:\data\app.db", "C:/data/app.db"),
+            (r"\\?\UNC\server\share\app.db", "//server/share/app.db"),
+        ] {
+            assert_eq!(without_prefix(path), plain);
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_uri_names_the_same_file() {
+        let uri = immutable(Path::new("/a b/é?#%.db"));
+        assert_eq!(uri, Path::new("file:/a%20b/%C3%A9%3F%23%25.db?immutable=1"));
+    }
 }
