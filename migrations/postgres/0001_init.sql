@@ -25,7 +25,7 @@ CREATE TABLE verger.jobs (
     attempt bigint NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND 4294967295),     -- attempts begun
     max_attempts bigint NOT NULL CONSTRAINT max_attempts_must_be_at_least_1 CHECK (max_attempts BETWEEN 1 AND 4294967295),
     snoozes bigint NOT NULL DEFAULT 0,
-    token bigint NOT NULL DEFAULT 0                 -- the fencing token: grows with every claim, and is a time, so that it is never given twice
+    token bigint NOT NULL DEFAULT 0                 -- the fencing token: grows with every claim, and ends with the node's number, so that none is given twice
         CHECK (token BETWEEN 0 AND 4611686018427387904),
     claimed_by bigint,                              -- the number of the node that holds it: see verger.nodes
     lease_until bigint,
@@ -56,7 +56,7 @@ CREATE TABLE verger.jobs (
         OR ((args -> 'organization_id') IS NOT NULL AND (args -> 'actor_id') IS NOT NULL))
 );
 
--- What can be claimed, in the order of the claim within the jobs of one worker in one queue: a claim reads one row of each such kind,
+-- What can be claimed, in the order of the claim within the jobs of one worker in one queue: a claim reads a few rows of each such kind,
 -- however long the backlog.
 CREATE INDEX jobs_available ON verger.jobs (queue, worker, priority, due_at, id) INCLUDE (args_version) WHERE state = 'available';
 -- What becomes available at its time.
