@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -35,6 +36,17 @@ const FIRST_MILLIS: i64 = -62_167_219_200_000;
 
 /// The longest wait a monotonic timer is asked for: 100 years.
 const WAIT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Whether `every` has passed, forward or backward, since something was done. If so, it counts as
+/// done now. The last time is kept in unix milliseconds.
+pub(crate) fn is_due_again(last: &AtomicI64, now: Timestamp, every: Duration) -> bool {
+    let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+    let is_due = now.as_millis().abs_diff(last.load(Ordering::Relaxed)) >= every;
+    if is_due {
+        last.store(now.as_millis(), Ordering::Relaxed);
+    }
+    is_due
+}
 
 /// This long from now, by the monotonic timer; 100 years at most.
 pub(crate) fn instant_after(wait: Duration) -> Instant {

@@ -40,5 +40,7 @@ pub use report::{AttemptOutcome, AttemptReport, TableChange, TickReport};
 pub(crate) use settings::{Queues, Settings};
 pub(crate) use shared::Engine;
 pub(crate) use tick::tick;
+#[cfg(feature = "postgres")]
+pub(crate) use tick_loop::end_within;
 pub(crate) use tick_loop::start;
 pub use tick_loop::{LoopError, TickLoop};

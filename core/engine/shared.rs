@@ -17,7 +17,7 @@ use crate::mutex::lock;
 use crate::queue::{Backoff, EnqueueError, JobId, NewJob, Ready};
 use crate::run::{Interrupt, Interrupted, RunServices, Workers};
 use crate::store::{BookConnection, Books, Connector, FileIdentity, ProcessLock, StoreError};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, is_due_again};
 #[cfg(feature = "wasm")]
 use crate::worker::Plugins;
 use crate::worker::Registry;
@@ -150,13 +150,7 @@ impl Engine {
     /// Whether `every` has passed since finished jobs were last looked through. If so, they count
     /// as looked through now.
     pub(crate) fn prune_is_due(&self, now: Timestamp, every: Duration) -> bool {
-        let last = self.pruned_at.load(Ordering::Relaxed);
-        let due =
-            now.as_millis().abs_diff(last) >= u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
-        if due {
-            self.pruned_at.store(now.as_millis(), Ordering::Relaxed);
-        }
-        due
+        is_due_again(&self.pruned_at, now, every)
     }
 
     /// Makes the next tick look through finished jobs again.

@@ -130,7 +130,12 @@ impl Drop for TickLoop {
     }
 }
 
-fn end_within(is_running: impl Fn() -> bool, bound: Duration, meanwhile: impl Fn()) -> bool {
+/// Waits until nothing runs any more. False when it still does after `bound`.
+pub(crate) fn end_within(
+    is_running: impl Fn() -> bool,
+    bound: Duration,
+    meanwhile: impl Fn(),
+) -> bool {
     let begun = Instant::now();
     let mut pause = Duration::from_micros(200);
     while is_running() {

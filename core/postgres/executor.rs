@@ -25,7 +25,7 @@ pub(super) fn perform_next(
 ) -> Result<Option<AttemptReport>, StoreError> {
     let Some((claimed, _seat)) = claim_next(node, connection, clock)? else { return Ok(None) };
     // There may be more, for another thread.
-    if !node.claimable().is_empty() {
+    if node.has_claimable() {
         node.pool.work_is_there();
     }
     Ok(Some(attempt::perform(node, connection, clock, &claimed)))

@@ -3,11 +3,10 @@
 //! A claim looks at the first job of each kind it may take. The kinds are few, and are read anew at
 //! each look of the keeper; what this process enqueues is added at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::session::Session;
 use crate::store::StoreError;
-use crate::worker::Registry;
 
 /// A queue, and a worker whose jobs wait there.
 pub(super) type Kind = (String, String);
@@ -24,21 +23,4 @@ const KINDS: &str = "WITH RECURSIVE kinds AS ( \
 pub(super) fn waiting(session: &mut Session) -> Result<BTreeSet<Kind>, StoreError> {
     let rows = session.query("look for due jobs", KINDS, &[])?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// What of these kinds can be performed here, with the newest version of its args that the worker
-/// takes; and what is parked.
-pub(super) fn sorted(
-    kinds: &BTreeSet<Kind>,
-    registry: &Registry,
-) -> (BTreeMap<Kind, u32>, BTreeSet<Kind>) {
-    let workers = registry.snapshot();
-    let (mut here, mut parked) = (BTreeMap::new(), BTreeSet::new());
-    for kind in kinds {
-        match workers.get(&kind.1) {
-            Some(worker) => drop(here.insert(kind.clone(), worker.newest_args())),
-            None => drop(parked.insert(kind.clone())),
-        }
-    }
-    (here, parked)
 }

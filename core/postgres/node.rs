@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use postgres::{CancelToken, Config, NoTls};
 
-use super::audit::Lane;
 use super::kinds::{self, Kind};
 use super::pool::Pool;
 use super::presence::{CHANNEL, Presence};
@@ -16,13 +15,13 @@ use super::session::Session;
 use crate::capability::Capabilities;
 use crate::clock::Clock;
 use crate::engine::Settings;
-use crate::event::Bus;
+use crate::event::{self, Bus, EventKind};
 use crate::ids::JobId;
 use crate::mutex::lock;
 use crate::queue::{EnqueueError, NewJob, Ready};
 use crate::run::{Claim, Interrupt, Interrupted, Workers};
 use crate::store::{StopSignal, StoreError};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, is_due_again};
 use crate::worker::Registry;
 
 /// The least time between two notifications of other nodes. A commit that notifies waits for the
@@ -122,7 +121,7 @@ impl Node {
         capabilities: Capabilities,
         offset: Option<Arc<AtomicI64>>,
     ) -> Arc<Self> {
-        let front = Connection { session: Session::new(config.clone()), lane: Lane::default() };
+        let front = Connection::new(&config);
         let presence = Presence::new(Session::new(config.clone()));
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -151,10 +150,7 @@ impl Node {
 
     /// A connection for jobs.
     pub(super) fn connection(&self) -> Connection {
-        lock(&self.idle).pop().unwrap_or_else(|| Connection {
-            session: Session::new(self.config.clone()),
-            lane: Lane::default(),
-        })
+        lock(&self.idle).pop().unwrap_or_else(|| Connection::new(&self.config))
     }
 
     /// Keeps one connection for whoever needs one next, and closes the others of a busy hour.
@@ -172,26 +168,37 @@ impl Node {
         let mut kinds = kinds::waiting(session)?;
         let mut known = lock(&self.known);
         kinds.extend(known.added.iter().cloned());
-        let (here, parked) = kinds::sorted(&kinds, &self.registry);
-        let before = std::mem::replace(&mut known.kinds, kinds);
+        let workers = self.registry.snapshot();
+        let is_here = |kind: &Kind| workers.contains_key(&kind.1);
+        let has_work = kinds.iter().any(is_here);
+        let newly_parked: Vec<Kind> =
+            kinds.difference(&known.kinds).filter(|kind| !is_here(kind)).cloned().collect();
+        known.kinds = kinds;
         drop(known);
-        for (queue, worker) in parked.difference(&before) {
-            crate::event::say(&crate::event::EventKind::Parked {
-                worker: worker.clone(),
-                queue: queue.clone(),
-            });
+        for (queue, worker) in newly_parked {
+            event::say(&EventKind::Parked { worker, queue });
         }
-        Ok(!here.is_empty())
+        Ok(has_work)
     }
 
     /// The kinds that can be claimed now: of a worker that is here, in a queue that is not full.
     pub(super) fn claimable(&self) -> BTreeMap<Kind, u32> {
-        let (mut here, _) = kinds::sorted(&lock(&self.known).kinds, &self.registry);
-        let busy = lock(&self.busy);
-        here.retain(|(queue, _), _| {
+        self.choose(|kinds| kinds.map(|(kind, newest)| (kind.clone(), newest)).collect())
+    }
+
+    /// Whether there is any such kind.
+    pub(super) fn has_claimable(&self) -> bool {
+        self.choose(|kinds| kinds.next().is_some())
+    }
+
+    fn choose<T>(&self, of: impl FnOnce(&mut dyn Iterator<Item = (&Kind, u32)>) -> T) -> T {
+        let (workers, known, busy) =
+            (self.registry.snapshot(), lock(&self.known), lock(&self.busy));
+        let has_room = |queue: &str| {
             busy.get(queue).copied().unwrap_or(0) < self.settings.queues.concurrency(queue)
-        });
-        here
+        };
+        let kinds = known.kinds.iter().filter(|(queue, _)| has_room(queue));
+        of(&mut kinds.filter_map(|kind| Some((kind, workers.get(&kind.1)?.newest_args()))))
     }
 
     /// Takes a place in a queue.
@@ -299,7 +306,6 @@ impl Node {
     /// Connects the session that stands for this node, if nobody else does just now.
     pub(super) fn appear(&self) -> Result<(), StoreError> {
         if let Ok(mut presence) = self.presence.try_lock() {
-            presence.probe();
             self.number.store(presence.appear()?, Ordering::Relaxed);
         }
         Ok(())
@@ -307,12 +313,7 @@ impl Node {
 
     /// Whether `every` has passed since finished jobs were last looked through.
     pub(super) fn prune_is_due(&self, now: Timestamp, every: Duration) -> bool {
-        let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
-        let is_due = now.as_millis().abs_diff(self.pruned_at.load(Ordering::Relaxed)) >= every;
-        if is_due {
-            self.pruned_at.store(now.as_millis(), Ordering::Relaxed);
-        }
-        is_due
+        is_due_again(&self.pruned_at, now, every)
     }
 }
 

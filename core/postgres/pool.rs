@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::executor::perform_next;
 use super::keeper;
 use super::node::Node;
-use crate::engine::LoopError;
+use crate::engine::{LoopError, end_within};
 use crate::mutex::lock;
 use crate::run::Interrupted;
 
@@ -183,22 +183,13 @@ impl Working {
         // The keeper waits for this too. Nobody waits for a server that says nothing.
         let told = Arc::clone(node);
         aside(move || told.notify(&mut lock(&told.front).session));
-        let ends_within = |bound: Duration| {
-            let until = Instant::now() + bound;
-            loop {
-                match keeper.is_finished() && !node.pool.is_running() {
-                    true => return true,
-                    false if Instant::now() >= until => return false,
-                    false => std::thread::sleep(Duration::from_millis(2)),
-                }
-            }
-        };
-        if ends_within(bound) {
+        let is_running = || !keeper.is_finished() || node.pool.is_running();
+        if end_within(is_running, bound, || ()) {
             return Ok(());
         }
         let told = Arc::clone(node);
         aside(move || told.interrupt(None, Interrupted::Shutdown));
-        match ends_within(LAST_WAIT) {
+        match end_within(is_running, LAST_WAIT, || ()) {
             true => Ok(()),
             false => Err(LoopError::StillRunning(bound + LAST_WAIT)),
         }

@@ -59,12 +59,6 @@ impl Presence {
         }
     }
 
-    /// Notices that the connection was lost, which nothing else does while it is not used.
-    pub(super) fn probe(&mut self) {
-        // If it is lost, it is made anew.
-        let _ = self.session.batch(APPEARING, "SELECT 1");
-    }
-
     /// Hears from now on that jobs wait, for one that takes the notifications.
     pub(super) fn listen(&mut self) -> Result<(), StoreError> {
         let connection = Some(self.session.generation());

@@ -49,6 +49,23 @@ pub(crate) struct AuditTally {
     pub(super) new: Audited,
 }
 
+/// Checks events of which all are to be written, or none.
+pub(crate) fn check_each(
+    events: &[AuditEvent],
+    check: impl Fn(&AuditEvent) -> Result<(), HostError>,
+) -> Result<(), HostError> {
+    events.iter().enumerate().try_for_each(|(place, event)| {
+        check(event).map_err(|mut error| {
+            error.message = format!(
+                "event {place}: {}; none of the {} was written",
+                error.message,
+                events.len()
+            );
+            error
+        })
+    })
+}
+
 impl AuditTally {
     /// Whether a run with these limits may write these besides what it wrote.
     pub(crate) fn has_room(&self, new: Audited, limits: &Limits) -> Result<(), HostError> {
@@ -119,16 +136,7 @@ impl Run {
         // Counted first, so that too much is not even read.
         let new = events.iter().fold(Audited::default(), |all, event| all.and(Audited::of(event)));
         self.has_room(new)?;
-        for (place, event) in events.iter().enumerate() {
-            self.check(event).map_err(|mut error| {
-                error.message = format!(
-                    "event {place}: {}; none of the {} was written",
-                    error.message,
-                    events.len()
-                );
-                error
-            })?;
-        }
+        check_each(events, |event| self.check(event))?;
         self.append(events.iter(), new)
     }
 

@@ -46,7 +46,7 @@ use crate::queue::{JobId, PerformedBy};
 use crate::store::{ConnectionSetup, Location, StopSignal, WorkConnection};
 
 #[cfg(feature = "postgres")]
-pub(crate) use audit::{AuditTally, Audited, check_event};
+pub(crate) use audit::{AuditTally, Audited, check_each, check_event};
 #[cfg(feature = "postgres")]
 pub(crate) use call::{
     NAME_MAX_BYTES, NOTE, answer, check_request, checkpoint_first, parse_request, registered,
@@ -74,9 +74,13 @@ pub(crate) use reads::size;
 pub use rows::RowChange;
 #[cfg(feature = "postgres")]
 pub(crate) use state::{check_key, too_much_state};
+#[cfg(feature = "postgres")]
+pub(crate) use statement::{check_length, check_parameters, count_statements};
 pub(crate) use transaction::LEASE_MARGIN;
 #[cfg(feature = "wasm")]
 pub(crate) use transaction::SavepointId;
+#[cfg(feature = "postgres")]
+pub(crate) use transaction::why_stopped;
 
 /// The claim a run works under.
 #[derive(Debug, Clone, Copy)]

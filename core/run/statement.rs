@@ -1,5 +1,6 @@
 //! A worker's prepared statements: kept for one run, apart from the engine's.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -8,6 +9,7 @@ use verger_worker::{HostError, Value, Verb, code};
 use super::Run;
 use super::error::Phase;
 use super::reads::size;
+use crate::limits::Limits;
 use crate::store::{Overdrawn, StatementError, Unprepared, WorkerStatement};
 use crate::text::reason;
 
@@ -36,6 +38,56 @@ impl Idle {
     }
 }
 
+/// Refuses a statement of more than `most` bytes.
+pub(crate) fn check_length(sql: &str, most: usize) -> Result<(), HostError> {
+    match sql.len() {
+        bytes if bytes > most => Err(HostError::new(
+            code::LIMIT,
+            format!(
+                "the statement is too long: {bytes} bytes, {most} at most; bind values as parameters"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Counts statements of a run, up to what it is granted.
+pub(crate) fn count_statements(
+    run: &Cell<u64>,
+    statements: usize,
+    limits: &Limits,
+) -> Result<(), HostError> {
+    let count = run.get().saturating_add(statements as u64);
+    if count > limits.statements {
+        return Err(HostError::new(
+            code::LIMIT,
+            format!("more than the {} statements this run is granted", limits.statements),
+        ));
+    }
+    run.set(count);
+    Ok(())
+}
+
+/// Bounds what is sent with one call. Each set counts for so many bytes besides its values.
+pub(crate) fn check_parameters(
+    sets: &[&[Value]],
+    set_bytes: usize,
+    limits: &Limits,
+) -> Result<(), HostError> {
+    let values = sets.iter().flat_map(|set| set.iter()).map(size);
+    let bytes = values.sum::<usize>().saturating_add(sets.len().saturating_mul(set_bytes));
+    if bytes > limits.chunk_bytes {
+        return Err(HostError::new(
+            code::LIMIT,
+            format!(
+                "the parameters have {bytes} bytes, more than the {} of one call",
+                limits.chunk_bytes
+            ),
+        ));
+    }
+    Ok(())
+}
+
 impl Run {
     /// Prepares a statement in the worker's name, or takes it from those that wait, and binds its
     /// parameters.
@@ -51,15 +103,7 @@ impl Run {
 
     /// Prepares a statement whose parameters are bound later.
     pub(super) fn take(&self, sql: &str) -> Result<WorkerStatement, HostError> {
-        if sql.len() > SQL_MAX_BYTES {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!(
-                    "the statement is too long: {} bytes, {SQL_MAX_BYTES} at most; bind values as parameters",
-                    sql.len()
-                ),
-            ));
-        }
+        check_length(sql, SQL_MAX_BYTES)?;
         if let Some(idle) = self.statements.borrow_mut().0.remove(sql) {
             return Ok(idle);
         }
@@ -79,26 +123,8 @@ impl Run {
     /// Counts statements, and bounds what is sent with them.
     pub(super) fn account(&self, statements: usize, sets: &[&[Value]]) -> Result<(), HostError> {
         let limits = &self.task.grant.limits;
-        let count = self.statements_run.get().saturating_add(statements as u64);
-        if count > limits.statements {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!("more than the {} statements this run is granted", limits.statements),
-            ));
-        }
-        self.statements_run.set(count);
-        let values = sets.iter().flat_map(|set| set.iter()).map(size);
-        let bytes = values.sum::<usize>().saturating_add(sets.len().saturating_mul(SET_BYTES));
-        if bytes > limits.chunk_bytes {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!(
-                    "the parameters have {bytes} bytes, more than the {} of one call",
-                    limits.chunk_bytes
-                ),
-            ));
-        }
-        Ok(())
+        count_statements(&self.statements_run, statements, limits)?;
+        check_parameters(sets, SET_BYTES, limits)
     }
 
     /// Puts an ended statement away for its next use.

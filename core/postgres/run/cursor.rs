@@ -21,7 +21,6 @@ pub(super) struct Open {
     rows: Source,
 }
 
-#[derive(Clone)]
 enum Source {
     /// A cursor of the server, by its place among the open ones. Its name has that place, so that
     /// the statement that declares it is prepared once.

@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use postgres::Config;
 use verger_worker::{HostError, code};
 
 use super::audit::Lane;
@@ -24,13 +25,20 @@ use super::session::Session;
 use crate::clock::Clock;
 use crate::queue::AttemptLog;
 use crate::run::{
-    AttemptError, AuditTally, EnqueueTally, Interrupted, KeptLines, Messages, Tally, Task,
+    AttemptError, AuditTally, EnqueueTally, KeptLines, Messages, Tally, Task, why_stopped,
 };
 
 /// The connection and the lane of an executor.
 pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) lane: Lane,
+}
+
+impl Connection {
+    /// Will connect at its first use.
+    pub(super) fn new(config: &Config) -> Self {
+        Self { session: Session::new(config.clone()), lane: Lane::default() }
+    }
 }
 
 /// How far the transaction of a run is.
@@ -156,21 +164,7 @@ impl<'e> Run<'e> {
 
     /// Why the run must stop now.
     fn stop_now(&self) -> HostError {
-        let error = match self.task.interrupt.raised() {
-            Some(Interrupted::Cancelled) => {
-                HostError::new(code::CANCELLED, "the job was cancelled")
-            }
-            Some(Interrupted::Shutdown) => {
-                HostError::new(code::CANCELLED, "the app is stopping; the job will run again")
-            }
-            None => HostError::new(
-                code::DEADLINE,
-                format!(
-                    "the time granted, {} ms, is over",
-                    self.task.grant.limits.time.as_millis()
-                ),
-            ),
-        };
+        let error = why_stopped(&self.task);
         self.stop(error.clone().into());
         error
     }

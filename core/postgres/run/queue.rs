@@ -9,8 +9,8 @@ use crate::capability::{CapabilityCall, Speed};
 use crate::postgres::jobs;
 use crate::postgres::state::{self, Place};
 use crate::run::{
-    Audited, NAME_MAX_BYTES, NOTE, answer, at_place, check_asked, check_event, check_key,
-    check_request, checkpoint_first, parse_request, registered, size, too_much_state,
+    Audited, NAME_MAX_BYTES, NOTE, answer, at_place, check_asked, check_each, check_event,
+    check_key, check_request, checkpoint_first, parse_request, registered, size, too_much_state,
 };
 use crate::store::StoreErrorKind;
 use crate::text::beginning;
@@ -59,16 +59,7 @@ impl Run<'_> {
         self.alive()?;
         let new = events.iter().fold(Audited::default(), |all, event| all.and(Audited::of(event)));
         self.audited.get().has_room(new, &self.task.grant.limits)?;
-        for (place, event) in events.iter().enumerate() {
-            self.check_event(event).map_err(|mut error| {
-                error.message = format!(
-                    "event {place}: {}; none of the {} was written",
-                    error.message,
-                    events.len()
-                );
-                error
-            })?;
-        }
+        check_each(events, |event| self.check_event(event))?;
         self.append(events.iter(), new)
     }
 

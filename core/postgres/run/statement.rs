@@ -9,7 +9,7 @@ use crate::postgres::failure::{host_error, is_cancelled, is_conflict, is_lost, i
 use crate::postgres::session::{Prepare, Session};
 use crate::postgres::sql_text::{is_empty, selects_into, translated};
 use crate::postgres::values::Param;
-use crate::run::size;
+use crate::run::{check_length, check_parameters, count_statements};
 
 /// The longest statement, in bytes.
 const SQL_MAX_BYTES: usize = 1 << 20;
@@ -62,8 +62,7 @@ impl Run<'_> {
         for set in sets {
             match one(set) {
                 Ok(changed) => results.push(Ok(changed)),
-                Err(error) if self.state.get() == State::Open => {
-                    let _ = error;
+                Err(_) if self.state.get() == State::Open => {
                     results.clear();
                     for set in sets {
                         self.guard()?;
@@ -122,15 +121,7 @@ impl Run<'_> {
 
     /// Prepares a statement, and begins the transaction.
     pub(super) fn prepared(&self, sql: &str) -> Result<Statement, HostError> {
-        if sql.len() > SQL_MAX_BYTES {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!(
-                    "the statement is too long: {} bytes, {SQL_MAX_BYTES} at most; bind values as parameters",
-                    sql.len()
-                ),
-            ));
-        }
+        check_length(sql, SQL_MAX_BYTES)?;
         if sql.contains('\0') {
             let why = "the statement has a character of the number 0";
             return Err(HostError::new(code::SQL, why));
@@ -230,26 +221,8 @@ impl Run<'_> {
     pub(super) fn account(&self, statements: usize, sets: &[&[Value]]) -> Result<(), HostError> {
         self.alive()?;
         let limits = &self.task.grant.limits;
-        let count = self.statements_run.get().saturating_add(statements as u64);
-        if count > limits.statements {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!("more than the {} statements this run is granted", limits.statements),
-            ));
-        }
-        self.statements_run.set(count);
-        let values = sets.iter().flat_map(|set| set.iter()).map(size);
-        let bytes = values.sum::<usize>().saturating_add(sets.len().saturating_mul(SET_BYTES));
-        if bytes > limits.chunk_bytes {
-            return Err(HostError::new(
-                code::LIMIT,
-                format!(
-                    "the parameters have {bytes} bytes, more than the {} of one call",
-                    limits.chunk_bytes
-                ),
-            ));
-        }
-        Ok(())
+        count_statements(&self.statements_run, statements, limits)?;
+        check_parameters(sets, SET_BYTES, limits)
     }
 
     /// Counts rows that a statement changed.

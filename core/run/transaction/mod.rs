@@ -10,7 +10,7 @@ use verger_worker::{HostError, code};
 pub(crate) use self::savepoint::SavepointId;
 pub(super) use self::savepoint::Savepoints;
 use super::error::{from_books, from_store};
-use super::{AttemptError, Interrupted, Run, Tally};
+use super::{AttemptError, Interrupted, Run, Tally, Task};
 use crate::failpoint::Failpoint;
 use crate::queue::{Moved, Transition};
 use crate::store::{Books, StoreErrorKind, TransactionStep, kind_of};
@@ -31,6 +31,27 @@ pub(super) enum State {
     Lost,
 }
 
+/// Why an attempt must stop now, in the words its worker is told.
+pub(crate) fn why_stopped(task: &Task) -> HostError {
+    match task.interrupt.raised() {
+        Some(Interrupted::Cancelled) => HostError::new(code::CANCELLED, "the job was cancelled"),
+        Some(Interrupted::Shutdown) => {
+            HostError::new(code::CANCELLED, "the app is stopping; the job will run again")
+        }
+        None if task.stop_signal.is_over_for_the_lock() => HostError::new(
+            code::LOCK_HELD,
+            format!(
+                "the attempt held the write lock for {} ms, the longest it may without a checkpoint: write in smaller batches, and compute before the first write",
+                task.grant.write_lock.map_or(0, |most| most.as_millis())
+            ),
+        ),
+        None => HostError::new(
+            code::DEADLINE,
+            format!("the time granted, {} ms, is over", task.grant.limits.time.as_millis()),
+        ),
+    }
+}
+
 impl Run {
     /// Whether a host call may still do anything.
     pub(super) fn alive(&self) -> Result<(), HostError> {
@@ -45,28 +66,7 @@ impl Run {
 
     /// Why the run must stop now.
     pub(super) fn stop_now(&self) -> HostError {
-        let error = match self.task.interrupt.raised() {
-            Some(Interrupted::Cancelled) => {
-                HostError::new(code::CANCELLED, "the job was cancelled")
-            }
-            Some(Interrupted::Shutdown) => {
-                HostError::new(code::CANCELLED, "the app is stopping; the job will run again")
-            }
-            None if self.task.stop_signal.is_over_for_the_lock() => HostError::new(
-                code::LOCK_HELD,
-                format!(
-                    "the attempt held the write lock for {} ms, the longest it may without a checkpoint: write in smaller batches, and compute before the first write",
-                    self.task.grant.write_lock.map_or(0, |most| most.as_millis())
-                ),
-            ),
-            None => HostError::new(
-                code::DEADLINE,
-                format!(
-                    "the time granted, {} ms, is over",
-                    self.task.grant.limits.time.as_millis()
-                ),
-            ),
-        };
+        let error = why_stopped(&self.task);
         self.stop(error.clone().into());
         error
     }
