@@ -13,7 +13,10 @@ use crate::time::Timestamp;
 
 const CLAIMING: &str = "claim a job";
 
-/// Claims the first job of these kinds. Jobs that another node is just claiming are passed over.
+/// The most jobs one statement claims.
+pub(super) const CLAIMED_MAX: usize = 32;
+
+/// Claims the first jobs of these kinds. Jobs that another node is just claiming are passed over.
 ///
 /// Its commit need not wait for the disk. If the server loses it in a crash, the job was never
 /// claimed; and the commit of the attempt, which waits, comes after it in the server's log. A token
@@ -23,13 +26,12 @@ const CLAIM: &str = "WITH found AS MATERIALIZED (SELECT job.id FROM ( \
      SELECT first.* FROM unnest($1::text[], $2::text[], $3::bigint[]) AS kind (queue, worker, newest) \
      CROSS JOIN LATERAL (SELECT id, priority, due_at FROM verger.jobs WHERE state = 'available' AND queue = kind.queue \
      AND worker = kind.worker AND args_version <= kind.newest AND due_at <= $6 ORDER BY priority, due_at, id LIMIT 32) AS first \
-     WHERE kind.queue NOT IN (SELECT name FROM verger.queues WHERE paused)) AS head \
-     JOIN verger.jobs AS job USING (id) WHERE job.state = 'available' \
-     ORDER BY head.priority, head.due_at, head.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED) \
+     WHERE kind.queue NOT IN (SELECT name FROM verger.queues WHERE paused) ORDER BY priority, due_at, id) AS head \
+     CROSS JOIN LATERAL (SELECT id FROM verger.jobs WHERE id = head.id AND state = 'available' FOR UPDATE SKIP LOCKED) AS job LIMIT $7) \
      UPDATE verger.jobs AS job SET state = 'executing', attempt = least(attempt + 1, 4294967295), token = ((token >> 20) + 1 << 20) + ($4::bigint & 1048575), \
-     claimed_by = $4, lease_until = $5, attempted_at = $6 FROM found WHERE job.id = found.id \
+     claimed_by = $4, lease_until = $5, attempted_at = $6 WHERE job.id = ANY (ARRAY(SELECT id FROM found)) \
      RETURNING job.id, job.worker, job.args::text, job.args_version, job.attempt, job.max_attempts, job.token, job.schedule, job.slot, \
-     job.missed, job.slot_after, job.zone, job.queue, job.due_at, job.traceparent, set_config('synchronous_commit', 'off', true)";
+     job.missed, job.slot_after, job.zone, job.queue, job.due_at, job.traceparent, job.priority, set_config('synchronous_commit', 'off', true)";
 
 /// Who claims, and until when.
 #[derive(Clone, Copy)]
@@ -39,12 +41,14 @@ pub(super) struct Holder {
     pub(super) until: Timestamp,
 }
 
-/// Claims the first due job of these kinds, in a transaction of its own.
+/// Claims the first due jobs of these kinds, so many at most, in their order, in a transaction of
+/// its own.
 pub(super) fn claim<'k>(
     session: &mut Session,
     kinds: impl Iterator<Item = (&'k Kind, &'k u32)>,
     holder: Holder,
-) -> Result<Option<Claimed>, StoreError> {
+    most: usize,
+) -> Result<Vec<Claimed>, StoreError> {
     let (mut queues, mut workers, mut newest) = (Vec::new(), Vec::new(), Vec::new());
     for ((queue, worker), version) in kinds {
         queues.push(queue.as_str());
@@ -52,12 +56,19 @@ pub(super) fn claim<'k>(
         newest.push(i64::from(*version));
     }
     if queues.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let Holder { node, now, until } = holder;
     let (until, at) = (until.as_millis(), now.as_millis());
-    let row = session.first(CLAIMING, CLAIM, &[&queues, &workers, &newest, &node, &until, &at])?;
-    Ok(row.map(|row| claimed(&row, now)))
+    let most = i64::try_from(most.clamp(1, CLAIMED_MAX)).unwrap_or(1);
+    let mut rows = session.query(
+        CLAIMING,
+        CLAIM,
+        &[&queues, &workers, &newest, &node, &until, &at, &most],
+    )?;
+    // An UPDATE returns them in any order.
+    rows.sort_by_key(|row| (row.get::<_, i16>(15), row.get::<_, i64>(13), row.get::<_, i64>(0)));
+    Ok(rows.iter().map(|row| claimed(row, now)).collect())
 }
 
 /// Claims the first due job of a queue, if fewer than `most` of it are being performed by all
@@ -88,7 +99,7 @@ pub(super) fn claim_within<'k>(
         if paused || usize::try_from(executing).unwrap_or(usize::MAX) >= most {
             return Ok(None);
         }
-        claim(session, kinds, holder)
+        Ok(claim(session, kinds, holder, 1)?.pop())
     })
 }
 

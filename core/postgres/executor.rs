@@ -32,13 +32,19 @@ pub(super) fn perform_next(
 }
 
 /// Claims a job, and takes its place in the queue in this process. Threads take turns at it, so that
-/// the places are counted right and the order is kept.
+/// the places are counted right and the order is kept. Whoever has the turn claims for those that
+/// wait for it, too: a turn lasts as long as the server takes to answer, and otherwise all threads
+/// together would claim no faster than one.
 fn claim_next<'n>(
     node: &'n Node,
     connection: &mut Connection,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<(Claimed, Seat<'n>)>, StoreError> {
-    let _turn = lock(&node.claiming);
+    let mut turn = node.claims.take_turn();
+    if let Some(claimed) = turn.claimed_before() {
+        let seat = node.seat(&claimed.queue);
+        return Ok(Some((claimed, seat)));
+    }
     let kinds = node.claimable();
     let number = node.number.load(Ordering::Relaxed);
     if number == NOWHERE {
@@ -49,23 +55,30 @@ fn claim_next<'n>(
     let longest = kinds.keys().filter_map(|(_, worker)| node.registry.get(worker));
     let longest = longest.map(|worker| worker.grant.time()).max().unwrap_or_default();
     let holder = Holder { node: number, now, until: now + longest + LEASE_MARGIN };
+    let most = turn.wanted().min(node.least_room(&kinds));
     let session = &mut connection.session;
     // Neither kind of queue waits for the other to be empty.
     let bounded_first = node.turn.fetch_xor(true, Ordering::Relaxed);
-    let claimed = match bounded_first {
-        true => match claim_bounded(node, session, &kinds, holder)? {
-            None => claim_plain(node, session, &kinds, holder)?,
-            claimed => claimed,
-        },
-        false => match claim_plain(node, session, &kinds, holder)? {
-            None => claim_bounded(node, session, &kinds, holder)?,
-            claimed => claimed,
-        },
-    };
-    Ok(claimed.map(|claimed| {
-        let seat = node.enter(&claimed.queue);
+    let mut claimed = Vec::new();
+    if bounded_first {
+        claimed.extend(claim_bounded(node, session, &kinds, holder)?);
+    }
+    if claimed.is_empty() {
+        claimed = claim_plain(node, session, &kinds, holder, most)?;
+    }
+    if claimed.is_empty() && !bounded_first {
+        claimed.extend(claim_bounded(node, session, &kinds, holder)?);
+    }
+    for claimed in &claimed {
+        node.enter(&claimed.queue);
+    }
+    let mut claimed = claimed.into_iter();
+    let first = claimed.next().map(|claimed| {
+        let seat = node.seat(&claimed.queue);
         (claimed, seat)
-    }))
+    });
+    turn.leave_to_others(claimed);
+    Ok(first)
 }
 
 /// Claims from the queues that no bound for all nodes holds.
@@ -74,9 +87,10 @@ fn claim_plain(
     session: &mut Session,
     kinds: &BTreeMap<Kind, u32>,
     holder: Holder,
-) -> Result<Option<Claimed>, StoreError> {
+    most: usize,
+) -> Result<Vec<Claimed>, StoreError> {
     let is_plain = |queue: &str| node.settings.queues.most_in_file(queue).is_none();
-    claim(session, kinds.iter().filter(|((queue, _), _)| is_plain(queue)), holder)
+    claim(session, kinds.iter().filter(|((queue, _), _)| is_plain(queue)), holder, most)
 }
 
 /// Claims from the first queue that has room in all nodes together.

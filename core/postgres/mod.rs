@@ -36,6 +36,7 @@ mod audit;
 mod builder;
 mod cancel;
 mod claim;
+mod claims;
 mod clock_offset;
 mod events;
 mod executor;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{CancelToken, Config, NoTls};
 
+use super::claims::Claims;
 use super::kinds::{self, Kind};
 use super::pool::Pool;
 use super::presence::{CHANNEL, Presence};
@@ -50,8 +51,7 @@ pub(super) struct Node {
     pub(super) pool: Pool,
     /// The kinds of jobs that wait.
     known: Mutex<Known>,
-    /// Held by the thread that claims.
-    pub(super) claiming: Mutex<()>,
+    pub(super) claims: Claims,
     /// Jobs that are being performed in each queue.
     busy: Mutex<HashMap<String, usize>>,
     /// By job and token: two claims of one job may overlap, and only one of them counts.
@@ -138,7 +138,7 @@ impl Node {
             pool: Pool::new(settings.threads),
             settings,
             known: Mutex::default(),
-            claiming: Mutex::default(),
+            claims: Claims::default(),
             busy: Mutex::default(),
             running: Mutex::default(),
             idle: Mutex::default(),
@@ -201,9 +201,23 @@ impl Node {
         of(&mut kinds.filter_map(|kind| Some((kind, workers.get(&kind.1)?.newest_args()))))
     }
 
-    /// Takes a place in a queue.
-    pub(super) fn enter(&self, queue: &str) -> Seat<'_> {
+    /// How many more jobs the fullest of these queues has room for.
+    pub(super) fn least_room(&self, kinds: &BTreeMap<Kind, u32>) -> usize {
+        let busy = lock(&self.busy);
+        let room = |queue: &String| {
+            let taken = busy.get(queue).copied().unwrap_or(0);
+            self.settings.queues.concurrency(queue).saturating_sub(taken)
+        };
+        kinds.keys().map(|(queue, _)| room(queue)).min().unwrap_or(0)
+    }
+
+    /// Takes a place in a queue, which a [`seat`](Self::seat) gives back.
+    pub(super) fn enter(&self, queue: &str) {
         *lock(&self.busy).entry(queue.to_string()).or_default() += 1;
+    }
+
+    /// The place that was taken in a queue.
+    pub(super) fn seat(&self, queue: &str) -> Seat<'_> {
         Seat { node: self, queue: queue.to_string() }
     }
 

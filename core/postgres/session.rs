@@ -318,10 +318,12 @@ fn check(client: &mut Client) -> Result<(), StoreError> {
             "the server is a standby or read-only: connect to the primary, by `target_session_attrs=read-write` where several hosts are given",
         ));
     }
+    // The engine's own statements need the same plan whatever their values. A worker's may not.
     client
         .batch_execute(
             "SET TIME ZONE 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning; \
-             SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = 0",
+             SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = 0; \
+             SET plan_cache_mode = force_generic_plan",
         )
         .doing(OPENING)
 }

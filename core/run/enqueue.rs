@@ -277,7 +277,7 @@ fn text_of(id: &Json) -> Option<String> {
 
 /// A job as a component sent it: its args and its options are JSON text.
 #[cfg(feature = "wasm")]
-fn parse(worker: &str, args: &str, options: &str) -> Result<Asked, HostError> {
+pub(crate) fn parse(worker: &str, args: &str, options: &str) -> Result<Asked, HostError> {
     let args = read(args, "args")?;
     let options = match options.trim().is_empty() {
         true => Json::Object(Map::new()),

@@ -5,7 +5,7 @@ use verger_worker::{
     NewJob, Value,
 };
 
-use super::Run;
+use super::{Run, Task};
 use super::cursor::CursorId;
 use super::transaction::SavepointId;
 
@@ -95,6 +95,17 @@ impl Host for Run {
 
     fn set_state(&self, key: &str, value: &Value) -> Result<(), HostError> {
         Run::set_state(self, key, value)
+    }
+}
+
+/// A run of either store, whatever its worker is.
+pub(crate) trait WorkerRun: Host {
+    fn task(&self) -> &Task;
+}
+
+impl WorkerRun for Run {
+    fn task(&self) -> &Task {
+        &self.task
     }
 }
 

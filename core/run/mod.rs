@@ -13,6 +13,8 @@ mod engine_call;
 mod enqueue;
 mod error;
 mod group;
+#[cfg(feature = "wasm")]
+mod guest_run;
 mod host;
 mod interrupt;
 mod kept_lines;
@@ -51,16 +53,19 @@ pub(crate) use audit::{AuditTally, Audited, check_each, check_event};
 pub(crate) use call::{
     NAME_MAX_BYTES, NOTE, answer, check_request, checkpoint_first, parse_request, registered,
 };
-#[cfg(feature = "wasm")]
-pub(crate) use cursor::CursorId;
 pub(crate) use ended::Ended;
 #[cfg(feature = "builtins")]
 pub(crate) use engine_call::{ANALYZE, BACKUP, VACUUM};
 #[cfg(feature = "postgres")]
 pub(crate) use enqueue::{EnqueueTally, at_place, check_asked};
+#[cfg(all(feature = "postgres", feature = "wasm"))]
+pub(crate) use enqueue::parse as parse_asked;
 pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
 pub use error::AttemptError;
 pub(crate) use error::Unmigrated;
+#[cfg(feature = "wasm")]
+pub(crate) use guest_run::GuestRun;
+pub(crate) use host::WorkerRun;
 pub(crate) use group::{Group, Pace, SHORT, Seat};
 pub(crate) use interrupt::{Interrupt, Interrupted};
 #[cfg(feature = "postgres")]
@@ -77,8 +82,6 @@ pub(crate) use state::{check_key, too_much_state};
 #[cfg(feature = "postgres")]
 pub(crate) use statement::{check_length, check_parameters, count_statements};
 pub(crate) use transaction::LEASE_MARGIN;
-#[cfg(feature = "wasm")]
-pub(crate) use transaction::SavepointId;
 #[cfg(feature = "postgres")]
 pub(crate) use transaction::why_stopped;
 
@@ -233,11 +236,6 @@ impl Run {
         run.watch();
         run.lend_connection();
         run
-    }
-
-    #[cfg(feature = "wasm")]
-    pub(crate) fn task(&self) -> &Task {
-        &self.task
     }
 
     pub(crate) fn scope(&self) -> Option<&Scope> {

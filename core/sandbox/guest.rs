@@ -1,12 +1,12 @@
 //! What a component imports: the host's functions, which use its run.
 
-use verger_worker::{AuditEvent, EventOutcome, Host, HostError, LogLevel, Value, code};
+use verger_worker::{AuditEvent, EventOutcome, HostError, LogLevel, Value, code};
 use wasmtime::component::Resource;
 
 use super::console::Stream;
 use super::limiter::Limiter;
 use super::wasi::Wasi;
-use crate::run::{CursorId, Run, SavepointId};
+use crate::run::GuestRun;
 use crate::store::StopSignal;
 use crate::text::beginning;
 
@@ -45,7 +45,7 @@ pub struct SavepointHandle;
 /// The state of one instance.
 pub(super) struct Guest {
     /// `None` while the component describes itself.
-    pub(super) run: Option<Run>,
+    pub(super) run: Option<Box<dyn GuestRun>>,
     pub(super) limiter: Limiter,
     pub(super) stop_signal: StopSignal,
     pub(super) wasi: Wasi,
@@ -62,8 +62,8 @@ pub(super) struct LastWords {
 }
 
 impl Guest {
-    fn run(&self) -> Result<&Run, HostError> {
-        self.run.as_ref().ok_or_else(|| {
+    fn run(&self) -> Result<&dyn GuestRun, HostError> {
+        self.run.as_deref().ok_or_else(|| {
             HostError::new(
                 code::DENIED,
                 "a worker has no database, audit log, events, queue, state or app while it describes itself",
@@ -72,7 +72,10 @@ impl Guest {
     }
 
     /// Calls the host. A refusal is remembered, because the guest may trap over it.
-    fn answer<T>(&mut self, call: impl FnOnce(&Run) -> Result<T, HostError>) -> Answer<T> {
+    fn answer<T>(
+        &mut self,
+        call: impl FnOnce(&dyn GuestRun) -> Result<T, HostError>,
+    ) -> Answer<T> {
         let answer = self.run().and_then(call);
         Ok(answer.map_err(|error| {
             let words = error.clone();
@@ -85,13 +88,13 @@ impl Guest {
 impl Guest {
     /// The time by the host's clock.
     pub(super) fn now_millis(&self) -> i64 {
-        self.run().map_or(0, Host::now)
+        self.run().map_or(0, |run| run.now())
     }
 
     /// Takes what it writes to a standard stream.
     pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let Self { run, wasi, .. } = self;
-        wasi.console.write(stream, bytes, |level, line| log_line(run.as_ref(), level, line));
+        wasi.console.write(stream, bytes, |level, line| log_line(run.as_deref(), level, line));
     }
 
     /// Whether its time is over.
@@ -101,12 +104,12 @@ impl Guest {
 
     pub(super) fn finish_lines(&mut self) {
         let Self { run, wasi, .. } = self;
-        wasi.console.finish(|level, line| log_line(run.as_ref(), level, line));
+        wasi.console.finish(|level, line| log_line(run.as_deref(), level, line));
     }
 }
 
 /// False when nobody wants more lines. A worker that describes itself has no log.
-fn log_line(run: Option<&Run>, level: LogLevel, line: &str) -> bool {
+fn log_line(run: Option<&dyn GuestRun>, level: LogLevel, line: &str) -> bool {
     run.is_some_and(|run| run.log_line(level, line))
 }
 
@@ -155,7 +158,7 @@ impl wit::store::Host for Guest {
         sql: String,
         params: Vec<wit::types::Value>,
     ) -> Answer<Resource<CursorHandle>> {
-        self.answer(|run| Ok(Resource::new_own(run.open_cursor(&sql, &to_values(params))?.0)))
+        self.answer(|run| Ok(Resource::new_own(run.open_cursor(&sql, &to_values(params))?)))
     }
 
     fn execute(&mut self, sql: String, params: Vec<wit::types::Value>) -> Answer<u32> {
@@ -175,15 +178,15 @@ impl wit::store::Host for Guest {
     }
 
     fn begin_savepoint(&mut self) -> Answer<Resource<SavepointHandle>> {
-        self.answer(|run| Ok(Resource::new_own(run.open_savepoint()?.0)))
+        self.answer(|run| Ok(Resource::new_own(run.open_savepoint()?)))
     }
 
     fn checkpoint(&mut self) -> Answer<()> {
-        self.answer(Run::checkpoint_now)
+        self.answer(|run| run.checkpoint())
     }
 
     fn checkpoint_due(&mut self) -> wasmtime::Result<bool> {
-        Ok(self.run().is_ok_and(Run::is_checkpoint_due))
+        Ok(self.run().is_ok_and(|run| run.checkpoint_due()))
     }
 
     fn query_all(
@@ -192,7 +195,7 @@ impl wit::store::Host for Guest {
         params: Vec<wit::types::Value>,
     ) -> Answer<wit::store::Table> {
         self.answer(|run| {
-            let (columns, rows) = run.read_all(&sql, &to_values(params))?;
+            let (columns, rows) = run.query_all(&sql, &to_values(params))?;
             Ok(wit::store::Table { columns, rows: rows.into_iter().map(from_values).collect() })
         })
     }
@@ -200,7 +203,7 @@ impl wit::store::Host for Guest {
 
 impl wit::store::HostCursor for Guest {
     fn columns(&mut self, cursor: Resource<CursorHandle>) -> wasmtime::Result<Vec<String>> {
-        Ok(self.run().map(|run| run.cursor_columns(CursorId(cursor.rep()))).unwrap_or_default())
+        Ok(self.run().map(|run| run.cursor_columns(cursor.rep())).unwrap_or_default())
     }
 
     fn next(
@@ -209,14 +212,14 @@ impl wit::store::HostCursor for Guest {
         max_rows: u32,
     ) -> Answer<Vec<Vec<wit::types::Value>>> {
         self.answer(|run| {
-            let rows = run.cursor_next(CursorId(cursor.rep()), max_rows)?;
+            let rows = run.cursor_next(cursor.rep(), max_rows)?;
             Ok(rows.into_iter().map(from_values).collect())
         })
     }
 
     fn drop(&mut self, cursor: Resource<CursorHandle>) -> wasmtime::Result<()> {
         if let Ok(run) = self.run() {
-            run.close_cursor(CursorId(cursor.rep()));
+            run.close_cursor(cursor.rep());
         }
         Ok(())
     }
@@ -224,11 +227,11 @@ impl wit::store::HostCursor for Guest {
 
 impl wit::store::HostSavepoint for Guest {
     fn release(&mut self, savepoint: Resource<SavepointHandle>) -> Answer<()> {
-        self.answer(|run| run.release_savepoint(SavepointId(savepoint.rep())))
+        self.answer(|run| run.release_savepoint(savepoint.rep()))
     }
 
     fn rollback(&mut self, savepoint: Resource<SavepointHandle>) -> Answer<()> {
-        self.answer(|run| run.rollback_savepoint(SavepointId(savepoint.rep())))
+        self.answer(|run| run.roll_savepoint_back(savepoint.rep()))
     }
 
     fn drop(&mut self, _: Resource<SavepointHandle>) -> wasmtime::Result<()> {
@@ -239,12 +242,12 @@ impl wit::store::HostSavepoint for Guest {
 impl wit::audit::Host for Guest {
     fn append(&mut self, events: Vec<wit::audit::Event>) -> Answer<Vec<u64>> {
         let events: Vec<_> = events.into_iter().map(to_event).collect();
-        self.answer(|run| run.log_events(&events))
+        self.answer(|run| run.audit_append(&events))
     }
 
     fn append_safe(&mut self, events: Vec<wit::audit::Event>) -> wasmtime::Result<u32> {
         let events: Vec<_> = events.into_iter().map(to_event).collect();
-        Ok(self.run().map_or(0, |run| run.log_events_safely(&events)))
+        Ok(self.run().map_or(0, |run| run.audit_append_safe(&events)))
     }
 }
 
@@ -273,7 +276,7 @@ impl wit::clock::Host for Guest {
 
 impl wit::events::Host for Guest {
     fn publish(&mut self, topic: String, payload: String) -> Answer<()> {
-        self.answer(|run| run.publish_event(&topic, &payload))
+        self.answer(|run| run.publish(&topic, &payload))
     }
 }
 
@@ -307,13 +310,13 @@ impl wit::job::Host for Guest {
 
     fn progress(&mut self, done: u32, total: u32) -> wasmtime::Result<()> {
         if let Ok(run) = self.run() {
-            Host::progress(run, done, total);
+            run.progress(done, total);
         }
         Ok(())
     }
 
     fn is_cancelled(&mut self) -> wasmtime::Result<bool> {
-        Ok(self.run().is_ok_and(Host::is_cancelled))
+        Ok(self.run().is_ok_and(|run| run.is_cancelled()))
     }
 }
 
@@ -338,7 +341,7 @@ impl wit::log::Host for Guest {
 
 impl wit::host::Host for Guest {
     fn call(&mut self, capability: String, request: String) -> Answer<String> {
-        self.answer(|run| run.call_capability(&capability, &request))
+        self.answer(|run| run.call(&capability, &request))
     }
 }
 
@@ -356,7 +359,7 @@ impl wit::queue::Host for Guest {
 
 impl wit::state::Host for Guest {
     fn get(&mut self, key: String) -> Answer<wit::types::Value> {
-        self.answer(|run| run.get_state(&key)).map(|answer| answer.map(from_value))
+        self.answer(|run| run.state(&key)).map(|answer| answer.map(from_value))
     }
 
     fn set(&mut self, key: String, value: wit::types::Value) -> Answer<()> {

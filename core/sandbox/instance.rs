@@ -1,6 +1,7 @@
 //! One instance of a component for one attempt: making it, calling its exports, and putting into
 //! words what stopped it.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -16,7 +17,7 @@ use super::limiter::Limiter;
 use super::wasi::{self, Wasi};
 use crate::json;
 use crate::observation::{Described, observe};
-use crate::run::{AttemptError, Ended, Run, Unmigrated};
+use crate::run::{AttemptError, Ended, GuestRun, Unmigrated};
 use crate::store::StopSignal;
 use crate::text::reason;
 
@@ -196,12 +197,12 @@ impl Linked {
     }
 
     /// Performs one attempt in a fresh instance.
-    pub(super) fn perform(
+    pub(super) fn perform<R: GuestRun>(
         &self,
-        run: Run,
+        run: R,
         args: &Args,
-    ) -> (Option<Run>, Result<Ended, AttemptError>) {
-        let scope = run.scope().map(|scope| bindings::Scope {
+    ) -> (Option<R>, Result<Ended, AttemptError>) {
+        let scope = run.task().scope.as_ref().map(|scope| bindings::Scope {
             organization_id: scope.organization_id().map(str::to_string),
             actor_id: scope.actor_id().map(str::to_string),
             impersonating_from: scope.impersonating_from().map(str::to_string),
@@ -213,7 +214,7 @@ impl Linked {
         let guest = Guest {
             limiter: Limiter::new(run.task().grant.limits.memory_bytes),
             stop_signal: run.task().stop_signal.clone(),
-            run: Some(run),
+            run: Some(Box::new(run)),
             wasi,
             last_words: LastWords::default(),
         };
@@ -232,8 +233,14 @@ impl Linked {
             Called::Full => Err(AttemptError::new(code::BUSY, no_room(""))),
             Called::NoRoom(why) => Err(AttemptError::new(code::BUSY, no_room(&why))),
         };
-        (guest.run, ended)
+        (guest.run.and_then(unboxed), ended)
     }
+}
+
+/// The run that was lent to a guest.
+fn unboxed<R: GuestRun>(run: Box<dyn GuestRun>) -> Option<R> {
+    let run: Box<dyn Any> = run;
+    run.downcast().ok().map(|run| *run)
 }
 
 type MigrateParams<'a> = (u32, &'a str);

@@ -12,7 +12,7 @@ use super::compile::{Compiler, Origin};
 use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
 use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
-use crate::run::{AttemptError, Ended, Run, Unmigrated};
+use crate::run::{AttemptError, Ended, GuestRun, Unmigrated};
 
 /// Where a component's bytes come from.
 pub(crate) enum Source {
@@ -167,11 +167,11 @@ impl Plugin {
         self.loaded.get()?.as_ref().ok().map(|loaded| loaded.described.as_str())
     }
 
-    pub(crate) fn perform(
+    pub(crate) fn perform<R: GuestRun>(
         &self,
-        run: Run,
+        run: R,
         args: &Args,
-    ) -> (Option<Run>, Result<Ended, AttemptError>) {
+    ) -> (Option<R>, Result<Ended, AttemptError>) {
         match self.loaded() {
             Ok(loaded) => loaded.linked.perform(run, args),
             Err(error) => (Some(run), Err(AttemptError::new("plugin", error.to_string()))),

@@ -13,7 +13,11 @@ use verger_worker::{Args, Context, Host, Manifest, ManifestError, Outcome, Scope
 use crate::grant::Grant;
 use crate::plugin_error::PluginError;
 use crate::queue::{EnqueueError, NewJob, PerformedBy, Ready};
-use crate::run::{AttemptError, Ended, Run, Unmigrated};
+#[cfg(feature = "wasm")]
+use crate::run::GuestRun as PerformableRun;
+#[cfg(not(feature = "wasm"))]
+use crate::run::WorkerRun as PerformableRun;
+use crate::run::{AttemptError, Ended, Unmigrated};
 #[cfg(feature = "wasm")]
 use crate::sandbox::Plugin;
 
@@ -224,36 +228,18 @@ impl Registered {
     }
 
     /// Performs one attempt. The run comes back, unless a panic took it.
-    pub(crate) fn perform(
+    pub(crate) fn perform<R: PerformableRun>(
         &self,
-        run: Run,
+        run: R,
         args: &Args,
-    ) -> (Option<Run>, Result<Ended, AttemptError>) {
+    ) -> (Option<R>, Result<Ended, AttemptError>) {
         match &self.code {
             Code::Native { worker, .. } => {
-                let ended = perform_native(&**worker, &run, run.scope(), args);
+                let ended = perform_native(&**worker, &run, run.task().scope.as_ref(), args);
                 (Some(run), ended)
             }
             #[cfg(feature = "wasm")]
             Code::Component(plugin) => plugin.perform(run, args),
-        }
-    }
-}
-
-#[cfg(feature = "postgres")]
-impl Registered {
-    /// Performs one attempt on a host of another store. `None` for a component, which knows only
-    /// the one host.
-    pub(crate) fn perform_on(
-        &self,
-        host: &dyn Host,
-        scope: Option<&Scope>,
-        args: &Args,
-    ) -> Option<Result<Ended, AttemptError>> {
-        match &self.code {
-            Code::Native { worker, .. } => Some(perform_native(&**worker, host, scope, args)),
-            #[cfg(feature = "wasm")]
-            Code::Component(_) => None,
         }
     }
 }

@@ -51,7 +51,7 @@ impl Run<'_> {
         let begun = lane.take(session).and_then(|()| {
             let sql = format!(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {left}; \
-                 SET LOCAL idle_in_transaction_session_timeout = {idle}"
+                 SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL plan_cache_mode = auto"
             );
             session.begin(BEGINNING, &sql)
         });
