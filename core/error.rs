@@ -205,6 +205,13 @@ pub enum OpenError {
         /// The names there are.
         known: String,
     },
+    /// On PostgreSQL: the roles of components have other rights than their workers were granted.
+    #[cfg(feature = "postgres")]
+    #[error("the roles of components are not what was granted: {}. The SQL of `Builder::role_grants` mends it", problems.join("; "))]
+    Roles {
+        /// What is wrong, a sentence each.
+        problems: Vec<String>,
+    },
     /// A database in memory is new, so there is nothing in it to look at.
     #[error("a database in memory cannot be opened to be read only: there is nothing in it yet")]
     ReadOnlyMemory,

@@ -81,6 +81,17 @@ impl Effective {
         self.tables.keys().map(String::as_str)
     }
 
+    /// What it covers: a table, in lower case, a verb, and the columns, or none for all of them.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn grants(&self) -> impl Iterator<Item = (&str, Verb, Option<&BTreeSet<String>>)> {
+        self.tables.iter().flat_map(|(table, granted)| {
+            granted
+                .verbs
+                .iter()
+                .map(move |(verb, columns)| (table.as_str(), *verb, columns.as_ref()))
+        })
+    }
+
     pub(crate) fn tenant_column(&self) -> Option<&str> {
         self.tenant_column.as_deref()
     }

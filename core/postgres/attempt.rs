@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::guests::Component;
 use super::node::Node;
 use super::run::{Connection, Run};
 use super::transition;
 use crate::clock::Clock;
 use crate::engine::{
-    AttemptOutcome, AttemptReport, Failure, in_span, prepare, reported, say_ended, span,
-    transition as ended_as,
+    AttemptOutcome, AttemptReport, Failure, Preparation, in_span, prepare, reported, say_ended,
+    span, transition as ended_as,
 };
 use crate::queue::{AttemptLog, Claimed, Moved, PerformedBy};
 use crate::run::{AttemptError, Claim, Interrupt, Tally};
@@ -21,7 +22,7 @@ const REPEATS_MAX: u32 = 3;
 
 /// Performs a claimed job and records how it ended.
 pub(super) fn perform(
-    node: &Node,
+    node: &Arc<Node>,
     connection: &mut Connection,
     clock: &Arc<dyn Clock>,
     claimed: &Claimed,
@@ -61,7 +62,7 @@ fn report(
 }
 
 fn attempt(
-    node: &Node,
+    node: &Arc<Node>,
     connection: &mut Connection,
     clock: &Arc<dyn Clock>,
     claimed: &Claimed,
@@ -86,7 +87,20 @@ fn attempt(
     };
     let by = Some(Arc::clone(&prepared.performed_by));
     let claim = Claim { id: claimed.id, token: claimed.token, attempt: claimed.attempt };
-    let cancel = match connection.session.client() {
+    let own = match own_connection(node, connection, &prepared) {
+        Ok(own) => own,
+        Err(error) => {
+            let outcome =
+                record(node, connection, clock, claimed, error.into(), (&interrupt, by, log));
+            return (nothing, outcome);
+        }
+    };
+    let is_guest = own.is_some();
+    let mut used = match own {
+        Some(own) => own,
+        None => std::mem::replace(connection, Connection::new(&node.config)),
+    };
+    let cancel = match used.session.client() {
         Ok(client) => client.cancel_token(),
         // The lease, or the lock of this node, tells the others.
         Err(error) => return (nothing, AttemptOutcome::Lost(lost(&error))),
@@ -95,20 +109,27 @@ fn attempt(
     let mut task = prepared.task(claimed, claim, clock.now(), &interrupt);
     let _running = node.begins(claim, &interrupt, task.stop_signal.clone(), cancel);
     loop {
-        let run = Run::new(connection, node, Arc::clone(clock), task);
-        let ended = worker.perform_on(&run, run.task().scope.as_ref(), &prepared.args);
-        let ended = ended
-            .unwrap_or_else(|| Err(AttemptError::new("plugin", "components run on SQLite only")));
+        let run = Run::new(used, Arc::clone(node), Arc::clone(clock), task);
+        let (run, ended) = worker.perform(run, &prepared.args);
+        let Some(run) = run else {
+            // A panic took it, and its connection. The server rolls back.
+            let failure = ended.err().map_or_else(|| taken_away().into(), Failure::from);
+            let outcome = record(node, connection, clock, claimed, failure, (&interrupt, by, log));
+            return (nothing, outcome);
+        };
         let ended = ended
             .map_err(Failure::from)
             .and_then(|ended| ended_as(ended, clock.now()))
             .and_then(|(to, outcome)| Ok(reported(run.finish(&to)?, outcome)));
         let (tally, stopped, repeat) = (run.tally(), run.stopped(), run.is_to_be_repeated());
         log = run.kept_lines();
-        // The time granted is that of all together.
-        task = run.into_task();
+        (used, task) = run.into_parts();
         let failure = match ended {
-            Ok(outcome) => return (tally, outcome),
+            Ok(outcome) => {
+                put_back(node, connection, used, is_guest);
+                return (tally, outcome);
+            }
+            // The time granted is that of all together.
             Err(_) if repeat && repeats < REPEATS_MAX && !task.stop_signal.is_over() => {
                 repeats += 1;
                 continue;
@@ -116,6 +137,7 @@ fn attempt(
             // A run that was stopped ends for that reason, whatever its worker made of it.
             Err(failure) => stopped.map_or(failure, Failure::from),
         };
+        put_back(node, connection, used, is_guest);
         if failure.error.code == verger_worker::code::LEASE_LOST {
             return (tally, AttemptOutcome::Lost(failure.error));
         }
@@ -124,12 +146,44 @@ fn attempt(
     }
 }
 
+/// The connection of a component, which has a role of its own. `None` for the app's own code.
+fn own_connection(
+    node: &Node,
+    connection: &mut Connection,
+    prepared: &Preparation,
+) -> Result<Option<Connection>, AttemptError> {
+    if !prepared.worker.is_component() {
+        return Ok(None);
+    }
+    let Some(guests) = node.guests.get() else { return Err(taken_away()) };
+    let component = Component {
+        worker: &prepared.name,
+        is_confined: prepared.is_confined(),
+        knows_both: prepared.worker.knows_both_stores(),
+    };
+    let own = guests.connection(&node.config, component, &mut connection.session);
+    own.map(Some).map_err(|error| lost(&error))
+}
+
+/// Gives a component's connection back, or puts the executor's own where it was.
+fn put_back(node: &Node, connection: &mut Connection, used: Connection, is_guest: bool) {
+    match (is_guest, node.guests.get()) {
+        (true, Some(guests)) => guests.give_back(used),
+        (true, None) => {}
+        (false, _) => *connection = used,
+    }
+}
+
+fn taken_away() -> AttemptError {
+    AttemptError::new("panic", "a host function panicked while the worker called it")
+}
+
 type Told<'a> = (&'a Interrupt, Option<Arc<PerformedBy>>, Option<AttemptLog>);
 
 /// Records a failed attempt, in a transaction of its own. If the connection was what failed, on a
 /// new one.
 fn record(
-    node: &Node,
+    node: &Arc<Node>,
     connection: &mut Connection,
     clock: &Arc<dyn Clock>,
     claimed: &Claimed,

@@ -21,6 +21,18 @@ const INSERT: &str = "INSERT INTO verger.audit (lane, seq, occurred_at, action, 
      impersonating_from, worker, worker_version, job, attempt, subject_type, subject_id, before, after, metadata, hash) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) RETURNING id";
 
+const LANES: &str = "SELECT lane FROM verger.audit_lanes ORDER BY lane";
+
+const NEW_LANE: &str = "INSERT INTO verger.audit_lanes (lane, seq, hash, anchor_seq, anchor_hash) VALUES ($1, 0, $2, 0, $2) ON CONFLICT DO NOTHING";
+
+const END: &str = "SELECT seq, hash FROM (SELECT seq, hash FROM verger.audit WHERE lane = $1 ORDER BY seq DESC LIMIT 1) AS last \
+     UNION ALL SELECT seq, hash FROM verger.audit_lanes WHERE lane = $1 ORDER BY seq DESC LIMIT 1";
+
+const SEAL: &str = "UPDATE verger.audit_lanes SET seq = $2, hash = $3 WHERE lane = $1";
+
+/// What a run sends to write the log.
+pub(super) const OF_A_RUN: [&str; 5] = [INSERT, LANES, NEW_LANE, END, SEAL];
+
 /// The columns that are hashed, in their order, after the number of the row in its lane.
 const COLUMNS: &str = "occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, \
      worker_version, job, attempt, subject_type, subject_id, before, after, metadata";
@@ -52,9 +64,8 @@ impl Lane {
         }
         self.forget();
         loop {
-            let sql = "SELECT lane FROM verger.audit_lanes ORDER BY lane";
             let lanes: Vec<i32> =
-                session.query(APPENDING, sql, &[])?.iter().map(|row| row.get(0)).collect();
+                session.query(APPENDING, LANES, &[])?.iter().map(|row| row.get(0)).collect();
             for lane in &lanes {
                 let sql = "SELECT pg_try_advisory_lock($1, $2)";
                 let row = session.first(APPENDING, sql, &[&CLASS, lane])?;
@@ -66,11 +77,7 @@ impl Lane {
             // All are held, so there is to be one more. Another session may make it first.
             let lane = lanes.last().map_or(1, |last| last + 1);
             let origin = origin(lane);
-            session.execute(
-                APPENDING,
-                "INSERT INTO verger.audit_lanes (lane, seq, hash, anchor_seq, anchor_hash) VALUES ($1, 0, $2, 0, $2) ON CONFLICT DO NOTHING",
-                &[&lane, &origin.as_slice()],
-            )?;
+            session.execute(APPENDING, NEW_LANE, &[&lane, &origin.as_slice()])?;
         }
     }
 
@@ -142,11 +149,7 @@ impl Lane {
     pub(super) fn seal(&mut self, session: &mut Session) -> Result<(), StoreError> {
         if let (true, Some((_, lane))) = (self.is_ahead, self.held) {
             let (seq, hash) = self.end.map_or_else(|| end(session, lane), Ok)?;
-            session.execute(
-                APPENDING,
-                "UPDATE verger.audit_lanes SET seq = $2, hash = $3 WHERE lane = $1",
-                &[&lane, &seq, &hash.as_slice()],
-            )?;
+            session.execute(APPENDING, SEAL, &[&lane, &seq, &hash.as_slice()])?;
             self.is_ahead = false;
         }
         Ok(())
@@ -155,9 +158,7 @@ impl Lane {
 
 /// The end of a lane in this transaction: its newest row may be ahead of the lane's own.
 fn end(session: &mut Session, lane: i32) -> Result<(i64, Hash), StoreError> {
-    let sql = "SELECT seq, hash FROM (SELECT seq, hash FROM verger.audit WHERE lane = $1 ORDER BY seq DESC LIMIT 1) AS last \
-         UNION ALL SELECT seq, hash FROM verger.audit_lanes WHERE lane = $1 ORDER BY seq DESC LIMIT 1";
-    let row = session.first(APPENDING, sql, &[&lane])?;
+    let row = session.first(APPENDING, END, &[&lane])?;
     Ok(row.map_or((0, origin(lane)), |row| (row.get(0), hash_of(&row, 1))))
 }
 

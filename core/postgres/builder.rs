@@ -9,6 +9,8 @@ use serde_json::Value as Json;
 use verger_worker::Worker;
 
 use super::clock_offset::{self, Corrected};
+#[cfg(feature = "wasm")]
+use super::components::Components;
 use super::migrate::{migrate, open_error};
 use super::node::Node;
 use super::presence::refuse_transaction_pooler;
@@ -42,6 +44,8 @@ pub struct Builder {
     queues: Vec<Queue>,
     settings: Settings,
     clock: Option<Arc<dyn Clock>>,
+    #[cfg(feature = "wasm")]
+    components: Components,
 }
 
 impl fmt::Debug for Builder {
@@ -71,7 +75,24 @@ impl Builder {
                 is_the_app: true,
             },
             clock: None,
+            #[cfg(feature = "wasm")]
+            components: Components::default(),
         }
+    }
+
+    #[cfg(feature = "wasm")]
+    pub(super) fn components(&mut self) -> &mut Components {
+        &mut self.components
+    }
+
+    #[cfg(feature = "wasm")]
+    pub(super) fn components_asked(&self) -> &Components {
+        &self.components
+    }
+
+    #[cfg(feature = "wasm")]
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Registers a worker that is part of the app. Its statements are sent as they are, but for
@@ -178,6 +199,8 @@ impl Builder {
             queues,
             settings,
             clock,
+            #[cfg(feature = "wasm")]
+            components,
         } = self;
         if !(1..=THREADS_MAX).contains(&settings.threads) {
             return Err(OpenError::Threads { asked: settings.threads, most: THREADS_MAX });
@@ -199,7 +222,9 @@ impl Builder {
             let known = registry.known();
             return Err(OpenError::NoSuchWorker { what: "limits", worker, known });
         }
-        let config = Session::config(&url).map_err(open_error)?;
+        #[cfg(feature = "wasm")]
+        let wanted = components.register(&registry)?;
+        let config = Arc::new(Session::config(&url).map_err(open_error)?);
         let (clock, offset): (Arc<dyn Clock>, _) = match clock {
             Some(clock) => (clock, None),
             None => {
@@ -211,7 +236,7 @@ impl Builder {
         handed_over(|| {
             let mut front = lock(&node.front);
             let mut presence = lock(&node.presence);
-            refuse_transaction_pooler(&mut front.session, Session::new(node.config.clone()))
+            refuse_transaction_pooler(&mut front.session, Session::new(Arc::clone(&node.config)))
                 .map_err(open_error)?;
             if let Some(offset) = &node.offset {
                 let ahead = clock_offset::measure(&mut front.session).map_err(open_error)?;
@@ -221,6 +246,8 @@ impl Builder {
             migrate(&mut front.session, now)?;
             let number = presence.appear().map_err(open_error)?;
             node.number.store(number, Ordering::Relaxed);
+            #[cfg(feature = "wasm")]
+            components.let_in(&node, &mut front.session, &wanted)?;
             publish_workers(&mut front.session, &node.registry, now).map_err(open_error)
         })?;
         let verger = Verger { node };

@@ -9,6 +9,21 @@ use crate::queue::{Cancelled, ON_REQUEST, Retried, error_json};
 use crate::store::StoreError;
 use crate::time::Timestamp;
 
+const CANCEL_WAITING: &str = "UPDATE verger.jobs SET state = 'cancelled', finished_at = $2, unique_until = CASE WHEN unique_until > $2 THEN unique_until END, \
+     errors = errors || jsonb_set($3::text::jsonb, '{attempt}', to_jsonb(attempt)) \
+     WHERE id = $1 AND state IN ('scheduled', 'available', 'retryable') RETURNING attempt, worker, queue, schedule";
+
+const ASK: &str = "INSERT INTO verger.cancels (job, token, asked_at) SELECT id, token, $2 FROM verger.jobs WHERE id = $1 AND state = 'executing' \
+     ON CONFLICT DO NOTHING";
+
+const IS_ASKED: &str = "SELECT 1 FROM verger.cancels AS asked JOIN verger.jobs AS job ON job.id = asked.job AND job.token = asked.token \
+     WHERE job.id = $1 AND job.state = 'executing'";
+
+const WAS_ASKED: &str = "SELECT 1 FROM verger.cancels WHERE job = $1 AND token = $2";
+
+/// What a run sends when someone may have asked to cancel its job.
+pub(super) const OF_A_RUN: [&str; 4] = [CANCEL_WAITING, ASK, IS_ASKED, WAS_ASKED];
+
 /// Cancels a job that waits, and asks one that is being performed to end.
 pub(super) fn cancel(
     session: &mut Session,
@@ -19,9 +34,7 @@ pub(super) fn cancel(
     session.transaction(CANCELLING, |session| {
         let waiting = session.first(
             CANCELLING,
-            "UPDATE verger.jobs SET state = 'cancelled', finished_at = $2, unique_until = CASE WHEN unique_until > $2 THEN unique_until END, \
-             errors = errors || jsonb_set($3::text::jsonb, '{attempt}', to_jsonb(attempt)) \
-             WHERE id = $1 AND state IN ('scheduled', 'available', 'retryable') RETURNING attempt, worker, queue, schedule",
+            CANCEL_WAITING,
             &[&id.number(), &now.as_millis(), &error_json(0, now, "cancelled", ON_REQUEST)],
         )?;
         if let Some(row) = waiting {
@@ -30,17 +43,8 @@ pub(super) fn cancel(
             events::record(session, now, &event)?;
             return Ok(Cancelled::AtOnce(event));
         }
-        let asked = session.execute(
-            CANCELLING,
-            "INSERT INTO verger.cancels (job, token, asked_at) SELECT id, token, $2 FROM verger.jobs WHERE id = $1 AND state = 'executing' \
-             ON CONFLICT DO NOTHING",
-            &[&id.number(), &now.as_millis()],
-        )?;
-        let is_asked = asked > 0
-            || session
-                .first(CANCELLING, "SELECT 1 FROM verger.cancels AS asked JOIN verger.jobs AS job ON job.id = asked.job AND job.token = asked.token \
-                     WHERE job.id = $1 AND job.state = 'executing'", &[&id.number()])?
-                .is_some();
+        let asked = session.execute(CANCELLING, ASK, &[&id.number(), &now.as_millis()])?;
+        let is_asked = asked > 0 || session.first(CANCELLING, IS_ASKED, &[&id.number()])?.is_some();
         Ok(if is_asked { Cancelled::Asked } else { Cancelled::Nothing })
     })
 }
@@ -52,8 +56,7 @@ pub(super) fn settle(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     const SETTLING: &str = "cancel the job";
-    let sql = "SELECT 1 FROM verger.cancels WHERE job = $1 AND token = $2";
-    if session.first(SETTLING, sql, &[&id.number(), &token])?.is_none() {
+    if session.first(SETTLING, WAS_ASKED, &[&id.number(), &token])?.is_none() {
         return Ok(false);
     }
     Ok(matches!(cancel(session, id, now)?, Cancelled::AtOnce(_)))

@@ -61,11 +61,8 @@ pub(super) fn claim<'k>(
     let Holder { node, now, until } = holder;
     let (until, at) = (until.as_millis(), now.as_millis());
     let most = i64::try_from(most.clamp(1, CLAIMED_MAX)).unwrap_or(1);
-    let mut rows = session.query(
-        CLAIMING,
-        CLAIM,
-        &[&queues, &workers, &newest, &node, &until, &at, &most],
-    )?;
+    let mut rows =
+        session.query(CLAIMING, CLAIM, &[&queues, &workers, &newest, &node, &until, &at, &most])?;
     // An UPDATE returns them in any order.
     rows.sort_by_key(|row| (row.get::<_, i16>(15), row.get::<_, i64>(13), row.get::<_, i64>(0)));
     Ok(rows.iter().map(|row| claimed(row, now)).collect())

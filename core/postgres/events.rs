@@ -15,6 +15,11 @@ pub(super) fn data(kind: &EventKind) -> String {
     serde_json::to_string(kind).unwrap_or_default()
 }
 
+const RECORD: &str = "INSERT INTO verger.events (at, source, kind, data) VALUES ($1, $2, $3, $4)";
+
+/// What a run sends to keep an event.
+pub(super) const OF_A_RUN: [&str; 1] = [RECORD];
+
 /// Writes that something happened, inside the transaction in which it does.
 pub(super) fn record(
     session: &mut Session,
@@ -24,7 +29,7 @@ pub(super) fn record(
     session
         .execute(
             "record an event",
-            "INSERT INTO verger.events (at, source, kind, data) VALUES ($1, $2, $3, $4)",
+            RECORD,
             &[&now.as_millis(), &source(), &kind.as_str(), &data(kind)],
         )
         .map(drop)

@@ -12,14 +12,13 @@ use super::run::Connection;
 use super::session::Session;
 use crate::clock::Clock;
 use crate::engine::AttemptReport;
-use crate::mutex::lock;
 use crate::queue::Claimed;
 use crate::run::LEASE_MARGIN;
 use crate::store::StoreError;
 
 /// Performs the first due job of those that can be claimed. `None` when there is none.
 pub(super) fn perform_next(
-    node: &Node,
+    node: &Arc<Node>,
     connection: &mut Connection,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<AttemptReport>, StoreError> {

@@ -6,10 +6,13 @@ use crate::store::{MigrationError, StoreError};
 use crate::time::Timestamp;
 
 /// Name and SQL of each step. Its number is its position, from 1.
-const STEPS: &[(&str, &str)] = &[("init", include_str!("../../migrations/postgres/0001_init.sql"))];
+const STEPS: &[(&str, &str)] = &[
+    ("init", include_str!("../../migrations/postgres/0001_init.sql")),
+    ("components", include_str!("../../migrations/postgres/0002_components.sql")),
+];
 
 /// A number that only migrations of Verger lock.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(6219034186)";
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(6219034186)";
 
 const MIGRATING: &str = "make the tables";
 

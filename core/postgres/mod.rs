@@ -38,9 +38,13 @@ mod cancel;
 mod claim;
 mod claims;
 mod clock_offset;
+#[cfg(feature = "wasm")]
+mod components;
 mod events;
 mod executor;
 mod failure;
+#[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are guests"))]
+mod guests;
 mod jobs;
 mod keeper;
 mod kinds;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use postgres::{CancelToken, Config, NoTls};
 
 use super::claims::Claims;
+use super::guests::Guests;
 use super::kinds::{self, Kind};
 use super::pool::Pool;
 use super::presence::{CHANNEL, Presence};
@@ -37,7 +38,7 @@ pub(super) const NOWHERE: i64 = 0;
 
 /// One process with a database open.
 pub(super) struct Node {
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) settings: Settings,
@@ -67,6 +68,8 @@ pub(super) struct Node {
     /// Whose turn it is to claim first: queues that are bounded for all nodes, or the others.
     pub(super) turn: AtomicBool,
     pub(super) pruned_at: AtomicI64,
+    /// What its components need, once that was made sure of.
+    pub(super) guests: OnceLock<Guests>,
 }
 
 #[derive(Default)]
@@ -114,7 +117,7 @@ impl Drop for Seat<'_> {
 
 impl Node {
     pub(super) fn new(
-        config: Config,
+        config: Arc<Config>,
         registry: Registry,
         clock: Arc<dyn Clock>,
         settings: Settings,
@@ -122,7 +125,7 @@ impl Node {
         offset: Option<Arc<AtomicI64>>,
     ) -> Arc<Self> {
         let front = Connection::new(&config);
-        let presence = Presence::new(Session::new(config.clone()));
+        let presence = Presence::new(Session::new(Arc::clone(&config)));
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             offset,
@@ -144,6 +147,7 @@ impl Node {
             idle: Mutex::default(),
             notified: Mutex::default(),
             pruned_at: AtomicI64::new(i64::MIN),
+            guests: OnceLock::new(),
             config,
         })
     }
@@ -155,6 +159,9 @@ impl Node {
 
     /// Keeps one connection for whoever needs one next, and closes the others of a busy hour.
     pub(super) fn give_back(&self, connection: Connection) {
+        if let Some(guests) = self.guests.get() {
+            guests.forget_idle();
+        }
         let mut idle = lock(&self.idle);
         if idle.is_empty() {
             idle.push(connection);

@@ -94,7 +94,7 @@ impl Pool {
 }
 
 /// Performs jobs until there are none for a while.
-fn perform(node: &Node) {
+fn perform(node: &Arc<Node>) {
     let mut connection = node.connection();
     loop {
         let seen = node.pool.calls();

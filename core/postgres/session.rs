@@ -1,6 +1,7 @@
 //! One connection to the server, checked before its first use and made anew when it is lost.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fallible_iterator::FallibleIterator;
@@ -9,6 +10,7 @@ use postgres::types::ToSql;
 use postgres::{Client, Config, Error, NoTls, Row, Statement};
 
 use super::failure::{Doing, is_lost, not_connected, unusable};
+use super::guests::Gate;
 use crate::store::StoreError;
 
 /// How long a connection may take to come about.
@@ -33,7 +35,9 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A connection, with the statements that were prepared on it.
 pub(super) struct Session {
-    config: Config,
+    config: Arc<Config>,
+    /// How the engine's own statements are sent, where the session has the role of a worker.
+    gate: Option<Gate>,
     client: Option<Client>,
     statements: HashMap<String, Statement>,
     /// How often a connection was made.
@@ -48,9 +52,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Will connect at its first use.
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: Arc<Config>) -> Self {
         Self {
             config,
+            gate: None,
             client: None,
             statements: HashMap::new(),
             generation: 0,
@@ -58,6 +63,14 @@ impl Session {
             used: Instant::now(),
             in_transaction: false,
         }
+    }
+
+    /// The same, for a session that has the role of a worker.
+    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are guests"))]
+    pub(super) fn of_guest(config: Arc<Config>, gate: Gate) -> Self {
+        let mut session = Self::new(config);
+        session.gate = Some(gate);
+        session
     }
 
     /// The settings of this address.
@@ -108,6 +121,9 @@ impl Session {
                 let mut client =
                     self.config.connect(NoTls).map_err(|error| not_connected(OPENING, &error))?;
                 check(&mut client)?;
+                if let Some(gate) = &self.gate {
+                    client.batch_execute(&gate.names).doing(OPENING)?;
+                }
                 self.generation += 1;
                 client
             }
@@ -149,6 +165,16 @@ impl Session {
         self.statements.clear();
     }
 
+    /// One of the engine's own statements, as the server prepared it.
+    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are guests"))]
+    pub(super) fn statement(
+        &mut self,
+        doing: &'static str,
+        sql: &str,
+    ) -> Result<Statement, StoreError> {
+        self.prepared(sql).map_err(|error| error.doing(doing))
+    }
+
     /// A number that this session gives once.
     pub(super) fn next_number(&mut self) -> u64 {
         self.numbers += 1;
@@ -162,6 +188,19 @@ impl Session {
 
     /// Rows of one of the engine's own statements. `doing` completes "could not …".
     pub(super) fn query(
+        &mut self,
+        doing: &'static str,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let gate = self.gate.clone();
+        match gate.as_ref().and_then(|gate| gate.call(sql, params)) {
+            Some((call, params)) => self.rows(doing, &call.text, &params),
+            None => self.rows(doing, sql, params),
+        }
+    }
+
+    fn rows(
         &mut self,
         doing: &'static str,
         sql: &str,
@@ -188,6 +227,12 @@ impl Session {
         sql: &str,
         params: Params<'_>,
     ) -> Result<u64, StoreError> {
+        let gate = self.gate.clone();
+        if let Some((call, params)) = gate.as_ref().and_then(|gate| gate.call(sql, params)) {
+            let rows = self.rows(doing, &call.text, &params)?;
+            let changed = rows.first().filter(|_| !call.returns_rows);
+            return Ok(changed.map_or(rows.len() as u64, |row| row.get::<_, i64>(0).unsigned_abs()));
+        }
         let statement = self.prepared(sql).map_err(|error| error.doing(doing))?;
         self.noticing(|client| client.execute(&statement, params))?.doing(doing)
     }

@@ -6,13 +6,24 @@
 
 /// One piece of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece<'s> {
-    /// Quoted text, a comment, or blanks: as it is.
-    Opaque(&'s str),
+pub(super) enum Piece<'s> {
+    /// A comment, or blanks.
+    Blank(&'s str),
+    /// `'…'`.
+    Text(&'s str),
+    /// A text in one of the server's own ways: `E'…'`, `$…$…$…$`.
+    OwnText(&'s str),
+    /// `"…"`.
+    Quoted(&'s str),
     Word(&'s str),
     /// `?`, or `?` and a number.
     Mark(&'s str),
     Other(&'s str),
+}
+
+/// The pieces of a statement.
+pub(super) fn pieces(sql: &str) -> impl Iterator<Item = Piece<'_>> {
+    Pieces(sql)
 }
 
 /// The statement with parameters as the server names them.
@@ -43,7 +54,12 @@ pub(super) fn translated(sql: &str) -> String {
                     out.push_str(word);
                 }
             }
-            Piece::Opaque(text) | Piece::Word(text) | Piece::Other(text) => out.push_str(text),
+            Piece::Blank(text)
+            | Piece::Text(text)
+            | Piece::OwnText(text)
+            | Piece::Quoted(text)
+            | Piece::Word(text)
+            | Piece::Other(text) => out.push_str(text),
         }
     }
     out
@@ -52,7 +68,7 @@ pub(super) fn translated(sql: &str) -> String {
 /// Whether NOT follows, and the place of what stands behind.
 fn after_is(pieces: &[Piece<'_>], from: usize) -> (bool, usize) {
     let skip = |mut place: usize| {
-        while matches!(pieces.get(place), Some(Piece::Opaque(_))) {
+        while matches!(pieces.get(place), Some(Piece::Blank(_))) {
             place += 1;
         }
         place
@@ -82,14 +98,7 @@ pub(super) fn seems_to_read(sql: &str) -> bool {
 /// where it takes statements on rows. INTO may stand only behind an INSERT or a MERGE that begins a
 /// statement.
 pub(super) fn selects_into(sql: &str) -> bool {
-    let is_blank = |piece: &Piece<'_>| match piece {
-        Piece::Opaque(text) => {
-            text.starts_with(char::is_whitespace)
-                || text.starts_with("--")
-                || text.starts_with("/*")
-        }
-        _ => false,
-    };
+    let is_blank = |piece: &Piece<'_>| matches!(piece, Piece::Blank(_));
     let pieces: Vec<Piece<'_>> = Pieces(sql).filter(|piece| !is_blank(piece)).collect();
     let is_word = |place: Option<usize>, words: &[&str]| {
         let piece = place.and_then(|place| pieces.get(place));
@@ -108,11 +117,7 @@ pub(super) fn selects_into(sql: &str) -> bool {
 
 /// Whether there is nothing to do.
 pub(super) fn is_empty(sql: &str) -> bool {
-    Pieces(sql).all(|piece| match piece {
-        Piece::Opaque(text) => !text.starts_with(['\'', '"', '$']),
-        Piece::Other(text) => text == ";",
-        _ => false,
-    })
+    Pieces(sql).all(|piece| matches!(piece, Piece::Blank(_) | Piece::Other(";")))
 }
 
 fn words(sql: &str) -> impl Iterator<Item = String> + '_ {
@@ -129,23 +134,24 @@ impl<'s> Iterator for Pieces<'s> {
 
     fn next(&mut self) -> Option<Piece<'s>> {
         let first = self.0.chars().next()?;
-        let is_word = |char: char| char.is_alphanumeric() || char == '_' || char == '$';
+        // As the server splits: every character beyond ASCII is a part of a word.
+        let is_word = |char: char| {
+            char.is_ascii_alphanumeric() || char == '_' || char == '$' || !char.is_ascii()
+        };
         let (length, make): (usize, fn(&'s str) -> Piece<'s>) = match first {
-            '\'' | '"' => (quoted(self.0, first), Piece::Opaque),
+            '\'' => (quoted(self.0, first), Piece::Text),
+            '"' => (quoted(self.0, first), Piece::Quoted),
             '-' if self.0.starts_with("--") => {
-                (self.0.find(['\n', '\r']).unwrap_or(self.0.len()), Piece::Opaque)
+                (self.0.find(['\n', '\r']).unwrap_or(self.0.len()), Piece::Blank)
             }
-            '/' if self.0.starts_with("/*") => (comment(self.0), Piece::Opaque),
-            '$' => (dollar_quoted(self.0), Piece::Opaque),
-            '?' => {
-                let digits = self.0[1..].bytes().take_while(u8::is_ascii_digit).count();
-                (1 + digits, Piece::Mark)
-            }
-            blank if blank.is_whitespace() => {
-                let rest = self.0.trim_start();
-                (self.0.len() - rest.len(), Piece::Opaque)
-            }
-            'e' | 'E' if self.0[1..].starts_with('\'') => (escaped(self.0), Piece::Opaque),
+            '/' if self.0.starts_with("/*") => (comment(self.0), Piece::Blank),
+            '$' => match dollar_quoted(self.0) {
+                Some(length) => (length, Piece::OwnText),
+                None => (1 + digits(&self.0[1..]), Piece::Other),
+            },
+            '?' => (1 + digits(&self.0[1..]), Piece::Mark),
+            ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c' => (1, Piece::Blank),
+            'e' | 'E' if self.0[1..].starts_with('\'') => (escaped(self.0), Piece::OwnText),
             letter if is_word(letter) => {
                 (self.0.find(|char| !is_word(char)).unwrap_or(self.0.len()), Piece::Word)
             }
@@ -206,17 +212,19 @@ fn comment(sql: &str) -> usize {
     sql.len()
 }
 
-/// The length of `$tag$ … $tag$`, of a parameter `$1`, or of the sign alone.
-fn dollar_quoted(sql: &str) -> usize {
-    let is_tag = |char: char| char.is_alphanumeric() || char == '_';
+/// The length of the digits that a text begins with.
+fn digits(sql: &str) -> usize {
+    sql.bytes().take_while(u8::is_ascii_digit).count()
+}
+
+/// The length of `$tag$ … $tag$`, if the text begins with that.
+fn dollar_quoted(sql: &str) -> Option<usize> {
+    let is_tag = |char: char| char.is_ascii_alphanumeric() || char == '_' || !char.is_ascii();
     let tag = sql[1..].find(|char| !is_tag(char)).map_or(sql.len(), |at| at + 1);
     let is_quote =
         sql[tag..].starts_with('$') && !sql[1..tag].starts_with(|char: char| char.is_ascii_digit());
-    if !is_quote {
-        return tag.max(1);
-    }
-    let (quote, rest) = sql.split_at(tag + 1);
-    rest.find(quote).map_or(sql.len(), |at| quote.len() + at + quote.len())
+    let (quote, rest) = sql.split_at_checked(tag + 1).filter(|_| is_quote)?;
+    Some(rest.find(quote).map_or(sql.len(), |at| quote.len() + at + quote.len()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,19 @@ use crate::worker_state::{KEYS_MAX, StateKey};
 
 const KEEPING: &str = "keep the state of a worker";
 
+const GET: &str = "SELECT kind, value FROM verger.state WHERE worker = $1 AND organization_id IS NOT DISTINCT FROM $2 AND key = $3";
+
+const FORGET: &str = "DELETE FROM verger.state WHERE worker = $1 AND organization_id IS NOT DISTINCT FROM $2 AND key = $3";
+
+const USED: &str = "SELECT count(*), coalesce(sum(octet_length(key) + CASE WHEN kind IN ('text', 'blob') THEN octet_length(value) ELSE 8 END), 0)::bigint \
+     FROM verger.state WHERE worker = $1 AND organization_id IS NOT DISTINCT FROM $2 AND key <> $3";
+
+const KEEP: &str = "INSERT INTO verger.state (worker, organization_id, key, kind, value, updated_at) VALUES ($1, $2, $3, $4, $5, $6) \
+     ON CONFLICT (worker, organization_id, key) DO UPDATE SET kind = excluded.kind, value = excluded.value, updated_at = excluded.updated_at";
+
+/// What a run sends to read and keep state.
+pub(super) const OF_A_RUN: [&str; 4] = [GET, FORGET, USED, KEEP];
+
 /// Whose value it is, and its key.
 pub(super) type Place<'a> = StateKey<'a>;
 
@@ -18,7 +31,7 @@ pub(super) type Place<'a> = StateKey<'a>;
 pub(super) fn get(session: &mut Session, at: Place<'_>) -> Result<Value, StoreError> {
     let row = session.first(
         "read the state of a worker",
-        "SELECT kind, value FROM verger.state WHERE worker = $1 AND organization_id IS NOT DISTINCT FROM $2 AND key = $3",
+        GET,
         &[&at.worker, &at.organization, &at.key],
     )?;
     Ok(row.map_or(Value::Null, |row| value(&row)))
@@ -46,11 +59,7 @@ pub(super) fn keep(
 ) -> Result<bool, StoreError> {
     let (kind, bytes) = match value {
         Value::Null => {
-            session.execute(
-                KEEPING,
-                "DELETE FROM verger.state WHERE worker = $1 AND organization_id IS NOT DISTINCT FROM $2 AND key = $3",
-                &[&at.worker, &at.organization, &at.key],
-            )?;
+            session.execute(KEEPING, FORGET, &[&at.worker, &at.organization, &at.key])?;
             return Ok(true);
         }
         Value::Integer(number) => ("integer", number.to_string().into_bytes()),
@@ -59,12 +68,7 @@ pub(super) fn keep(
         Value::Text(text) => ("text", text.clone().into_bytes()),
         Value::Blob(bytes) => ("blob", bytes.clone()),
     };
-    let row = session.first(
-        KEEPING,
-        "SELECT count(*), coalesce(sum(octet_length(key) + CASE WHEN kind IN ('text', 'blob') THEN octet_length(value) ELSE 8 END), 0)::bigint \
-         FROM verger.state WHERE worker = $1 AND organization_id IS NOT DISTINCT FROM $2 AND key <> $3",
-        &[&at.worker, &at.organization, &at.key],
-    )?;
+    let row = session.first(KEEPING, USED, &[&at.worker, &at.organization, &at.key])?;
     let (keys, others): (i64, i64) = row.map_or((0, 0), |row| (row.get(0), row.get(1)));
     let own = i64::try_from(at.key.len() + size(value)).unwrap_or(i64::MAX);
     if keys >= KEYS_MAX || others.saturating_add(own) > i64::try_from(most).unwrap_or(i64::MAX) {
@@ -72,8 +76,7 @@ pub(super) fn keep(
     }
     session.execute(
         KEEPING,
-        "INSERT INTO verger.state (worker, organization_id, key, kind, value, updated_at) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (worker, organization_id, key) DO UPDATE SET kind = excluded.kind, value = excluded.value, updated_at = excluded.updated_at",
+        KEEP,
         &[&at.worker, &at.organization, &at.key, &kind, &bytes, &now.as_millis()],
     )?;
     Ok(true)

@@ -1,5 +1,6 @@
 //! One pass, for tests and for apps with a loop of their own.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::executor::perform_next;
@@ -17,7 +18,7 @@ const JOBS_MAX: usize = 1_000;
 const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Makes one pass at this instant.
-pub(super) fn tick(node: &Node, now: Timestamp) -> Result<TickReport, StoreError> {
+pub(super) fn tick(node: &Arc<Node>, now: Timestamp) -> Result<TickReport, StoreError> {
     node.appear()?;
     let clock = Shifted::reading(&node.clock, now);
     let mut connection = node.connection();

@@ -34,6 +34,16 @@ const LEAVE: &str = "WITH asked AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM ve
      FROM asked WHERE id = $1 AND token = $2 AND state = 'executing' AND lease_until >= $4 \
      RETURNING asked.cancelled, worker, queue, schedule";
 
+const RENEW: &str = "UPDATE verger.jobs SET lease_until = greatest(lease_until, $4), progress_done = coalesce($5, progress_done), \
+     progress_total = coalesce($6, progress_total) WHERE id = $1 AND token = $2 AND state = 'executing' AND lease_until >= $3 \
+     RETURNING EXISTS (SELECT 1 FROM verger.cancels WHERE job = $1 AND token = $2)";
+
+const KEEP_LOG: &str = "INSERT INTO verger.logs (job, attempt, at, dropped, lines) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (job, attempt) \
+     DO UPDATE SET at = excluded.at, dropped = excluded.dropped, lines = excluded.lines";
+
+/// What a run sends to end, or to go on.
+pub(super) const OF_A_RUN: [&str; 4] = [COMPLETE, LEAVE, RENEW, KEEP_LOG];
+
 /// An attempt: the job, the fencing token of its claim, and its number.
 pub(super) type Attempt = (JobId, i64, u32);
 
@@ -135,9 +145,7 @@ pub(super) fn renew(
     let (done, total) = progress.map(|(done, total)| (column(done), column(total))).unzip();
     let row = session.first(
         "renew the lease of the job",
-        "UPDATE verger.jobs SET lease_until = greatest(lease_until, $4), progress_done = coalesce($5, progress_done), \
-         progress_total = coalesce($6, progress_total) WHERE id = $1 AND token = $2 AND state = 'executing' AND lease_until >= $3 \
-         RETURNING EXISTS (SELECT 1 FROM verger.cancels WHERE job = $1 AND token = $2)",
+        RENEW,
         &[&id.number(), &token, &now.as_millis(), &until.as_millis(), &done, &total],
     )?;
     Ok(row.map(|row| row.get(0)))
@@ -154,8 +162,7 @@ pub(super) fn keep_log(
     session
         .execute(
             "keep the log of the job",
-            "INSERT INTO verger.logs (job, attempt, at, dropped, lines) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (job, attempt) \
-             DO UPDATE SET at = excluded.at, dropped = excluded.dropped, lines = excluded.lines",
+            KEEP_LOG,
             &[
                 &job.number(),
                 &i64::from(attempt),

@@ -5,9 +5,9 @@ use verger_worker::{
     NewJob, Value,
 };
 
-use super::{Run, Task};
 use super::cursor::CursorId;
 use super::transaction::SavepointId;
+use super::{Run, Task};
 
 impl Host for Run {
     fn query(&self, sql: &str, params: &[Value]) -> Result<Box<dyn HostCursor + '_>, HostError> {

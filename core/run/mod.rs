@@ -56,17 +56,17 @@ pub(crate) use call::{
 pub(crate) use ended::Ended;
 #[cfg(feature = "builtins")]
 pub(crate) use engine_call::{ANALYZE, BACKUP, VACUUM};
-#[cfg(feature = "postgres")]
-pub(crate) use enqueue::{EnqueueTally, at_place, check_asked};
 #[cfg(all(feature = "postgres", feature = "wasm"))]
 pub(crate) use enqueue::parse as parse_asked;
+#[cfg(feature = "postgres")]
+pub(crate) use enqueue::{EnqueueTally, at_place, check_asked};
 pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
 pub use error::AttemptError;
 pub(crate) use error::Unmigrated;
+pub(crate) use group::{Group, Pace, SHORT, Seat};
 #[cfg(feature = "wasm")]
 pub(crate) use guest_run::GuestRun;
 pub(crate) use host::WorkerRun;
-pub(crate) use group::{Group, Pace, SHORT, Seat};
 pub(crate) use interrupt::{Interrupt, Interrupted};
 #[cfg(feature = "postgres")]
 pub(crate) use kept_lines::KeptLines;

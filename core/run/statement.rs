@@ -38,13 +38,13 @@ impl Idle {
     }
 }
 
-/// Refuses a statement of more than `most` bytes.
-pub(crate) fn check_length(sql: &str, most: usize) -> Result<(), HostError> {
+/// Refuses a statement that is too long.
+pub(crate) fn check_length(sql: &str) -> Result<(), HostError> {
     match sql.len() {
-        bytes if bytes > most => Err(HostError::new(
+        bytes if bytes > SQL_MAX_BYTES => Err(HostError::new(
             code::LIMIT,
             format!(
-                "the statement is too long: {bytes} bytes, {most} at most; bind values as parameters"
+                "the statement is too long: {bytes} bytes, {SQL_MAX_BYTES} at most; bind values as parameters"
             ),
         )),
         _ => Ok(()),
@@ -68,14 +68,10 @@ pub(crate) fn count_statements(
     Ok(())
 }
 
-/// Bounds what is sent with one call. Each set counts for so many bytes besides its values.
-pub(crate) fn check_parameters(
-    sets: &[&[Value]],
-    set_bytes: usize,
-    limits: &Limits,
-) -> Result<(), HostError> {
+/// Bounds what is sent with one call.
+pub(crate) fn check_parameters(sets: &[&[Value]], limits: &Limits) -> Result<(), HostError> {
     let values = sets.iter().flat_map(|set| set.iter()).map(size);
-    let bytes = values.sum::<usize>().saturating_add(sets.len().saturating_mul(set_bytes));
+    let bytes = values.sum::<usize>().saturating_add(sets.len().saturating_mul(SET_BYTES));
     if bytes > limits.chunk_bytes {
         return Err(HostError::new(
             code::LIMIT,
@@ -103,7 +99,7 @@ impl Run {
 
     /// Prepares a statement whose parameters are bound later.
     pub(super) fn take(&self, sql: &str) -> Result<WorkerStatement, HostError> {
-        check_length(sql, SQL_MAX_BYTES)?;
+        check_length(sql)?;
         if let Some(idle) = self.statements.borrow_mut().0.remove(sql) {
             return Ok(idle);
         }
@@ -124,7 +120,7 @@ impl Run {
     pub(super) fn account(&self, statements: usize, sets: &[&[Value]]) -> Result<(), HostError> {
         let limits = &self.task.grant.limits;
         count_statements(&self.statements_run, statements, limits)?;
-        check_parameters(sets, SET_BYTES, limits)
+        check_parameters(sets, limits)
     }
 
     /// Puts an ended statement away for its next use.

@@ -72,10 +72,7 @@ impl Guest {
     }
 
     /// Calls the host. A refusal is remembered, because the guest may trap over it.
-    fn answer<T>(
-        &mut self,
-        call: impl FnOnce(&dyn GuestRun) -> Result<T, HostError>,
-    ) -> Answer<T> {
+    fn answer<T>(&mut self, call: impl FnOnce(&dyn GuestRun) -> Result<T, HostError>) -> Answer<T> {
         let answer = self.run().and_then(call);
         Ok(answer.map_err(|error| {
             let words = error.clone();

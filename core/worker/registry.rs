@@ -227,6 +227,18 @@ impl Registered {
         })
     }
 
+    /// Whether it runs in the sandbox.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_component(&self) -> bool {
+        !matches!(self.code, Code::Native { .. })
+    }
+
+    /// Whether it says that its SQL means the same on both stores.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn knows_both_stores(&self) -> bool {
+        self.known_manifest().is_some_and(Manifest::is_for_both_stores)
+    }
+
     /// Performs one attempt. The run comes back, unless a panic took it.
     pub(crate) fn perform<R: PerformableRun>(
         &self,

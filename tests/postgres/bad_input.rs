@@ -75,7 +75,7 @@ fn many_nodes_open_a_fresh_database_at_once() {
             scope.spawn(|| Verger::builder(database.url()).worker(effect()).open().unwrap());
         }
     });
-    assert_eq!(database.one::<i64>("SELECT count(*) FROM verger.migrations"), 1);
+    assert_eq!(database.one::<i64>("SELECT count(*) FROM verger.migrations"), 2);
 }
 
 #[test]

@@ -16,7 +16,12 @@ mod cluster;
 mod process;
 mod scripted;
 
+#[allow(dead_code, reason = "these tests use a part of it")]
+#[path = "../common/puppet.rs"]
+mod puppet;
+
 mod bad_input;
+mod components;
 mod cuts;
 mod main_path;
 mod nodes;

@@ -25,7 +25,7 @@ pub(crate) struct Preparation {
     scope: Option<Scope>,
     scope_args: Vec<(String, Json)>,
     pub(crate) grant: Arc<Effective>,
-    pub(super) name: String,
+    pub(crate) name: String,
     pub(crate) performed_by: Arc<PerformedBy>,
 }
 

@@ -20,6 +20,14 @@ const INSERT: &str = "INSERT INTO verger.jobs (worker, queue, priority, state, a
      VALUES ($1, $2, $3, $4, $5::text::json, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19::text::jsonb, $20::text::json) \
      ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL) DO NOTHING RETURNING id";
 
+/// A finished job keeps its key for a period, and nobody removes the key when that is over.
+const FREE_KEY: &str = "UPDATE verger.jobs SET unique_until = NULL WHERE unique_key = $1 AND finished_at IS NOT NULL AND unique_until <= $2";
+
+const HAS_KEY: &str = "SELECT id FROM verger.jobs WHERE unique_key = $1 AND (finished_at IS NULL OR unique_until IS NOT NULL)";
+
+/// What a run sends to enqueue.
+pub(super) const OF_A_RUN: [&str; 3] = [INSERT, FREE_KEY, HAS_KEY];
+
 /// How often it is looked for a unique job that others end at the same time.
 const LOOKS_MAX: usize = 100;
 
@@ -33,13 +41,7 @@ pub(super) fn insert(
     let slot = job.slot.as_ref();
     for _ in 0..LOOKS_MAX {
         if let Some(key) = &job.unique_key {
-            // A finished job keeps its key for a period, and nobody removes the key when that is
-            // over.
-            session.execute(
-                INSERTING,
-                "UPDATE verger.jobs SET unique_until = NULL WHERE unique_key = $1 AND finished_at IS NOT NULL AND unique_until <= $2",
-                &[key, &at],
-            )?;
+            session.execute(INSERTING, FREE_KEY, &[key, &at])?;
         }
         let inserted = session.first(
             INSERTING,
@@ -70,11 +72,7 @@ pub(super) fn insert(
         if let Some(row) = inserted {
             return Ok(Enqueued { id: JobId(row.get(0)), existing: false });
         }
-        let existing = session.first(
-            INSERTING,
-            "SELECT id FROM verger.jobs WHERE unique_key = $1 AND (finished_at IS NULL OR unique_until IS NOT NULL)",
-            &[&job.unique_key],
-        )?;
+        let existing = session.first(INSERTING, HAS_KEY, &[&job.unique_key])?;
         if let Some(row) = existing {
             return Ok(Enqueued { id: JobId(row.get(0)), existing: true });
         }

@@ -30,7 +30,7 @@ enum Source {
     Ended,
 }
 
-impl Run<'_> {
+impl Run {
     pub(super) fn open_cursor(&self, sql: &str, params: &[Value]) -> Result<u32, HostError> {
         self.account(1, &[params])?;
         if self.cursors.borrow().len() >= OPEN_MAX {

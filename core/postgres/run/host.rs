@@ -7,10 +7,10 @@ use verger_worker::{
 
 use super::Run;
 use crate::queue::LoggedLine;
-use crate::run::{LINE_MAX_BYTES, level_word};
+use crate::run::{LINE_MAX_BYTES, Task, WorkerRun, level_word};
 use crate::text::{beginning, one_line};
 
-impl Host for Run<'_> {
+impl Host for Run {
     fn query(&self, sql: &str, params: &[Value]) -> Result<Box<dyn HostCursor + '_>, HostError> {
         Ok(Box::new(Cursor { run: self, number: self.open_cursor(sql, params)? }))
     }
@@ -80,12 +80,7 @@ impl Host for Run<'_> {
     }
 
     fn log(&self, level: LogLevel, message: &str) {
-        let text = one_line(beginning(message, LINE_MAX_BYTES)).into_owned();
-        let word = level_word(level);
-        tracing::debug!(target: "verger::worker", worker = self.task.worker, level = word, "{text}");
-        if self.task.claim.is_some() {
-            self.kept.borrow_mut().push(LoggedLine::new(self.clock.now(), word, text));
-        }
+        self.write_line(level, message);
     }
 
     fn call(&self, capability: &str, request: &str) -> Result<String, HostError> {
@@ -109,17 +104,42 @@ impl Host for Run<'_> {
     }
 }
 
+impl Run {
+    /// Keeps a line for the job, and shows it in the app's log. False when the worker's share of
+    /// that is used up.
+    pub(super) fn write_line(&self, level: LogLevel, message: &str) -> bool {
+        let text = one_line(beginning(message, LINE_MAX_BYTES)).into_owned();
+        let word = level_word(level);
+        let lines = self.lines.get();
+        let is_shown = lines < self.task.grant.limits.log_lines;
+        if is_shown {
+            self.lines.set(lines + 1);
+            tracing::debug!(target: "verger::worker", worker = self.task.worker, level = word, "{text}");
+        }
+        if self.task.claim.is_some() {
+            self.kept.borrow_mut().push(LoggedLine::new(self.clock.now(), word, text));
+        }
+        is_shown
+    }
+}
+
+impl WorkerRun for Run {
+    fn task(&self) -> &Task {
+        &self.task
+    }
+}
+
 /// Rows, as the interface counts them.
 fn count(rows: u64) -> u32 {
     u32::try_from(rows).unwrap_or(u32::MAX)
 }
 
-struct Cursor<'r, 'e> {
-    run: &'r Run<'e>,
+struct Cursor<'r> {
+    run: &'r Run,
     number: u32,
 }
 
-impl HostCursor for Cursor<'_, '_> {
+impl HostCursor for Cursor<'_> {
     fn columns(&self) -> Vec<String> {
         self.run.cursor_columns(self.number)
     }
@@ -129,18 +149,18 @@ impl HostCursor for Cursor<'_, '_> {
     }
 }
 
-impl Drop for Cursor<'_, '_> {
+impl Drop for Cursor<'_> {
     fn drop(&mut self) {
         self.run.close_cursor(self.number);
     }
 }
 
-struct Savepoint<'r, 'e> {
-    run: &'r Run<'e>,
+struct Savepoint<'r> {
+    run: &'r Run,
     number: u32,
 }
 
-impl HostSavepoint for Savepoint<'_, '_> {
+impl HostSavepoint for Savepoint<'_> {
     fn release(&self) -> Result<(), HostError> {
         self.run.release_savepoint(self.number)
     }

@@ -6,6 +6,8 @@
 //! and the attempt is performed again from its start.
 
 mod cursor;
+#[cfg(feature = "wasm")]
+mod guest;
 mod host;
 mod queue;
 mod statement;
@@ -19,6 +21,7 @@ use postgres::Config;
 use verger_worker::{HostError, code};
 
 use super::audit::Lane;
+use super::guests::Guest;
 use super::kinds::Kind;
 use super::node::Node;
 use super::session::Session;
@@ -32,12 +35,21 @@ use crate::run::{
 pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) lane: Lane,
+    /// Of one that has the role of a component.
+    pub(super) guest: Option<Guest>,
 }
 
 impl Connection {
     /// Will connect at its first use.
-    pub(super) fn new(config: &Config) -> Self {
-        Self { session: Session::new(config.clone()), lane: Lane::default() }
+    pub(super) fn new(config: &Arc<Config>) -> Self {
+        let session = Session::new(Arc::clone(config));
+        Self { session, lane: Lane::default(), guest: None }
+    }
+
+    /// The connection of a component.
+    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are guests"))]
+    pub(super) fn of_guest(session: Session, guest: Guest) -> Self {
+        Self { session, lane: Lane::default(), guest: Some(guest) }
     }
 }
 
@@ -52,9 +64,9 @@ enum State {
 }
 
 /// One attempt under way.
-pub(super) struct Run<'e> {
-    connection: RefCell<&'e mut Connection>,
-    node: &'e Node,
+pub(super) struct Run {
+    connection: RefCell<Connection>,
+    node: Arc<Node>,
     clock: Arc<dyn Clock>,
     task: Task,
     state: Cell<State>,
@@ -74,6 +86,8 @@ pub(super) struct Run<'e> {
     messages: RefCell<Messages>,
     worker_name: Arc<str>,
     kept: RefCell<KeptLines>,
+    /// How many of them the app's log shows.
+    lines: Cell<u32>,
     statements_run: Cell<u64>,
     progress: Cell<Option<(u64, u64)>>,
     /// What is committed, and what is not yet.
@@ -87,10 +101,10 @@ pub(super) struct Run<'e> {
     stopped: RefCell<Option<AttemptError>>,
 }
 
-impl<'e> Run<'e> {
+impl Run {
     pub(super) fn new(
-        connection: &'e mut Connection,
-        node: &'e Node,
+        connection: Connection,
+        node: Arc<Node>,
         clock: Arc<dyn Clock>,
         task: Task,
     ) -> Self {
@@ -110,6 +124,7 @@ impl<'e> Run<'e> {
             messages: RefCell::default(),
             worker_name: task.worker.as_str().into(),
             kept: RefCell::default(),
+            lines: Cell::default(),
             statements_run: Cell::new(0),
             progress: Cell::new(None),
             tally: Cell::default(),
@@ -119,10 +134,6 @@ impl<'e> Run<'e> {
             stopped: RefCell::default(),
             task,
         }
-    }
-
-    pub(super) fn task(&self) -> &Task {
-        &self.task
     }
 
     /// What was committed.
@@ -145,10 +156,10 @@ impl<'e> Run<'e> {
         self.has_conflict.get() && !self.has_effects.get()
     }
 
-    /// What it was about, once it has ended.
-    pub(super) fn into_task(self) -> Task {
+    /// Its connection, and what it was about, once it has ended.
+    pub(super) fn into_parts(self) -> (Connection, Task) {
         self.abandon();
-        self.task
+        (self.connection.into_inner(), self.task)
     }
 
     /// Whether a host call may still do anything.

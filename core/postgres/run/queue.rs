@@ -8,6 +8,7 @@ use super::{Connection, Run};
 use crate::capability::{CapabilityCall, Speed};
 use crate::postgres::jobs;
 use crate::postgres::state::{self, Place};
+use crate::queue::Ready;
 use crate::run::{
     Audited, NAME_MAX_BYTES, NOTE, answer, at_place, check_asked, check_each, check_event,
     check_key, check_request, checkpoint_first, parse_request, registered, size, too_much_state,
@@ -15,16 +16,29 @@ use crate::run::{
 use crate::store::StoreErrorKind;
 use crate::text::beginning;
 
-impl Run<'_> {
+impl Run {
     /// Inserts jobs, all or none.
     pub(super) fn enqueue_jobs(&self, asked: &[Asked]) -> Result<Vec<Enqueued>, HostError> {
         self.alive()?;
         let bytes = asked.iter().map(Asked::bytes).fold(0, usize::saturating_add);
         self.enqueued.get().has_room(asked.len(), bytes, &self.task.grant.limits)?;
+        let checked = asked.iter().map(|job| (self.check_job(job), job.worker().to_string()));
+        self.insert_jobs(checked, bytes)
+    }
+
+    pub(super) fn check_job(&self, job: &Asked) -> Result<Ready, HostError> {
+        check_asked(&self.task, &*self.node, job, self.clock.now())
+    }
+
+    /// Inserts jobs once all of them are checked, each with the name of its worker.
+    pub(super) fn insert_jobs(
+        &self,
+        checked: impl Iterator<Item = (Result<Ready, HostError>, String)>,
+        bytes: usize,
+    ) -> Result<Vec<Enqueued>, HostError> {
         let now = self.clock.now();
-        let ready = asked.iter().enumerate().map(|(place, job)| {
-            check_asked(&self.task, self.node, job, now)
-                .map_err(|error| at_place(error, place, job.worker()))
+        let ready = checked.enumerate().map(|(place, (checked, worker))| {
+            checked.map_err(|error| at_place(error, place, &worker))
         });
         let ready = ready.collect::<Result<Vec<_>, HostError>>()?;
         if ready.is_empty() {
@@ -117,7 +131,7 @@ impl Run<'_> {
         self.begin()?;
         let now = self.clock.now();
         let mut connection = self.connection.borrow_mut();
-        let Connection { session, lane } = &mut **connection;
+        let Connection { session, lane, .. } = &mut *connection;
         let written = lane.append(session, now, &self.task.stamp, events);
         drop(connection);
         let ids = written.map_err(|error| self.failed_of_itself(&error))?;

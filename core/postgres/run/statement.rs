@@ -11,13 +11,7 @@ use crate::postgres::sql_text::{is_empty, selects_into, translated};
 use crate::postgres::values::Param;
 use crate::run::{check_length, check_parameters, count_statements};
 
-/// The longest statement, in bytes.
-const SQL_MAX_BYTES: usize = 1 << 20;
-
-/// Bytes a set of parameters counts for besides its values.
-const SET_BYTES: usize = 32;
-
-impl Run<'_> {
+impl Run {
     pub(super) fn execute_one(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
         self.account(1, &[params])?;
         let statement = self.prepared(sql)?;
@@ -121,7 +115,7 @@ impl Run<'_> {
 
     /// Prepares a statement, and begins the transaction.
     pub(super) fn prepared(&self, sql: &str) -> Result<Statement, HostError> {
-        check_length(sql, SQL_MAX_BYTES)?;
+        check_length(sql)?;
         if sql.contains('\0') {
             let why = "the statement has a character of the number 0";
             return Err(HostError::new(code::SQL, why));
@@ -134,6 +128,10 @@ impl Run<'_> {
         let sql = format!("/* worker */ {}", translated(sql));
         if let Some(statement) = self.connection.borrow().session.already_prepared(&sql) {
             return Ok(statement);
+        }
+        let refused = self.connection.borrow().guest.as_ref().and_then(|of| of.refuses(&sql));
+        if let Some(why) = refused {
+            return Err(HostError::new(code::DENIED, why));
         }
         self.check(&sql)?;
         self.prepare(&sql)
@@ -222,7 +220,7 @@ impl Run<'_> {
         self.alive()?;
         let limits = &self.task.grant.limits;
         count_statements(&self.statements_run, statements, limits)?;
-        check_parameters(sets, SET_BYTES, limits)
+        check_parameters(sets, limits)
     }
 
     /// Counts rows that a statement changed.

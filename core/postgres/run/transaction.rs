@@ -9,6 +9,7 @@ use super::{Connection, Run, State};
 use crate::event::EventJob;
 use crate::postgres::cancel;
 use crate::postgres::failure::host_error;
+use crate::postgres::guests::ENTER;
 use crate::postgres::session::Session;
 use crate::postgres::transition;
 use crate::queue::{Moved, Transition};
@@ -33,7 +34,7 @@ pub(super) struct Savepoint {
     audited: AuditTally,
 }
 
-impl Run<'_> {
+impl Run {
     /// Begins the transaction, unless it is open.
     pub(super) fn begin(&self) -> Result<(), HostError> {
         self.alive()?;
@@ -47,13 +48,18 @@ impl Run<'_> {
         // Of a process that stands still, and whose locks others wait for, the server makes an end.
         let idle = left + FROZEN.as_millis();
         let mut connection = self.connection.borrow_mut();
-        let Connection { session, lane } = &mut **connection;
+        let Connection { session, lane, guest } = &mut *connection;
+        let tenant = guest.as_ref().map(|guest| guest.tenant(&self.task));
         let begun = lane.take(session).and_then(|()| {
             let sql = format!(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {left}; \
                  SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL plan_cache_mode = auto"
             );
-            session.begin(BEGINNING, &sql)
+            session.begin(BEGINNING, &sql)?;
+            match tenant {
+                Some(tenant) => session.execute(BEGINNING, ENTER, &[&tenant]).map(drop),
+                None => Ok(()),
+            }
         });
         drop(connection);
         begun.map_err(|error| self.failed_of_itself(&error))?;
@@ -314,7 +320,7 @@ impl Run<'_> {
     fn commit(&self) -> Result<(), StoreError> {
         if self.state.get() == State::Open {
             let mut connection = self.connection.borrow_mut();
-            let Connection { session, lane } = &mut **connection;
+            let Connection { session, lane, .. } = &mut *connection;
             let ended = match lane.seal(session) {
                 Ok(()) => session.end(COMMITTING, "COMMIT"),
                 Err(error) => {

@@ -21,7 +21,7 @@ impl Verger {
         let now = self.now();
         let id = handed_over(|| {
             let mut front = lock(&self.node.front);
-            let Connection { session, lane } = &mut *front;
+            let Connection { session, lane, .. } = &mut *front;
             lane.take(session)?;
             lane.forget();
             let ids = session.transaction("write the audit log", |session| {

@@ -16,6 +16,9 @@ pub use self::tables::{TableAsk, TableName, Verb};
 use crate::args::kind;
 use crate::ident::Ident;
 
+/// What a manifest calls SQL that both stores understand alike.
+const COMMON: &str = "common";
+
 /// A worker's description of itself. As JSON it is what `describe` returns. Unknown fields are
 /// ignored, so it can grow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +56,10 @@ pub struct Manifest {
     /// reason is in its ask.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reasons: BTreeMap<String, String>,
+    /// The stores its SQL was written for: `common` means the same on SQLite and on PostgreSQL. None
+    /// named is SQLite's. See [`common_sql`](Self::common_sql).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sql: Vec<String>,
     /// When it suggests to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Suggested>,
@@ -72,6 +79,7 @@ impl Manifest {
             tables: Vec::new(),
             capabilities: Vec::new(),
             enqueues: Vec::new(),
+            sql: Vec::new(),
             reasons: BTreeMap::new(),
             schedule: None,
         }
@@ -82,6 +90,20 @@ impl Manifest {
     pub fn description(mut self, sentence: impl Into<String>) -> Self {
         self.description = sentence.into();
         self
+    }
+
+    /// Says that its SQL means the same on SQLite and on PostgreSQL. There it may use what the two
+    /// understand differently, such as LIKE, which is refused otherwise.
+    #[must_use]
+    pub fn common_sql(mut self) -> Self {
+        self.sql = vec![COMMON.to_string()];
+        self
+    }
+
+    /// Whether its SQL means the same on SQLite and on PostgreSQL.
+    #[must_use]
+    pub fn is_for_both_stores(&self) -> bool {
+        self.sql.iter().any(|store| store == COMMON)
     }
 
     /// Its args must carry `organization_id` and `actor_id`.

@@ -1,0 +1,132 @@
+//! The statements that give the roles of components what they are to have: for whoever may.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::expected::{Expected, Granted};
+use super::relation::FOR_ALL;
+use super::roles::{Roles, Wanted, privilege, quoted, text};
+use crate::postgres::session::Session;
+use crate::store::StoreError;
+
+/// SQL that makes the roles, and brings what each has to what its grant says. It can be run again.
+/// The second list says what cannot be granted, and why.
+pub(in crate::postgres) fn grants(
+    session: &mut Session,
+    roles: &Roles,
+    wanted: &[Wanted],
+) -> Result<(String, Vec<String>), StoreError> {
+    let (mut sql, mut wrong) = (String::new(), Vec::new());
+    for wanted in wanted {
+        let (expected, not) = Expected::of(session, roles, wanted)?;
+        wrong.extend(not);
+        for expected in &expected {
+            role(&mut sql, roles, expected);
+        }
+    }
+    Ok((sql, wrong))
+}
+
+/// To a text, which takes everything.
+macro_rules! line {
+    ($sql:expr, $($word:tt)*) => {
+        let _ = writeln!($sql, $($word)*);
+    };
+}
+
+fn role(sql: &mut String, roles: &Roles, expected: &Expected) {
+    let (name, password) = (&expected.role, roles.password(&expected.role));
+    let role = quoted(name);
+    let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+    line!(sql, "-- The worker {}.", expected.worker);
+    line!(
+        sql,
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {}) THEN CREATE ROLE {role} NOINHERIT; END IF; END $$;",
+        text(name)
+    );
+    line!(sql, "ALTER ROLE {role} LOGIN PASSWORD {};", text(&verifier));
+    let schemas: BTreeSet<&str> =
+        expected.tables.iter().map(|granted| granted.relation.schema.as_str()).collect();
+    for schema in schemas {
+        let schema = quoted(schema);
+        line!(sql, "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role};");
+        line!(sql, "GRANT USAGE ON SCHEMA {schema} TO {role};");
+    }
+    if expected.tables.iter().any(|granted| granted.tenant.is_some()) {
+        line!(sql, "CREATE SCHEMA IF NOT EXISTS {role};");
+        line!(sql, "GRANT USAGE ON SCHEMA {role} TO {role};");
+    }
+    for granted in &expected.tables {
+        if let Some(tenant) = &granted.tenant {
+            confine(sql, &role, granted, tenant);
+        }
+        verbs(sql, &granted.relation.quoted(), &role, granted);
+        sequences(sql, &role, granted);
+    }
+    line!(sql, "");
+}
+
+/// What may be done with a relation: the table, or the tenant's view of it.
+fn verbs(sql: &mut String, relation: &str, role: &str, granted: &Granted) {
+    for (verb, only) in &granted.verbs {
+        let columns = granted.columns(*verb, only.as_ref());
+        let columns: Vec<String> = columns.into_iter().map(quoted).collect();
+        let columns = match only {
+            Some(_) if !columns.is_empty() => format!(" ({})", columns.join(", ")),
+            _ => String::new(),
+        };
+        line!(sql, "GRANT {}{columns} ON {relation} TO {role};", privilege(*verb));
+    }
+}
+
+/// The sequences that the defaults of its columns take numbers from.
+fn sequences(sql: &mut String, role: &str, granted: &Granted) {
+    if granted.verbs.iter().any(|(verb, _)| *verb == verger_worker::Verb::Insert) {
+        for sequence in
+            granted.relation.columns.iter().filter_map(|column| column.sequence.as_ref())
+        {
+            line!(sql, "GRANT USAGE ON SEQUENCE {sequence} TO {role};");
+        }
+    }
+}
+
+/// The rows of one tenant: a policy that shows no others, and a view that fills the tenant in.
+fn confine(sql: &mut String, role: &str, granted: &Granted, tenant: &str) {
+    let relation = &granted.relation;
+    let Some(value) = relation.column(tenant).and_then(super::relation::Column::tenant) else {
+        return;
+    };
+    let (table, column) = (relation.quoted(), quoted(tenant));
+    line!(sql, "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;");
+    if !relation.has_row_security || relation.is_open_to_others {
+        // Nobody else is to see less than before.
+        line!(sql, "DROP POLICY IF EXISTS {FOR_ALL} ON {table};");
+        line!(sql, "CREATE POLICY {FOR_ALL} ON {table} TO PUBLIC USING (true) WITH CHECK (true);");
+    } else {
+        let all = quoted(&format!("{}:all", role.trim_matches('"')));
+        line!(sql, "DROP POLICY IF EXISTS {all} ON {table};");
+        line!(sql, "CREATE POLICY {all} ON {table} TO {role} USING (true) WITH CHECK (true);");
+    }
+    line!(sql, "DROP POLICY IF EXISTS {role} ON {table};");
+    // As a query of its own it is asked once a statement, and an index on the column serves.
+    let condition = match value.split_once("::") {
+        Some((call, cast)) => format!("{column} = (SELECT {call})::{cast}"),
+        None => format!("{column} = (SELECT {value})"),
+    };
+    line!(
+        sql,
+        "CREATE POLICY {role} ON {table} AS RESTRICTIVE TO {role} USING ({condition}) WITH CHECK ({condition});"
+    );
+    let view = format!("{role}.{}", quoted(&relation.name));
+    let viewed: Vec<String> = granted.viewed().into_iter().map(quoted).collect();
+    line!(sql, "DROP VIEW IF EXISTS {view};");
+    line!(
+        sql,
+        "CREATE VIEW {view} WITH (security_invoker = true) AS SELECT {} FROM {table};",
+        viewed.join(", ")
+    );
+    if viewed.contains(&column) {
+        line!(sql, "ALTER VIEW {view} ALTER COLUMN {column} SET DEFAULT {value};");
+    }
+    verbs(sql, &view, role, granted);
+}
