@@ -93,6 +93,11 @@ pub(super) fn is_outdated(error: &Error) -> bool {
         && error.as_db_error().is_some_and(|said| said.message().contains("cached plan"))
 }
 
+/// The statement itself is wrong: its words, names or types.
+pub(super) fn is_of_the_statement(error: &Error) -> bool {
+    error.code().is_some_and(|state| state.code().starts_with("42"))
+}
+
 /// Another transaction changed what this one had read, or the two waited for each other.
 pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(

@@ -66,6 +66,10 @@ mod transition;
 mod values;
 mod verger;
 
+/// The SQL of the tables that the built-in workers serve by default, for the migrations of an app
+/// that has none of its own. It makes what is not there.
+pub const REFERENCE_TABLES: &str = include_str!("../../migrations/postgres/reference.sql");
+
 pub use builder::Builder;
 pub use pool::Working;
 pub use verger::Verger;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fallible_iterator::FallibleIterator;
 
-use postgres::types::ToSql;
+use postgres::types::{ToSql, Type};
 use postgres::{Client, Config, Error, NoTls, Row, Statement};
 
 use super::failure::{Doing, is_lost, not_connected, unusable};
@@ -156,6 +156,19 @@ impl Session {
         if self.statements.len() >= STATEMENTS_MAX {
             self.statements.clear();
         }
+        self.statements.insert(sql.to_string(), statement.clone());
+        Ok(statement)
+    }
+
+    /// A statement whose parameters have these types where the server would find others. It takes
+    /// the place of the one that was prepared without them.
+    pub(super) fn prepared_with(
+        &mut self,
+        sql: &str,
+        types: &[Type],
+    ) -> Result<Statement, Prepare> {
+        let prepared = self.noticing(|client| client.prepare_typed(sql, types));
+        let statement = prepared.map_err(Prepare::Connect)?.map_err(Prepare::Refused)?;
         self.statements.insert(sql.to_string(), statement.clone());
         Ok(statement)
     }

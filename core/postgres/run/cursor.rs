@@ -53,7 +53,7 @@ impl Run {
             let place = self.free_place();
             let declare =
                 format!("DECLARE verger_at_{place} NO SCROLL CURSOR FOR {}", translated(sql));
-            let declared = self.prepare(&declare)?;
+            let declared = self.declared(&declare, &statement)?;
             self.run(&declared, params)?;
             Source::Server(place)
         } else {

@@ -1,11 +1,13 @@
 //! A run's statements: translated, checked once, and run so that one that fails undoes itself only.
 
-use postgres::types::ToSql;
+use postgres::types::{ToSql, Type};
 use postgres::{Row, Statement};
 use verger_worker::{HostError, Value, code};
 
 use super::{Run, State};
-use crate::postgres::failure::{host_error, is_cancelled, is_conflict, is_lost, is_outdated};
+use crate::postgres::failure::{
+    host_error, is_cancelled, is_conflict, is_lost, is_of_the_statement, is_outdated,
+};
 use crate::postgres::session::{Prepare, Session};
 use crate::postgres::sql_text::{is_empty, selects_into, translated};
 use crate::postgres::values::Param;
@@ -134,21 +136,61 @@ impl Run {
             return Err(HostError::new(code::DENIED, why));
         }
         self.check(&sql)?;
-        self.prepare(&sql)
+        let statement = self.prepare(&sql)?;
+        Ok(self.with_wide_integers(&sql, &statement)?.unwrap_or(statement))
     }
 
-    /// Prepares a statement that was checked, or that the engine made.
-    pub(super) fn prepare(&self, sql: &str) -> Result<Statement, HostError> {
+    /// The same with parameters of 64 bits where the server would take fewer, as it does for
+    /// `?1 / 1000`: a worker's integers have 64. `None` when there are none, or the statement takes
+    /// no others.
+    fn with_wide_integers(
+        &self,
+        sql: &str,
+        statement: &Statement,
+    ) -> Result<Option<Statement>, HostError> {
+        let is_narrow = |of: &Type| *of == Type::INT4 || *of == Type::INT2;
+        if !statement.params().iter().any(is_narrow) {
+            return Ok(None);
+        }
+        let wide = statement.params().iter();
+        let wide: Vec<Type> =
+            wide.map(|of| if is_narrow(of) { Type::INT8 } else { of.clone() }).collect();
+        self.guard()?;
+        let prepared = self.connection.borrow_mut().session.prepared_with(sql, &wide);
+        match prepared {
+            Err(Prepare::Refused(error)) if is_of_the_statement(&error) => {
+                self.go_back().map(|()| None)
+            }
+            prepared => self.of_server(prepared).map(Some),
+        }
+    }
+
+    /// Prepares a cursor for a statement that was checked, with parameters of the same types.
+    pub(super) fn declared(&self, sql: &str, of: &Statement) -> Result<Statement, HostError> {
         if let Some(statement) = self.connection.borrow().session.already_prepared(sql) {
             return Ok(statement);
         }
         self.guard()?;
-        let prepared = self.connection.borrow_mut().session.prepared(sql);
+        let prepared = self.connection.borrow_mut().session.prepared_with(sql, of.params());
+        self.of_server(prepared)
+    }
+
+    fn of_server(&self, prepared: Result<Statement, Prepare>) -> Result<Statement, HostError> {
         match prepared {
             Ok(statement) => Ok(statement),
             Err(Prepare::Connect(error)) => Err(self.failed_of_itself(&error)),
             Err(Prepare::Refused(error)) => Err(self.refused(&error)),
         }
+    }
+
+    /// Prepares a statement that was checked.
+    fn prepare(&self, sql: &str) -> Result<Statement, HostError> {
+        if let Some(statement) = self.connection.borrow().session.already_prepared(sql) {
+            return Ok(statement);
+        }
+        self.guard()?;
+        let prepared = self.connection.borrow_mut().session.prepared(sql);
+        self.of_server(prepared)
     }
 
     /// Has the server's own grammar take the text as one statement on rows, and nothing else. So no

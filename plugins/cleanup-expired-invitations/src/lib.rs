@@ -27,6 +27,7 @@ pub struct CleanupExpiredInvitations;
 impl Worker for CleanupExpiredInvitations {
     fn manifest(&self) -> Manifest {
         Manifest::new("cleanup-expired-invitations", env!("CARGO_PKG_VERSION"))
+            .common_sql()
             .description(
                 "Deletes invitations that were never accepted, some days after they expired.",
             )

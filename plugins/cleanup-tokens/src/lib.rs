@@ -38,6 +38,7 @@ pub struct CleanupTokens;
 impl Worker for CleanupTokens {
     fn manifest(&self) -> Manifest {
         Manifest::new("cleanup-tokens", env!("CARGO_PKG_VERSION"))
+            .common_sql()
             .description("Deletes session and one-time tokens, each context after its own age.")
             .arg(
                 "table",

@@ -45,6 +45,7 @@ pub struct DeliverEmail;
 impl Worker for DeliverEmail {
     fn manifest(&self) -> Manifest {
         Manifest::new("deliver-email", env!("CARGO_PKG_VERSION"))
+            .common_sql()
             .description("Sends the mail that waits in an outbox table.")
             .arg(
                 "table",

@@ -18,7 +18,7 @@ pub fn due(table: &Ident, times: TimeFormat) -> String {
         "SELECT next_attempt_at, id, organization_id, recipient, subject, body, status = 'sending', \
          CASE WHEN typeof(attempts) = 'integer' THEN attempts ELSE 0 END, \
          CASE WHEN typeof(max_attempts) = 'integer' THEN max_attempts ELSE 10 END \
-         FROM {table} WHERE {OPEN} AND {due} ORDER BY next_attempt_at, id LIMIT ?2"
+         FROM {table} WHERE {OPEN} AND {due} ORDER BY next_attempt_at NULLS FIRST, id NULLS FIRST LIMIT ?2"
     )
 }
 

@@ -40,6 +40,7 @@ pub struct EvictCache;
 impl Worker for EvictCache {
     fn manifest(&self) -> Manifest {
         Manifest::new("evict-cache", env!("CARGO_PKG_VERSION"))
+            .common_sql()
             .description("Deletes what a cache has not used for long, or has too much of.")
             .arg(
                 "table",
@@ -104,7 +105,7 @@ impl Worker for EvictCache {
         let cutoff = max_age.map(|seconds| job.now() - seconds * 1000);
         if let Some(cutoff) = cutoff {
             let used_at = format!("{}.{}", columns.table, columns.used_at);
-            times.check(job, &columns.table, &used_at, "1", cutoff)?;
+            times.check(job, &columns.table, &used_at, "1 = 1", cutoff)?;
         }
         let mut eviction = Eviction {
             columns: &columns,

@@ -58,7 +58,7 @@ impl Columns {
     /// All entries, the longest unused first.
     #[must_use]
     pub fn all(&self) -> Walk {
-        self.walk("1", 0)
+        self.walk("1 = 1", 0)
     }
 
     /// Entries that were used before the cutoff, the longest unused first. `?1` cutoff in
@@ -74,7 +74,7 @@ impl Columns {
         let Self { table, id, used_at, .. } = self;
         let (size, path) = (self.size(), self.path());
         let from = format!(
-            "FROM (SELECT t.{used_at} AS used_at, t.{id} AS id, 0.0 + {size} AS bytes, {path} AS path FROM {table} AS t WHERE {condition}) WHERE 1"
+            "FROM (SELECT t.{used_at} AS used_at, t.{id} AS id, CAST({size} AS DOUBLE PRECISION) AS bytes, {path} AS path FROM {table} AS t WHERE {condition}) AS entry WHERE 1 = 1"
         );
         Walk::new(KEY, from, params).columns(", bytes, path")
     }

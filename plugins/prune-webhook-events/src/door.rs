@@ -38,7 +38,7 @@ impl Door<'_> {
         let sql = match before {
             // As far as it must be, or as far as it is already.
             Some(_) => format!(
-                "UPDATE {table} SET keep_from = {stored} WHERE id = 1 AND coalesce(keep_from < {stored}, 1)"
+                "UPDATE {table} SET keep_from = {stored} WHERE id = 1 AND (keep_from < {stored} OR keep_from IS NULL)"
             ),
             None => format!("INSERT INTO {table} (id, keep_from) VALUES (1, {stored})"),
         };

@@ -38,6 +38,7 @@ pub struct PruneWebhookEvents;
 impl Worker for PruneWebhookEvents {
     fn manifest(&self) -> Manifest {
         let mut manifest = Manifest::new("prune-webhook-events", env!("CARGO_PKG_VERSION"))
+            .common_sql()
             .description("Deletes webhook events, some days after they came.")
             .arg(
                 "table",

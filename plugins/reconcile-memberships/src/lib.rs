@@ -22,6 +22,7 @@ pub struct ReconcileMemberships;
 impl Worker for ReconcileMemberships {
     fn manifest(&self) -> Manifest {
         Manifest::new("reconcile-memberships", env!("CARGO_PKG_VERSION"))
+            .common_sql()
             .description(
                 "Moves active and suspended memberships whose time has run out to expired.",
             )

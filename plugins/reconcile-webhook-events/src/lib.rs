@@ -41,6 +41,7 @@ pub struct ReconcileWebhookEvents;
 impl Worker for ReconcileWebhookEvents {
     fn manifest(&self) -> Manifest {
         Manifest::new("reconcile-webhook-events", env!("CARGO_PKG_VERSION"))
+            .common_sql()
             .description("Links webhook events that arrived before their delivery was known.")
             .tenant_aware()
             .arg(

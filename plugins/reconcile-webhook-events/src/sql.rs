@@ -20,7 +20,7 @@ pub const UNLIKELY_TO_RECONCILE: &str = "\
 SELECT e.id, e.organization_id, e.type, e.provider, e.occurred_at, e.inserted_at FROM webhook_events AS e \
 WHERE e.needs_reconciliation = 1 AND e.delivery_id IS NULL AND e.inserted_at < ?1 \
 AND NOT EXISTS (SELECT 1 FROM webhook_events AS r WHERE r.idempotency_key = 'reconciled:' || e.id \
-AND r.organization_id IS e.organization_id) ORDER BY e.inserted_at, e.id";
+AND r.organization_id IS NOT DISTINCT FROM e.organization_id) ORDER BY e.inserted_at, e.id";
 
 /// The condition of orphans.
 pub const ORPHANED: &str = "needs_reconciliation = 1 AND delivery_id IS NULL";
@@ -62,7 +62,7 @@ pub fn orphans(
     let from = format!(
         "FROM {events} AS e WHERE e.needs_reconciliation = 1 AND e.delivery_id IS NULL AND {old_enough} \
          AND +{inserted} >= ?2{tenant} \
-         AND NOT EXISTS (SELECT 1 FROM {events} AS r WHERE r.idempotency_key = {ORPHAN_KEY} AND r.organization_id IS e.organization_id)"
+         AND NOT EXISTS (SELECT 1 FROM {events} AS r WHERE r.idempotency_key = {ORPHAN_KEY} AND r.organization_id IS NOT DISTINCT FROM e.organization_id)"
     );
     Walk::new(KEY, from, params)
         .columns(columns)

@@ -62,7 +62,10 @@ impl Walk {
     fn select(&self, place: Option<&str>, limit: usize) -> String {
         let (key, columns, from) = (self.key.join(", "), &self.columns, &self.from);
         let place = place.map(|place| format!(" AND {place}")).unwrap_or_default();
-        format!("SELECT {key}{columns} {from}{place} ORDER BY {key} LIMIT ?{limit}")
+        // As SQLite orders by itself, and other stores only when they are told.
+        let order: Vec<String> = self.key.iter().map(|key| format!("{key} NULLS FIRST")).collect();
+        let order = order.join(", ");
+        format!("SELECT {key}{columns} {from}{place} ORDER BY {order} LIMIT ?{limit}")
     }
 
     fn after(&self, last: &[Value]) -> String {
@@ -76,8 +79,10 @@ impl Walk {
         let mut ways = Vec::new();
         for ((column, value), place) in placed() {
             ways.push(match value {
-                // The parameter must occur.
-                Value::Null => format!("{same}{column} IS NOT NULL AND ?{place} IS NULL"),
+                // The parameter must occur, and have a type.
+                Value::Null => {
+                    format!("{same}{column} IS NOT NULL AND CAST(?{place} AS TEXT) IS NULL")
+                }
                 _ => format!("{same}{column} > ?{place}"),
             });
             same.push_str(&format!("{column} IS ?{place} AND "));

@@ -56,7 +56,7 @@ impl TimeFormat {
             Self::UnixMillis => column.to_string(),
             Self::UnixSeconds => format!("{column} * 1000"),
             Self::Iso8601 => {
-                format!("CAST(round(unixepoch({column}, 'subsec') * 1000) AS INTEGER)")
+                format!("CAST(round(unixepoch({column}, 'subsec') * 1000) AS BIGINT)")
             }
         }
     }
@@ -87,8 +87,12 @@ impl TimeFormat {
     pub fn start(self, param: usize) -> String {
         match self {
             Self::UnixMillis => format!("?{param}"),
-            Self::UnixSeconds => format!("?{param} / 1000 - (?{param} < 0)"),
-            Self::Iso8601 => format!("date(?{param} / 1000 - (?{param} < 0), 'unixepoch')"),
+            Self::UnixSeconds => {
+                format!("?{param} / 1000 - CASE WHEN ?{param} < 0 THEN 1 ELSE 0 END")
+            }
+            Self::Iso8601 => format!(
+                "date(?{param} / 1000 - CASE WHEN ?{param} < 0 THEN 1 ELSE 0 END, 'unixepoch')"
+            ),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Components: each has a login role, which the server confines.
 
+mod built_ins;
 mod calls;
 mod roles;
 mod tenants;
