@@ -50,7 +50,7 @@ impl Builder {
                 let granted = self.grants.get(name).cloned();
                 granted.unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME))
             };
-            for (name, bytes) in crate::builtins::PREBUILT {
+            for (name, bytes) in crate::sandbox::PREBUILT {
                 let plugin = plugin(Source::Embedded { name, bytes });
                 let built_in = Registered::component(plugin, grant(name));
                 registry.add(name, &format!("the built-in worker `{name}`"), built_in)?;

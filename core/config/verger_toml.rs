@@ -205,7 +205,7 @@ impl Config {
     fn can_come(&self, worker: &str) -> bool {
         #[cfg(feature = "builtins")]
         let is_built_in = self.settings.built_ins != Some(false)
-            && (crate::builtins::PREBUILT.iter().any(|(name, _)| *name == worker)
+            && (crate::sandbox::PREBUILT.iter().any(|(name, _)| *name == worker)
                 || crate::builtins::native().iter().any(|native| native.manifest().name == worker));
         #[cfg(not(feature = "builtins"))]
         let is_built_in = false;

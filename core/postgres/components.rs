@@ -110,10 +110,10 @@ impl Components {
         }
         #[cfg(feature = "builtins")]
         for name in &self.built_in {
-            let known = crate::builtins::PREBUILT.iter().find(|(known, _)| known == name);
+            let known = crate::sandbox::PREBUILT.iter().find(|(known, _)| known == name);
             let Some(&(name, bytes)) = known else {
                 let all: Vec<&str> =
-                    crate::builtins::PREBUILT.iter().map(|(name, _)| *name).collect();
+                    crate::sandbox::PREBUILT.iter().map(|(name, _)| *name).collect();
                 return Err(no_such_worker("the call of `built_in`", name, &all.join(", ")));
             };
             let grant = self.grants.get(name).cloned();
@@ -145,7 +145,8 @@ impl Components {
         if !problems.is_empty() {
             return Err(OpenError::Roles { problems });
         }
-        let guests = Guests::open(session, roles, node.settings.threads).map_err(open_error)?;
+        let guests = Guests::open(session, Arc::clone(&node.config), roles, node.settings.threads)
+            .map_err(open_error)?;
         let _ = node.guests.set(guests);
         Ok(())
     }

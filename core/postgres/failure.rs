@@ -112,7 +112,7 @@ pub(super) fn is_lost(error: &Error) -> bool {
 }
 
 /// What the server said, on one line.
-fn words(error: &Error) -> String {
+pub(super) fn words(error: &Error) -> String {
     let text = match error.as_db_error() {
         Some(said) => match said.hint() {
             Some(hint) => format!("{} ({hint})", said.message()),

@@ -108,12 +108,36 @@ impl Session {
         self.client.as_ref().is_some_and(|client| !client.is_closed())
     }
 
-    /// The connection. One that was lost is made anew.
+    /// The connection. One that was lost is made anew, but for a component's: the engine has to
+    /// let that in first.
     pub(super) fn client(&mut self) -> Result<&mut Client, StoreError> {
+        self.look_at_it();
+        match self.gate {
+            Some(_) => self.client.as_mut().ok_or_else(lost),
+            None => self.connected(),
+        }
+    }
+
+    /// The connection, made anew if it was lost, whosever it is.
+    pub(super) fn connect(&mut self) -> Result<&mut Client, StoreError> {
+        self.look_at_it();
+        self.connected()
+    }
+
+    /// Whether there is a connection, and no transaction.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.is_connected() && !self.in_transaction
+    }
+
+    /// Forgets a connection that ended while nobody used it.
+    fn look_at_it(&mut self) {
         if !self.in_transaction && self.used.elapsed() > UNUSED && self.is_dead() {
             self.forget();
         }
         self.used = Instant::now();
+    }
+
+    fn connected(&mut self) -> Result<&mut Client, StoreError> {
         let client = match self.client.take() {
             Some(client) => client,
             None if self.in_transaction => return Err(lost()),
@@ -122,7 +146,8 @@ impl Session {
                     self.config.connect(NoTls).map_err(|error| not_connected(OPENING, &error))?;
                 check(&mut client)?;
                 if let Some(gate) = &self.gate {
-                    client.batch_execute(&gate.names).doing(OPENING)?;
+                    let names = format!("SET search_path = {}", gate.path);
+                    client.batch_execute(&names).doing(OPENING)?;
                 }
                 self.generation += 1;
                 client

@@ -6,7 +6,7 @@
 
 /// One piece of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Piece<'s> {
+enum Piece<'s> {
     /// A comment, or blanks.
     Blank(&'s str),
     /// `'…'`.
@@ -21,11 +21,6 @@ pub(super) enum Piece<'s> {
     Other(&'s str),
 }
 
-/// The pieces of a statement.
-pub(super) fn pieces(sql: &str) -> impl Iterator<Item = Piece<'_>> {
-    Pieces(sql)
-}
-
 /// The statement with parameters as the server names them.
 pub(super) fn translated(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len() + 16);
@@ -37,7 +32,7 @@ pub(super) fn translated(sql: &str) -> String {
         match piece {
             // As SQLite counts: one more than the greatest before.
             Piece::Mark(mark) => {
-                let number = mark[1..].parse().unwrap_or(greatest + 1);
+                let number = mark[1..].parse().unwrap_or_else(|_| greatest.saturating_add(1));
                 greatest = greatest.max(number);
                 out.push_str(&format!("${number}"));
             }

@@ -9,6 +9,8 @@ mod instance;
 mod limiter;
 mod load;
 mod plugin;
+#[cfg(feature = "builtins")]
+mod prebuilt;
 mod wasi;
 mod watchdog;
 
@@ -17,3 +19,5 @@ pub(crate) use compile::{Ahead, Compiler};
 #[cfg(feature = "compile")]
 pub use compile::{CompiledComponent, compile_component};
 pub(crate) use plugin::{Plugin, Source, digest_of, forget_compiled, no_file, read};
+#[cfg(feature = "builtins")]
+pub(crate) use prebuilt::PREBUILT;

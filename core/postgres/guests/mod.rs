@@ -4,8 +4,8 @@
 //! is what that role was granted, and for a job of a tenant what the tenant's policies show. The
 //! engine's own part of the same transaction goes through functions that ask for a secret of the session (`functions.rs`).
 //! Before a statement is sent, two things are made sure of: the server's grammar takes it as one
-//! statement on rows (`run/statement.rs`), and it calls only functions that compute (`words.rs`),
-//! because nobody can withdraw from a role what the server gives to all.
+//! statement on rows (`run/statement.rs`), and by the server's parse tree it calls only functions
+//! that compute (`tree.rs`), because nobody can withdraw from a role what the server gives to all.
 
 mod check;
 mod expected;
@@ -13,12 +13,12 @@ mod functions;
 mod grants;
 mod relation;
 mod roles;
-mod words;
+mod tree;
 
 use std::sync::{Arc, Mutex};
 
 use postgres::Config;
-use postgres::types::ToSql;
+use postgres::types::{ToSql, Type};
 use sha2::{Digest, Sha256};
 
 use verger_worker::Scope;
@@ -33,6 +33,7 @@ pub(super) use check::check;
 pub(super) use functions::{Call, ENTER, Functions};
 pub(super) use grants::grants;
 pub(super) use roles::{Roles, Wanted};
+use tree::Tree;
 
 const REGISTERING: &str = "let the session of a worker write what the engine writes";
 
@@ -45,8 +46,8 @@ const SECRET_BYTES: usize = 32;
 pub(super) struct Gate {
     functions: Arc<Functions>,
     secret: Arc<Vec<u8>>,
-    /// Where the names of a guest's statements are looked for, as a statement that says so.
-    pub(super) names: Arc<str>,
+    /// Where the names of a guest's statements are looked for.
+    pub(super) path: Arc<str>,
 }
 
 impl Gate {
@@ -89,6 +90,7 @@ pub(super) struct Guests {
     roles: Roles,
     /// Where the engine's own session looks for names.
     path: String,
+    tree: Tree,
     most_idle: usize,
     idle: Mutex<Vec<Connection>>,
 }
@@ -97,6 +99,7 @@ impl Guests {
     /// Makes what is missing in the database.
     pub(super) fn open(
         session: &mut Session,
+        config: Arc<Config>,
         roles: Roles,
         most_idle: usize,
     ) -> Result<Self, StoreError> {
@@ -104,7 +107,8 @@ impl Guests {
         let sql = "SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, place)";
         let row = session.first(REGISTERING, sql, &[])?;
         let path = row.and_then(|row| row.get::<_, Option<String>>(0)).unwrap_or_default();
-        Ok(Self { functions, roles, path, most_idle, idle: Mutex::default() })
+        let tree = Tree::new(Session::new(config));
+        Ok(Self { functions, roles, path, tree, most_idle, idle: Mutex::default() })
     }
 
     /// A connection with the role of a worker, or with that for jobs of a tenant. `engine` is a
@@ -140,11 +144,11 @@ impl Guests {
         let mut secret = vec![0; SECRET_BYTES];
         getrandom::fill(&mut secret)
             .map_err(|error| super::failure::unusable(REGISTERING, error.to_string()))?;
-        // The views of a tenant stand before the tables.
+        // The views of a tenant stand before the tables, and what is temporary behind everything.
         let views = if is_confined { format!("{}, ", roles::quoted(&role)) } else { String::new() };
         let path = if self.path.is_empty() { String::new() } else { format!("{}, ", self.path) };
-        let names = format!("SET search_path = {views}{path}verger_sql").into();
-        let gate = Gate { functions: Arc::clone(&self.functions), secret: Arc::new(secret), names };
+        let path = format!("{views}{path}verger_sql, pg_temp").into();
+        let gate = Gate { functions: Arc::clone(&self.functions), secret: Arc::new(secret), path };
         let mut config = config.clone();
         config.user(&role).password(self.roles.password(&role));
         let session = Session::of_guest(Arc::new(config), gate.clone());
@@ -154,13 +158,17 @@ impl Guests {
         ))
     }
 
-    /// Keeps a connection for the next job of its role.
+    /// Keeps a connection for the next job of its role, if it is as a new one.
     pub(super) fn give_back(&self, connection: Connection) {
-        let mut idle = lock(&self.idle);
-        if idle.len() >= self.most_idle {
-            idle.remove(0);
+        if !connection.session.is_at_rest() {
+            return;
         }
+        let mut idle = lock(&self.idle);
+        let closed = (idle.len() >= self.most_idle).then(|| idle.remove(0));
         idle.push(connection);
+        drop(idle);
+        // A server that says nothing may hold this up, and only this thread.
+        drop(closed);
     }
 
     /// Closes the connections that nobody uses.
@@ -170,23 +178,31 @@ impl Guests {
     }
 }
 
+impl Guests {
+    /// Why a guest may not send a statement.
+    pub(super) fn refuses(
+        &self,
+        guest: &Guest,
+        sql: &str,
+        params: &[Type],
+    ) -> Result<Option<String>, StoreError> {
+        let (path, knows_both) = (&*guest.gate.path, guest.knows_both);
+        self.tree.verdict(&tree::Statement { sql, params, path, knows_both })
+    }
+}
+
 impl Guest {
     /// The tenant whose rows a job may see: none for a role that is not confined.
     pub(super) fn tenant<'t>(&self, task: &'t Task) -> Option<&'t str> {
         let tenant = task.scope.as_ref().and_then(Scope::organization_id);
         tenant.filter(|_| self.is_confined)
     }
-
-    /// Why a statement may not be sent.
-    pub(super) fn refuses(&self, sql: &str) -> Option<String> {
-        words::refused(sql, self.knows_both)
-    }
 }
 
 /// Tells the server the secret of a session, if it is a new one.
 fn register(connection: &mut Connection, engine: &mut Session) -> Result<(), StoreError> {
     let Connection { session, guest: Some(guest), .. } = connection else { return Ok(()) };
-    session.client()?;
+    session.connect()?;
     let generation = Some(session.generation());
     if guest.registered == generation {
         return Ok(());

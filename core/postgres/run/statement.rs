@@ -128,16 +128,33 @@ impl Run {
         self.begin()?;
         // The engine's own texts are not a worker's, whatever they are.
         let sql = format!("/* worker */ {}", translated(sql));
-        if let Some(statement) = self.connection.borrow().session.already_prepared(&sql) {
-            return Ok(statement);
+        let known = self.connection.borrow().session.already_prepared(&sql);
+        let statement = match known {
+            Some(statement) => statement,
+            None => {
+                self.check(&sql)?;
+                let statement = self.prepare(&sql)?;
+                self.with_wide_integers(&sql, &statement)?.unwrap_or(statement)
+            }
+        };
+        self.refuse(&sql, &statement)?;
+        Ok(statement)
+    }
+
+    /// Refuses a component's statement that does more than the rights of its role can forbid. It
+    /// was parsed so far, and not executed.
+    fn refuse(&self, sql: &str, statement: &Statement) -> Result<(), HostError> {
+        let connection = self.connection.borrow();
+        let (Some(guest), Some(guests)) = (&connection.guest, self.node.guests.get()) else {
+            return Ok(());
+        };
+        let verdict = guests.refuses(guest, sql, statement.params());
+        drop(connection);
+        match verdict {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => Err(HostError::new(code::DENIED, why)),
+            Err(error) => Err(self.failed_of_itself(&error)),
         }
-        let refused = self.connection.borrow().guest.as_ref().and_then(|of| of.refuses(&sql));
-        if let Some(why) = refused {
-            return Err(HostError::new(code::DENIED, why));
-        }
-        self.check(&sql)?;
-        let statement = self.prepare(&sql)?;
-        Ok(self.with_wide_integers(&sql, &statement)?.unwrap_or(statement))
     }
 
     /// The same with parameters of 64 bits where the server would take fewer, as it does for

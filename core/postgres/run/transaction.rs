@@ -56,10 +56,9 @@ impl Run {
                  SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL plan_cache_mode = auto"
             );
             session.begin(BEGINNING, &sql)?;
-            match tenant {
-                Some(tenant) => session.execute(BEGINNING, ENTER, &[&tenant]).map(drop),
-                None => Ok(()),
-            }
+            let Some(tenant) = tenant else { return Ok(()) };
+            let entered = session.execute(BEGINNING, ENTER, &[&tenant]);
+            entered.map(drop).inspect_err(|_| session.roll_back())
         });
         drop(connection);
         begun.map_err(|error| self.failed_of_itself(&error))?;

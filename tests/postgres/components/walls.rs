@@ -52,8 +52,36 @@ const BY_ITS_WORDS: &[&str] = &[
     "SELECT now()",
     "SELECT current_timestamp",
     "SELECT E'\\'' || set_config('role', 'postgres', false) --'",
-    "SELECT $x$a$x$",
     "SELECT nextval('things_id_seq')",
+    // A function of one argument can be called as a column of it is named.
+    "SELECT ('server_version'::text).current_setting",
+    "SELECT (1).lo_creat",
+    "SELECT s.lo_creat FROM generate_series(1, 1) AS s",
+    "SELECT CAST(('SELECT array_to_tsvector(array[set_config(''search_path'', ''x'', false)])'::text).ts_stat AS text)",
+    "SELECT ('x'::text).app_secret",
+    "SELECT t.row_secret FROM things AS t",
+    "SELECT app_secret('x')",
+    "SELECT 'secrets'::\"regclass\"",
+    "SELECT '{secrets}'::_regclass",
+    "SELECT '{secrets}'::regclass[]",
+    "SELECT CAST(16::oid AS regtype)",
+    "SELECT \"pg_sleep\"(1)",
+    "SELECT pg_catalog . pg_sleep(1)",
+    "SELECT 1 WHERE 1 OPERATOR(public.!!!) 2",
+    "SELECT U&\"\\0070g_sleep\"(1)",
+    "SELECT * FROM things TABLESAMPLE system (10)",
+    "SELECT current_user",
+    "SELECT localtimestamp",
+    "SELECT xmlparse(DOCUMENT '<a/>')",
+    "SELECT name FROM things ORDER BY (name).app_secret",
+    "INSERT INTO things (name) VALUES (('x'::text).app_secret)",
+    "UPDATE things SET n = (1).lo_creat",
+    "DELETE FROM things WHERE pg_try_advisory_lock(1)",
+    "WITH a AS (SELECT pg_backend_pid()) SELECT 1 FROM a",
+    "SELECT count(*) FILTER (WHERE pg_sleep(1) IS NULL) FROM things",
+    "SELECT sum(n) OVER (ORDER BY (1).lo_creat) FROM things",
+    "SELECT id, name, (1) insert INTO TEMP things FROM things",
+    "WITH a AS (SELECT 1) SELECT (2) merge INTO TEMP y FROM a",
     "SELECT 1 INTO TEMP x",
     "SELECT id INTO x FROM things",
     "SELECT * FROM things WHERE name LIKE 'A%'",
@@ -99,7 +127,13 @@ const BY_THE_GRAMMAR: &[&str] = &[
 #[test]
 fn each_wall_refuses_with_its_word_and_nothing_is_changed() {
     let Some((database, verger)) = puppet(usual()) else { return };
-    let fill = "INSERT INTO things (name) VALUES ('kept')";
+    // What an app may have that runs with the rights of its owner.
+    let fill = "INSERT INTO things (name) VALUES ('kept'); \
+         CREATE FUNCTION app_secret(text) RETURNS text LANGUAGE sql SECURITY DEFINER IMMUTABLE AS 'SELECT secret FROM secrets LIMIT 1'; \
+         CREATE FUNCTION row_secret(things) RETURNS text LANGUAGE sql SECURITY DEFINER STABLE AS 'SELECT secret FROM secrets LIMIT 1'; \
+         CREATE FUNCTION loud(int, int) RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT lo_create(0) IS NOT NULL'; \
+         CREATE OPERATOR !!! (LEFTARG = int, RIGHTARG = int, FUNCTION = loud); \
+         CREATE FUNCTION doubled(bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1'";
     database.client().batch_execute(fill).unwrap();
     for (statements, codes) in [
         (BY_THE_ROLE, &["denied"][..]),
@@ -131,12 +165,23 @@ fn each_wall_refuses_with_its_word_and_nothing_is_changed() {
             ["query", "COMMIT", []],
             ["query", "SELECT pg_sleep(1)", []],
             ["query", "SELECT count(*) FROM things", []],
+            // Once refused, refused again.
+            ["query", "SELECT pg_sleep(1)", []],
+            [
+                "query",
+                "SELECT doubled(?1), upper(name), $a$x$a$, to_char(1.5, '9.9'), json_build_object('a', n) FROM things -- end",
+                [4]
+            ],
+            ["query", "SELECT jsonb_path_query('[1, 2]'::jsonb, '$[*]')::text", []],
         ]),
     );
     assert_eq!(after[3], json!({"ok": [[1]]}));
+    assert_eq!((&after[2]["err"], &after[4]["err"]), (&json!("denied"), &json!("denied")));
+    assert_eq!(after[5]["ok"], json!([[8, "KEPT", "x", " 1.5", "{\"a\" : 0}"]]));
+    assert_eq!(after[6]["ok"], json!([["1"], ["2"]]));
     assert_eq!(database.one::<i64>("SELECT count(*) FROM secrets"), 1);
     assert_eq!(database.one::<i64>("SELECT count(*) FROM other"), 1);
-    let made = "SELECT count(*) FROM pg_class WHERE relname = 'x'";
+    let made = "SELECT count(*) FROM pg_class WHERE relname IN ('x', 'y') OR relpersistence = 't'";
     assert_eq!(database.one::<i64>(made), 0);
     assert_eq!(database.one::<i64>("SELECT count(*) FROM pg_largeobject_metadata"), 0);
     assert_eq!(verger.verify_audit().unwrap().rows, 0);

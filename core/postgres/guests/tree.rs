@@ -1,0 +1,188 @@
+//! What a component's statement calls and reads, by the server's own parse tree.
+//!
+//! The role of a worker touches what it was granted. But the server gives some functions to every
+//! role, and on most servers nobody can take them back: to wait, to write large objects, to notify,
+//! to lock, to change a setting, to look into the catalog. A function can be called in ways that no
+//! list of words knows: `(1).lo_creat`. So the engine has the server parse each new text as the
+//! body of a function, reads the tree that the catalog keeps of it, and undoes that. The tree names
+//! every function, table and type by its number, however it was written. What makes a table, such
+//! as `SELECT … INTO`, is no body of a function, so the server refuses it there.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use postgres::types::Type;
+use sha2::{Digest, Sha256};
+
+use super::roles::quoted;
+use crate::mutex::lock;
+use crate::postgres::failure::{is_of_the_statement, store_error, words};
+use crate::postgres::session::Session;
+use crate::store::StoreError;
+
+const CHECKING: &str = "look at the statement of a worker";
+
+/// Verdicts that are kept. Workers send few texts, and some put values into them.
+const KEPT_MAX: usize = 4_096;
+
+/// The server's functions that compute although it does not call them immutable: most depend on
+/// the time zone or on how a type is written. Immutable ones are allowed, whoever made them, unless
+/// they have the rights of their owner.
+const COMPUTES: &[&str] = &[
+    "array_to_json",
+    "array_to_string",
+    "concat",
+    "concat_ws",
+    "date",
+    "date_part",
+    "date_trunc",
+    "extract",
+    "format",
+    "generate_series",
+    "json_agg",
+    "json_build_array",
+    "json_build_object",
+    "json_object_agg",
+    "jsonb_agg",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_object_agg",
+    "make_timestamptz",
+    "quote_literal",
+    "quote_nullable",
+    "random",
+    "row_to_json",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "to_char",
+    "to_date",
+    "to_json",
+    "to_jsonb",
+    "to_number",
+    "to_timestamp",
+];
+
+/// The functions behind LIKE.
+const LIKE: &[&str] = &[
+    "bpcharlike",
+    "bpcharnlike",
+    "bytealike",
+    "byteanlike",
+    "namelike",
+    "namenlike",
+    "textlike",
+    "textnlike",
+];
+
+/// The first thing that a component may not use: what kind of thing, and its name.
+const LOOK: &str = "WITH body AS MATERIALIZED (SELECT prosqlbody::text AS tree FROM pg_proc WHERE proname = $1 AND pronamespace = 'verger'::regnamespace), \
+     used AS MATERIALIZED (SELECT m[1] AS what, m[2]::oid AS oid FROM body CROSS JOIN LATERAL \
+     regexp_matches(tree, ':(funcid|opfuncid|aggfnoid|winfnoid|tsmhandler|relid|[a-z]*type) (\\d+)', 'g') AS m GROUP BY 1, 2) \
+     SELECT 'function', p.proname::text FROM used JOIN pg_proc AS p USING (oid) WHERE what IN ('funcid', 'aggfnoid', 'winfnoid', 'tsmhandler') \
+     AND (p.prosecdef OR NOT (p.provolatile = 'i' OR p.pronamespace = 'verger_sql'::regnamespace \
+     OR p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY ($2))) \
+     UNION ALL SELECT 'operator', p.proname::text FROM used JOIN pg_proc AS p USING (oid) WHERE what = 'opfuncid' \
+     AND (p.prosecdef OR p.provolatile = 'v') \
+     UNION ALL SELECT 'catalog', c.relname::text FROM used JOIN pg_class AS c USING (oid) JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+     WHERE what = 'relid' AND (n.nspname IN ('pg_catalog', 'information_schema', 'verger') OR n.nspname ~ '^pg_toast') \
+     UNION ALL SELECT 'type', t.typname::text FROM used JOIN pg_type AS t USING (oid) WHERE what ~ 'type$' \
+     AND t.typnamespace = 'pg_catalog'::regnamespace AND t.typname ~ '^_?reg' \
+     UNION ALL SELECT 'value', '' FROM body WHERE tree LIKE '%{SQLVALUEFUNCTION %' \
+     UNION ALL SELECT 'xml', '' FROM body WHERE tree LIKE '%{XMLEXPR %' \
+     UNION ALL SELECT 'like', '' FROM used JOIN pg_proc AS p USING (oid) WHERE NOT $4 AND what IN ('opfuncid', 'funcid') AND p.proname = ANY ($3) \
+     AND p.pronamespace = 'pg_catalog'::regnamespace LIMIT 1";
+
+/// Why a component may not send a statement, or `None` if it may.
+pub(super) type Verdict = Option<String>;
+
+/// The wall, with a session of the engine's own that is used for nothing else. It waits for nobody
+/// long: what it waits for may wait for the component.
+pub(super) struct Tree {
+    session: Mutex<Session>,
+    known: Mutex<HashMap<[u8; 32], Verdict>>,
+}
+
+/// What a statement is looked at with.
+pub(super) struct Statement<'s> {
+    pub(super) sql: &'s str,
+    pub(super) params: &'s [Type],
+    /// Where its names are looked for.
+    pub(super) path: &'s str,
+    /// The worker was written for this server too.
+    pub(super) knows_both: bool,
+}
+
+impl Tree {
+    pub(super) fn new(session: Session) -> Self {
+        Self { session: Mutex::new(session), known: Mutex::default() }
+    }
+
+    pub(super) fn verdict(&self, statement: &Statement<'_>) -> Result<Verdict, StoreError> {
+        let mut digest = Sha256::new();
+        for part in [statement.path, "\0", statement.sql] {
+            digest.update(part);
+        }
+        digest.update([u8::from(statement.knows_both)]);
+        let key: [u8; 32] = digest.finalize().into();
+        if let Some(known) = lock(&self.known).get(&key) {
+            return Ok(known.clone());
+        }
+        let verdict = look(&mut lock(&self.session), statement)?;
+        let mut known = lock(&self.known);
+        if known.len() >= KEPT_MAX {
+            known.clear();
+        }
+        known.insert(key, verdict.clone());
+        Ok(verdict)
+    }
+}
+
+fn look(session: &mut Session, statement: &Statement<'_>) -> Result<Verdict, StoreError> {
+    let begin = format!(
+        "BEGIN; SET LOCAL search_path = {}; SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 5000",
+        statement.path
+    );
+    session.begin(CHECKING, &begin)?;
+    let verdict = look_within(session, statement);
+    session.roll_back();
+    verdict
+}
+
+fn look_within(session: &mut Session, statement: &Statement<'_>) -> Result<Verdict, StoreError> {
+    let name = format!("looked_at_by_{}", std::process::id());
+    let params = statement.params.iter();
+    let params: Vec<String> =
+        params.map(|of| format!("{}.{}", quoted(of.schema()), quoted(of.name()))).collect();
+    // The text was taken as one statement before. It may end in a comment.
+    let create = format!(
+        "CREATE FUNCTION verger.{name} ({}) RETURNS void LANGUAGE sql BEGIN ATOMIC {}\n; END",
+        params.join(", "),
+        statement.sql
+    );
+    // By the protocol that takes one statement only.
+    match session.noticing(|client| client.execute(&create, &[]))? {
+        Ok(_) => {}
+        Err(error) if is_of_the_statement(&error) || error.code().is_some_and(is_unsupported) => {
+            return Ok(Some(format!("a component may not send this: {}", words(&error))));
+        }
+        Err(error) => return Err(store_error(CHECKING, &error)),
+    }
+    let row = session.first(CHECKING, LOOK, &[&name, &COMPUTES, &LIKE, &statement.knows_both])?;
+    let Some(row) = row else { return Ok(None) };
+    let (kind, name): (&str, &str) = (row.get(0), row.get(1));
+    Ok(Some(match kind {
+        "function" => format!("the function {name} is not for components: they call those that only compute"),
+        "operator" => format!("the operator of {name} is not for components: it does more than compute"),
+        "catalog" => format!("{name} is not for components: it belongs to the server, or to Verger"),
+        "type" => format!("the type {name} is not for components: it looks into the catalog"),
+        "like" => "LIKE ignores case on SQLite and does not on PostgreSQL: a worker whose manifest says that its SQL is for both may use it".to_string(),
+        "xml" => "XML is not for components".to_string(),
+        _ => "the server's clock and names of users are not for components: bind the time of the clock interface".to_string(),
+    }))
+}
+
+fn is_unsupported(state: &postgres::error::SqlState) -> bool {
+    state == &postgres::error::SqlState::FEATURE_NOT_SUPPORTED
+}
