@@ -56,8 +56,8 @@ impl Builder {
         self
     }
 
-    /// Grants a component what it may touch. A table is named as the role that opens the database
-    /// finds it: `orders`, or `app.orders`.
+    /// Grants a component what it may touch. A table is where the role that opens the database finds
+    /// its name.
     pub fn grant(mut self, worker: impl Into<String>, grant: Grant) -> Self {
         self.components().grants.insert(worker.into(), grant);
         self

@@ -17,6 +17,12 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION verger.admit FROM PUBLIC;
 
+DO $$ BEGIN
+    IF EXISTS (SELECT 1 FROM pg_namespace WHERE nspname IN ('verger_run', 'verger_sql')
+        AND nspowner <> (SELECT nspowner FROM pg_namespace WHERE nspname = 'verger')) THEN
+        RAISE EXCEPTION 'the schema verger_run or verger_sql is there and belongs to another role than the schema verger: drop it';
+    END IF;
+END $$;
 CREATE SCHEMA IF NOT EXISTS verger_run;
 GRANT USAGE ON SCHEMA verger_run TO PUBLIC;
 
@@ -25,6 +31,25 @@ GRANT USAGE ON SCHEMA verger_run TO PUBLIC;
 CREATE OR REPLACE FUNCTION verger_run.tenant() RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$SELECT g.organization_id FROM verger.guests g WHERE g.pid = pg_backend_pid() AND g.xid = pg_current_xact_id_if_assigned()$$;
+
+-- Takes from a component's role what it has on relations, and drops the policies that are for it alone. With the rights of whoever
+-- calls it: the SQL that brings grants up to date begins with this.
+CREATE FUNCTION verger.take_back(role text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    of oid := (SELECT oid FROM pg_roles WHERE rolname = role);
+    what text;
+BEGIN
+    FOR what IN
+        SELECT DISTINCT format('REVOKE ALL ON %s %I.%I FROM %I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, n.nspname, c.relname, role)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE EXISTS (SELECT 1 FROM aclexplode(c.relacl) a WHERE a.grantee = of)
+            OR EXISTS (SELECT 1 FROM pg_attribute t, aclexplode(t.attacl) a WHERE t.attrelid = c.oid AND a.grantee = of)
+        UNION ALL SELECT format('DROP POLICY %I ON %I.%I', p.polname, n.nspname, c.relname)
+        FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.polroles = ARRAY[of]
+    LOOP
+        EXECUTE what;
+    END LOOP;
+END $$;
 
 -- Functions that SQLite has and this server lacks, for workers that were written for both. They compute, and nothing else.
 CREATE SCHEMA IF NOT EXISTS verger_sql;

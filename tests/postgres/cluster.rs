@@ -116,6 +116,33 @@ impl Cluster {
         Some(cluster)
     }
 
+    /// The same, for clients that say a password.
+    pub(crate) fn with_passwords(password: &str) -> Option<Self> {
+        let bin = programs()?;
+        let cluster = Self { bin, folder: new_folder() };
+        let file = cluster.folder.path().join("password");
+        std::fs::write(&file, password).unwrap();
+        let file = file.display().to_string();
+        run(cluster.command("initdb").args([
+            "-A",
+            "scram-sha-256",
+            "--pwfile",
+            &file,
+            "-U",
+            "postgres",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]));
+        // `pg_ctl -w` and the client of the tests ask without one.
+        let hba = cluster.folder.path().join("data/pg_hba.conf");
+        std::fs::write(hba, "local postgres postgres trust\nlocal all all scram-sha-256\n")
+            .unwrap();
+        cluster.start_again(&[]);
+        Some(cluster)
+    }
+
     pub(crate) fn start_again(&self, settings: &[&str]) {
         let socket = self.socket();
         let mut options = format!(

@@ -19,6 +19,22 @@ pub(in crate::postgres) fn check(
     wanted: &[Wanted],
 ) -> Result<Vec<String>, StoreError> {
     let mut wrong = Vec::new();
+    let server = session.first(
+        CHECKING,
+        "SELECT current_setting('server_version_num')::int4 >= 150004, (SELECT count(DISTINCT nspowner) = 1 FROM pg_namespace \
+         WHERE nspname IN ('verger', 'verger_run', 'verger_sql'))",
+        &[],
+    )?;
+    let (is_new_enough, is_one_owner) = server.map_or((true, true), |row| (row.get(0), row.get(1)));
+    if !is_new_enough {
+        // CVE-2023-39418: MERGE did not ask the policies.
+        wrong.push("components need PostgreSQL 15.4 or newer".to_string());
+    }
+    if !is_one_owner {
+        wrong.push(
+            "the schemas verger, verger_run and verger_sql have different owners".to_string(),
+        );
+    }
     for wanted in wanted {
         let (expected, not) = Expected::of(session, roles, wanted)?;
         wrong.extend(not);

@@ -16,6 +16,8 @@ pub(super) type Privilege = (String, String, &'static str, Option<String>);
 pub(super) struct Expected {
     pub(super) worker: String,
     pub(super) role: String,
+    /// It is for jobs of one tenant.
+    pub(super) is_confined: bool,
     pub(super) tables: Vec<Granted>,
 }
 
@@ -103,7 +105,12 @@ impl Expected {
                 }
             }
             let role = roles.name(&wanted.worker, confined);
-            expected.push(Self { worker: wanted.worker.clone(), role, tables });
+            expected.push(Self {
+                worker: wanted.worker.clone(),
+                role,
+                is_confined: confined,
+                tables,
+            });
         }
         Ok((expected, wrong))
     }
@@ -119,6 +126,11 @@ fn granted(relation: Relation, verbs: &Verbs, tenant: Option<&str>) -> Result<Gr
             return Err(format!("has no column {name}, which is granted"));
         }
     }
+    if let Some(name) = relation.ambiguous_column() {
+        return Err(format!(
+            "has columns whose names differ in case only ({name}), which a grant cannot tell apart"
+        ));
+    }
     let Some(tenant) = tenant else { return Ok(Granted { relation, verbs, tenant: None }) };
     if !relation.is_table() {
         return Err("is no table, and the rows of a view cannot be told apart by tenant: grant the tables behind it".to_string());
@@ -128,6 +140,12 @@ fn granted(relation: Relation, verbs: &Verbs, tenant: Option<&str>) -> Result<Gr
             "has no column {tenant} for the tenant: grant it as shared if it belongs to none"
         ));
     };
+    if relation.has_own_policies && !relation.has_row_security {
+        return Err("has policies that are not in force: confining a tenant's job would put them in force for everybody".to_string());
+    }
+    if relation.has_own_policies && relation.is_open_to_others {
+        return Err("has policies of its own beside verger_all, which shows everybody everything: drop verger_all".to_string());
+    }
     if column.tenant().is_none() {
         return Err(format!(
             "has a type in {tenant} that a tenant's name cannot be compared with: use text, an integer, numeric or uuid"

@@ -55,7 +55,8 @@ fn statements() -> impl Iterator<Item = &'static str> {
 
 /// Makes the functions that are missing, and returns how each is called.
 pub(super) fn install(session: &mut Session) -> Result<Functions, StoreError> {
-    let sql = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'verger_run'::regnamespace";
+    let sql = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'verger_run'::regnamespace \
+         AND proowner = (SELECT nspowner FROM pg_namespace WHERE nspname = 'verger')";
     let there: BTreeSet<String> =
         session.query(MAKING, sql, &[])?.iter().map(|row| row.get(0)).collect();
     let (mut calls, mut missing) = (HashMap::new(), String::new());

@@ -3,11 +3,20 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use sha2::{Digest, Sha256};
+
 use super::expected::{Expected, Granted};
 use super::relation::FOR_ALL;
 use super::roles::{Roles, Wanted, privilege, quoted, text};
 use crate::postgres::session::Session;
 use crate::store::StoreError;
+
+/// To a text, which takes everything.
+macro_rules! line {
+    ($sql:expr, $($word:tt)*) => {
+        let _ = writeln!($sql, $($word)*);
+    };
+}
 
 /// SQL that makes the roles, and brings what each has to what its grant says. It can be run again.
 /// The second list says what cannot be granted, and why.
@@ -17,21 +26,20 @@ pub(in crate::postgres) fn grants(
     wanted: &[Wanted],
 ) -> Result<(String, Vec<String>), StoreError> {
     let (mut sql, mut wrong) = (String::new(), Vec::new());
+    // In one transaction nobody sees a table whose policies are half made.
+    line!(sql, "BEGIN;\n");
     for wanted in wanted {
         let (expected, not) = Expected::of(session, roles, wanted)?;
         wrong.extend(not);
         for expected in &expected {
             role(&mut sql, roles, expected);
         }
+        if wanted.tenant_column.is_none() {
+            no_more(&mut sql, &roles.name(&wanted.worker, true));
+        }
     }
+    line!(sql, "COMMIT;");
     Ok((sql, wrong))
-}
-
-/// To a text, which takes everything.
-macro_rules! line {
-    ($sql:expr, $($word:tt)*) => {
-        let _ = writeln!($sql, $($word)*);
-    };
 }
 
 fn role(sql: &mut String, roles: &Roles, expected: &Expected) {
@@ -45,15 +53,17 @@ fn role(sql: &mut String, roles: &Roles, expected: &Expected) {
         text(name)
     );
     line!(sql, "ALTER ROLE {role} LOGIN PASSWORD {};", text(&verifier));
+    line!(sql, "SELECT verger.take_back({});", text(name));
     let schemas: BTreeSet<&str> =
         expected.tables.iter().map(|granted| granted.relation.schema.as_str()).collect();
     for schema in schemas {
         let schema = quoted(schema);
-        line!(sql, "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role};");
         line!(sql, "GRANT USAGE ON SCHEMA {schema} TO {role};");
     }
-    if expected.tables.iter().any(|granted| granted.tenant.is_some()) {
-        line!(sql, "CREATE SCHEMA IF NOT EXISTS {role};");
+    if expected.is_confined {
+        // The views of a tenant, made anew.
+        line!(sql, "DROP SCHEMA IF EXISTS {role} CASCADE;");
+        line!(sql, "CREATE SCHEMA {role};");
         line!(sql, "GRANT USAGE ON SCHEMA {role} TO {role};");
     }
     for granted in &expected.tables {
@@ -64,6 +74,16 @@ fn role(sql: &mut String, roles: &Roles, expected: &Expected) {
         sequences(sql, &role, granted);
     }
     line!(sql, "");
+}
+
+/// A role whose worker has no tenants any more can do nothing.
+fn no_more(sql: &mut String, name: &str) {
+    let (role, name) = (quoted(name), text(name));
+    line!(
+        sql,
+        "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = {name}) THEN \
+         PERFORM verger.take_back({name}); DROP SCHEMA IF EXISTS {role} CASCADE; ALTER ROLE {role} NOLOGIN; END IF; END $$;\n"
+    );
 }
 
 /// What may be done with a relation: the table, or the tenant's view of it.
@@ -90,6 +110,11 @@ fn sequences(sql: &mut String, role: &str, granted: &Granted) {
     }
 }
 
+/// A name that fits beside others, whatever the length of the role's.
+fn short(role: &str) -> String {
+    Sha256::digest(role).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The rows of one tenant: a policy that shows no others, and a view that fills the tenant in.
 fn confine(sql: &mut String, role: &str, granted: &Granted, tenant: &str) {
     let relation = &granted.relation;
@@ -103,11 +128,9 @@ fn confine(sql: &mut String, role: &str, granted: &Granted, tenant: &str) {
         line!(sql, "DROP POLICY IF EXISTS {FOR_ALL} ON {table};");
         line!(sql, "CREATE POLICY {FOR_ALL} ON {table} TO PUBLIC USING (true) WITH CHECK (true);");
     } else {
-        let all = quoted(&format!("{}:all", role.trim_matches('"')));
-        line!(sql, "DROP POLICY IF EXISTS {all} ON {table};");
-        line!(sql, "CREATE POLICY {all} ON {table} TO {role} USING (true) WITH CHECK (true);");
+        let rows = "verger_rows_of_".to_string() + &short(role);
+        line!(sql, "CREATE POLICY {rows} ON {table} TO {role} USING (true) WITH CHECK (true);");
     }
-    line!(sql, "DROP POLICY IF EXISTS {role} ON {table};");
     // As a query of its own it is asked once a statement, and an index on the column serves.
     let condition = match value.split_once("::") {
         Some((call, cast)) => format!("{column} = (SELECT {call})::{cast}"),
@@ -119,7 +142,6 @@ fn confine(sql: &mut String, role: &str, granted: &Granted, tenant: &str) {
     );
     let view = format!("{role}.{}", quoted(&relation.name));
     let viewed: Vec<String> = granted.viewed().into_iter().map(quoted).collect();
-    line!(sql, "DROP VIEW IF EXISTS {view};");
     line!(
         sql,
         "CREATE VIEW {view} WITH (security_invoker = true) AS SELECT {} FROM {table};",

@@ -18,6 +18,8 @@ pub(super) struct Relation {
     pub(super) has_row_security: bool,
     /// Row security was switched on for a component, and hides nothing from others.
     pub(super) is_open_to_others: bool,
+    /// It has policies that are the app's own.
+    pub(super) has_own_policies: bool,
 }
 
 pub(super) struct Column {
@@ -28,17 +30,17 @@ pub(super) struct Column {
 }
 
 impl Relation {
-    /// The relation of this name, `orders` or `app.orders`, where the engine's session looks for
-    /// names.
+    /// The relation of this name, where the engine's session looks for names.
     pub(super) fn find(session: &mut Session, table: &str) -> Result<Option<Self>, StoreError> {
         const FINDING: &str = "look for the tables of a component";
-        let name: Vec<String> = table.split('.').map(quoted).collect();
+        let name = quoted(table);
         let found = session.first(
             FINDING,
             "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity, \
-             EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = c.oid AND polname = $2 AND 0::oid = ANY (polroles)) \
+             EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = c.oid AND polname = $2 AND 0::oid = ANY (polroles)), \
+             EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = c.oid AND NOT starts_with(polname::text, 'verger_')) \
              FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)",
-            &[&name.join("."), &FOR_ALL],
+            &[&name, &FOR_ALL],
         )?;
         let Some(found) = found else { return Ok(None) };
         let oid: u32 = found.get(0);
@@ -47,7 +49,7 @@ impl Relation {
             "SELECT a.attname::text, t.typname::text, CASE WHEN a.attidentity = '' THEN pg_get_serial_sequence($2, a.attname) END \
              FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
              ORDER BY a.attnum",
-            &[&oid, &name.join(".")],
+            &[&oid, &name],
         )?;
         let column = |row: &postgres::Row| Column {
             name: row.get(0),
@@ -60,6 +62,7 @@ impl Relation {
             kind: found.get(3),
             has_row_security: found.get(4),
             is_open_to_others: found.get(5),
+            has_own_policies: found.get(6),
             columns: columns.iter().map(column).collect(),
         }))
     }
@@ -73,8 +76,16 @@ impl Relation {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 
+    /// The column that a grant names, in whatever case.
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Two columns that a grant cannot tell apart.
+    pub(super) fn ambiguous_column(&self) -> Option<&str> {
+        let mut names = std::collections::BTreeSet::new();
+        let again = self.columns.iter().find(|column| !names.insert(column.name.to_lowercase()));
+        again.map(|column| column.name.as_str())
     }
 }
 

@@ -15,6 +15,9 @@ const OPEN_MAX: usize = 64;
 /// Rows fetched at once, between two looks at the memory they take.
 const FETCHED: u32 = 500;
 
+/// Rows fetched before it is known how large one is.
+const FIRST_FETCHED: u32 = 50;
+
 /// An open cursor.
 pub(super) struct Open {
     columns: Vec<String>,
@@ -151,13 +154,19 @@ impl Run {
         max_rows: u32,
         most: usize,
     ) -> Result<(Vec<Vec<Value>>, bool), HostError> {
-        let (mut chunk, mut bytes) = (Vec::new(), 0_usize);
+        let (mut chunk, mut bytes, mut largest) = (Vec::new(), 0_usize, 0_usize);
         while chunk.len() < max_rows as usize && bytes < most {
             let left = max_rows - u32::try_from(chunk.len()).unwrap_or(max_rows);
-            let wanted = left.min(FETCHED);
+            // As many as there is room for, by the largest so far: at first a few.
+            let room = match largest {
+                0 => FIRST_FETCHED,
+                largest => u32::try_from((most - bytes) / largest).unwrap_or(FETCHED),
+            };
+            let wanted = left.min(FETCHED).min(room.max(1));
             let rows =
                 self.fetch_rows(&format!("FETCH FORWARD {wanted} FROM verger_at_{place}"))?;
             for row in &rows {
+                largest = largest.max(row.raw_size_bytes());
                 let row = values(row)?;
                 bytes = bytes.saturating_add(row_bytes(&row));
                 chunk.push(row);

@@ -1,7 +1,8 @@
 //! A run's statements: translated, checked once, and run so that one that fails undoes itself only.
 
+use fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
-use postgres::{Row, Statement};
+use postgres::{Client, Row, Statement, ToStatement};
 use verger_worker::{HostError, Value, code};
 
 use super::{Run, State};
@@ -90,7 +91,11 @@ impl Run {
     /// Rows of a cursor. What a FETCH returns depends on the cursor, so it is prepared each time.
     pub(super) fn fetch_rows(&self, sql: &str) -> Result<Vec<Row>, HostError> {
         self.guard()?;
-        self.run_it(|session| session.noticing(|client| client.query(sql, &[])).map_err(Into::into))
+        let most = self.most_bytes();
+        let rows = self.run_it(|session| {
+            session.noticing(|client| read(client, sql, &[], most)).map_err(Into::into)
+        });
+        self.unless_too_many(rows?)
     }
 
     /// Closes a cursor.
@@ -108,11 +113,34 @@ impl Run {
         params: &[Value],
     ) -> Result<Vec<Row>, HostError> {
         self.guard()?;
-        self.run_it(|session| {
+        let most = self.most_bytes();
+        let rows = self.run_it(|session| {
             with(statement, params, |params| {
-                session.noticing(|client| client.query(statement, params))
+                session.noticing(|client| read(client, statement, params, most))
             })
-        })
+        });
+        self.unless_too_many(rows?)
+    }
+
+    /// How many bytes of rows are taken from the server at once: more than a worker gets, because
+    /// how large a row is shows when it is there.
+    fn most_bytes(&self) -> usize {
+        self.task.grant.limits.chunk_bytes.saturating_mul(2).saturating_add(1 << 20)
+    }
+
+    /// Goes back to before a statement whose rows were too many to be read.
+    fn unless_too_many(&self, rows: Option<Vec<Row>>) -> Result<Vec<Row>, HostError> {
+        if let Some(rows) = rows {
+            return Ok(rows);
+        }
+        self.go_back()?;
+        let most = self.most_bytes();
+        Err(HostError::new(
+            code::LIMIT,
+            format!(
+                "the rows have more than {most} bytes: read fewer at a time, or shorter values"
+            ),
+        ))
     }
 
     /// Prepares a statement, and begins the transaction.
@@ -287,6 +315,26 @@ impl Run {
         self.has_written.set(true);
         self.count(|tally| tally.rows_changed += rows);
     }
+}
+
+/// Rows, as long as they have no more bytes than this. What is not read is dropped as it comes.
+fn read<S: ToStatement + ?Sized>(
+    client: &mut Client,
+    statement: &S,
+    params: &[&(dyn ToSql + Sync)],
+    most: usize,
+) -> Result<Option<Vec<Row>>, postgres::Error> {
+    let params = params.iter().map(|param| *param as &dyn ToSql);
+    let mut sent = client.query_raw(statement, params)?;
+    let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+    while let Some(row) = sent.next()? {
+        bytes = bytes.saturating_add(row.raw_size_bytes());
+        if bytes > most {
+            return Ok(None);
+        }
+        rows.push(row);
+    }
+    Ok(Some(rows))
 }
 
 /// Why a statement was not even sent.

@@ -14,14 +14,16 @@ use crate::clock;
 use crate::cluster::{Database, database};
 use crate::puppet::{PUPPET, puppet_as};
 
-/// A database with the tables that the puppet asks for, and one that it does not.
-pub(super) fn with_tables() -> Option<Database> {
-    let database = database()?;
-    let tables = "CREATE TABLE things (id bigserial PRIMARY KEY, name text NOT NULL, n bigint DEFAULT 0, CHECK (n >= 0)); \
+/// The tables that the puppet asks for, and one that it does not.
+pub(super) const TABLES: &str = "CREATE TABLE things (id bigserial PRIMARY KEY, name text NOT NULL, n bigint DEFAULT 0, CHECK (n >= 0)); \
          CREATE TABLE other (id bigint PRIMARY KEY, secret text); CREATE TABLE withheld (id bigint); \
          CREATE TABLE secrets (id bigint PRIMARY KEY, secret text); INSERT INTO secrets VALUES (1, 'hidden'); \
          INSERT INTO other VALUES (1, 'plain'); INSERT INTO withheld VALUES (1)";
-    database.client().batch_execute(tables).unwrap();
+
+/// A database with the tables that the puppet asks for, and one that it does not.
+pub(super) fn with_tables() -> Option<Database> {
+    let database = database()?;
+    database.client().batch_execute(TABLES).unwrap();
     Some(database)
 }
 

@@ -246,6 +246,24 @@ fn bounds_hold() {
             step.to_string().get(..60).unwrap_or_default()
         );
     }
+    // What the server sends at once is bounded, by whatever statement.
+    answer(
+        &verger,
+        json!(["execute-many", "INSERT INTO things (name) VALUES (?1)", vec![json!(["x"]); 40]]),
+    );
+    for (how, sql) in [
+        ("query", "SELECT repeat('x', 2000000) FROM things"),
+        ("query", "UPDATE things SET n = 1 RETURNING repeat('x', 2000000)"),
+        ("query", "SELECT repeat('x', 100000000)"),
+    ] {
+        let answers = answers(
+            &verger,
+            json!({}),
+            json!([[how, sql, []], ["query", "SELECT count(*) FROM things WHERE n = 1", []]]),
+        );
+        assert_eq!(answers[0]["err"], "limit", "{sql}: {}", answers[0].to_string().len());
+        assert_eq!(answers[1]["ok"], json!([[0]]), "{sql}: it goes on, and nothing was changed");
+    }
     let (id, outcome) = attempt(&verger, json!({}), json!([["grow"], ["eat"]]));
     assert!(matches!(outcome, AttemptOutcome::Retryable(..)), "{outcome:?}");
     assert_eq!(verger.job(id).unwrap().unwrap().errors[0].code, "memory");
