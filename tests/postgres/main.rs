@@ -80,3 +80,19 @@ pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// The same as a component, of this name and for this table: its args say what it does.
+pub(crate) fn sandboxed(name: &str, table: &str) -> (Vec<u8>, verger::Grant) {
+    let manifest = serde_json::json!({
+        "name": name, "version": "1.0.0", "args": {"do": {"default": []}, "n": {"default": 0}},
+        "tables": [{"table": table, "verbs": ["insert"]}],
+    });
+    (puppet::puppet_as(&manifest), verger::Grant::new().insert(table))
+}
+
+/// Args with which it writes `n` into the table and the audit log.
+pub(crate) fn sandboxed_args(table: &str, n: i64) -> serde_json::Value {
+    let sql = format!("INSERT INTO {table} (n) VALUES (?1)");
+    let event = serde_json::json!({"action": format!("{table}.made"), "outcome": "success", "subject_id": n.to_string()});
+    serde_json::json!({"n": n, "do": [["must", ["execute", sql, [n]]], ["must", ["audit", [event]]]]})
+}

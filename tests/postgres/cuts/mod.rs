@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
-use verger::postgres::Verger;
+use verger::postgres::{Builder, Verger};
 use verger::testing::ManualClock;
 use verger::{AttemptOutcome, JobState, NewJob, Overlap, Schedule};
 
 use crate::cluster::{Database, database};
-use crate::{clock, effect};
+use crate::{clock, effect, sandboxed, sandboxed_args};
 use proxy::Proxy;
 
 /// More messages than any of this needs.
@@ -31,12 +31,23 @@ fn url(database: &Database, proxy: &Proxy) -> String {
 }
 
 fn open(url: &str, clock: &ManualClock) -> Result<Verger, verger::OpenError> {
+    builder(url, clock, false).open()
+}
+
+/// With the effect as a native worker, or as a component.
+fn builder(url: &str, clock: &ManualClock, is_sandboxed: bool) -> Builder {
     let schedule = Schedule::cron("minutely", "* * * * *").unwrap().worker("effect");
-    Verger::builder(url)
-        .worker(effect())
-        .schedule(schedule.args(json!({"n": -1})).overlap(Overlap::Allow))
-        .clock(clock.clone())
-        .open()
+    let schedule = schedule.args(args(-1, is_sandboxed)).overlap(Overlap::Allow);
+    let builder = Verger::builder(url).schedule(schedule).clock(clock.clone());
+    if !is_sandboxed {
+        return builder.worker(effect());
+    }
+    let (component, grant) = sandboxed("effect", "effects");
+    builder.component("effect", component).grant("effect", grant)
+}
+
+fn args(n: i64, is_sandboxed: bool) -> serde_json::Value {
+    if is_sandboxed { sandboxed_args("effects", n) } else { json!({"n": n}) }
 }
 
 /// One line that says what could not be done.
@@ -82,16 +93,30 @@ fn an_open_that_is_cut_off_anywhere_can_be_repeated() {
 #[test]
 fn a_connection_that_dies_at_any_message_costs_no_job_and_doubles_none() {
     let Some(database) = database() else { return };
+    die_at_any_message(&database, false);
+}
+
+#[test]
+fn a_connection_of_a_component_that_dies_at_any_message_costs_no_job_and_doubles_none() {
+    let Some(database) = database() else { return };
+    die_at_any_message(&database, true);
+}
+
+fn die_at_any_message(database: &Database, is_sandboxed: bool) {
     database.client().batch_execute("CREATE TABLE effects (n bigint NOT NULL)").unwrap();
+    if is_sandboxed {
+        let roles = builder(&database.url(), &clock(), true).role_grants().unwrap();
+        database.client().batch_execute(&roles).unwrap();
+    }
     let proxy = Proxy::start(&database.cluster.socket());
-    let (url, clock) = (url(&database, &proxy), clock());
+    let (url, clock) = (url(database, &proxy), clock());
     let (mut told, mut lost, mut refused) = (BTreeSet::new(), 0, 0);
     let mut is_over = false;
     for messages in places() {
-        let verger = open(&url, &clock).unwrap();
+        let verger = builder(&url, &clock, is_sandboxed).open().unwrap();
         clock.advance(Duration::from_secs(60));
         proxy.cut_after(messages);
-        let enqueued = verger.enqueue(NewJob::new("effect", json!({"n": messages})));
+        let enqueued = verger.enqueue(NewJob::new("effect", args(messages, is_sandboxed)));
         let ticked = verger.tick(verger.now());
         let was_cut = proxy.cut_no_more();
         match enqueued {
@@ -120,7 +145,7 @@ fn a_connection_that_dies_at_any_message_costs_no_job_and_doubles_none() {
         };
         // The server may still be busy with the last message of the connection that was cut.
         crate::until("the books agree", || {
-            let (effects, completed) = pair_of(&database);
+            let (effects, completed) = pair_of(database);
             effects == completed
         });
         let (fires, jobs) = pair(
@@ -137,13 +162,13 @@ fn a_connection_that_dies_at_any_message_costs_no_job_and_doubles_none() {
         }
     }
     assert!(is_over && lost > 0 && refused > 0, "{lost} {refused}");
-    let verger = open(&url, &clock).unwrap();
+    let verger = builder(&url, &clock, is_sandboxed).open().unwrap();
     while verger.count_jobs(&verger::JobFilter::new().states(UNFINISHED)).unwrap() > 0 {
         verger.tick(verger.now()).unwrap();
         clock.advance(Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(1));
     }
-    let (effects, completed) = pair_of(&database);
+    let (effects, completed) = pair_of(database);
     assert_eq!(effects, completed);
     let rows = database.client().query("SELECT n FROM effects WHERE n > 0", &[]).unwrap();
     let once: BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect();

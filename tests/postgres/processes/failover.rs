@@ -9,7 +9,7 @@ use postgres::{Client, NoTls};
 use serde_json::json;
 use verger::NewJob;
 
-use super::{TABLES, UNDONE, check, count, node, start};
+use super::{UNDONE, check, count, node, set_up, start};
 use crate::cluster::Cluster;
 use crate::until;
 
@@ -22,7 +22,7 @@ fn nothing_acknowledged_is_lost_or_doubled_when_a_standby_takes_over() {
     let hosts = format!("host={},{}", primary.socket(), standby.socket());
     let url =
         format!("{hosts} user=postgres dbname={} target_session_attrs=read-write", database.name);
-    database.client().batch_execute(TABLES).unwrap();
+    set_up(&database);
     let verger = node(&url).open().unwrap();
     let nodes: Vec<_> = (0..3).map(|node| start(&url, &format!("node-{node}"))).collect();
     for node in &nodes {

@@ -7,7 +7,7 @@ use serde_json::json;
 use verger::verger_worker::prelude::*;
 use verger::{Clock, JobState, NewJob, SystemClock, Timestamp};
 
-use super::{TABLES, count, node, start};
+use super::{count, node, set_up, start};
 use crate::cluster::database;
 use crate::until;
 
@@ -42,7 +42,7 @@ fn signal(process: &str, signal: &str) {
 fn a_frozen_node_holds_nobody_up_and_changes_nothing_when_it_wakes() {
     let Some(database) = database() else { return };
     let mut client = database.client();
-    client.batch_execute(TABLES).unwrap();
+    set_up(&database);
     let other = node(&database.url()).clock(Ahead).open().unwrap();
     other.pause_schedule("secondly").unwrap();
     let frozen = start(&database.url(), "frozen");
@@ -84,7 +84,7 @@ fn a_claim_that_the_server_lost_in_a_crash_changes_nothing_either() {
     let Some(cluster) = crate::cluster::Cluster::start(&["wal_writer_delay=10s"]) else { return };
     let cluster = std::sync::Arc::new(cluster);
     let database = cluster.database("");
-    database.client().batch_execute(TABLES).unwrap();
+    set_up(&database);
     let (begins, has_begun) = std::sync::mpsc::channel();
     let (goes_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let (begins, may_go_on) = (std::sync::Mutex::new(begins), std::sync::Mutex::new(may_go_on));

@@ -10,7 +10,7 @@ use serde_json::json;
 use verger::postgres::Verger;
 use verger::{JobId, NewJob, Timestamp};
 
-use super::{TABLES, UNDONE, check, count, node, numbers, start};
+use super::{UNDONE, check, count, node, numbers, set_up, start};
 use crate::cluster::Cluster;
 
 const NODES: usize = 4;
@@ -36,7 +36,7 @@ fn four_nodes_that_are_killed_lose_nothing_and_double_nothing() {
     // As many as there are, and never more at a time than the nodes keep up with.
     let (jobs, at_once, kills) = if is_long { (10_000, 60, i64::MAX) } else { (120, 30, 12) };
     let mut client = database.client();
-    client.batch_execute(TABLES).unwrap();
+    set_up(&database);
     let verger = node(&database.url()).open().unwrap();
     let begun = Instant::now();
     let name = |node: usize| format!("node-{node}");
@@ -49,6 +49,11 @@ fn four_nodes_that_are_killed_lose_nothing_and_double_nothing() {
         let until = (next + room.clamp(0, 20)).min(jobs);
         let new = (next..until).map(|n| NewJob::new("effect", json!({"n": n})).max_attempts(1_000));
         verger.enqueue_all(new).unwrap();
+        let sandboxed = (next..until).step_by(2).map(|n| {
+            let args = crate::sandboxed_args("sandboxed", n);
+            NewJob::new("sandboxed", args).max_attempts(1_000)
+        });
+        verger.enqueue_all(sandboxed).unwrap();
         acknowledged.extend(next..until);
         next = until;
         if room > 0 {
@@ -95,9 +100,10 @@ fn four_nodes_that_are_killed_lose_nothing_and_double_nothing() {
     let back = waits.iter().map(|(back, _)| *back).max().unwrap_or_default();
     let again = waits.iter().map(|(_, again)| *again).max().unwrap_or_default();
     println!(
-        "{kill} kills in {elapsed:.1?}: {} effects, {} slots, {} audit rows in {} lanes; {} attempts interrupted, \
+        "{kill} kills in {elapsed:.1?}: {} effects, {} of a component, {} slots, {} audit rows in {} lanes; {} attempts interrupted, \
          {} attempts crashed, taken back within {back:.0?}, run again after {:.0?} in the mean and {again:.0?} at most",
         count(&mut client, "SELECT count(*) FROM effects"),
+        count(&mut client, "SELECT count(*) FROM sandboxed"),
         count(&mut client, "SELECT count(*) FROM verger.fires"),
         count(&mut client, "SELECT count(*) FROM verger.audit"),
         count(&mut client, "SELECT count(*) FROM verger.audit_lanes"),

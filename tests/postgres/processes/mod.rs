@@ -14,6 +14,7 @@ use verger::postgres::{Builder, Verger};
 use verger::verger_worker::prelude::*;
 use verger::{Backoff, Overlap, Queue, Schedule};
 
+use crate::cluster::Database;
 use crate::process::Process;
 use crate::scripted::{scripted, worker};
 
@@ -26,7 +27,14 @@ const CHILD: i64 = 1_000_000;
 const TABLES: &str = "CREATE TABLE effects (n bigint NOT NULL, job bigint NOT NULL); \
      CREATE TABLE ordered (n bigint NOT NULL, job bigint NOT NULL, attempt bigint NOT NULL, begun bigint NOT NULL, ended bigint NOT NULL); \
      CREATE TABLE slots (slot bigint NOT NULL, job bigint NOT NULL); \
-     CREATE TABLE counter (n bigint NOT NULL); INSERT INTO counter VALUES (0)";
+     CREATE TABLE counter (n bigint NOT NULL); INSERT INTO counter VALUES (0); CREATE TABLE sandboxed (n bigint NOT NULL)";
+
+/// Makes the tables, and the roles of the components.
+fn set_up(database: &Database) {
+    database.client().batch_execute(TABLES).unwrap();
+    let roles = node(&database.url()).role_grants().unwrap();
+    database.client().batch_execute(&roles).unwrap();
+}
 
 /// Not a test of its own: a node that works until it is killed.
 #[test]
@@ -49,7 +57,10 @@ fn start(url: &str, name: &str) -> Process {
 /// What every node runs.
 fn node(url: &str) -> Builder {
     let secondly = Schedule::cron("secondly", "* * * * * *").unwrap();
+    let (component, grant) = crate::sandboxed("sandboxed", "sandboxed");
     Verger::builder(url)
+        .component("sandboxed", component)
+        .grant("sandboxed", grant)
         .worker(scripted(Manifest::new("effect", "1.0.0").enqueues("effect"), effect))
         .worker(worker("ordered", ordered))
         .worker(worker("slot", slot))
@@ -129,7 +140,16 @@ fn check(verger: &Verger, client: &mut Client, acknowledged: &BTreeSet<i64>) {
     let audited =
         "SELECT subject_id::bigint FROM verger.audit WHERE action = 'effect.made' ORDER BY 1";
     assert_eq!(numbers(client, audited), effects);
-    assert_eq!(verger.verify_audit().unwrap().rows, effects.len() as u64);
+    // Those of the component.
+    let sandboxed = numbers(client, "SELECT n FROM sandboxed ORDER BY n");
+    let jobs =
+        "SELECT (args ->> 'n')::bigint FROM verger.jobs WHERE worker = 'sandboxed' ORDER BY 1";
+    assert_eq!(numbers(client, jobs), sandboxed, "each job of the component has its effect once");
+    let audited =
+        "SELECT subject_id::bigint FROM verger.audit WHERE action = 'sandboxed.made' ORDER BY 1";
+    assert_eq!(numbers(client, audited), sandboxed);
+    let rows = effects.len() + sandboxed.len();
+    assert_eq!(verger.verify_audit().unwrap().rows, rows as u64);
     check_slots(client);
 }
 
