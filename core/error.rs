@@ -205,6 +205,14 @@ pub enum OpenError {
         /// The names there are.
         known: String,
     },
+    /// Its rows were moved into another database. It can be opened to be read only.
+    #[error("cannot open {}: its rows were moved to {to}, and this file is kept to be read only", path.display())]
+    Moved {
+        /// The file.
+        path: PathBuf,
+        /// The address of the database, without a password.
+        to: String,
+    },
     /// On PostgreSQL: the roles of components have other rights than their workers were granted.
     #[cfg(feature = "postgres")]
     #[error("the roles of components are not what was granted: {}. The SQL of `Builder::role_grants` mends it", problems.join("; "))]

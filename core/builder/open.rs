@@ -100,6 +100,11 @@ impl Builder {
                     source => OpenError::Migration { path: path.clone(), source },
                 },
             )?;
+            if let Some(to) =
+                store::moved_to(front.raw()).doing("read the database").map_err(database)?
+            {
+                return Err(OpenError::Moved { path, to });
+            }
             let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
             if let Some(file) = self.location.file() {
                 process_lock = ProcessLock::announce(file).map_err(lock)?;

@@ -98,7 +98,7 @@ fn attempt(
     let is_guest = own.is_some();
     let mut used = match own {
         Some(own) => own,
-        None => std::mem::replace(connection, Connection::new(&node.config)),
+        None => std::mem::replace(connection, Connection::new(&node.address)),
     };
     let cancel = match used.session.client() {
         Ok(client) => client.cancel_token(),
@@ -161,7 +161,7 @@ fn own_connection(
         is_confined: prepared.is_confined(),
         knows_both: prepared.worker.knows_both_stores(),
     };
-    let own = guests.connection(&node.config, component, &mut connection.session);
+    let own = guests.connection(&node.address, component, &mut connection.session);
     own.map(Some).map_err(|error| lost(&error))
 }
 

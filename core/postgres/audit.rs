@@ -178,7 +178,7 @@ pub(super) fn verify(session: &mut Session) -> Result<Verified, ChainError> {
 /// Rows read at once.
 const CHUNK: i64 = 5_000;
 
-fn verify_lanes(session: &mut Session) -> Result<Verified, ChainError> {
+pub(super) fn verify_lanes(session: &mut Session) -> Result<Verified, ChainError> {
     let lanes = session.query(
         READING,
         "SELECT lane, seq, hash, anchor_seq, anchor_hash FROM verger.audit_lanes ORDER BY lane",

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use serde_json::Value as Json;
 use verger_worker::Worker;
 
+use super::address::Address;
 use super::clock_offset::{self, Corrected};
 #[cfg(feature = "wasm")]
 use super::components::Components;
@@ -44,6 +45,7 @@ pub struct Builder {
     queues: Vec<Queue>,
     settings: Settings,
     clock: Option<Arc<dyn Clock>>,
+    roots: Option<String>,
     #[cfg(feature = "wasm")]
     components: Components,
 }
@@ -75,6 +77,7 @@ impl Builder {
                 is_the_app: true,
             },
             clock: None,
+            roots: None,
             #[cfg(feature = "wasm")]
             components: Components::default(),
         }
@@ -91,8 +94,17 @@ impl Builder {
     }
 
     #[cfg(feature = "wasm")]
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    pub(super) fn address(&self) -> Result<Address, StoreError> {
+        Address::of(&self.url, self.roots.as_deref())
+    }
+
+    /// Trusts the servers whose certificates these authorities issued, and no others: the one of a
+    /// managed server, say. The text is PEM. It is for an address with `sslmode=require`; without
+    /// this, the authorities of Mozilla's list are trusted, which is part of the app.
+    #[cfg(feature = "postgres-tls")]
+    pub fn root_certificates(mut self, pem: impl Into<String>) -> Self {
+        self.roots = Some(pem.into());
+        self
     }
 
     /// Registers a worker that is part of the app. Its statements are sent as they are, but for
@@ -199,6 +211,7 @@ impl Builder {
             queues,
             settings,
             clock,
+            roots,
             #[cfg(feature = "wasm")]
             components,
         } = self;
@@ -224,7 +237,7 @@ impl Builder {
         }
         #[cfg(feature = "wasm")]
         let wanted = components.register(&registry)?;
-        let config = Arc::new(Session::config(&url).map_err(open_error)?);
+        let address = Arc::new(Address::of(&url, roots.as_deref()).map_err(open_error)?);
         let (clock, offset): (Arc<dyn Clock>, _) = match clock {
             Some(clock) => (clock, None),
             None => {
@@ -232,11 +245,11 @@ impl Builder {
                 (Arc::new(Corrected { offset: Arc::clone(&offset) }), Some(offset))
             }
         };
-        let node = Node::new(config, registry, clock, settings, capabilities, offset);
+        let node = Node::new(address, registry, clock, settings, capabilities, offset);
         handed_over(|| {
             let mut front = lock(&node.front);
             let mut presence = lock(&node.presence);
-            refuse_transaction_pooler(&mut front.session, Session::new(Arc::clone(&node.config)))
+            refuse_transaction_pooler(&mut front.session, Session::new(Arc::clone(&node.address)))
                 .map_err(open_error)?;
             if let Some(offset) = &node.offset {
                 let ahead = clock_offset::measure(&mut front.session).map_err(open_error)?;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::Config;
-
+use super::address::Address;
 use super::builder::Builder;
 use super::guests::{self, Guests, Roles, Wanted};
 use super::migrate::{migrate, open_error};
@@ -81,11 +80,11 @@ impl Builder {
     pub fn role_grants(&self) -> Result<String, OpenError> {
         let components = self.components_asked();
         let wanted = components.register(&Registry::default())?;
-        let config = Session::config(self.url()).map_err(open_error)?;
+        let address = self.address().map_err(open_error)?;
         handed_over(|| {
-            let mut session = Session::new(Arc::new(config.clone()));
+            let mut session = Session::new(Arc::new(address.clone()));
             migrate(&mut session, SystemClock.now())?;
-            let roles = components.roles(&config, &mut session).map_err(open_error)?;
+            let roles = components.roles(&address, &mut session).map_err(open_error)?;
             match guests::grants(&mut session, &roles, &wanted).map_err(open_error)? {
                 (sql, problems) if problems.is_empty() => Ok(sql),
                 (_, problems) => Err(OpenError::Roles { problems }),
@@ -140,21 +139,21 @@ impl Components {
         if wanted.is_empty() {
             return Ok(());
         }
-        let roles = self.roles(&node.config, session).map_err(open_error)?;
+        let roles = self.roles(&node.address, session).map_err(open_error)?;
         let problems = guests::check(session, &roles, wanted).map_err(open_error)?;
         if !problems.is_empty() {
             return Err(OpenError::Roles { problems });
         }
-        let guests = Guests::open(session, Arc::clone(&node.config), roles, node.settings.threads)
+        let guests = Guests::open(session, Arc::clone(&node.address), roles, node.settings.threads)
             .map_err(open_error)?;
         let _ = node.guests.set(guests);
         Ok(())
     }
 
-    fn roles(&self, config: &Config, session: &mut Session) -> Result<Roles, StoreError> {
+    fn roles(&self, address: &Address, session: &mut Session) -> Result<Roles, StoreError> {
         let row = session.first("open the database", "SELECT current_database()::text", &[])?;
         let database = row.map_or_else(String::new, |row| row.get(0));
-        let given = self.secret.as_deref().or(config.get_password());
+        let given = self.secret.as_deref().or(address.password());
         Ok(Roles::new(database, given.unwrap_or_default().to_vec()))
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! A [`Verger`] here has the calls of [`crate::Verger`]. It opens `postgres://…` instead of a path,
 //! and any number of processes open the same database. Its workers are the app's own
-//! ([`Builder::worker`]); workers as WebAssembly components run on SQLite only.
+//! ([`Builder::worker`]), or WebAssembly components ([`Builder::component`]), each of which the
+//! server confines by a login role.
 //!
 //! ```no_run
 //! use verger::NewJob;
@@ -31,6 +32,7 @@
 //! and panics on a thread that runs another. So the app's calls are made on threads of ours, and an
 //! app may call from async code, where a call blocks as any other does.
 
+mod address;
 mod attempt;
 mod audit;
 mod builder;
@@ -49,6 +51,7 @@ mod jobs;
 mod keeper;
 mod kinds;
 mod migrate;
+mod moving;
 mod node;
 mod pool;
 mod presence;
@@ -71,5 +74,6 @@ mod verger;
 pub const REFERENCE_TABLES: &str = include_str!("../../migrations/postgres/reference.sql");
 
 pub use builder::Builder;
+pub use moving::{Move, MoveError, Moved};
 pub use pool::Working;
 pub use verger::Verger;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use postgres::{CancelToken, Config, NoTls};
+use postgres::CancelToken;
 
+use super::address::Address;
 use super::claims::Claims;
 use super::guests::Guests;
 use super::kinds::{self, Kind};
@@ -38,7 +39,7 @@ pub(super) const NOWHERE: i64 = 0;
 
 /// One process with a database open.
 pub(super) struct Node {
-    pub(super) config: Arc<Config>,
+    pub(super) address: Arc<Address>,
     pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) settings: Settings,
@@ -117,15 +118,15 @@ impl Drop for Seat<'_> {
 
 impl Node {
     pub(super) fn new(
-        config: Arc<Config>,
+        address: Arc<Address>,
         registry: Registry,
         clock: Arc<dyn Clock>,
         settings: Settings,
         capabilities: Capabilities,
         offset: Option<Arc<AtomicI64>>,
     ) -> Arc<Self> {
-        let front = Connection::new(&config);
-        let presence = Presence::new(Session::new(Arc::clone(&config)));
+        let front = Connection::new(&address);
+        let presence = Presence::new(Session::new(Arc::clone(&address)));
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             offset,
@@ -148,13 +149,13 @@ impl Node {
             notified: Mutex::default(),
             pruned_at: AtomicI64::new(i64::MIN),
             guests: OnceLock::new(),
-            config,
+            address,
         })
     }
 
     /// A connection for jobs.
     pub(super) fn connection(&self) -> Connection {
-        lock(&self.idle).pop().unwrap_or_else(|| Connection::new(&self.config))
+        lock(&self.idle).pop().unwrap_or_else(|| Connection::new(&self.address))
     }
 
     /// Keeps one connection for whoever needs one next, and closes the others of a busy hour.
@@ -276,7 +277,7 @@ impl Node {
         drop(running);
         for cancel in overdue {
             // What cannot be cancelled now is at the next look.
-            let _ = cancel.cancel_query(NoTls);
+            let _ = self.address.cancel(&cancel);
         }
     }
 

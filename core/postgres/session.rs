@@ -7,17 +7,12 @@ use std::time::{Duration, Instant};
 use fallible_iterator::FallibleIterator;
 
 use postgres::types::{ToSql, Type};
-use postgres::{Client, Config, Error, NoTls, Row, Statement};
+use postgres::{Client, Error, Row, Statement};
 
+use super::address::Address;
 use super::failure::{Doing, is_lost, not_connected, unusable};
 use super::guests::Gate;
 use crate::store::StoreError;
-
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// How long the other end may be silent while it owes an answer.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// A connection that was not used for this long is looked at before it is used again.
 const UNUSED: Duration = Duration::from_secs(1);
@@ -35,7 +30,7 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A connection, with the statements that were prepared on it.
 pub(super) struct Session {
-    config: Arc<Config>,
+    address: Arc<Address>,
     /// How the engine's own statements are sent, where the session has the role of a worker.
     gate: Option<Gate>,
     client: Option<Client>,
@@ -52,9 +47,9 @@ pub(super) struct Session {
 
 impl Session {
     /// Will connect at its first use.
-    pub(super) fn new(config: Arc<Config>) -> Self {
+    pub(super) fn new(address: Arc<Address>) -> Self {
         Self {
-            config,
+            address,
             gate: None,
             client: None,
             statements: HashMap::new(),
@@ -67,35 +62,10 @@ impl Session {
 
     /// The same, for a session that has the role of a worker.
     #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are guests"))]
-    pub(super) fn of_guest(config: Arc<Config>, gate: Gate) -> Self {
-        let mut session = Self::new(config);
+    pub(super) fn of_guest(address: Arc<Address>, gate: Gate) -> Self {
+        let mut session = Self::new(address);
         session.gate = Some(gate);
         session
-    }
-
-    /// The settings of this address.
-    pub(super) fn config(url: &str) -> Result<Config, StoreError> {
-        let mut config: Config = url.parse().map_err(|error: Error| {
-            let source = std::error::Error::source(&error);
-            let why = source.map_or_else(|| error.to_string(), ToString::to_string);
-            unusable(OPENING, format!("the address is none of PostgreSQL's: {why}"))
-        })?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT);
-        }
-        // A connection whose other end is gone without a word is noticed within a minute.
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(SILENCE);
-        }
-        if config.get_keepalives_idle() > SILENCE {
-            config.keepalives_idle(SILENCE);
-            config.keepalives_interval(SILENCE / 3);
-            config.keepalives_retries(3);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("verger");
-        }
-        Ok(config)
     }
 
     /// A number that is another one for each connection.
@@ -143,7 +113,7 @@ impl Session {
             None if self.in_transaction => return Err(lost()),
             None => {
                 let mut client =
-                    self.config.connect(NoTls).map_err(|error| not_connected(OPENING, &error))?;
+                    self.address.connect().map_err(|error| not_connected(OPENING, &error))?;
                 check(&mut client)?;
                 if let Some(gate) = &self.gate {
                     let names = format!("SET search_path = {}", gate.path);

@@ -57,16 +57,9 @@ pub(super) fn keep(
     most: usize,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let (kind, bytes) = match value {
-        Value::Null => {
-            session.execute(KEEPING, FORGET, &[&at.worker, &at.organization, &at.key])?;
-            return Ok(true);
-        }
-        Value::Integer(number) => ("integer", number.to_string().into_bytes()),
-        // By its digits it is the same number when it is read.
-        Value::Real(number) => ("real", format!("{number:?}").into_bytes()),
-        Value::Text(text) => ("text", text.clone().into_bytes()),
-        Value::Blob(bytes) => ("blob", bytes.clone()),
+    let Some((kind, bytes)) = stored(value) else {
+        session.execute(KEEPING, FORGET, &[&at.worker, &at.organization, &at.key])?;
+        return Ok(true);
     };
     let row = session.first(KEEPING, USED, &[&at.worker, &at.organization, &at.key])?;
     let (keys, others): (i64, i64) = row.map_or((0, 0), |row| (row.get(0), row.get(1)));
@@ -80,4 +73,16 @@ pub(super) fn keep(
         &[&at.worker, &at.organization, &at.key, &kind, &bytes, &now.as_millis()],
     )?;
     Ok(true)
+}
+
+/// A value as its columns have it. `None` for null, which is not kept.
+pub(super) fn stored(value: &Value) -> Option<(&'static str, Vec<u8>)> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Integer(number) => ("integer", number.to_string().into_bytes()),
+        // By its digits it is the same number when it is read.
+        Value::Real(number) => ("real", format!("{number:?}").into_bytes()),
+        Value::Text(text) => ("text", text.clone().into_bytes()),
+        Value::Blob(bytes) => ("blob", bytes.clone()),
+    })
 }

@@ -176,7 +176,7 @@ pub(super) fn keep_log(
 
 /// JSON as the type `jsonb` takes it, which knows no character of the number 0. In JSON that is
 /// always escaped.
-fn json_without_nul(json: &str) -> String {
+pub(super) fn json_without_nul(json: &str) -> String {
     let mut kept = String::with_capacity(json.len());
     let mut rest = json;
     while let Some(at) = rest.find('\\') {

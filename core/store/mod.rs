@@ -24,6 +24,7 @@ mod lock_fairness;
 mod lock_release;
 pub(crate) mod maintenance;
 mod migrate;
+mod moved;
 mod page_count;
 mod process_lock;
 mod row_watch;
@@ -62,6 +63,9 @@ pub(crate) use location::{ConnectionSetup, LONG_LOG_BYTES, Location};
 pub(crate) use lock_release::LentConnection;
 pub use migrate::MigrationError;
 pub(crate) use migrate::{MigrationSet, check, migrate};
+pub(crate) use moved::moved_to;
+#[cfg(feature = "postgres")]
+pub(crate) use moved::{mark_moved, name_move};
 pub(crate) use process_lock::{ProcessLock, is_held as is_open};
 pub(crate) use row_watch::Touched;
 pub(crate) use rusqlite_versions::is_read_only;

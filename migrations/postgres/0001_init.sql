@@ -76,6 +76,12 @@ CREATE TABLE verger.cancels (
     PRIMARY KEY (job, token)
 );
 
+-- Files whose rows were moved here.
+CREATE TABLE verger.moved (
+    name bytea PRIMARY KEY,
+    moved_at bigint NOT NULL
+);
+
 -- The workers that some node has, for verger.enqueue().
 CREATE TABLE verger.workers (
     name text PRIMARY KEY,

@@ -72,7 +72,7 @@ pub(crate) fn as_postgres(program: &Path) -> Command {
     Command::new(program)
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|id| id.stdout.starts_with(b"0\n"))
 }

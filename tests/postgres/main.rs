@@ -24,12 +24,15 @@ mod bad_input;
 mod components;
 mod cuts;
 mod main_path;
+mod moving;
 mod nodes;
 mod operating;
 mod pooler;
 mod processes;
 mod schedules;
 mod statements;
+#[cfg(feature = "postgres-tls")]
+mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod server;
+mod sweep;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,8 +45,13 @@ type Part = (&'static str, fn(&Server) -> Result<()>);
 
 fn main() -> Result<()> {
     let Some(server) = Server::start()? else { return Ok(()) };
-    let parts: [Part; 4] =
-        [("enqueue", enqueue), ("drain", drain), ("wait", wait), ("backlog", backlog)];
+    let parts: [Part; 5] = [
+        ("enqueue", enqueue),
+        ("drain", drain),
+        ("wait", wait),
+        ("sweep", sweep::sweep),
+        ("backlog", backlog),
+    ];
     // `cargo bench --bench postgres -- drain`: those that are named, or all.
     let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     for (name, part) in parts {

@@ -17,12 +17,12 @@ mod tree;
 
 use std::sync::{Arc, Mutex};
 
-use postgres::Config;
 use postgres::types::{ToSql, Type};
 use sha2::{Digest, Sha256};
 
 use verger_worker::Scope;
 
+use super::address::Address;
 use super::run::Connection;
 use super::session::{Params, Session};
 use crate::mutex::lock;
@@ -99,7 +99,7 @@ impl Guests {
     /// Makes what is missing in the database.
     pub(super) fn open(
         session: &mut Session,
-        config: Arc<Config>,
+        address: Arc<Address>,
         roles: Roles,
         most_idle: usize,
     ) -> Result<Self, StoreError> {
@@ -107,7 +107,7 @@ impl Guests {
         let sql = "SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, place)";
         let row = session.first(REGISTERING, sql, &[])?;
         let path = row.and_then(|row| row.get::<_, Option<String>>(0)).unwrap_or_default();
-        let tree = Tree::new(Session::new(config));
+        let tree = Tree::new(Session::new(address));
         Ok(Self { functions, roles, path, tree, most_idle, idle: Mutex::default() })
     }
 
@@ -115,7 +115,7 @@ impl Guests {
     /// session of the engine's own, in no transaction.
     pub(super) fn connection(
         &self,
-        config: &Config,
+        address: &Address,
         component: Component<'_>,
         engine: &mut Session,
     ) -> Result<Connection, StoreError> {
@@ -129,7 +129,7 @@ impl Guests {
         };
         let mut connection = match known {
             Some(connection) => connection,
-            None => self.new_connection(config, role, component)?,
+            None => self.new_connection(address, role, component)?,
         };
         register(&mut connection, engine)?;
         Ok(connection)
@@ -137,7 +137,7 @@ impl Guests {
 
     fn new_connection(
         &self,
-        config: &Config,
+        address: &Address,
         role: String,
         Component { is_confined, knows_both, .. }: Component<'_>,
     ) -> Result<Connection, StoreError> {
@@ -149,9 +149,8 @@ impl Guests {
         let path = if self.path.is_empty() { String::new() } else { format!("{}, ", self.path) };
         let path = format!("{views}{path}verger_sql, pg_temp").into();
         let gate = Gate { functions: Arc::clone(&self.functions), secret: Arc::new(secret), path };
-        let mut config = config.clone();
-        config.user(&role).password(self.roles.password(&role));
-        let session = Session::of_guest(Arc::new(config), gate.clone());
+        let address = address.of_role(&role, &self.roles.password(&role));
+        let session = Session::of_guest(Arc::new(address), gate.clone());
         Ok(Connection::of_guest(
             session,
             Guest { role, is_confined, knows_both, gate, registered: None },

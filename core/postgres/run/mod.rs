@@ -17,9 +17,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use postgres::Config;
 use verger_worker::{HostError, code};
 
+use super::address::Address;
 use super::audit::Lane;
 use super::guests::Guest;
 use super::kinds::Kind;
@@ -41,8 +41,8 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Will connect at its first use.
-    pub(super) fn new(config: &Arc<Config>) -> Self {
-        let session = Session::new(Arc::clone(config));
+    pub(super) fn new(address: &Arc<Address>) -> Self {
+        let session = Session::new(Arc::clone(address));
         Self { session, lane: Lane::default(), guest: None }
     }
 

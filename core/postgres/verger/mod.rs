@@ -52,8 +52,9 @@ pub(super) fn handed_over<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 impl Verger {
     /// Begins to open the database at this address: `postgres://user:password@host:port/database`,
     /// or `host=… user=… dbname=…`. Several hosts may be given, with
-    /// `target_session_attrs=read-write`. The connection is not encrypted, so the server is to be
-    /// on this machine, on a private network, or behind a tunnel.
+    /// `target_session_attrs=read-write`. With `sslmode=require` connections are encrypted, and the
+    /// server's certificate and name are checked, which is the feature `postgres-tls`; otherwise
+    /// they are not encrypted.
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder::new(url.into())
     }

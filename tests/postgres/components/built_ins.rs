@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 use verger::postgres::{REFERENCE_TABLES, Verger};
 use verger::testing::TestVerger;
-use verger::{AuditFilter, AuditRow, NewJob};
+use verger::{AuditFilter, AuditRow, CapabilityCall, NewJob};
 
 use super::open;
 use crate::cluster::database;
@@ -13,9 +13,10 @@ use crate::{START, clock};
 
 const DAY: i64 = 86_400_000;
 
-const WORKERS: [&str; 6] = [
+const WORKERS: [&str; 7] = [
     "cleanup-expired-invitations",
     "cleanup-tokens",
+    "deliver-email",
     "evict-cache",
     "prune-webhook-events",
     "reconcile-memberships",
@@ -51,6 +52,13 @@ fn rows() -> String {
         ));
         sql.push_str(&format!("INSERT INTO cache_entries (id, bytes, created_at, used_at) VALUES ('c{n}', {}, 1, {at});", n * 100));
     }
+    for n in 0..6_i64 {
+        let at = START - n * 1_000;
+        sql.push_str(&format!(
+            "INSERT INTO email_outbox (id, organization_id, recipient, subject, body, next_attempt_at, created_at, updated_at) \
+             VALUES ('mail{n}', 'org{n}', 'to{n}@b.c', 's', 'b', {at}, 1, 1);"
+        ));
+    }
     for n in 0..60_i64 {
         let (org, at) = (n % 3, START - 3_600_000 - n * 1_000);
         sql.push_str(&format!(
@@ -78,6 +86,7 @@ fn args(worker: &str, organization: Option<&str>) -> Json {
         "evict-cache" => {
             json!({"max_age_seconds": 100 * 86_400, "max_bytes": 1_000_000, "batch_size": 20})
         }
+        "deliver-email" => json!({}),
         "cleanup-tokens" | "prune-webhook-events" => json!({"batch_size": 20}),
         _ => json!({"organization_id": organization, "actor_id": "sweeper", "batch_size": 20}),
     }
@@ -114,6 +123,14 @@ fn trail(rows: Vec<AuditRow>) -> BTreeMap<String, [i64; 4]> {
     trail
 }
 
+fn mailer(call: &CapabilityCall<'_>) -> Result<Json, String> {
+    match call.request["to"].as_str() {
+        Some("to1@b.c") => Err("no route to host".into()),
+        Some("to2@b.c") => Ok(json!({"sent": false, "reason": "550 no such user"})),
+        _ => Ok(json!({"provider_message_id": "p1"})),
+    }
+}
+
 #[test]
 fn rows_results_and_audit_trail_are_the_same_on_both_stores() {
     let Some(database) = database() else { return };
@@ -127,13 +144,15 @@ fn rows_results_and_audit_trail_are_the_same_on_both_stores() {
         sql
     };
     database.client().batch_execute(&with_hashes(&|n| format!("'\\x{n:08x}'"))).unwrap();
-    let mut builder = Verger::builder(database.url()).clock(clock());
+    let mut builder =
+        Verger::builder(database.url()).clock(clock()).slow_capability("mailer", mailer);
     for worker in WORKERS {
         builder = builder.built_in(worker);
     }
     let postgres = open(&database, builder);
 
-    let sqlite = TestVerger::new().reference_tables();
+    let sqlite = TestVerger::with(|builder| builder.slow_capability("mailer", mailer));
+    let sqlite = sqlite.reference_tables();
     sqlite.clock().set(crate::start());
     sqlite.sql(&with_hashes(&|n| format!("x'{n:08x}'")));
 
@@ -157,6 +176,10 @@ fn rows_results_and_audit_trail_are_the_same_on_both_stores() {
         ("memberships", "id || state || updated_at"),
         ("tokens", "id"),
         ("cache_entries", "id"),
+        (
+            "email_outbox",
+            "id || status || attempts || next_attempt_at || coalesce(provider_message_id, '') || coalesce(last_error, '')",
+        ),
         (
             "webhook_events",
             "id || coalesce(delivery_id, '') || type || coalesce(idempotency_key, '') || metadata || inserted_at",

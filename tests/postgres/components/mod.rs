@@ -12,10 +12,11 @@ use verger::{AttemptOutcome, Grant, JobId, NewJob};
 
 use crate::clock;
 use crate::cluster::{Database, database};
-use crate::puppet::{PUPPET, puppet_as};
+pub(crate) use crate::puppet::PUPPET;
+use crate::puppet::puppet_as;
 
 /// The tables that the puppet asks for, and one that it does not.
-pub(super) const TABLES: &str = "CREATE TABLE things (id bigserial PRIMARY KEY, name text NOT NULL, n bigint DEFAULT 0, CHECK (n >= 0)); \
+pub(crate) const TABLES: &str = "CREATE TABLE things (id bigserial PRIMARY KEY, name text NOT NULL, n bigint DEFAULT 0, CHECK (n >= 0)); \
          CREATE TABLE other (id bigint PRIMARY KEY, secret text); CREATE TABLE withheld (id bigint); \
          CREATE TABLE secrets (id bigint PRIMARY KEY, secret text); INSERT INTO secrets VALUES (1, 'hidden'); \
          INSERT INTO other VALUES (1, 'plain'); INSERT INTO withheld VALUES (1)";
@@ -27,7 +28,7 @@ pub(super) fn with_tables() -> Option<Database> {
     Some(database)
 }
 
-pub(super) fn usual() -> Grant {
+pub(crate) fn usual() -> Grant {
     Grant::new().write("things").read_columns("other", ["id"]).enqueue("noop")
 }
 
@@ -70,7 +71,7 @@ pub(super) fn answers(verger: &Verger, args: Json, steps: Json) -> Vec<Json> {
 }
 
 /// The answer of one step.
-pub(super) fn answer(verger: &Verger, step: Json) -> Json {
+pub(crate) fn answer(verger: &Verger, step: Json) -> Json {
     answers(verger, json!({}), json!([step])).remove(0)
 }
 

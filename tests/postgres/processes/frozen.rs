@@ -61,7 +61,7 @@ fn a_frozen_node_holds_nobody_up_and_changes_nothing_when_it_wakes() {
         other.job(id).unwrap().unwrap().state == JobState::Completed
     });
     println!("performed {:.1?} after its first node froze", begun.elapsed());
-    assert!(begun.elapsed() < TIME + Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < TIME + Duration::from_secs(20), "{:?}", begun.elapsed());
     let performed = other.job(id).unwrap().unwrap();
     signal(&process, "-CONT");
     // It goes on, finds its claim stale, and works for others.

@@ -1,0 +1,383 @@
+//! Moving the books of a SQLite file into a PostgreSQL database, once.
+
+use std::path::PathBuf;
+
+use postgres::types::ToSql;
+use verger_worker::Value;
+
+use super::address::Address;
+use super::migrate::migrate;
+use super::session::Session;
+use super::values::Param;
+use super::verger::handed_over;
+use super::{audit, state, transition};
+use crate::audit::ChainError;
+use crate::clock::{Clock as _, SystemClock};
+use crate::error::OpenError;
+use crate::store::{
+    BookConnection, Exclusive, Location, StoreContext as _, StoreError, mark_moved, name_move,
+    prove_exclusive, value_of,
+};
+
+const MOVING: &str = "move the rows";
+const READING: &str = "read the file";
+
+/// What is copied: the table here, its columns there, and the query that reads them there.
+const TABLES: &[Table] = &[
+    Table {
+        name: "jobs",
+        columns: "id, worker, queue, priority, state, args, args_version, tenant_aware, due_at, attempt, max_attempts, snoozes, token, \
+            lease_until, created_at, attempted_at, finished_at, result, errors, worker_version, worker_digest, schedule, slot, missed, \
+            slot_after, zone, progress_done, progress_total, unique_key, unique_until, traceparent, tags, meta",
+        // Whoever performs one now is nobody there, so it is taken back at once.
+        query: "SELECT id, worker, queue, priority, state, args, args_version, tenant_aware, due_at, attempt, max_attempts, snoozes, token, \
+            CASE state WHEN 'executing' THEN lease_until END, created_at, attempted_at, finished_at, result, coalesce(errors, '[]'), \
+            worker_version, worker_digest, schedule, slot, missed, slot_after, zone, progress_done, progress_total, unique_key, unique_until, \
+            traceparent, tags, meta FROM verger_jobs ORDER BY id",
+    },
+    Table {
+        name: "queues",
+        columns: "name, paused, updated_at",
+        query: "SELECT name, paused, updated_at FROM verger_queues ORDER BY name",
+    },
+    Table {
+        name: "schedules",
+        columns: "name, expression, timezone, worker, args, args_version, queue, priority, max_attempts, missed, overlap, deadline_ms, jitter_ms, \
+            paused, anchor, next_fire_at, last_slot, registered_by, updated_at",
+        query: "SELECT name, expression, timezone, worker, args, args_version, queue, priority, max_attempts, missed, overlap, deadline_ms, \
+            jitter_ms, paused, anchor, next_fire_at, last_slot, registered_by, updated_at \
+            FROM verger_schedules LEFT JOIN verger_registrations ON schedule = name ORDER BY name",
+    },
+    Table {
+        name: "fires",
+        columns: "schedule, slot, fired_at, outcome, reason, missed, job",
+        query: "SELECT schedule, slot, fired_at, outcome, reason, missed, job FROM verger_fires ORDER BY schedule, slot",
+    },
+    Table {
+        name: "logs",
+        columns: "job, attempt, at, dropped, lines",
+        query: "SELECT job, attempt, at, dropped, lines FROM verger_logs ORDER BY job, attempt",
+    },
+    Table {
+        name: "audit",
+        columns: "lane, id, seq, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, \
+            worker_version, job, attempt, subject_type, subject_id, before, after, metadata, hash",
+        query: "SELECT 1, id, id, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, \
+            worker_version, job, attempt, subject_type, subject_id, before, after, metadata, hash FROM verger_audit ORDER BY id",
+    },
+    Table {
+        name: "audit_lanes",
+        columns: "lane, seq, hash, anchor_seq, anchor_hash",
+        query: "SELECT 1, h.id, h.hash, a.id, a.hash FROM verger_audit_head AS h, verger_audit_anchor AS a WHERE h.id > 0",
+    },
+];
+
+struct Table {
+    name: &'static str,
+    columns: &'static str,
+    query: &'static str,
+}
+
+/// Moves jobs, schedules, ledger, audit log, logs and what workers keep from a SQLite file into a
+/// PostgreSQL database, with their ids. The app's own tables stay where they are.
+///
+/// It is done once: afterwards the file says at every open where its rows went
+/// ([`OpenError::Moved`]), and can be opened to be read only. If it is killed midway, a second call
+/// finds out how far it came.
+///
+/// ```no_run
+/// let moved = verger::postgres::Move::new("app.db", "postgres://app@db.internal/app").run()?;
+/// println!("{} jobs, {} rows of the audit log", moved.jobs, moved.audit_rows);
+/// # Ok::<(), verger::postgres::MoveError>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is moved until `run` is called"]
+pub struct Move {
+    from: PathBuf,
+    to: String,
+    is_dry: bool,
+}
+
+/// What was moved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Moved {
+    /// Jobs, finished ones included.
+    pub jobs: u64,
+    /// Schedules.
+    pub schedules: u64,
+    /// Rows of the fire ledger.
+    pub fires: u64,
+    /// Rows of the audit log, which was verified before and after.
+    pub audit_rows: u64,
+    /// Values that workers keep.
+    pub state: u64,
+    /// An earlier call had moved the rows, and was ended before it marked the file. This one did.
+    pub was_there: bool,
+    /// What has no place in the other store and stays: so many rows of which table.
+    pub left: Vec<(String, u64)>,
+}
+
+/// Nothing was moved. Both sides are as they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// One of the two cannot be opened; or the file was moved before.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// One of the two cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody has the file open.
+    #[error("{} is in use: stop the app, and whatever else has it open", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The other database has rows already.
+    #[error("the database has {table} already: move into one where Verger has done nothing yet")]
+    NotEmpty {
+        /// What it has.
+        table: &'static str,
+    },
+    /// A value has no place in the other database.
+    #[error("row {row} of {table} cannot be moved: {reason}. Nothing was moved")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// The first column of the row.
+        row: String,
+        /// Why.
+        reason: String,
+    },
+    /// The audit log does not verify.
+    #[error("the audit log does not verify: {0}")]
+    Audit(#[from] ChainError),
+}
+
+impl Move {
+    /// From this file, to the database at this address.
+    pub fn new(from: impl Into<PathBuf>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into(), is_dry: false }
+    }
+
+    /// Does everything and then undoes it, on both sides.
+    pub fn dry_run(mut self) -> Self {
+        self.is_dry = true;
+        self
+    }
+
+    /// Moves the rows. The file must be in nobody's use.
+    ///
+    /// # Errors
+    /// [`MoveError`], after which both sides are as they were.
+    pub fn run(self) -> Result<Moved, MoveError> {
+        handed_over(|| self.run_here())
+    }
+
+    fn run_here(self) -> Result<Moved, MoveError> {
+        // This takes back what a process that died was performing, and checks the file. The app is not
+        // here to say which schedules it has.
+        let verger = crate::Verger::builder(&self.from).without_built_ins().keep_schedules().open()?;
+        verger.verify_audit()?;
+        drop(verger);
+        let file = self.alone()?;
+        let mut session = Session::new(std::sync::Arc::new(Address::of(&self.to, None)?));
+        migrate(&mut session, SystemClock.now())?;
+        let name = match self.is_dry {
+            true => Vec::new(),
+            false => name_move(file.raw(), &new_name()?).doing(MOVING)?,
+        };
+        session.begin(MOVING, "BEGIN ISOLATION LEVEL REPEATABLE READ")?;
+        let moved = copy(&mut session, &file, &name);
+        match moved {
+            Ok(moved) if !self.is_dry => {
+                session.end(MOVING, "COMMIT")?;
+                mark_moved(file.raw(), &without_password(&self.to)).doing(MOVING)?;
+                Ok(moved)
+            }
+            other => {
+                session.roll_back();
+                other
+            }
+        }
+    }
+
+    /// The file, while nobody else has it open.
+    fn alone(&self) -> Result<BookConnection, MoveError> {
+        let location = Location::of_file(&self.from)
+            .resolve()
+            .map_err(|reason| OpenError::NotAFile { path: self.from.clone(), reason })?;
+        match prove_exclusive(&location).doing(READING)? {
+            Exclusive::Proved(file) => Ok(file),
+            Exclusive::InUse | Exclusive::Unknown => {
+                Err(MoveError::InUse { path: self.from.clone() })
+            }
+        }
+    }
+}
+
+fn new_name() -> Result<Vec<u8>, StoreError> {
+    let mut name = vec![0; 16];
+    getrandom::fill(&mut name)
+        .map_err(|error| super::failure::unusable(MOVING, error.to_string()))?;
+    Ok(name)
+}
+
+/// The address as the file keeps it.
+fn without_password(url: &str) -> String {
+    let Some((before, after)) = url.split_once("://") else { return "PostgreSQL".to_string() };
+    match after.split_once('@') {
+        Some((user, host)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{before}://{user}@{}", host.split('?').next().unwrap_or_default())
+        }
+        None => format!("{before}://{}", after.split('?').next().unwrap_or_default()),
+    }
+}
+
+fn copy(session: &mut Session, file: &BookConnection, name: &[u8]) -> Result<Moved, MoveError> {
+    let known = session.first(MOVING, "SELECT 1 FROM verger.moved WHERE name = $1", &[&name])?;
+    if known.is_some() {
+        return Ok(Moved { was_there: true, ..count(file)? });
+    }
+    for table in ["jobs", "schedules", "fires", "audit", "state"] {
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM verger.{table})");
+        if session.first(MOVING, &sql, &[])?.is_some_and(|row| row.get(0)) {
+            return Err(MoveError::NotEmpty { table });
+        }
+    }
+    // Lanes without a row are there once a node was open.
+    session.batch(
+        MOVING,
+        "ALTER TABLE verger.audit_lanes DISABLE TRIGGER USER; DELETE FROM verger.audit_lanes; \
+         ALTER TABLE verger.audit_lanes ENABLE TRIGGER USER; DELETE FROM verger.queues",
+    )?;
+    for table in TABLES {
+        copy_table(session, file, table)?;
+    }
+    copy_state(session, file)?;
+    session.batch(
+        MOVING,
+        "SELECT setval(pg_get_serial_sequence('verger.jobs', 'id'), greatest(max(id), 1)) FROM verger.jobs; \
+         SELECT setval(pg_get_serial_sequence('verger.audit', 'id'), greatest(max(id), 1)) FROM verger.audit",
+    )?;
+    audit::verify_lanes(session)?;
+    let now = SystemClock.now().as_millis();
+    session.execute(
+        MOVING,
+        "INSERT INTO verger.moved (name, moved_at) VALUES ($1, $2)",
+        &[&name, &now],
+    )?;
+    let moved = count(file)?;
+    for (table, rows) in [("jobs", moved.jobs), ("fires", moved.fires), ("audit", moved.audit_rows)]
+    {
+        let sql = format!("SELECT count(*) FROM verger.{table}");
+        let found = session.first(MOVING, &sql, &[])?.map_or(0, |row| row.get::<_, i64>(0));
+        if found.unsigned_abs() != rows {
+            let reason = format!("{found} of {rows} rows came over");
+            return Err(MoveError::Row { table, row: "each".to_string(), reason });
+        }
+    }
+    Ok(moved)
+}
+
+/// How much there is in the file.
+fn count(file: &BookConnection) -> Result<Moved, StoreError> {
+    let of = |table: &str| -> Result<u64, StoreError> {
+        let sql = format!("SELECT count(*) FROM verger_{table}");
+        let rows = file.raw().query_row(&sql, [], |row| row.get::<_, i64>(0)).doing(READING)?;
+        Ok(rows.unsigned_abs())
+    };
+    let mut left = Vec::new();
+    for table in ["settings", "plugins", "grants", "events"] {
+        let rows = of(table)?;
+        if rows > 0 {
+            left.push((table.to_string(), rows));
+        }
+    }
+    Ok(Moved {
+        jobs: of("jobs")?,
+        schedules: of("schedules")?,
+        fires: of("fires")?,
+        audit_rows: of("audit")?,
+        state: of("state")?,
+        was_there: false,
+        left,
+    })
+}
+
+fn copy_table(
+    session: &mut Session,
+    file: &BookConnection,
+    table: &Table,
+) -> Result<(), MoveError> {
+    let width = table.columns.split(',').count();
+    let places: Vec<String> = (1..=width).map(|place| format!("${place}")).collect();
+    let insert = format!(
+        "INSERT INTO verger.{} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
+        table.name,
+        table.columns,
+        places.join(", ")
+    );
+    let mut read = file.raw().prepare(table.query).doing(READING)?;
+    let mut rows = read.query([]).doing(READING)?;
+    while let Some(row) = rows.next().doing(READING)? {
+        let values: Result<Vec<Value>, _> =
+            (0..width).map(|place| row.get_ref(place).map(value_of)).collect();
+        let values: Vec<Value> =
+            values.doing(READING)?.into_iter().map(without_nul_in_json).collect();
+        insert_row(session, table.name, &insert, &values)?;
+    }
+    Ok(())
+}
+
+/// The type `jsonb` knows no character of the number 0. In JSON that is always escaped.
+fn without_nul_in_json(value: Value) -> Value {
+    match value {
+        Value::Text(text) if text.starts_with('[') && text.contains("\\u0000") => {
+            Value::Text(transition::json_without_nul(&text))
+        }
+        other => other,
+    }
+}
+
+fn insert_row(
+    session: &mut Session,
+    table: &'static str,
+    insert: &str,
+    values: &[Value],
+) -> Result<(), MoveError> {
+    let params: Vec<Param<'_>> = values.iter().map(Param).collect();
+    let params: Vec<&(dyn ToSql + Sync)> =
+        params.iter().map(|param| param as &(dyn ToSql + Sync)).collect();
+    session.execute(MOVING, insert, &params).map(drop).map_err(|error| {
+        let row = match values.first() {
+            Some(Value::Integer(number)) => number.to_string(),
+            Some(Value::Text(text)) => text.clone(),
+            _ => "?".to_string(),
+        };
+        MoveError::Row { table, row, reason: error.to_string() }
+    })
+}
+
+fn copy_state(session: &mut Session, file: &BookConnection) -> Result<(), MoveError> {
+    let sql = "SELECT worker, organization_id, key, value, updated_at FROM verger_state ORDER BY worker, organization_id, key";
+    let mut read = file.raw().prepare(sql).doing(READING)?;
+    let mut rows = read.query([]).doing(READING)?;
+    let insert = "INSERT INTO verger.state (worker, organization_id, key, kind, value, updated_at) VALUES ($1, $2, $3, $4, $5, $6)";
+    while let Some(row) = rows.next().doing(READING)? {
+        let value = |place: usize| row.get_ref(place).map(value_of).doing(READING);
+        let Some((kind, bytes)) = state::stored(&value(3)?) else { continue };
+        let kept = [
+            value(0)?,
+            value(1)?,
+            value(2)?,
+            Value::Text(kind.to_string()),
+            Value::Blob(bytes),
+            value(4)?,
+        ];
+        insert_row(session, "state", insert, &kept)?;
+    }
+    Ok(())
+}
