@@ -17,9 +17,13 @@ const CLASS: i32 = 0x5665_7268;
 const APPENDING: &str = "write the audit log";
 const READING: &str = "read the audit log";
 
+/// Many rows at once: what differs from one to the next comes as arrays.
 const INSERT: &str = "INSERT INTO verger.audit (lane, seq, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, \
      impersonating_from, worker, worker_version, job, attempt, subject_type, subject_id, before, after, metadata, hash) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) RETURNING id";
+     SELECT $1, event.seq, $2, event.action, event.outcome, event.organization_id, $3, $4, $5, $6, $7, $8, $9, event.subject_type, \
+     event.subject_id, event.before, event.after, event.metadata, event.hash FROM unnest($10::bigint[], $11::text[], $12::text[], \
+     $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::bytea[]) AS event (seq, action, outcome, \
+     organization_id, subject_type, subject_id, before, after, metadata, hash) ORDER BY event.seq RETURNING id";
 
 const LANES: &str = "SELECT lane FROM verger.audit_lanes ORDER BY lane";
 
@@ -103,46 +107,56 @@ impl Lane {
         events: impl Iterator<Item = &'e AuditEvent>,
     ) -> Result<Vec<i64>, StoreError> {
         let Some((_, lane)) = self.held else { return Ok(Vec::new()) };
-        let mut ids = Vec::new();
-        for event in events {
-            let (seq, previous) = match self.end {
-                Some(end) => end,
-                None => end(session, lane)?,
-            };
-            let seq = seq + 1;
-            let hash = row_hash(&mut self.row, &previous, (seq, now), stamp, event);
-            let who = &stamp.who;
-            let organization = event.organization_id.as_ref().or(who.organization_id.as_ref());
-            let row = session.first(
-                APPENDING,
-                INSERT,
-                &[
-                    &lane,
-                    &seq,
-                    &now.as_millis(),
-                    &event.action,
-                    &event.outcome.as_str(),
-                    &organization,
-                    &who.actor_id,
-                    &who.effective_user_id,
-                    &who.impersonating_from,
-                    &stamp.worker,
-                    &stamp.worker_version,
-                    &stamp.job,
-                    &stamp.attempt.map(i64::from),
-                    &event.subject_type,
-                    &event.subject_id,
-                    &event.before,
-                    &event.after,
-                    &event.metadata,
-                    &hash.as_slice(),
-                ],
-            )?;
-            ids.extend(row.map(|row| row.get::<_, i64>(0)));
-            self.end = Some((seq, hash));
-            self.is_ahead = true;
+        let events: Vec<&AuditEvent> = events.collect();
+        let (mut seq, mut hash) = match self.end {
+            Some(end) => end,
+            None => end(session, lane)?,
+        };
+        let (mut seqs, mut hashes) = (Vec::new(), Vec::new());
+        for event in &events {
+            seq += 1;
+            hash = row_hash(&mut self.row, &hash, (seq, now), stamp, event);
+            seqs.push(seq);
+            hashes.push(hash);
         }
-        Ok(ids)
+        let who = &stamp.who;
+        let texts = |of: fn(&AuditEvent) -> Option<&String>| -> Vec<Option<&str>> {
+            events.iter().map(|event| of(event).map(String::as_str)).collect()
+        };
+        let organizations: Vec<Option<&str>> = events
+            .iter()
+            .map(|event| event.organization_id.as_deref().or(who.organization_id.as_deref()))
+            .collect();
+        let outcomes: Vec<&str> = events.iter().map(|event| event.outcome.as_str()).collect();
+        let hashes: Vec<&[u8]> = hashes.iter().map(Hash::as_slice).collect();
+        let rows = session.query(
+            APPENDING,
+            INSERT,
+            &[
+                &lane,
+                &now.as_millis(),
+                &who.actor_id,
+                &who.effective_user_id,
+                &who.impersonating_from,
+                &stamp.worker,
+                &stamp.worker_version,
+                &stamp.job,
+                &stamp.attempt.map(i64::from),
+                &seqs,
+                &texts(|event| Some(&event.action)),
+                &outcomes,
+                &organizations,
+                &texts(|event| event.subject_type.as_ref()),
+                &texts(|event| event.subject_id.as_ref()),
+                &texts(|event| event.before.as_ref()),
+                &texts(|event| event.after.as_ref()),
+                &texts(|event| event.metadata.as_ref()),
+                &hashes,
+            ],
+        )?;
+        self.end = Some((seq, hash));
+        self.is_ahead |= !events.is_empty();
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Has the lane's own row account for what was appended. Call it before the commit.

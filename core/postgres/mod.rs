@@ -62,6 +62,7 @@ mod run;
 mod schedules;
 mod session;
 mod slots;
+mod sql_pieces;
 mod sql_text;
 mod state;
 mod tick;

@@ -178,7 +178,8 @@ impl Move {
     fn run_here(self) -> Result<Moved, MoveError> {
         // This takes back what a process that died was performing, and checks the file. The app is not
         // here to say which schedules it has.
-        let verger = crate::Verger::builder(&self.from).without_built_ins().keep_schedules().open()?;
+        let verger =
+            crate::Verger::builder(&self.from).without_built_ins().keep_schedules().open()?;
         verger.verify_audit()?;
         drop(verger);
         let file = self.alone()?;

@@ -4,50 +4,40 @@
 //! touched. Everything else stays as it is. What the server thinks of it is the server's word, not
 //! this file's.
 
-/// One piece of a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece<'s> {
-    /// A comment, or blanks.
-    Blank(&'s str),
-    /// `'…'`.
-    Text(&'s str),
-    /// A text in one of the server's own ways: `E'…'`, `$…$…$…$`.
-    OwnText(&'s str),
-    /// `"…"`.
-    Quoted(&'s str),
-    Word(&'s str),
-    /// `?`, or `?` and a number.
-    Mark(&'s str),
-    Other(&'s str),
-}
+use super::sql_pieces::{Piece, Pieces};
 
-/// The statement with parameters as the server names them.
-pub(super) fn translated(sql: &str) -> String {
+/// The statement with parameters as the server names them. `is_null` says which of them are NULL.
+///
+/// The server uses no index for `IS NOT DISTINCT FROM`. Where a condition of a WHERE must hold and
+/// its value is not NULL, `=` says the same: what would be NULL is not true either.
+pub(super) fn translated(sql: &str, is_null: &dyn Fn(u32) -> bool) -> String {
     let mut out = String::with_capacity(sql.len() + 16);
     let mut greatest = 0_u32;
     let pieces: Vec<Piece<'_>> = Pieces(sql).collect();
+    let mut conditions = Conditions::default();
     let mut place = 0;
     while let Some(piece) = pieces.get(place) {
         place += 1;
+        conditions.take(piece);
         match piece {
-            // As SQLite counts: one more than the greatest before.
             Piece::Mark(mark) => {
-                let number = mark[1..].parse().unwrap_or_else(|_| greatest.saturating_add(1));
-                greatest = greatest.max(number);
-                out.push_str(&format!("${number}"));
+                greatest = greatest.max(number(mark, greatest));
+                out.push_str(&format!("${}", number_of(mark, greatest)));
             }
             Piece::Word(word) if word.eq_ignore_ascii_case("is") => {
                 let (is_not, next) = after_is(&pieces, place);
-                if matches!(pieces.get(next), Some(Piece::Mark(_))) {
-                    out.push_str(if is_not {
-                        "IS DISTINCT FROM "
-                    } else {
-                        "IS NOT DISTINCT FROM "
-                    });
-                    place = next;
-                } else {
+                let Some(Piece::Mark(mark)) = pieces.get(next) else {
                     out.push_str(word);
-                }
+                    continue;
+                };
+                let must_hold =
+                    conditions.must_hold(&pieces[..place - 1]) && ends_there(&pieces[next + 1..]);
+                out.push_str(match is_not {
+                    true => "IS DISTINCT FROM ",
+                    false if must_hold && !is_null(number(mark, greatest)) => "= ",
+                    false => "IS NOT DISTINCT FROM ",
+                });
+                place = next;
             }
             Piece::Blank(text)
             | Piece::Text(text)
@@ -58,6 +48,108 @@ pub(super) fn translated(sql: &str) -> String {
         }
     }
     out
+}
+
+/// The number of a mark. As SQLite counts, one without a number has one more than the greatest
+/// before.
+fn number(mark: &str, greatest: u32) -> u32 {
+    mark[1..].parse().unwrap_or_else(|_| greatest.saturating_add(1))
+}
+
+/// The same, once the mark itself was counted.
+fn number_of(mark: &str, greatest: u32) -> u32 {
+    mark[1..].parse().unwrap_or(greatest)
+}
+
+/// Whether a condition ends where these pieces begin.
+fn ends_there(after: &[Piece<'_>]) -> bool {
+    const NEXT: [&str; 12] = [
+        "and",
+        "or",
+        "order",
+        "group",
+        "having",
+        "limit",
+        "offset",
+        "returning",
+        "union",
+        "intersect",
+        "except",
+        "for",
+    ];
+    match after.iter().find(|piece| !matches!(piece, Piece::Blank(_))) {
+        None | Some(Piece::Other(")" | ";")) => true,
+        Some(Piece::Word(word)) => NEXT.iter().any(|known| word.eq_ignore_ascii_case(known)),
+        Some(_) => false,
+    }
+}
+
+/// Where in a statement one is: whether directly in a WHERE, for each open parenthesis and CASE.
+struct Conditions(Vec<bool>);
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self(vec![false])
+    }
+}
+
+impl Conditions {
+    fn take(&mut self, piece: &Piece<'_>) {
+        const END_IT: [&str; 14] = [
+            "select",
+            "from",
+            "set",
+            "on",
+            "group",
+            "having",
+            "order",
+            "limit",
+            "offset",
+            "returning",
+            "union",
+            "intersect",
+            "except",
+            "window",
+        ];
+        match piece {
+            Piece::Other("(") => self.0.push(false),
+            Piece::Other(")") if self.0.len() > 1 => drop(self.0.pop()),
+            Piece::Word(word) => match word.to_ascii_lowercase().as_str() {
+                "where" => self.say(true),
+                "case" => self.0.push(false),
+                "end" if self.0.len() > 1 => drop(self.0.pop()),
+                word if END_IT.contains(&word) => self.say(false),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn say(&mut self, is_where: bool) {
+        if let Some(last) = self.0.last_mut() {
+            *last = is_where;
+        }
+    }
+
+    /// Whether a condition that begins with these last pieces, a column's name, must hold for a row
+    /// to be taken.
+    fn must_hold(&self, before: &[Piece<'_>]) -> bool {
+        let mut before = before.iter().rev().filter(|piece| !matches!(piece, Piece::Blank(_)));
+        let is_name =
+            |piece: Option<&Piece<'_>>| matches!(piece, Some(Piece::Word(_) | Piece::Quoted(_)));
+        if self.0.last() != Some(&true) || !is_name(before.next()) {
+            return false;
+        }
+        let mut piece = before.next();
+        while piece == Some(&Piece::Other(".")) {
+            if !is_name(before.next()) {
+                return false;
+            }
+            piece = before.next();
+        }
+        let begins = ["where", "and"];
+        matches!(piece, Some(Piece::Word(word)) if begins.iter().any(|known| word.eq_ignore_ascii_case(known)))
+    }
 }
 
 /// Whether NOT follows, and the place of what stands behind.
@@ -122,106 +214,6 @@ fn words(sql: &str) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-struct Pieces<'s>(&'s str);
-
-impl<'s> Iterator for Pieces<'s> {
-    type Item = Piece<'s>;
-
-    fn next(&mut self) -> Option<Piece<'s>> {
-        let first = self.0.chars().next()?;
-        // As the server splits: every character beyond ASCII is a part of a word.
-        let is_word = |char: char| {
-            char.is_ascii_alphanumeric() || char == '_' || char == '$' || !char.is_ascii()
-        };
-        let (length, make): (usize, fn(&'s str) -> Piece<'s>) = match first {
-            '\'' => (quoted(self.0, first), Piece::Text),
-            '"' => (quoted(self.0, first), Piece::Quoted),
-            '-' if self.0.starts_with("--") => {
-                (self.0.find(['\n', '\r']).unwrap_or(self.0.len()), Piece::Blank)
-            }
-            '/' if self.0.starts_with("/*") => (comment(self.0), Piece::Blank),
-            '$' => match dollar_quoted(self.0) {
-                Some(length) => (length, Piece::OwnText),
-                None => (1 + digits(&self.0[1..]), Piece::Other),
-            },
-            '?' => (1 + digits(&self.0[1..]), Piece::Mark),
-            ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c' => (1, Piece::Blank),
-            'e' | 'E' if self.0[1..].starts_with('\'') => (escaped(self.0), Piece::OwnText),
-            letter if is_word(letter) => {
-                (self.0.find(|char| !is_word(char)).unwrap_or(self.0.len()), Piece::Word)
-            }
-            other => (other.len_utf8(), Piece::Other),
-        };
-        let (piece, rest) = self.0.split_at(length);
-        self.0 = rest;
-        Some(make(piece))
-    }
-}
-
-/// The length of a quoted text. A doubled quote stands for itself.
-fn quoted(sql: &str, quote: char) -> usize {
-    let mut from = 1;
-    loop {
-        match sql[from..].find(quote) {
-            None => return sql.len(),
-            Some(at) => {
-                from += at + 1;
-                if !sql[from..].starts_with(quote) {
-                    return from;
-                }
-                from += 1;
-            }
-        }
-    }
-}
-
-/// The length of `E'…'`, in which a backslash takes the next character with it.
-fn escaped(sql: &str) -> usize {
-    let mut chars = sql.char_indices().skip(2).peekable();
-    while let Some((at, char)) = chars.next() {
-        match char {
-            '\\' => drop(chars.next()),
-            '\'' if chars.peek().is_some_and(|(_, next)| *next == '\'') => drop(chars.next()),
-            '\'' => return at + 1,
-            _ => {}
-        }
-    }
-    sql.len()
-}
-
-/// The length of a comment. Comments nest on this server.
-fn comment(sql: &str) -> usize {
-    let (mut depth, mut at) = (0_u32, 0);
-    while let Some(rest) = sql.get(at..).filter(|rest| !rest.is_empty()) {
-        if rest.starts_with("/*") {
-            (depth, at) = (depth + 1, at + 2);
-        } else if rest.starts_with("*/") {
-            (depth, at) = (depth - 1, at + 2);
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at += rest.chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    sql.len()
-}
-
-/// The length of the digits that a text begins with.
-fn digits(sql: &str) -> usize {
-    sql.bytes().take_while(u8::is_ascii_digit).count()
-}
-
-/// The length of `$tag$ … $tag$`, if the text begins with that.
-fn dollar_quoted(sql: &str) -> Option<usize> {
-    let is_tag = |char: char| char.is_ascii_alphanumeric() || char == '_' || !char.is_ascii();
-    let tag = sql[1..].find(|char| !is_tag(char)).map_or(sql.len(), |at| at + 1);
-    let is_quote =
-        sql[tag..].starts_with('$') && !sql[1..tag].starts_with(|char: char| char.is_ascii_digit());
-    let (quote, rest) = sql.split_at_checked(tag + 1).filter(|_| is_quote)?;
-    Some(rest.find(quote).map_or(sql.len(), |at| quote.len() + at + quote.len()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,7 +239,64 @@ mod tests {
             ("SELECT ?2, ?, ?1", "SELECT $2, $3, $1"),
             ("SELECT ?1 --\r ?2", "SELECT $1 --\r $2"),
         ] {
-            assert_eq!(translated(sql), expected);
+            assert_eq!(translated(sql, &|_| true), expected);
+        }
+    }
+
+    #[test]
+    fn a_condition_that_must_hold_is_an_equality() {
+        for (sql, expected) in [
+            ("DELETE FROM t WHERE id IS ?1", "DELETE FROM t WHERE id = $1"),
+            (
+                "UPDATE t SET a = 1 WHERE x = 2 AND t.\"id\" IS ?1 AND b IS ?",
+                "UPDATE t SET a = 1 WHERE x = 2 AND t.\"id\" = $1 AND b = $2",
+            ),
+            (
+                "SELECT (SELECT 1 FROM u WHERE u.id IS ?1)",
+                "SELECT (SELECT 1 FROM u WHERE u.id = $1)",
+            ),
+            (
+                "SELECT 1 FROM t WHERE a OR b AND id IS ?1",
+                "SELECT 1 FROM t WHERE a OR b AND id = $1",
+            ),
+            // Where NULL and false differ, or it is not known.
+            ("SELECT id IS ?1 FROM t", "SELECT id IS NOT DISTINCT FROM $1 FROM t"),
+            (
+                "SELECT 1 FROM t WHERE NOT id IS ?1",
+                "SELECT 1 FROM t WHERE NOT id IS NOT DISTINCT FROM $1",
+            ),
+            (
+                "SELECT 1 FROM t WHERE NOT (a AND id IS ?1)",
+                "SELECT 1 FROM t WHERE NOT (a AND id IS NOT DISTINCT FROM $1)",
+            ),
+            (
+                "SELECT 1 FROM t WHERE (id IS ?1) = 0",
+                "SELECT 1 FROM t WHERE (id IS NOT DISTINCT FROM $1) = 0",
+            ),
+            (
+                "SELECT 1 FROM t WHERE CASE WHEN a AND id IS ?1 THEN 1 END",
+                "SELECT 1 FROM t WHERE CASE WHEN a AND id IS NOT DISTINCT FROM $1 THEN 1 END",
+            ),
+            (
+                "SELECT 1 FROM t WHERE a ORDER BY b AND id IS ?1",
+                "SELECT 1 FROM t WHERE a ORDER BY b AND id IS NOT DISTINCT FROM $1",
+            ),
+            (
+                "SELECT 1 FROM t WHERE a + id IS ?1",
+                "SELECT 1 FROM t WHERE a + id IS NOT DISTINCT FROM $1",
+            ),
+            (
+                "SELECT 1 FROM t WHERE id IS ?1 IS NULL",
+                "SELECT 1 FROM t WHERE id IS NOT DISTINCT FROM $1 IS NULL",
+            ),
+            (
+                "SELECT 1 FROM t WHERE id IS ?1 + 1",
+                "SELECT 1 FROM t WHERE id IS NOT DISTINCT FROM $1 + 1",
+            ),
+            ("SELECT 1 FROM t WHERE id IS NOT ?1", "SELECT 1 FROM t WHERE id IS DISTINCT FROM $1"),
+            ("SELECT 1 FROM t WHERE id IS ?2", "SELECT 1 FROM t WHERE id IS NOT DISTINCT FROM $2"),
+        ] {
+            assert_eq!(translated(sql, &|number| number == 2 && sql.contains("?2")), expected);
         }
     }
 

@@ -17,7 +17,9 @@ fn keeper() -> crate::scripted::Scripted {
     scripted(Manifest::new("keeper", "1.0.0"), |job, _, args| {
         job.set_state("seen", args.get::<i64>("n")?)?;
         job.set_state("half", 0.5)?;
-        job.audit(AuditEvent::success("number.kept").subject("n", args.get::<i64>("n")?.to_string()))?;
+        job.audit(
+            AuditEvent::success("number.kept").subject("n", args.get::<i64>("n")?.to_string()),
+        )?;
         job.log(LogLevel::Info, "kept it");
         Ok(Outcome::DoneWith(json!({"kept": true})))
     })

@@ -22,7 +22,7 @@ const READ: &str = "SELECT expires_at, id, organization_id FROM memberships WHER
      AND expires_at < $1 AND (expires_at, id, organization_id) > ($2, $3, $4) \
      ORDER BY expires_at NULLS FIRST, id NULLS FIRST, organization_id NULLS FIRST LIMIT $5";
 
-const EXPIRE: &str = "UPDATE memberships SET state = 'expired' WHERE id IS NOT DISTINCT FROM $1 AND organization_id IS NOT DISTINCT FROM $2 \
+const EXPIRE: &str = "UPDATE memberships SET state = 'expired' WHERE id = $1 AND organization_id = $2 \
      AND state = 'active' AND expires_at < $3";
 
 const AUDIT: &str = "INSERT INTO plain_audit (at, action, outcome, organization_id, actor_id, worker, worker_version, subject_type, subject_id, \

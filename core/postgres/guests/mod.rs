@@ -107,6 +107,9 @@ impl Guests {
         let sql = "SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, place)";
         let row = session.first(REGISTERING, sql, &[])?;
         let path = row.and_then(|row| row.get::<_, Option<String>>(0)).unwrap_or_default();
+        // What sessions that are gone left behind.
+        let gone = "DELETE FROM verger.guests WHERE pid NOT IN (SELECT pid FROM pg_stat_activity)";
+        session.execute(REGISTERING, gone, &[])?;
         let tree = Tree::new(Session::new(address));
         Ok(Self { functions, roles, path, tree, most_idle, idle: Mutex::default() })
     }
@@ -175,9 +178,7 @@ impl Guests {
         let idle = std::mem::take(&mut *lock(&self.idle));
         drop(idle);
     }
-}
 
-impl Guests {
     /// Why a guest may not send a statement.
     pub(super) fn refuses(
         &self,

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use verger_worker::{Found, HostError, Value, code};
 
 use super::Run;
-use crate::postgres::sql_text::{seems_to_read, translated};
+use super::statement::in_its_words;
+
+use crate::postgres::sql_text::seems_to_read;
 use crate::postgres::values::values;
 use crate::run::size;
 
@@ -42,7 +44,7 @@ impl Run {
                 format!("{OPEN_MAX} cursors are open: drop one before opening another"),
             ));
         }
-        let statement = self.prepared(sql)?;
+        let statement = self.prepared(sql, &[params])?;
         let columns: Vec<String> =
             statement.columns().iter().map(|column| column.name().to_string()).collect();
         if columns.is_empty() {
@@ -54,8 +56,10 @@ impl Run {
         let number = self.next_number();
         let rows = if seems_to_read(sql) {
             let place = self.free_place();
-            let declare =
-                format!("DECLARE verger_at_{place} NO SCROLL CURSOR FOR {}", translated(sql));
+            let declare = format!(
+                "DECLARE verger_at_{place} NO SCROLL CURSOR FOR {}",
+                in_its_words(sql, &[params])
+            );
             let declared = self.declared(&declare, &statement)?;
             self.run(&declared, params)?;
             Source::Server(place)

@@ -17,7 +17,7 @@ use crate::run::{check_length, check_parameters, count_statements};
 impl Run {
     pub(super) fn execute_one(&self, sql: &str, params: &[Value]) -> Result<u64, HostError> {
         self.account(1, &[params])?;
-        let statement = self.prepared(sql)?;
+        let statement = self.prepared(sql, &[params])?;
         if !statement.columns().is_empty() {
             return Err(HostError::new(
                 code::INVALID,
@@ -38,7 +38,7 @@ impl Run {
     ) -> Result<Vec<Result<u64, HostError>>, HostError> {
         let borrowed: Vec<&[Value]> = sets.iter().map(Vec::as_slice).collect();
         self.account(sets.len(), &borrowed)?;
-        let statement = self.prepared(sql)?;
+        let statement = self.prepared(sql, &borrowed)?;
         if !statement.columns().is_empty() {
             return Err(HostError::new(
                 code::INVALID,
@@ -143,8 +143,8 @@ impl Run {
         ))
     }
 
-    /// Prepares a statement, and begins the transaction.
-    pub(super) fn prepared(&self, sql: &str) -> Result<Statement, HostError> {
+    /// Prepares a statement, for these sets of values, and begins the transaction.
+    pub(super) fn prepared(&self, sql: &str, sets: &[&[Value]]) -> Result<Statement, HostError> {
         check_length(sql)?;
         if sql.contains('\0') {
             let why = "the statement has a character of the number 0";
@@ -155,7 +155,7 @@ impl Run {
         }
         self.begin()?;
         // The engine's own texts are not a worker's, whatever they are.
-        let sql = format!("/* worker */ {}", translated(sql));
+        let sql = format!("/* worker */ {}", in_its_words(sql, sets));
         let known = self.connection.borrow().session.already_prepared(&sql);
         let statement = match known {
             Some(statement) => statement,
@@ -335,6 +335,15 @@ fn read<S: ToStatement + ?Sized>(
         rows.push(row);
     }
     Ok(Some(rows))
+}
+
+/// A worker's statement in the words of this server, for these sets of values.
+pub(super) fn in_its_words(sql: &str, sets: &[&[Value]]) -> String {
+    let is_null = |number: u32| {
+        let place = usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
+        sets.iter().any(|set| matches!(set.get(place), None | Some(Value::Null)))
+    };
+    translated(sql, &is_null)
 }
 
 /// Why a statement was not even sent.
