@@ -88,6 +88,7 @@ impl Address {
         }
     }
 
+    #[cfg(feature = "wasm")]
     pub(super) fn password(&self) -> Option<&[u8]> {
         self.config.get_password()
     }

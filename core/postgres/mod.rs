@@ -45,7 +45,10 @@ mod components;
 mod events;
 mod executor;
 mod failure;
-#[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are guests"))]
+#[cfg_attr(
+    not(feature = "wasm"),
+    allow(dead_code, unused_imports, reason = "only components are guests")
+)]
 mod guests;
 mod jobs;
 mod keeper;
