@@ -1,9 +1,10 @@
 //! Which file a path or an open file is, and whether the database is still the one that was opened.
 //!
 //! SQLite goes on writing into a file that was deleted or replaced under it, and nobody will ever
-//! see what it wrote.
+//! see what it wrote. On Windows that cannot happen, because an open file keeps its name if whoever
+//! opened it says so.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,16 @@ impl Identity {
         #[cfg(not(any(unix, windows)))]
         {
             std::fs::metadata(path).map(|_| Self(()))
+        }
+    }
+
+    /// The file with this name. On Windows nobody can delete, rename or replace it while this
+    /// exists.
+    fn held(path: &Path) -> io::Result<Self> {
+        if KEEPS_ITS_NAME {
+            Self::of_file(&keeping_its_name(OpenOptions::new().read(true)).open(path)?)
+        } else {
+            Self::of_path(path)
         }
     }
 
@@ -82,6 +93,22 @@ impl Identity {
     }
 }
 
+/// Whether a file that [`keeping_its_name`] opened has its name as long as it is open.
+pub(super) const KEEPS_ITS_NAME: bool = cfg!(windows);
+
+/// Makes these options refuse everybody else to delete or rename the file, on Windows. SQLite opens
+/// its files like that too. Rust's default is to allow it.
+pub(super) fn keeping_its_name(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(windows)]
+    {
+        use std::os::windows::fs::OpenOptionsExt;
+        /// `FILE_SHARE_READ` and `FILE_SHARE_WRITE`, without `FILE_SHARE_DELETE`.
+        const READ_AND_WRITE: u32 = 1 | 2;
+        options.share_mode(READ_AND_WRITE);
+    }
+    options
+}
+
 #[cfg(unix)]
 fn numbers(file: &std::fs::Metadata) -> Inner {
     use std::os::unix::fs::MetadataExt;
@@ -95,17 +122,19 @@ impl FileIdentity {
     /// The file that was just opened.
     pub(crate) fn of(location: &Location) -> Self {
         Self(location.file().and_then(|path| {
-            Identity::of_path(path).ok().map(|identity| (path.to_path_buf(), identity))
+            Identity::held(path).ok().map(|identity| (path.to_path_buf(), identity))
         }))
     }
 
-    /// Costs a `stat`, and opens nothing.
+    /// Costs a `stat`, and opens nothing. On Windows there is nothing to look at.
     ///
     /// # Errors
     /// When the file was deleted, moved, or replaced by another.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match &self.0 {
-            Some((path, found)) if Identity::of_path(path).ok().as_ref() != Some(found) => {
+            Some((path, found))
+                if !KEEPS_ITS_NAME && Identity::of_path(path).ok().as_ref() != Some(found) =>
+            {
                 let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
                 Err(rusqlite::Error::SqliteFailure(
                     moved,

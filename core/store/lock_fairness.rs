@@ -14,11 +14,13 @@
 //!
 //! A lock that one statement holds cannot be given away before the statement ends.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{File, OpenOptions};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::file_identity::KEEPS_ITS_NAME;
 use super::location::{BUSY_TIMEOUT, Location};
 use super::process_lock::{beside, existing, has_other_names};
 
@@ -127,6 +129,8 @@ enum Others {
 /// One connection's holding of the lock, transaction after transaction.
 pub(super) struct Holding {
     door: Option<PathBuf>,
+    /// The door, once opened, where a file keeps its name.
+    ear: OnceCell<File>,
     heard: Cell<Option<SystemTime>>,
     /// SQLite's data version at the last look; it changes with the commits of others.
     version: Cell<Option<i64>>,
@@ -146,6 +150,7 @@ impl Holding {
         let now = Instant::now();
         Self {
             door: location.file().map(beside),
+            ear: OnceCell::new(),
             heard: Cell::default(),
             version: Cell::default(),
             looked: Cell::default(),
@@ -264,11 +269,23 @@ impl Holding {
     }
 
     fn someone_knocked(&self) -> bool {
-        let last = self
-            .door
-            .as_ref()
-            .and_then(|door| std::fs::symlink_metadata(door).and_then(|file| file.modified()).ok());
+        let last = self.door.as_ref().and_then(|door| self.last_knock(door).ok());
         last.is_some() && self.heard.replace(last).is_some_and(|before| Some(before) != last)
+    }
+
+    fn last_knock(&self, door: &Path) -> io::Result<SystemTime> {
+        if !KEEPS_ITS_NAME {
+            return std::fs::symlink_metadata(door)?.modified();
+        }
+        // Windows opens a file to tell its times, so it is opened once.
+        let ear = match self.ear.get() {
+            Some(ear) => ear,
+            None => {
+                let opened = File::open(door)?;
+                self.ear.get_or_init(|| opened)
+            }
+        };
+        ear.metadata()?.modified()
     }
 }
 

@@ -16,7 +16,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::file_identity::Identity;
+use super::file_identity::{Identity, KEEPS_ITS_NAME, keeping_its_name};
 use crate::mutex::lock;
 
 /// The text in the file before its name.
@@ -88,8 +88,11 @@ impl ProcessLock {
     }
 
     /// Takes the lock of a new file, if this one's was deleted. Claims under the old file stay
-    /// under it. It costs a `stat`.
+    /// under it. It costs a `stat`. On Windows nobody can delete it while it is open.
     pub(crate) fn refresh(&self) {
+        if KEEPS_ITS_NAME {
+            return;
+        }
         let mut held = self.lock();
         let found = Identity::of_name(&self.path).ok();
         if found.is_some() && held.last().map(|held| &held.identity) == found.as_ref() {
@@ -184,13 +187,15 @@ fn open(path: &Path, database: &Path) -> io::Result<Option<File>> {
             let what = "it is a link, a folder or a device, not a file of its own: remove it";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        Ok(_) => OpenOptions::new().read(true).write(true).open(path),
+        Ok(_) => keeping_its_name(OpenOptions::new().read(true).write(true)).open(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return make(path, database),
         Err(error) => return Err(error),
     };
     let opened = match found {
         // Another user's file. To lock it, reading is enough.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            keeping_its_name(OpenOptions::new().read(true)).open(path)
+        }
         opened => opened,
     };
     match opened {
@@ -202,7 +207,8 @@ fn open(path: &Path, database: &Path) -> io::Result<Option<File>> {
 /// Makes the file for whoever may use the database, as SQLite makes its own files beside it.
 fn make(path: &Path, database: &Path) -> io::Result<Option<File>> {
     // This follows no link, and opens no existing file.
-    match OpenOptions::new().read(true).write(true).create_new(true).open(path) {
+    let mut options = OpenOptions::new();
+    match keeping_its_name(options.read(true).write(true).create_new(true)).open(path) {
         Ok(file) => {
             if let Ok(like) = std::fs::metadata(database) {
                 // A user who may not give a file away need not.
