@@ -10,8 +10,10 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -32,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(1_000);
 const SLACK: Duration = Duration::from_millis(500);
 
 /// Tells when it is performed, and on which thread.
-struct Tell(Sender<(Instant, String)>);
+struct Tell(Sender<(Instant, ThreadId)>);
 
 impl Worker for Tell {
     fn manifest(&self) -> Manifest {
@@ -45,8 +47,7 @@ impl Worker for Tell {
         _: Option<&Scope>,
         _: &Args,
     ) -> Result<Outcome, WorkerError> {
-        let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
-        let _ = self.0.send((Instant::now(), thread.to_string_lossy().into_owned()));
+        let _ = self.0.send((Instant::now(), std::thread::current().id()));
         Ok(Outcome::Done)
     }
 }
@@ -76,7 +77,7 @@ impl Worker for Stay {
     }
 }
 
-fn telling(builder: Builder) -> (Builder, Receiver<(Instant, String)>) {
+fn telling(builder: Builder) -> (Builder, Receiver<(Instant, ThreadId)>) {
     let (tells, told) = channel();
     (builder.without_built_ins().worker(Tell(tells)), told)
 }
@@ -227,15 +228,16 @@ fn traces(file: &Path) -> Vec<(u64, std::time::SystemTime)> {
         .to_vec()
 }
 
-/// The system's clock, which learns on which thread the loop is.
+/// The system's clock, which learns on which thread the loop is, and what Linux calls that thread.
 #[derive(Clone, Default)]
-struct LoopClock(std::sync::Arc<std::sync::OnceLock<String>>);
+struct LoopClock(Arc<OnceLock<(ThreadId, PathBuf)>>);
 
 impl Clock for LoopClock {
     fn now(&self) -> verger::Timestamp {
-        if self.0.get().is_none() && std::thread::current().name() == Some("verger") {
-            let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
-            let _ = self.0.set(thread.to_string_lossy().into_owned());
+        let thread = std::thread::current();
+        if self.0.get().is_none() && thread.name() == Some("verger") {
+            let name = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+            let _ = self.0.set((thread.id(), name));
         }
         SystemClock.now()
     }
@@ -257,12 +259,12 @@ fn an_idle_loop_writes_nothing_and_costs_next_to_nothing() {
     let (_, performer) = told.recv_timeout(10 * LOOK).unwrap();
     settle();
     settle();
-    let thread = clock.0.get().unwrap().clone();
+    let (thread, name) = clock.0.get().unwrap().clone();
     assert_ne!(thread, performer, "the loop performs no jobs itself");
-    let (before, used) = (traces(&file), processor_time(&thread));
+    let (before, used) = (traces(&file), processor_time(&name));
     std::thread::sleep(3 * LOOK);
     assert_eq!(traces(&file), before, "an idle loop writes nothing");
-    if let (Some(before), Some(after)) = (used, processor_time(&thread)) {
+    if let (Some(before), Some(after)) = (used, processor_time(&name)) {
         println!(
             "3 s of idling: {:?} of processor time, counted in steps of 10 ms",
             after - before
@@ -278,7 +280,7 @@ fn an_idle_loop_writes_nothing_and_costs_next_to_nothing() {
 }
 
 /// What a thread of this process has used so far, where the system tells.
-fn processor_time(thread: &str) -> Option<Duration> {
+fn processor_time(thread: &Path) -> Option<Duration> {
     let text = std::fs::read_to_string(Path::new("/proc").join(thread).join("stat")).ok()?;
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |place: usize| fields.get(place).and_then(|field| field.parse::<u32>().ok());
