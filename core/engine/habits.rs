@@ -3,7 +3,6 @@
 //! Jobs that share a transaction hold the write lock while they run. So a worker takes part only if
 //! its attempts were short, and made no checkpoint and no call. A worker that then takes long must
 //! be short for a while before it takes part again.
-//! for a while before it does again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
