@@ -29,7 +29,8 @@ const STREAMS: &str = r#"
         (alias outer 1 $stream (type $stream'))
         (export "get-stdout" (func (result (own $stream'))))))"#;
 
-/// Fills its memory with short lines and writes them all at once.
+/// Fills its memory with short lines and writes them all at once. What is there is copied behind
+/// itself, so that it takes an interpreter no longer than a machine.
 const FLOOD: &str = r#"
     (core func $stdout (canon lower (func $stdout "get-stdout")))
     (core func $write (canon lower (func $streams "[method]output-stream.write")
@@ -39,12 +40,16 @@ const FLOOD: &str = r#"
         (import "io" "stdout" (func $stdout (result i32)))
         (import "io" "write" (func $write (param i32 i32 i32 i32)))
         (func (export "perform") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
-            (local $at i32)
-            (local.set $at (i32.const 65536))
+            (local $filled i32)
+            (i32.store (i32.const 65536) (i32.const 0x0a610a61))
+            (local.set $filled (i32.const 4))
             (loop $on
-                (i32.store (local.get $at) (i32.const 0x0a610a61))
-                (local.set $at (i32.add (local.get $at) (i32.const 4)))
-                (br_if $on (i32.lt_u (local.get $at) (i32.const 64000000))))
+                (memory.copy (i32.add (i32.const 65536) (local.get $filled)) (i32.const 65536)
+                    (local.get $filled))
+                (local.set $filled (i32.mul (local.get $filled) (i32.const 2)))
+                (br_if $on (i32.lt_u (local.get $filled) (i32.const 30000000))))
+            (memory.copy (i32.add (i32.const 65536) (local.get $filled)) (i32.const 65536)
+                (i32.sub (i32.const 63934464) (local.get $filled)))
             (loop $on
                 (call $write (call $stdout) (i32.const 65536) (i32.const 63900000) (i32.const 96))
                 (br $on))
