@@ -21,6 +21,7 @@ enum Kind {
     Open,
     Close,
     Comma,
+    Semicolon,
     Other,
 }
 
@@ -52,6 +53,7 @@ impl Tokens {
                     b"(" => Kind::Open,
                     b")" => Kind::Close,
                     b"," => Kind::Comma,
+                    b";" => Kind::Semicolon,
                     _ => Kind::Other,
                 },
             };
@@ -62,6 +64,13 @@ impl Tokens {
             tokens.list.push(Token { kind, name });
         }
         tokens
+    }
+
+    /// Whether anything comes after the end of a statement. A trigger's body would count as such.
+    pub(super) fn are_of_several_statements(&self) -> bool {
+        let is_end = |token: &Token| token.kind == Kind::Semicolon;
+        let mut rest = self.list.iter().skip_while(|token| is_end(token));
+        rest.any(is_end) && !rest.all(is_end)
     }
 
     /// Whether a token may be this name.

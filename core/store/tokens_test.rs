@@ -116,6 +116,18 @@ fn every_name_a_statement_uses_is_one_of_its_tokens() {
 }
 
 #[test]
+fn a_text_of_several_statements_is_told_from_one_that_ends() {
+    for one in
+        ["SELECT 1", "SELECT 1;", ";; SELECT 1 ;; -- ; x", "SELECT ';', \";\" /* ; */;", ";", ""]
+    {
+        assert!(!Tokens::of(one).are_of_several_statements(), "{one}");
+    }
+    for several in ["SELECT 1; SELECT 2", "DELETE FROM t;x", "SELECT 1;;'x'", ";a;b"] {
+        assert!(Tokens::of(several).are_of_several_statements(), "{several}");
+    }
+}
+
+#[test]
 fn replace_is_told_from_the_function() {
     for sql in [
         "REPLACE INTO t VALUES (1)",

@@ -123,7 +123,8 @@ impl WorkConnection {
         done
     }
 
-    /// Prepares a statement as a worker with this grant, under its deadline.
+    /// Prepares a statement as a worker with this grant, under its deadline. The text has to be one
+    /// statement. The oldest rusqlite in the range would leave the others out and say nothing.
     pub(crate) fn prepare<'c>(
         &'c self,
         grant: &Arc<Effective>,
@@ -131,7 +132,11 @@ impl WorkConnection {
         sql: &str,
     ) -> rusqlite::Result<Statement<'c>> {
         self.look_every(STEPS_BETWEEN_LOOKS_AT_PREPARE, STEPS_BETWEEN_LOOKS_AT_PREPARE);
-        self.worker(grant, tokens, |connection| connection.prepare(sql))
+        let statement = self.worker(grant, tokens, |connection| connection.prepare(sql))?;
+        match tokens.are_of_several_statements() {
+            true => Err(rusqlite::Error::MultipleStatement),
+            false => Ok(statement),
+        }
     }
 
     /// Runs `work` as a worker with this grant, for the statement with these tokens.
