@@ -67,7 +67,8 @@ fn read(path: &Path, files: &mut Vec<(String, String)>) {
         let text = fs::read_to_string(path).unwrap();
         // Comments name what they like.
         let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
-        files.push((path.display().to_string(), code.collect::<Vec<_>>().join("\n")));
+        let path = path.display().to_string().replace('\\', "/");
+        files.push((path, code.collect::<Vec<_>>().join("\n")));
     }
 }
 

@@ -4,11 +4,18 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{BOTH, Kind, TABLES, answers, failure, grant};
 use serde_json::{Value as Json, json};
 use verger::rusqlite::functions::FunctionFlags;
 use verger::testing::TestVerger;
 use verger::{Grant, Limits};
+
+/// However slow the machine is: how long a run may hold the write lock is not the question here.
+fn unhurried() -> Limits {
+    Limits::new().write_lock(Duration::from_secs(60)).time(Duration::from_secs(60))
+}
 
 fn query(sql: &str) -> Json {
     json!([["query", sql, []]])
@@ -52,7 +59,7 @@ fn the_app_keeps_its_own_time() {
 
 #[test]
 fn what_sorts_in_pieces_sorts_right() {
-    let test = Kind::Component.open();
+    let test = Kind::Component.open_with(grant().limits(unhurried()));
     test.sql("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 60000) INSERT INTO things (name, value) SELECT 'n' || n * 7919 % 60000 || hex(zeroblob(40)), n FROM n");
     // Some 8 MB, four times what is sorted at once; then a sort of what came out, and the sum of
     // neighbours in the wrong order.
@@ -65,7 +72,7 @@ fn what_sorts_in_pieces_sorts_right() {
 
 #[test]
 fn temporary_space_is_counted_to_the_run_that_takes_it() {
-    let limits = Limits::new().sql_memory_bytes(16 << 20);
+    let limits = unhurried().sql_memory_bytes(16 << 20);
     let test = Kind::Component.open_with(grant().limits(limits));
     test.sql("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 1000) INSERT INTO things (id) SELECT n FROM n");
     for sql in [

@@ -104,8 +104,9 @@ fn a_loop_that_is_stopped_gives_the_attempt_of_a_component_back() {
 
 #[test]
 fn a_job_that_ends_within_the_bound_is_let_finish() {
+    // Long enough for a slow machine to come to the checkpoint, and over well within the bound.
     let test =
-        Kind::Component.open_with(grant().limits(Limits::new().time(Duration::from_millis(400))));
+        Kind::Component.open_with(grant().limits(Limits::new().time(Duration::from_secs(2))));
     let events = test.subscribe();
     let ticking = test.start().unwrap();
     let id = test
