@@ -14,6 +14,7 @@ use crate::store::{Overdrawn, StatementError, Unprepared, WorkerStatement};
 use crate::text::reason;
 
 const EMPTY: &str = "the statement is empty";
+const NESTED: &str = "the queries of its WITH clauses are nested too deep, or too often";
 
 /// Bytes that a set of parameters counts for besides its values, because it has a result of its
 /// own.
@@ -109,6 +110,7 @@ impl Run {
         }
         WorkerStatement::prepare(&self.connection, grant, sql).map_err(|why| match why {
             Unprepared::Empty => HostError::new(code::SQL, EMPTY),
+            Unprepared::Unfolds => HostError::new(code::SQL, NESTED),
             Unprepared::Explains => {
                 HostError::new(code::DENIED, format!("EXPLAIN denied ({})", grant.worker()))
             }

@@ -40,6 +40,7 @@ mod transaction_guard;
 mod transaction_step;
 mod unasked;
 mod values;
+mod with_clauses;
 mod work_connection;
 mod worker_statement;
 

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 /// What a token is to the grammar, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// A keyword, or a name without quotes.
     Word,
     /// `"…"`, `` `…` ``, `[…]`, and `'…'`, which SQLite also takes for a name where it expects one.
@@ -25,16 +25,16 @@ enum Kind {
     Other,
 }
 
-struct Token {
-    kind: Kind,
+pub(super) struct Token {
+    pub(super) kind: Kind,
     /// In lower case and without its quotes, for a token that may be a name.
-    name: Option<Box<str>>,
+    pub(super) name: Option<Box<str>>,
 }
 
 /// The tokens of one statement.
 #[derive(Default)]
 pub(crate) struct Tokens {
-    list: Vec<Token>,
+    pub(super) list: Vec<Token>,
     names: HashMap<Box<str>, u32>,
 }
 
@@ -90,7 +90,8 @@ impl Tokens {
         self.names.get(name).copied().unwrap_or(0)
     }
 
-    fn word(&self, place: usize) -> Option<&str> {
+    /// The keyword in this place, or the name without quotes.
+    pub(super) fn word(&self, place: usize) -> Option<&str> {
         let token = self.list.get(place).filter(|token| token.kind == Kind::Word)?;
         token.name.as_deref()
     }

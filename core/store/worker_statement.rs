@@ -43,6 +43,8 @@ pub(crate) enum Unprepared {
     Empty,
     /// It asks how a statement would run.
     Explains,
+    /// Its WITH clauses make it too large.
+    Unfolds,
     /// SQLite, or a wall, refused it.
     Failed(StatementError),
 }
@@ -64,6 +66,9 @@ impl WorkerStatement {
             return Err(Unprepared::Empty);
         }
         let tokens = Arc::new(Tokens::of(sql));
+        if tokens.unfold_too_far() {
+            return Err(Unprepared::Unfolds);
+        }
         let prepare = || {
             Owned::try_new(Rc::clone(connection), |connection| {
                 connection.prepare(grant, &tokens, sql)

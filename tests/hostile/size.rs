@@ -39,6 +39,22 @@ pub(super) fn cases() -> Vec<Case> {
             "250 ms",
         ),
         query(
+            "WITHs that multiply",
+            LIMIT,
+            &format!(
+                "WITH w0 AS (SELECT 1 AS x), {} SELECT count(*) FROM w14",
+                (1..=14)
+                    .map(|n| format!(
+                        "w{n} AS (SELECT 1 AS x FROM {})",
+                        vec![format!("w{}", n - 1); 6].join(", ")
+                    ))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+            "sql",
+            "nested too deep",
+        ),
+        query(
             "WITHs that double",
             DEADLINE,
             &format!(
