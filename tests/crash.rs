@@ -337,6 +337,15 @@ fn the_books_notice_what_is_lost_doubled_or_half_done() {
     let process = life.start(11, None);
     assert!(process.hear("ready", Duration::from_secs(30)).is_some());
     std::thread::sleep(Duration::from_millis(400));
+    // The slot that is to lose its job is there.
+    let app = open(&life.folder.path().join("app.db"));
+    let slots = "SELECT count(*) FROM verger_fires WHERE job IS NOT NULL";
+    let begun = Instant::now();
+    while app.query_row(slots, [], |row| row.get::<_, i64>(0)).unwrap() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no slot has a job");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(app);
     let lines = process.kill();
     life.heard(lines);
     let (verger, app) = life.reopen();
