@@ -94,7 +94,12 @@ fn stopping_waits_for_every_thread_and_gives_back_what_was_not_begun() {
     verger.connect().unwrap().execute_batch("CREATE TABLE notes (job INTEGER)").unwrap();
     verger.enqueue_all((0..40).map(|_| NewJob::new("waits", json!({})).queue("mail"))).unwrap();
     let ticking = verger.start().unwrap();
-    std::thread::sleep(Duration::from_millis(100));
+    let begun = Instant::now();
+    let completed = JobFilter::new().state(JobState::Completed);
+    while verger.jobs(&completed, 100).unwrap().len() < 4 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nothing is performed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     ticking.stop(Duration::from_secs(5)).unwrap();
     let jobs = verger.jobs(&JobFilter::default(), 100).unwrap();
     let count = |state| jobs.iter().filter(|job| job.state == state).count();
