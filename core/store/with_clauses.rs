@@ -50,6 +50,9 @@ impl Tokens {
     /// Whether the queries of its WITH clauses mention each other so often that the statement is
     /// too large.
     pub(super) fn unfold_too_far(&self) -> bool {
+        if !self.has_keyword("with") {
+            return false;
+        }
         let mut count =
             Count { tokens: self, queries: Vec::new(), named: HashMap::new(), steps: 0 };
         for (name, body) in self.named_queries() {
