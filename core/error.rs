@@ -205,13 +205,16 @@ pub enum OpenError {
         /// The names there are.
         known: String,
     },
-    /// Its rows were moved into another database. It can be opened to be read only.
-    #[error("cannot open {}: its rows were moved to {to}, and this file is kept to be read only", path.display())]
+    /// Its rows were moved into another database, or a move was begun and ended midway. It can be
+    /// opened to be read only.
+    #[error("cannot open {}: its rows {} {to}", path.display(), if *is_done { "were moved, and this file is kept to be read only; they are at" } else { "may have been moved: a move was begun and has to be run again, to" })]
     Moved {
         /// The file.
         path: PathBuf,
         /// The address of the database, without a password.
         to: String,
+        /// The move came to its end.
+        is_done: bool,
     },
     /// On PostgreSQL: the roles of components have other rights than their workers were granted.
     #[cfg(feature = "postgres")]

@@ -76,6 +76,8 @@ pub struct Builder {
     callbacks: Vec<Callback>,
     counters: Arc<Counters>,
     #[cfg(feature = "wasm")]
+    /// It is opened to be moved.
+    moves: bool,
     cache: CompileCache,
     #[cfg(feature = "wasm")]
     ahead: Ahead,
@@ -118,6 +120,7 @@ impl Builder {
             callbacks: Vec::new(),
             counters: Arc::default(),
             #[cfg(feature = "wasm")]
+            moves: false,
             cache: CompileCache::default(),
             #[cfg(feature = "wasm")]
             ahead: Ahead::default(),
@@ -353,6 +356,13 @@ impl Builder {
     #[cfg(feature = "wasm")]
     pub fn compile_limit(mut self, limit: Duration) -> Self {
         self.compile_limit = limit;
+        self
+    }
+
+    /// Opens a file whose move was begun.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn to_be_moved(mut self) -> Self {
+        self.moves = true;
         self
     }
 

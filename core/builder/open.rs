@@ -100,10 +100,11 @@ impl Builder {
                     source => OpenError::Migration { path: path.clone(), source },
                 },
             )?;
-            if let Some(to) =
-                store::moved_to(front.raw()).doing("read the database").map_err(database)?
+            let mark = store::mark_of_move(front.raw()).doing("read the database");
+            if let Some(mark) = mark.map_err(database)?
+                && (mark.is_done || !self.moves)
             {
-                return Err(OpenError::Moved { path, to });
+                return Err(OpenError::Moved { path, to: mark.target, is_done: mark.is_done });
             }
             let lock = |source: std::io::Error| OpenError::Lock { path: path.clone(), source };
             if let Some(file) = self.location.file() {

@@ -1,6 +1,7 @@
 //! Moving the books of a SQLite file into a PostgreSQL database, once.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use postgres::types::ToSql;
 use verger_worker::Value;
@@ -15,8 +16,8 @@ use crate::audit::ChainError;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::OpenError;
 use crate::store::{
-    BookConnection, Exclusive, Location, StoreContext as _, StoreError, mark_moved, name_move,
-    prove_exclusive, value_of,
+    BookConnection, Exclusive, Location, StoreContext as _, StoreError, begin_move, end_move,
+    give_move_up, mark_of_move, prove_exclusive, value_of,
 };
 
 const MOVING: &str = "move the rows";
@@ -34,11 +35,13 @@ const TABLES: &[Table] = &[
             CASE state WHEN 'executing' THEN lease_until END, created_at, attempted_at, finished_at, result, coalesce(errors, '[]'), \
             worker_version, worker_digest, schedule, slot, missed, slot_after, zone, progress_done, progress_total, unique_key, unique_until, \
             traceparent, tags, meta FROM verger_jobs ORDER BY id",
+        jsonb: &[18, 31],
     },
     Table {
         name: "queues",
         columns: "name, paused, updated_at",
         query: "SELECT name, paused, updated_at FROM verger_queues ORDER BY name",
+        jsonb: &[],
     },
     Table {
         name: "schedules",
@@ -47,16 +50,19 @@ const TABLES: &[Table] = &[
         query: "SELECT name, expression, timezone, worker, args, args_version, queue, priority, max_attempts, missed, overlap, deadline_ms, \
             jitter_ms, paused, anchor, next_fire_at, last_slot, registered_by, updated_at \
             FROM verger_schedules LEFT JOIN verger_registrations ON schedule = name ORDER BY name",
+        jsonb: &[],
     },
     Table {
         name: "fires",
         columns: "schedule, slot, fired_at, outcome, reason, missed, job",
         query: "SELECT schedule, slot, fired_at, outcome, reason, missed, job FROM verger_fires ORDER BY schedule, slot",
+        jsonb: &[],
     },
     Table {
         name: "logs",
         columns: "job, attempt, at, dropped, lines",
         query: "SELECT job, attempt, at, dropped, lines FROM verger_logs ORDER BY job, attempt",
+        jsonb: &[],
     },
     Table {
         name: "audit",
@@ -64,11 +70,13 @@ const TABLES: &[Table] = &[
             worker_version, job, attempt, subject_type, subject_id, before, after, metadata, hash",
         query: "SELECT 1, id, id, occurred_at, action, outcome, organization_id, actor_id, effective_user_id, impersonating_from, worker, \
             worker_version, job, attempt, subject_type, subject_id, before, after, metadata, hash FROM verger_audit ORDER BY id",
+        jsonb: &[],
     },
     Table {
         name: "audit_lanes",
         columns: "lane, seq, hash, anchor_seq, anchor_hash",
         query: "SELECT 1, h.id, h.hash, a.id, a.hash FROM verger_audit_head AS h, verger_audit_anchor AS a WHERE h.id > 0",
+        jsonb: &[],
     },
 ];
 
@@ -76,6 +84,8 @@ struct Table {
     name: &'static str,
     columns: &'static str,
     query: &'static str,
+    /// The places of the columns of the type `jsonb`: `errors` and `tags`.
+    jsonb: &'static [usize],
 }
 
 /// Moves jobs, schedules, ledger, audit log, logs and what workers keep from a SQLite file into a
@@ -118,7 +128,7 @@ pub struct Moved {
     pub left: Vec<(String, u64)>,
 }
 
-/// Nothing was moved. Both sides are as they were.
+/// Nothing was moved, and both sides are as they were, but for [`MoveError::Unfinished`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoveError {
@@ -150,6 +160,16 @@ pub enum MoveError {
         /// Why.
         reason: String,
     },
+    /// A move to another database was begun, and may have come to its end there.
+    #[error("a move to {to} was begun: run that one again, so that no row is in two databases")]
+    Elsewhere {
+        /// Where to.
+        to: String,
+    },
+    /// The connection was lost while the rows were committed. Whether they were is found out by
+    /// running the move again; until then the file is not opened.
+    #[error("the rows may have been moved: run the move again. {0}")]
+    Unfinished(StoreError),
     /// The audit log does not verify.
     #[error("the audit log does not verify: {0}")]
     Audit(#[from] ChainError),
@@ -161,7 +181,7 @@ impl Move {
         Self { from: from.into(), to: to.into(), is_dry: false }
     }
 
-    /// Does everything and then undoes it, on both sides.
+    /// Does everything and then undoes it. The tables that the other database lacks are made.
     pub fn dry_run(mut self) -> Self {
         self.is_dry = true;
         self
@@ -178,28 +198,50 @@ impl Move {
     fn run_here(self) -> Result<Moved, MoveError> {
         // This takes back what a process that died was performing, and checks the file. The app is not
         // here to say which schedules it has.
-        let verger =
-            crate::Verger::builder(&self.from).without_built_ins().keep_schedules().open()?;
+        let verger = crate::Verger::builder(&self.from)
+            .without_built_ins()
+            .keep_schedules()
+            .to_be_moved()
+            .open()?;
         verger.verify_audit()?;
         drop(verger);
         let file = self.alone()?;
-        let mut session = Session::new(std::sync::Arc::new(Address::of(&self.to, None)?));
+        let mut session = Session::new(Arc::new(Address::of(&self.to, None)?));
         migrate(&mut session, SystemClock.now())?;
         let name = match self.is_dry {
             true => Vec::new(),
-            false => name_move(file.raw(), &new_name()?).doing(MOVING)?,
+            false => self.begin(&file)?,
         };
         session.begin(MOVING, "BEGIN ISOLATION LEVEL REPEATABLE READ")?;
         let moved = copy(&mut session, &file, &name);
-        match moved {
-            Ok(moved) if !self.is_dry => {
-                session.end(MOVING, "COMMIT")?;
-                mark_moved(file.raw(), &without_password(&self.to)).doing(MOVING)?;
-                Ok(moved)
-            }
+        let moved = match moved {
+            Ok(moved) if !self.is_dry => moved,
             other => {
                 session.roll_back();
-                other
+                if !self.is_dry {
+                    give_move_up(file.raw()).doing(MOVING)?;
+                }
+                return other;
+            }
+        };
+        // If the answer is lost, the next call finds out what became of it. Until then the file is
+        // not opened.
+        session.end(MOVING, "COMMIT").map_err(MoveError::Unfinished)?;
+        end_move(file.raw()).doing(MOVING)?;
+        Ok(moved)
+    }
+
+    /// Says in the file that a move begins. Returns its name: that of one that was begun before, if
+    /// that was to the same database.
+    fn begin(&self, file: &BookConnection) -> Result<Vec<u8>, MoveError> {
+        let to = without_password(&self.to);
+        match mark_of_move(file.raw()).doing(READING)? {
+            Some(mark) if mark.target == to => Ok(mark.name),
+            Some(mark) => Err(MoveError::Elsewhere { to: mark.target }),
+            None => {
+                let name = new_name()?;
+                begin_move(file.raw(), &name, &to).doing(MOVING)?;
+                Ok(name)
             }
         }
     }
@@ -227,7 +269,12 @@ fn new_name() -> Result<Vec<u8>, StoreError> {
 
 /// The address as the file keeps it.
 fn without_password(url: &str) -> String {
-    let Some((before, after)) = url.split_once("://") else { return "PostgreSQL".to_string() };
+    let Some((before, after)) = url.split_once("://") else {
+        let is_shown = |word: &&str| {
+            ["host=", "port=", "user=", "dbname="].iter().any(|key| word.starts_with(key))
+        };
+        return url.split_whitespace().filter(is_shown).collect::<Vec<_>>().join(" ");
+    };
     match after.split_once('@') {
         Some((user, host)) => {
             let user = user.split(':').next().unwrap_or_default();
@@ -326,20 +373,19 @@ fn copy_table(
     while let Some(row) = rows.next().doing(READING)? {
         let values: Result<Vec<Value>, _> =
             (0..width).map(|place| row.get_ref(place).map(value_of)).collect();
-        let values: Vec<Value> =
-            values.doing(READING)?.into_iter().map(without_nul_in_json).collect();
+        let mut values = values.doing(READING)?;
+        for place in table.jsonb {
+            without_nul(&mut values[*place]);
+        }
         insert_row(session, table.name, &insert, &values)?;
     }
     Ok(())
 }
 
 /// The type `jsonb` knows no character of the number 0. In JSON that is always escaped.
-fn without_nul_in_json(value: Value) -> Value {
-    match value {
-        Value::Text(text) if text.starts_with('[') && text.contains("\\u0000") => {
-            Value::Text(transition::json_without_nul(&text))
-        }
-        other => other,
+fn without_nul(value: &mut Value) {
+    if let Value::Text(text) = value {
+        *text = transition::json_without_nul(text);
     }
 }
 

@@ -18,7 +18,9 @@ pub(super) fn translated(sql: &str, is_null: &dyn Fn(u32) -> bool) -> String {
     let mut place = 0;
     while let Some(piece) = pieces.get(place) {
         place += 1;
-        conditions.take(piece);
+        let before =
+            pieces[..place - 1].iter().rev().find(|piece| !matches!(piece, Piece::Blank(_)));
+        conditions.take(piece, before);
         match piece {
             Piece::Mark(mark) => {
                 greatest = greatest.max(number(mark, greatest));
@@ -84,17 +86,28 @@ fn ends_there(after: &[Piece<'_>]) -> bool {
     }
 }
 
-/// Where in a statement one is: whether directly in a WHERE, for each open parenthesis and CASE.
-struct Conditions(Vec<bool>);
+/// Where in a statement one is: a level for each open parenthesis and CASE.
+struct Conditions(Vec<Level>);
+
+#[derive(Clone, Copy, Default)]
+struct Level {
+    is_case: bool,
+    /// Directly in a WHERE.
+    is_where: bool,
+    /// A BETWEEN waits for its AND.
+    is_between: bool,
+    /// Behind a NOT or a BETWEEN, up to the next condition.
+    is_unsure: bool,
+}
 
 impl Default for Conditions {
     fn default() -> Self {
-        Self(vec![false])
+        Self(vec![Level::default()])
     }
 }
 
 impl Conditions {
-    fn take(&mut self, piece: &Piece<'_>) {
+    fn take(&mut self, piece: &Piece<'_>, before: Option<&Piece<'_>>) {
         const END_IT: [&str; 14] = [
             "select",
             "from",
@@ -111,23 +124,44 @@ impl Conditions {
             "except",
             "window",
         ];
+        // The name of a column, or one that is given.
+        let is_name = match before {
+            Some(Piece::Other(".")) => true,
+            Some(Piece::Word(word)) => word.eq_ignore_ascii_case("as"),
+            _ => false,
+        };
         match piece {
-            Piece::Other("(") => self.0.push(false),
-            Piece::Other(")") if self.0.len() > 1 => drop(self.0.pop()),
-            Piece::Word(word) => match word.to_ascii_lowercase().as_str() {
-                "where" => self.say(true),
-                "case" => self.0.push(false),
-                "end" if self.0.len() > 1 => drop(self.0.pop()),
-                word if END_IT.contains(&word) => self.say(false),
-                _ => {}
-            },
+            Piece::Other("(") => self.0.push(Level::default()),
+            Piece::Other(")") => {
+                while self.0.len() > 1 && self.0.pop().is_some_and(|level| level.is_case) {}
+            }
+            Piece::Word(word) if !is_name => self.word(&word.to_ascii_lowercase(), &END_IT),
             _ => {}
         }
     }
 
-    fn say(&mut self, is_where: bool) {
-        if let Some(last) = self.0.last_mut() {
-            *last = is_where;
+    fn word(&mut self, word: &str, end_it: &[&str]) {
+        let is_case = self.0.last().is_some_and(|level| level.is_case);
+        match word {
+            "case" => self.0.push(Level { is_case: true, ..Level::default() }),
+            "end" if is_case => drop(self.0.pop()),
+            word => {
+                let Some(level) = self.0.last_mut() else { return };
+                match word {
+                    "where" => *level = Level { is_where: true, ..*level },
+                    "not" => level.is_unsure = true,
+                    "between" => level.is_between = true,
+                    "and" => {
+                        level.is_unsure = level.is_between;
+                        level.is_between = false;
+                    }
+                    "or" => (level.is_unsure, level.is_between) = (false, false),
+                    word if end_it.contains(&word) => {
+                        *level = Level { is_case, ..Level::default() }
+                    }
+                    _ => {}
+                }
+            }
         }
     }
 
@@ -137,7 +171,8 @@ impl Conditions {
         let mut before = before.iter().rev().filter(|piece| !matches!(piece, Piece::Blank(_)));
         let is_name =
             |piece: Option<&Piece<'_>>| matches!(piece, Some(Piece::Word(_) | Piece::Quoted(_)));
-        if self.0.last() != Some(&true) || !is_name(before.next()) {
+        let is_sure = self.0.last().is_some_and(|level| level.is_where && !level.is_unsure);
+        if !is_sure || !is_name(before.next()) {
             return false;
         }
         let mut piece = before.next();

@@ -183,7 +183,7 @@ pub(super) fn json_without_nul(json: &str) -> String {
         let (before, escape) = rest.split_at(at);
         kept.push_str(before);
         let length = if escape.starts_with("\\u") { 6 } else { 2 };
-        let (escape, after) = escape.split_at(length.min(escape.len()));
+        let (escape, after) = escape.split_at(escape.floor_char_boundary(length));
         kept.push_str(if escape == "\\u0000" { "\\ufffd" } else { escape });
         rest = after;
     }

@@ -1,38 +1,52 @@
-//! The mark of a file whose rows live elsewhere now.
+//! The mark of a file whose rows live elsewhere now, or are on their way.
 
 use rusqlite::{Connection, OptionalExtension};
 
-/// Where the rows of this file were moved to, if they were.
-pub(crate) fn moved_to(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    if !has_mark(connection)? {
+/// A move of this file's rows.
+pub(crate) struct Mark {
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "nothing is moved"))]
+    pub(crate) name: Vec<u8>,
+    /// The address of the database, without a password.
+    pub(crate) target: String,
+    pub(crate) is_done: bool,
+}
+
+/// The move that was begun, if one was.
+pub(crate) fn mark_of_move(connection: &Connection) -> rusqlite::Result<Option<Mark>> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'verger_moved')";
+    if !connection.query_row(sql, [], |row| row.get::<_, bool>(0))? {
         return Ok(None);
     }
-    let sql = "SELECT target FROM verger_moved WHERE is_done = 1";
-    connection.query_row(sql, [], |row| row.get(0)).optional()
+    let sql = "SELECT name, target, is_done FROM verger_moved";
+    let mark = |row: &rusqlite::Row<'_>| {
+        Ok(Mark { name: row.get(0)?, target: row.get(1)?, is_done: row.get(2)? })
+    };
+    connection.query_row(sql, [], mark).optional()
 }
 
-fn has_mark(connection: &Connection) -> rusqlite::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'verger_moved')";
-    connection.query_row(sql, [], |row| row.get(0))
-}
-
-/// The name of the move of this file, given at its first try, so that a second one finds what the
-/// first has done.
+/// Says that a move begins. Until it is done, or given up, the file is not opened.
 #[cfg(feature = "postgres")]
-pub(crate) fn name_move(connection: &Connection, name: &[u8]) -> rusqlite::Result<Vec<u8>> {
+pub(crate) fn begin_move(
+    connection: &Connection,
+    name: &[u8],
+    target: &str,
+) -> rusqlite::Result<()> {
     connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS verger_moved (one INTEGER PRIMARY KEY CHECK (one = 1), name BLOB NOT NULL, target TEXT, \
+        "CREATE TABLE IF NOT EXISTS verger_moved (one INTEGER PRIMARY KEY CHECK (one = 1), name BLOB NOT NULL, target TEXT NOT NULL, \
          is_done INTEGER NOT NULL) STRICT",
     )?;
-    let sql =
-        "INSERT INTO verger_moved (one, name, is_done) VALUES (1, ?1, 0) ON CONFLICT DO NOTHING";
-    connection.execute(sql, [name])?;
-    connection.query_row("SELECT name FROM verger_moved", [], |row| row.get(0))
+    let sql = "INSERT INTO verger_moved (one, name, target, is_done) VALUES (1, ?1, ?2, 0)";
+    connection.execute(sql, (name, target)).map(drop)
 }
 
-/// Marks the file.
+/// Nothing was moved.
 #[cfg(feature = "postgres")]
-pub(crate) fn mark_moved(connection: &Connection, target: &str) -> rusqlite::Result<()> {
-    let sql = "UPDATE verger_moved SET target = ?1, is_done = 1";
-    connection.execute(sql, [target]).map(drop)
+pub(crate) fn give_move_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM verger_moved", []).map(drop)
+}
+
+/// Everything was.
+#[cfg(feature = "postgres")]
+pub(crate) fn end_move(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE verger_moved SET is_done = 1", []).map(drop)
 }

@@ -110,7 +110,7 @@ impl Guests {
         // What sessions that are gone left behind.
         let gone = "DELETE FROM verger.guests WHERE pid NOT IN (SELECT pid FROM pg_stat_activity)";
         session.execute(REGISTERING, gone, &[])?;
-        let tree = Tree::new(Session::new(address));
+        let tree = Tree::new(Session::new(address), &random()?);
         Ok(Self { functions, roles, path, tree, most_idle, idle: Mutex::default() })
     }
 
@@ -144,9 +144,7 @@ impl Guests {
         role: String,
         Component { is_confined, knows_both, .. }: Component<'_>,
     ) -> Result<Connection, StoreError> {
-        let mut secret = vec![0; SECRET_BYTES];
-        getrandom::fill(&mut secret)
-            .map_err(|error| super::failure::unusable(REGISTERING, error.to_string()))?;
+        let secret = random()?;
         // The views of a tenant stand before the tables, and what is temporary behind everything.
         let views = if is_confined { format!("{}, ", roles::quoted(&role)) } else { String::new() };
         let path = if self.path.is_empty() { String::new() } else { format!("{}, ", self.path) };
@@ -197,6 +195,13 @@ impl Guest {
         let tenant = task.scope.as_ref().and_then(Scope::organization_id);
         tenant.filter(|_| self.is_confined)
     }
+}
+
+fn random() -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![0; SECRET_BYTES];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| super::failure::unusable(REGISTERING, error.to_string()))?;
+    Ok(bytes)
 }
 
 /// Tells the server the secret of a session, if it is a new one.

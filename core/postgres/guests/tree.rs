@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::roles::quoted;
 use crate::mutex::lock;
-use crate::postgres::failure::{is_of_the_statement, store_error, words};
+use crate::postgres::failure::{is_cancelled, is_of_the_statement, store_error, words};
 use crate::postgres::session::Session;
 use crate::store::StoreError;
 
@@ -26,8 +26,8 @@ const CHECKING: &str = "look at the statement of a worker";
 const KEPT_MAX: usize = 4_096;
 
 /// The server's functions that compute although it does not call them immutable: most depend on
-/// the time zone or on how a type is written. Immutable ones are allowed, whoever made them, unless
-/// they have the rights of their owner.
+/// the time zone or on how a type is written. Of its other functions and of those of extensions the
+/// immutable ones are allowed. The app's own are not: what they call is not in the tree.
 const COMPUTES: &[&str] = &[
     "array_to_json",
     "array_to_string",
@@ -76,21 +76,30 @@ const LIKE: &[&str] = &[
     "textnlike",
 ];
 
+/// Immutable functions that look into the catalog, or open what they are told to.
+const LOOKS_AROUND: &str =
+    "^(pg_|acl|makeacl|xml|xpath|querytree|satisfies_hash_partition|postgresql_fdw_validator)";
+
 /// The first thing that a component may not use: what kind of thing, and its name.
 const LOOK: &str = "WITH body AS MATERIALIZED (SELECT prosqlbody::text AS tree FROM pg_proc WHERE proname = $1 AND pronamespace = 'verger'::regnamespace), \
      used AS MATERIALIZED (SELECT m[1] AS what, m[2]::oid AS oid FROM body CROSS JOIN LATERAL \
-     regexp_matches(tree, ':(funcid|opfuncid|aggfnoid|winfnoid|tsmhandler|relid|[a-z]*type) (\\d+)', 'g') AS m GROUP BY 1, 2) \
-     SELECT 'function', p.proname::text FROM used JOIN pg_proc AS p USING (oid) WHERE what IN ('funcid', 'aggfnoid', 'winfnoid', 'tsmhandler') \
-     AND (p.prosecdef OR NOT (p.provolatile = 'i' OR p.pronamespace = 'verger_sql'::regnamespace \
-     OR p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY ($2))) \
-     UNION ALL SELECT 'operator', p.proname::text FROM used JOIN pg_proc AS p USING (oid) WHERE what = 'opfuncid' \
-     AND (p.prosecdef OR p.provolatile = 'v') \
+     regexp_matches(tree, ':(funcid|opfuncid|aggfnoid|winfnoid|tsmhandler|relid|\\w*type|\\w*typid) (\\d+)', 'g') AS m GROUP BY 1, 2), \
+     types AS MATERIALIZED (SELECT oid FROM used WHERE what ~ 'typ(e|id)$' UNION SELECT each::oid FROM body CROSS JOIN LATERAL \
+     regexp_matches(tree, '\\(o ([0-9 ]+)\\)', 'g') AS list CROSS JOIN LATERAL regexp_split_to_table(list[1], ' ') AS each), \
+     known AS MATERIALIZED (SELECT p.oid, p.proname::text AS name, p.prosecdef, p.provolatile, p.pronamespace IN ('pg_catalog'::regnamespace, \
+     'verger_sql'::regnamespace) OR p.prokind <> 'a' AND p.pronargdefaults = 0 AND EXISTS (SELECT 1 FROM pg_depend WHERE classid = 'pg_proc'::regclass \
+     AND objid = p.oid AND deptype = 'e') AS is_shipped, p.pronamespace FROM pg_proc AS p WHERE p.oid IN (SELECT oid FROM used)) \
+     SELECT 'function', name FROM used JOIN known AS p USING (oid) WHERE what IN ('funcid', 'aggfnoid', 'winfnoid', 'tsmhandler') \
+     AND (p.prosecdef OR NOT is_shipped OR name ~ $5 OR NOT (p.provolatile = 'i' OR p.pronamespace = 'verger_sql'::regnamespace \
+     OR p.pronamespace = 'pg_catalog'::regnamespace AND name = ANY ($2))) \
+     UNION ALL SELECT 'operator', name FROM used JOIN known AS p USING (oid) WHERE what = 'opfuncid' \
+     AND (p.prosecdef OR p.provolatile = 'v' OR NOT is_shipped) \
      UNION ALL SELECT 'catalog', c.relname::text FROM used JOIN pg_class AS c USING (oid) JOIN pg_namespace AS n ON n.oid = c.relnamespace \
      WHERE what = 'relid' AND (n.nspname IN ('pg_catalog', 'information_schema', 'verger') OR n.nspname ~ '^pg_toast') \
-     UNION ALL SELECT 'type', t.typname::text FROM used JOIN pg_type AS t USING (oid) WHERE what ~ 'type$' \
-     AND t.typnamespace = 'pg_catalog'::regnamespace AND t.typname ~ '^_?reg' \
+     UNION ALL SELECT 'type', t.typname::text FROM types JOIN pg_type AS t USING (oid) LEFT JOIN pg_type AS e ON e.oid = t.typelem \
+     WHERE t.typnamespace = 'pg_catalog'::regnamespace AND (t.typname ~ '^_?(reg|xml|aclitem)' OR 'c' IN (t.typtype, e.typtype)) \
      UNION ALL SELECT 'value', '' FROM body WHERE tree LIKE '%{SQLVALUEFUNCTION %' \
-     UNION ALL SELECT 'xml', '' FROM body WHERE tree LIKE '%{XMLEXPR %' \
+     UNION ALL SELECT 'xml', '' FROM body WHERE tree LIKE '%{XMLEXPR %' OR tree LIKE '%{TABLEFUNC %' \
      UNION ALL SELECT 'like', '' FROM used JOIN pg_proc AS p USING (oid) WHERE NOT $4 AND what IN ('opfuncid', 'funcid') AND p.proname = ANY ($3) \
      AND p.pronamespace = 'pg_catalog'::regnamespace LIMIT 1";
 
@@ -101,6 +110,8 @@ pub(super) type Verdict = Option<String>;
 /// long: what it waits for may wait for the component.
 pub(super) struct Tree {
     session: Mutex<Session>,
+    /// What the function is called, here and nowhere else.
+    name: String,
     known: Mutex<HashMap<[u8; 32], Verdict>>,
 }
 
@@ -115,8 +126,10 @@ pub(super) struct Statement<'s> {
 }
 
 impl Tree {
-    pub(super) fn new(session: Session) -> Self {
-        Self { session: Mutex::new(session), known: Mutex::default() }
+    /// `name` is another one for each.
+    pub(super) fn new(session: Session, name: &[u8]) -> Self {
+        let name = name.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { session: Mutex::new(session), name, known: Mutex::default() }
     }
 
     pub(super) fn verdict(&self, statement: &Statement<'_>) -> Result<Verdict, StoreError> {
@@ -129,7 +142,7 @@ impl Tree {
         if let Some(known) = lock(&self.known).get(&key) {
             return Ok(known.clone());
         }
-        let verdict = look(&mut lock(&self.session), statement)?;
+        let verdict = look(&mut lock(&self.session), &self.name, statement)?;
         let mut known = lock(&self.known);
         if known.len() >= KEPT_MAX {
             known.clear();
@@ -139,19 +152,26 @@ impl Tree {
     }
 }
 
-fn look(session: &mut Session, statement: &Statement<'_>) -> Result<Verdict, StoreError> {
+fn look(
+    session: &mut Session,
+    name: &str,
+    statement: &Statement<'_>,
+) -> Result<Verdict, StoreError> {
     let begin = format!(
-        "BEGIN; SET LOCAL search_path = {}; SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 5000",
+        "BEGIN; SET LOCAL search_path = {}; SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 2000",
         statement.path
     );
     session.begin(CHECKING, &begin)?;
-    let verdict = look_within(session, statement);
+    let verdict = look_within(session, &format!("looked_at_{name}"), statement);
     session.roll_back();
     verdict
 }
 
-fn look_within(session: &mut Session, statement: &Statement<'_>) -> Result<Verdict, StoreError> {
-    let name = format!("looked_at_by_{}", std::process::id());
+fn look_within(
+    session: &mut Session,
+    name: &str,
+    statement: &Statement<'_>,
+) -> Result<Verdict, StoreError> {
     let params = statement.params.iter();
     let params: Vec<String> =
         params.map(|of| format!("{}.{}", quoted(of.schema()), quoted(of.name()))).collect();
@@ -164,12 +184,21 @@ fn look_within(session: &mut Session, statement: &Statement<'_>) -> Result<Verdi
     // By the protocol that takes one statement only.
     match session.noticing(|client| client.execute(&create, &[]))? {
         Ok(_) => {}
-        Err(error) if is_of_the_statement(&error) || error.code().is_some_and(is_unsupported) => {
+        Err(error) if is_cancelled(&error) => {
+            return Ok(Some(
+                "the statement takes too long to be understood: write a simpler one".to_string(),
+            ));
+        }
+        Err(error) if is_refusal(&error) => {
             return Ok(Some(format!("a component may not send this: {}", words(&error))));
         }
         Err(error) => return Err(store_error(CHECKING, &error)),
     }
-    let row = session.first(CHECKING, LOOK, &[&name, &COMPUTES, &LIKE, &statement.knows_both])?;
+    let row = session.first(
+        CHECKING,
+        LOOK,
+        &[&name, &COMPUTES, &LIKE, &statement.knows_both, &LOOKS_AROUND],
+    )?;
     let Some(row) = row else { return Ok(None) };
     let (kind, name): (&str, &str) = (row.get(0), row.get(1));
     Ok(Some(match kind {
@@ -183,6 +212,10 @@ fn look_within(session: &mut Session, statement: &Statement<'_>) -> Result<Verdi
     }))
 }
 
-fn is_unsupported(state: &postgres::error::SqlState) -> bool {
-    state == &postgres::error::SqlState::FEATURE_NOT_SUPPORTED
+/// The statement is no body of a function. That the engine lacks a right is not its fault.
+fn is_refusal(error: &postgres::Error) -> bool {
+    use postgres::error::SqlState;
+    let is_denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+    let is_unsupported = error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED);
+    (is_of_the_statement(error) && !is_denied) || is_unsupported
 }

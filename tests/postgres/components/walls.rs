@@ -61,6 +61,16 @@ const BY_ITS_WORDS: &[&str] = &[
     "SELECT ('x'::text).app_secret",
     "SELECT t.row_secret FROM things AS t",
     "SELECT app_secret('x')",
+    // What an app's function calls is not in the tree: in an aggregate, and in a default.
+    "SELECT bad_agg(name) FROM things",
+    "SELECT sum_of(name) OVER () FROM things",
+    "SELECT with_default()",
+    "SELECT doubled(n) FROM things",
+    "SELECT CAST(t AS text) FROM XMLTABLE('/a' PASSING (xml '<a>1260</a>') COLUMNS x regclass PATH '.') AS t",
+    "SELECT satisfies_hash_partition(1260::oid, 1, 0, 1)",
+    "SELECT acldefault('r', 10::oid)::text",
+    "SELECT CAST(NULL::pg_sequences AS text)",
+    "SELECT xpath('/a', '<a/>')",
     "SELECT 'secrets'::\"regclass\"",
     "SELECT '{secrets}'::_regclass",
     "SELECT '{secrets}'::regclass[]",
@@ -133,6 +143,9 @@ fn each_wall_refuses_with_its_word_and_nothing_is_changed() {
          CREATE FUNCTION row_secret(things) RETURNS text LANGUAGE sql SECURITY DEFINER STABLE AS 'SELECT secret FROM secrets LIMIT 1'; \
          CREATE FUNCTION loud(int, int) RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT lo_create(0) IS NOT NULL'; \
          CREATE OPERATOR !!! (LEFTARG = int, RIGHTARG = int, FUNCTION = loud); \
+         CREATE FUNCTION vol(text, text) RETURNS text LANGUAGE sql SECURITY DEFINER VOLATILE AS 'SELECT secret FROM secrets LIMIT 1'; \
+         CREATE AGGREGATE bad_agg(text) (SFUNC = vol, STYPE = text); CREATE AGGREGATE sum_of(text) (SFUNC = vol, STYPE = text); \
+         CREATE FUNCTION with_default(a text DEFAULT app_secret('x')) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT a'; \
          CREATE FUNCTION doubled(bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1'";
     database.client().batch_execute(fill).unwrap();
     for (statements, codes) in [
@@ -169,7 +182,7 @@ fn each_wall_refuses_with_its_word_and_nothing_is_changed() {
             ["query", "SELECT pg_sleep(1)", []],
             [
                 "query",
-                "SELECT doubled(?1), upper(name), $a$x$a$, to_char(1.5, '9.9'), json_build_object('a', n) FROM things -- end",
+                "SELECT 2 * ?1, upper(name), $a$x$a$, to_char(1.5, '9.9'), json_build_object('a', n) FROM things -- end",
                 [4]
             ],
             ["query", "SELECT jsonb_path_query('[1, 2]'::jsonb, '$[*]')::text", []],
