@@ -361,7 +361,7 @@ impl Builder {
 
     /// Opens a file whose move was begun.
     #[cfg(feature = "postgres")]
-    pub(crate) fn to_be_moved(mut self) -> Self {
+    pub(crate) fn for_a_move(mut self) -> Self {
         self.moves = true;
         self
     }

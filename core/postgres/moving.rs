@@ -201,7 +201,7 @@ impl Move {
         let verger = crate::Verger::builder(&self.from)
             .without_built_ins()
             .keep_schedules()
-            .to_be_moved()
+            .for_a_move()
             .open()?;
         verger.verify_audit()?;
         drop(verger);
