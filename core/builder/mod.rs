@@ -75,9 +75,9 @@ pub struct Builder {
     keep_audit: Duration,
     callbacks: Vec<Callback>,
     counters: Arc<Counters>,
-    #[cfg(feature = "wasm")]
     /// It is opened to be moved.
     moves: bool,
+    #[cfg(feature = "wasm")]
     cache: CompileCache,
     #[cfg(feature = "wasm")]
     ahead: Ahead,
@@ -119,8 +119,8 @@ impl Builder {
             keep_audit: KEEP_AUDIT,
             callbacks: Vec::new(),
             counters: Arc::default(),
-            #[cfg(feature = "wasm")]
             moves: false,
+            #[cfg(feature = "wasm")]
             cache: CompileCache::default(),
             #[cfg(feature = "wasm")]
             ahead: Ahead::default(),
