@@ -60,6 +60,7 @@ mod pool;
 mod presence;
 mod prune;
 mod queues;
+mod random;
 mod rescue;
 mod run;
 mod schedules;

@@ -66,7 +66,7 @@ pub use migrate::MigrationError;
 pub(crate) use migrate::{MigrationSet, check, migrate};
 pub(crate) use moved::mark_of_move;
 #[cfg(feature = "postgres")]
-pub(crate) use moved::{begin_move, end_move, give_move_up};
+pub(crate) use moved::{Mark, begin_move, end_move, give_move_up};
 pub(crate) use process_lock::{ProcessLock, is_held as is_open};
 pub(crate) use row_watch::Touched;
 pub(crate) use rusqlite_versions::is_read_only;

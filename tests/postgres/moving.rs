@@ -162,6 +162,12 @@ fn a_move_that_was_killed_midway_is_found_out_by_the_next() {
     let other = database.cluster.database("");
     let elsewhere = Move::new(file.path(), other.url()).run().unwrap_err();
     assert!(matches!(elsewhere, MoveError::Elsewhere { .. }), "{elsewhere}");
+    // Where it cannot be found out, the file stays shut.
+    database.client().batch_execute("ALTER TABLE verger.moved RENAME TO out_of_sight").unwrap();
+    let unknown = Move::new(file.path(), database.url()).run().unwrap_err();
+    assert!(matches!(unknown, MoveError::Store(_)), "{unknown}");
+    assert!(matches!(file.open(&clock), Err(OpenError::Moved { is_done: false, .. })));
+    database.client().batch_execute("ALTER TABLE verger.out_of_sight RENAME TO moved").unwrap();
     let again = Move::new(file.path(), database.url()).run().unwrap();
     assert!(again.was_there && !moved.was_there);
     assert_eq!(database.one::<i64>("SELECT count(*) FROM verger.jobs"), jobs);

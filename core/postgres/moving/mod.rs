@@ -11,6 +11,7 @@ use verger_worker::Value;
 use self::tables::{TABLES, Table};
 use super::address::Address;
 use super::migrate::migrate;
+use super::random::random;
 use super::session::Session;
 use super::values::Param;
 use super::verger::handed_over;
@@ -19,7 +20,7 @@ use crate::audit::ChainError;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::OpenError;
 use crate::store::{
-    BookConnection, Exclusive, Location, StoreContext as _, StoreError, begin_move, end_move,
+    BookConnection, Exclusive, Location, Mark, StoreContext as _, StoreError, begin_move, end_move,
     give_move_up, mark_of_move, prove_exclusive, value_of,
 };
 
@@ -146,13 +147,29 @@ impl Move {
         let file = self.alone()?;
         let mut session = Session::new(Arc::new(Address::of(&self.to, None)?));
         migrate(&mut session, SystemClock.now())?;
-        let name = match self.is_dry {
-            true => Vec::new(),
-            false => self.begin(&file)?,
+        let mark = match self.is_dry {
+            true => None,
+            false => mark_of_move(file.raw()).doing(READING)?,
         };
-        session.begin(MOVING, "BEGIN ISOLATION LEVEL REPEATABLE READ")?;
-        let moved = copy(&mut session, &file, &name);
-        let moved = match moved {
+        // If that cannot be found out, the file stays as it is.
+        if let Some(mark) = &mark
+            && self.is_there(&mut session, mark)?
+        {
+            end_move(file.raw()).doing(MOVING)?;
+            return Ok(Moved { was_there: true, ..count(&file)? });
+        }
+        let name = match (self.is_dry, mark) {
+            (true, _) => Vec::new(),
+            (false, Some(mark)) => mark.name,
+            (false, None) => {
+                let name = random(MOVING, 16)?;
+                begin_move(file.raw(), &name, &without_password(&self.to)).doing(MOVING)?;
+                name
+            }
+        };
+        let begun = session.begin(MOVING, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+        let moved = match begun.map_err(Into::into).and_then(|()| copy(&mut session, &file, &name))
+        {
             Ok(moved) if !self.is_dry => moved,
             other => {
                 session.roll_back();
@@ -169,19 +186,13 @@ impl Move {
         Ok(moved)
     }
 
-    /// Says in the file that a move begins. Returns its name: that of one that was begun before, if
-    /// that was to the same database.
-    fn begin(&self, file: &BookConnection) -> Result<Vec<u8>, MoveError> {
-        let to = without_password(&self.to);
-        match mark_of_move(file.raw()).doing(READING)? {
-            Some(mark) if mark.target == to => Ok(mark.name),
-            Some(mark) => Err(MoveError::Elsewhere { to: mark.target }),
-            None => {
-                let name = new_name()?;
-                begin_move(file.raw(), &name, &to).doing(MOVING)?;
-                Ok(name)
-            }
+    /// Whether a move that was begun before came to its end, in this database.
+    fn is_there(&self, session: &mut Session, mark: &Mark) -> Result<bool, MoveError> {
+        if mark.target != without_password(&self.to) {
+            return Err(MoveError::Elsewhere { to: mark.target.clone() });
         }
+        let sql = "SELECT 1 FROM verger.moved WHERE name = $1";
+        Ok(session.first(MOVING, sql, &[&mark.name])?.is_some())
     }
 
     /// The file, while nobody else has it open.
@@ -196,13 +207,6 @@ impl Move {
             }
         }
     }
-}
-
-fn new_name() -> Result<Vec<u8>, StoreError> {
-    let mut name = vec![0; 16];
-    getrandom::fill(&mut name)
-        .map_err(|error| super::failure::unusable(MOVING, error.to_string()))?;
-    Ok(name)
 }
 
 /// The address as the file keeps it.
@@ -223,10 +227,6 @@ fn without_password(url: &str) -> String {
 }
 
 fn copy(session: &mut Session, file: &BookConnection, name: &[u8]) -> Result<Moved, MoveError> {
-    let known = session.first(MOVING, "SELECT 1 FROM verger.moved WHERE name = $1", &[&name])?;
-    if known.is_some() {
-        return Ok(Moved { was_there: true, ..count(file)? });
-    }
     for table in ["jobs", "schedules", "fires", "audit", "state"] {
         let sql = format!("SELECT EXISTS (SELECT 1 FROM verger.{table})");
         if session.first(MOVING, &sql, &[])?.is_some_and(|row| row.get(0)) {
