@@ -15,16 +15,18 @@ pub(super) fn translated(sql: &str, is_null: &dyn Fn(u32) -> bool) -> String {
     let mut greatest = 0_u32;
     let pieces: Vec<Piece<'_>> = Pieces(sql).collect();
     let mut conditions = Conditions::default();
+    let mut before = None;
     let mut place = 0;
     while let Some(piece) = pieces.get(place) {
         place += 1;
-        let before =
-            pieces[..place - 1].iter().rev().find(|piece| !matches!(piece, Piece::Blank(_)));
-        conditions.take(piece, before);
+        if !matches!(piece, Piece::Blank(_)) {
+            conditions.take(piece, before.replace(piece));
+        }
         match piece {
             Piece::Mark(mark) => {
-                greatest = greatest.max(number(mark, greatest));
-                out.push_str(&format!("${}", number_of(mark, greatest)));
+                let number = number(mark, greatest);
+                greatest = greatest.max(number);
+                out.push_str(&format!("${number}"));
             }
             Piece::Word(word) if word.eq_ignore_ascii_case("is") => {
                 let (is_not, next) = after_is(&pieces, place);
@@ -58,30 +60,49 @@ fn number(mark: &str, greatest: u32) -> u32 {
     mark[1..].parse().unwrap_or_else(|_| greatest.saturating_add(1))
 }
 
-/// The same, once the mark itself was counted.
-fn number_of(mark: &str, greatest: u32) -> u32 {
-    mark[1..].parse().unwrap_or(greatest)
+fn is_one_of(word: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
+
+/// What may follow a condition.
+const AFTER_CONDITION: [&str; 12] = [
+    "and",
+    "or",
+    "order",
+    "group",
+    "having",
+    "limit",
+    "offset",
+    "returning",
+    "union",
+    "intersect",
+    "except",
+    "for",
+];
+
+/// What ends a WHERE, and what begins something else than one.
+const NO_WHERE: [&str; 14] = [
+    "select",
+    "from",
+    "set",
+    "on",
+    "group",
+    "having",
+    "order",
+    "limit",
+    "offset",
+    "returning",
+    "union",
+    "intersect",
+    "except",
+    "window",
+];
 
 /// Whether a condition ends where these pieces begin.
 fn ends_there(after: &[Piece<'_>]) -> bool {
-    const NEXT: [&str; 12] = [
-        "and",
-        "or",
-        "order",
-        "group",
-        "having",
-        "limit",
-        "offset",
-        "returning",
-        "union",
-        "intersect",
-        "except",
-        "for",
-    ];
     match after.iter().find(|piece| !matches!(piece, Piece::Blank(_))) {
         None | Some(Piece::Other(")" | ";")) => true,
-        Some(Piece::Word(word)) => NEXT.iter().any(|known| word.eq_ignore_ascii_case(known)),
+        Some(Piece::Word(word)) => is_one_of(word, &AFTER_CONDITION),
         Some(_) => false,
     }
 }
@@ -108,22 +129,6 @@ impl Default for Conditions {
 
 impl Conditions {
     fn take(&mut self, piece: &Piece<'_>, before: Option<&Piece<'_>>) {
-        const END_IT: [&str; 14] = [
-            "select",
-            "from",
-            "set",
-            "on",
-            "group",
-            "having",
-            "order",
-            "limit",
-            "offset",
-            "returning",
-            "union",
-            "intersect",
-            "except",
-            "window",
-        ];
         // The name of a column, or one that is given.
         let is_name = match before {
             Some(Piece::Other(".")) => true,
@@ -135,12 +140,12 @@ impl Conditions {
             Piece::Other(")") => {
                 while self.0.len() > 1 && self.0.pop().is_some_and(|level| level.is_case) {}
             }
-            Piece::Word(word) if !is_name => self.word(&word.to_ascii_lowercase(), &END_IT),
+            Piece::Word(word) if !is_name => self.word(&word.to_ascii_lowercase()),
             _ => {}
         }
     }
 
-    fn word(&mut self, word: &str, end_it: &[&str]) {
+    fn word(&mut self, word: &str) {
         let is_case = self.0.last().is_some_and(|level| level.is_case);
         match word {
             "case" => self.0.push(Level { is_case: true, ..Level::default() }),
@@ -156,7 +161,7 @@ impl Conditions {
                         level.is_between = false;
                     }
                     "or" => (level.is_unsure, level.is_between) = (false, false),
-                    word if end_it.contains(&word) => {
+                    word if NO_WHERE.contains(&word) => {
                         *level = Level { is_case, ..Level::default() }
                     }
                     _ => {}
@@ -182,8 +187,7 @@ impl Conditions {
             }
             piece = before.next();
         }
-        let begins = ["where", "and"];
-        matches!(piece, Some(Piece::Word(word)) if begins.iter().any(|known| word.eq_ignore_ascii_case(known)))
+        matches!(piece, Some(Piece::Word(word)) if is_one_of(word, &["where", "and"]))
     }
 }
 
@@ -224,7 +228,7 @@ pub(super) fn selects_into(sql: &str) -> bool {
     let pieces: Vec<Piece<'_>> = Pieces(sql).filter(|piece| !is_blank(piece)).collect();
     let is_word = |place: Option<usize>, words: &[&str]| {
         let piece = place.and_then(|place| pieces.get(place));
-        matches!(piece, Some(Piece::Word(word)) if words.iter().any(|known| word.eq_ignore_ascii_case(known)))
+        matches!(piece, Some(Piece::Word(word)) if is_one_of(word, words))
     };
     (0..pieces.len()).any(|place| {
         if !is_word(Some(place), &["into"]) {
@@ -319,6 +323,26 @@ mod tests {
             (
                 "SELECT 1 FROM t WHERE a + id IS ?1",
                 "SELECT 1 FROM t WHERE a + id IS NOT DISTINCT FROM $1",
+            ),
+            (
+                "SELECT 1 FROM t WHERE a BETWEEN 1 AND 2 AND id IS ?1",
+                "SELECT 1 FROM t WHERE a BETWEEN 1 AND 2 AND id = $1",
+            ),
+            (
+                "SELECT 1 FROM t WHERE NOT a AND t.end > 1 AND id IS ?1",
+                "SELECT 1 FROM t WHERE NOT a AND t.end > 1 AND id = $1",
+            ),
+            (
+                "SELECT 1 FROM t WHERE NOT (t.end IS NULL AND id IS ?1)",
+                "SELECT 1 FROM t WHERE NOT (t.end IS NULL AND id IS NOT DISTINCT FROM $1)",
+            ),
+            (
+                "SELECT 1 FROM t WHERE NOT id BETWEEN 1 AND id IS ?1",
+                "SELECT 1 FROM t WHERE NOT id BETWEEN 1 AND id IS NOT DISTINCT FROM $1",
+            ),
+            (
+                "SELECT 1 FROM t WHERE NOT (t . /* x */ where AND id IS ?1)",
+                "SELECT 1 FROM t WHERE NOT (t . /* x */ where AND id IS NOT DISTINCT FROM $1)",
             ),
             (
                 "SELECT 1 FROM t WHERE id IS ?1 IS NULL",
