@@ -1,4 +1,4 @@
-//! Text of a stranger, made safe for a log and for an error.
+//! Text of a stranger, made safe for a log and for an error; and bytes as text.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -29,6 +29,12 @@ fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}')
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Bytes as hexadecimal digits.
+#[cfg(any(feature = "wasm", feature = "postgres"))]
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The beginning of a text: at most so many bytes, whole characters.

@@ -2,8 +2,6 @@
 
 #[cfg(feature = "wasm")]
 use std::sync::Arc;
-#[cfg(feature = "builtins")]
-use std::time::Duration;
 
 use super::Builder;
 use super::open::RegisterError;
@@ -20,10 +18,6 @@ use crate::time::Timestamp;
 use crate::worker::Registry;
 #[cfg(feature = "wasm")]
 use crate::worker::{Front, Patience, Plugins, Policy, Registered};
-
-/// How long a built-in sweep may last.
-#[cfg(feature = "builtins")]
-const BUILT_IN_TIME: Duration = Duration::from_secs(600);
 
 impl Builder {
     /// What compiles the components of one open.
@@ -48,7 +42,9 @@ impl Builder {
         if self.built_ins {
             let grant = |name: &str| {
                 let granted = self.grants.get(name).cloned();
-                granted.unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME))
+                granted.unwrap_or_else(|| {
+                    Grant::as_declared().time_limit(crate::sandbox::BUILT_IN_TIME)
+                })
             };
             for (name, bytes) in crate::sandbox::PREBUILT {
                 let plugin = plugin(Source::Embedded { name, bytes });

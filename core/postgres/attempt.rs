@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::guests::Component;
+use super::guests::{Component, Guests};
 use super::node::Node;
 use super::run::{Connection, Run};
 use super::transition;
@@ -95,10 +95,9 @@ fn attempt(
             return (nothing, outcome);
         }
     };
-    let is_guest = own.is_some();
-    let mut used = match own {
-        Some(own) => own,
-        None => std::mem::replace(connection, Connection::new(&node.address)),
+    let (mut used, guests) = match own {
+        Some((own, guests)) => (own, Some(guests)),
+        None => (std::mem::replace(connection, Connection::new(&node.address)), None),
     };
     let cancel = match used.session.client() {
         Ok(client) => client.cancel_token(),
@@ -126,7 +125,7 @@ fn attempt(
         (used, task) = run.into_parts();
         let failure = match ended {
             Ok(outcome) => {
-                put_back(node, connection, used, is_guest);
+                put_back(connection, used, guests);
                 return (tally, outcome);
             }
             // The time granted is that of all together.
@@ -137,7 +136,7 @@ fn attempt(
             // A run that was stopped ends for that reason, whatever its worker made of it.
             Err(failure) => stopped.map_or(failure, Failure::from),
         };
-        put_back(node, connection, used, is_guest);
+        put_back(connection, used, guests);
         if failure.error.code == verger_worker::code::LEASE_LOST {
             return (tally, AttemptOutcome::Lost(failure.error));
         }
@@ -146,31 +145,37 @@ fn attempt(
     }
 }
 
-/// The connection of a component, which has a role of its own. `None` for the app's own code.
-fn own_connection(
-    node: &Node,
+/// The connection of a component, which has a role of its own, and where that goes afterwards.
+/// `None` for the app's own code.
+fn own_connection<'n>(
+    node: &'n Node,
     connection: &mut Connection,
     prepared: &Preparation,
-) -> Result<Option<Connection>, AttemptError> {
+) -> Result<Option<(Connection, &'n Guests)>, AttemptError> {
     if !prepared.worker.is_component() {
         return Ok(None);
     }
-    let Some(guests) = node.guests.get() else { return Err(taken_away()) };
+    // Never with the rights of the node itself.
+    let guests = node.guests.get().ok_or_else(|| {
+        AttemptError::new(
+            verger_worker::code::DENIED,
+            "no component was let in when this node opened",
+        )
+    })?;
     let component = Component {
         worker: &prepared.name,
         is_confined: prepared.is_confined(),
         knows_both: prepared.worker.knows_both_stores(),
     };
     let own = guests.connection(&node.address, component, &mut connection.session);
-    own.map(Some).map_err(|error| lost(&error))
+    own.map(|own| Some((own, guests))).map_err(|error| lost(&error))
 }
 
 /// Gives a component's connection back, or puts the executor's own where it was.
-fn put_back(node: &Node, connection: &mut Connection, used: Connection, is_guest: bool) {
-    match (is_guest, node.guests.get()) {
-        (true, Some(guests)) => guests.give_back(used),
-        (true, None) => {}
-        (false, _) => *connection = used,
+fn put_back(connection: &mut Connection, used: Connection, guests: Option<&Guests>) {
+    match guests {
+        Some(guests) => guests.give_back(used),
+        None => *connection = used,
     }
 }
 
@@ -183,7 +188,7 @@ type Told<'a> = (&'a Interrupt, Option<Arc<PerformedBy>>, Option<AttemptLog>);
 /// Records a failed attempt, in a transaction of its own. If the connection was what failed, on a
 /// new one.
 fn record(
-    node: &Arc<Node>,
+    node: &Node,
     connection: &mut Connection,
     clock: &Arc<dyn Clock>,
     claimed: &Claimed,

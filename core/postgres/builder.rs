@@ -47,7 +47,7 @@ pub struct Builder {
     clock: Option<Arc<dyn Clock>>,
     roots: Option<String>,
     #[cfg(feature = "wasm")]
-    components: Components,
+    pub(super) components: Components,
 }
 
 impl fmt::Debug for Builder {
@@ -81,16 +81,6 @@ impl Builder {
             #[cfg(feature = "wasm")]
             components: Components::default(),
         }
-    }
-
-    #[cfg(feature = "wasm")]
-    pub(super) fn components(&mut self) -> &mut Components {
-        &mut self.components
-    }
-
-    #[cfg(feature = "wasm")]
-    pub(super) fn components_asked(&self) -> &Components {
-        &self.components
     }
 
     #[cfg(feature = "wasm")]

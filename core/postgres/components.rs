@@ -20,10 +20,6 @@ use crate::sandbox::{Ahead, CompileCache, Compiler, Plugin, Source};
 use crate::store::StoreError;
 use crate::worker::{Registered, Registry};
 
-/// How long a built-in sweep may last.
-#[cfg(feature = "builtins")]
-const BUILT_IN_TIME: Duration = Duration::from_secs(600);
-
 /// Compiling files is bounded. A component of the app's own is not.
 const NO_FILES: Duration = Duration::ZERO;
 
@@ -42,7 +38,7 @@ impl Builder {
     /// [`grant`](Self::grant) gives it something, and the role that stands for it has exactly that:
     /// see [`role_grants`](Self::role_grants).
     pub fn component(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        self.components().own.push((what.into(), bytes.into()));
+        self.components.own.push((what.into(), bytes.into()));
         self
     }
 
@@ -51,21 +47,21 @@ impl Builder {
     /// [`grant`](Self::grant) says otherwise.
     #[cfg(feature = "builtins")]
     pub fn built_in(mut self, name: &'static str) -> Self {
-        self.components().built_in.push(name);
+        self.components.built_in.push(name);
         self
     }
 
     /// Grants a component what it may touch. A table is where the role that opens the database finds
     /// its name.
     pub fn grant(mut self, worker: impl Into<String>, grant: Grant) -> Self {
-        self.components().grants.insert(worker.into(), grant);
+        self.components.grants.insert(worker.into(), grant);
         self
     }
 
     /// What the passwords of the components' roles are derived from. All nodes have the same. By
     /// default it is the password in the address.
     pub fn role_secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
-        self.components().secret = Some(secret.into());
+        self.components.secret = Some(secret.into());
         self
     }
 
@@ -78,7 +74,7 @@ impl Builder {
     /// [`OpenError`] as for [`open`](Self::open); [`OpenError::Roles`] when something is granted
     /// that is not there or cannot be confined.
     pub fn role_grants(&self) -> Result<String, OpenError> {
-        let components = self.components_asked();
+        let components = &self.components;
         let wanted = components.register(&Registry::default())?;
         let address = self.address().map_err(open_error)?;
         handed_over(|| {
@@ -116,7 +112,8 @@ impl Components {
                 return Err(no_such_worker("the call of `built_in`", name, &all.join(", ")));
             };
             let grant = self.grants.get(name).cloned();
-            let grant = grant.unwrap_or_else(|| Grant::as_declared().time_limit(BUILT_IN_TIME));
+            let grant = grant
+                .unwrap_or_else(|| Grant::as_declared().time_limit(crate::sandbox::BUILT_IN_TIME));
             let built_in = Registered::component(plugin(Source::Embedded { name, bytes }), grant);
             registry.add(name, &format!("the built-in worker `{name}`"), built_in)?;
             names.push(name.to_string());

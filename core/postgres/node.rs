@@ -160,9 +160,6 @@ impl Node {
 
     /// Keeps one connection for whoever needs one next, and closes the others of a busy hour.
     pub(super) fn give_back(&self, connection: Connection) {
-        if let Some(guests) = self.guests.get() {
-            guests.forget_idle();
-        }
         let mut idle = lock(&self.idle);
         if idle.is_empty() {
             idle.push(connection);

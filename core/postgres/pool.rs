@@ -118,6 +118,10 @@ fn perform(node: &Arc<Node>) {
         }
     }
     node.give_back(connection);
+    // The busy hour is over for components too.
+    if let Some(guests) = node.guests.get() {
+        guests.forget_idle();
+    }
 }
 
 impl Pool {

@@ -174,7 +174,6 @@ impl Session {
     }
 
     /// One of the engine's own statements, as the server prepared it.
-    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components are guests"))]
     pub(super) fn statement(
         &mut self,
         doing: &'static str,
@@ -214,7 +213,7 @@ impl Session {
         sql: &str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        let statement = self.prepared(sql).map_err(|error| error.doing(doing))?;
+        let statement = self.statement(doing, sql)?;
         self.noticing(|client| client.query(&statement, params))?.doing(doing)
     }
 
@@ -241,7 +240,7 @@ impl Session {
             let changed = rows.first().filter(|_| !call.returns_rows);
             return Ok(changed.map_or(rows.len() as u64, |row| row.get::<_, i64>(0).unsigned_abs()));
         }
-        let statement = self.prepared(sql).map_err(|error| error.doing(doing))?;
+        let statement = self.statement(doing, sql)?;
         self.noticing(|client| client.execute(&statement, params))?.doing(doing)
     }
 

@@ -73,10 +73,7 @@ impl Run {
         jobs: Vec<(String, String, String)>,
     ) -> Result<Vec<Enqueued>, HostError> {
         // Counted first, so that too much is not even read.
-        let bytes = jobs.iter().map(|(worker, args, options)| {
-            worker.len().saturating_add(args.len()).saturating_add(options.len())
-        });
-        let bytes = bytes.fold(0, usize::saturating_add);
+        let bytes = bytes_of_texts(&jobs);
         self.has_room_for(jobs.len(), bytes)?;
         // One after the other, so that the parsed form of only one job is in memory, which is
         // larger than its text.
@@ -276,6 +273,14 @@ fn text_of(id: &Json) -> Option<String> {
 }
 
 /// A job as a component sent it: its args and its options are JSON text.
+#[cfg(feature = "wasm")]
+pub(crate) fn bytes_of_texts(jobs: &[(String, String, String)]) -> usize {
+    let bytes = jobs.iter().map(|(worker, args, options)| {
+        worker.len().saturating_add(args.len()).saturating_add(options.len())
+    });
+    bytes.fold(0, usize::saturating_add)
+}
+
 #[cfg(feature = "wasm")]
 pub(crate) fn parse(worker: &str, args: &str, options: &str) -> Result<Asked, HostError> {
     let args = read(args, "args")?;

@@ -56,11 +56,11 @@ pub(crate) use call::{
 pub(crate) use ended::Ended;
 #[cfg(feature = "builtins")]
 pub(crate) use engine_call::{ANALYZE, BACKUP, VACUUM};
-#[cfg(all(feature = "postgres", feature = "wasm"))]
-pub(crate) use enqueue::parse as parse_asked;
 #[cfg(feature = "postgres")]
 pub(crate) use enqueue::{EnqueueTally, at_place, check_asked};
 pub(crate) use enqueue::{Workers, WorkersLink, scope_args};
+#[cfg(all(feature = "postgres", feature = "wasm"))]
+pub(crate) use enqueue::{bytes_of_texts, parse as parse_asked};
 pub use error::AttemptError;
 pub(crate) use error::Unmigrated;
 pub(crate) use group::{Group, Pace, SHORT, Seat};

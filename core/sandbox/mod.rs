@@ -20,4 +20,4 @@ pub(crate) use compile::{Ahead, Compiler};
 pub use compile::{CompiledComponent, compile_component};
 pub(crate) use plugin::{Plugin, Source, digest_of, forget_compiled, no_file, read};
 #[cfg(feature = "builtins")]
-pub(crate) use prebuilt::PREBUILT;
+pub(crate) use prebuilt::{BUILT_IN_TIME, PREBUILT};

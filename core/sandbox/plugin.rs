@@ -13,6 +13,7 @@ use super::load::{Loaded, PLUGIN_MAX_BYTES, load};
 use crate::metrics::Counters;
 use crate::plugin_error::PluginError;
 use crate::run::{AttemptError, Ended, GuestRun, Unmigrated};
+use crate::text::hex;
 
 /// Where a component's bytes come from.
 pub(crate) enum Source {
@@ -247,8 +248,4 @@ fn from_hex(digest: &str) -> Option<[u8; 32]> {
 /// The SHA-256 of bytes, in hexadecimal digits.
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes).as_slice())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,10 @@
 //! The components of the built-in workers, which are part of this library.
 
+use std::time::Duration;
+
+/// How long a built-in sweep may last.
+pub(crate) const BUILT_IN_TIME: Duration = Duration::from_secs(600);
+
 /// The components, by the names of their workers. `plugins/rebuild` makes them from `plugins/`.
 pub(crate) const PREBUILT: [(&str, &[u8]); 8] = [
     ("cleanup-audit", include_bytes!("../../plugins/prebuilt/cleanup-audit.wasm")),

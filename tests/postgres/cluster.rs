@@ -100,47 +100,30 @@ pub(crate) fn run(command: &mut Command) -> Output {
 impl Cluster {
     /// Starts a server with these settings, about 0.7 s. Its data need not outlive the tests.
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
-        let bin = programs()?;
-        let cluster = Self { bin, folder: new_folder() };
-        run(cluster.command("initdb").args([
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]));
+        let cluster = Self { bin: programs()?, folder: new_folder() };
+        cluster.initialise(&["-A", "trust"]);
         cluster.start_again(settings);
         Some(cluster)
     }
 
     /// The same, for clients that say a password.
     pub(crate) fn with_passwords(password: &str) -> Option<Self> {
-        let bin = programs()?;
-        let cluster = Self { bin, folder: new_folder() };
+        let cluster = Self { bin: programs()?, folder: new_folder() };
         let file = cluster.folder.path().join("password");
         std::fs::write(&file, password).unwrap();
-        let file = file.display().to_string();
-        run(cluster.command("initdb").args([
-            "-A",
-            "scram-sha-256",
-            "--pwfile",
-            &file,
-            "-U",
-            "postgres",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]));
+        cluster.initialise(&["-A", "scram-sha-256", "--pwfile", &file.display().to_string()]);
         // `pg_ctl -w` and the client of the tests ask without one.
         let hba = cluster.folder.path().join("data/pg_hba.conf");
         std::fs::write(hba, "local postgres postgres trust\nlocal all all scram-sha-256\n")
             .unwrap();
         cluster.start_again(&[]);
         Some(cluster)
+    }
+
+    /// Makes its data. The words say how clients log in.
+    fn initialise(&self, login: &[&str]) {
+        let rest = ["-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C"];
+        run(self.command("initdb").args(login).args(rest));
     }
 
     pub(crate) fn start_again(&self, settings: &[&str]) {

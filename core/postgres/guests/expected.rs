@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use verger_worker::Verb;
 
 use super::relation::Relation;
-use super::roles::{Roles, Wanted, privilege};
+use super::roles::{Roles, Verbs, Wanted, privilege};
 use crate::postgres::session::Session;
 use crate::store::StoreError;
 
@@ -24,7 +24,7 @@ pub(super) struct Expected {
 /// A relation, and what may be done with it.
 pub(super) struct Granted {
     pub(super) relation: Relation,
-    pub(super) verbs: Vec<(Verb, Option<BTreeSet<String>>)>,
+    pub(super) verbs: Verbs,
     /// The column that holds the tenant, for a role of one tenant.
     pub(super) tenant: Option<String>,
 }
@@ -81,34 +81,32 @@ impl Expected {
         wanted: &Wanted,
     ) -> Result<(Vec<Self>, Vec<String>), StoreError> {
         let (mut expected, mut wrong) = (Vec::new(), Vec::new());
-        let confines = wanted.tenant_column.is_some();
-        for confined in [false, true] {
-            if confined && !confines {
-                continue;
+        let mut found = Vec::new();
+        for (table, verbs) in &wanted.tables {
+            match Relation::find(session, table)? {
+                Some(relation) => found.push((table, verbs, relation)),
+                None => wrong.push(format!(
+                    "worker `{}` is granted {table}, which is not there",
+                    wanted.worker
+                )),
             }
-            let tenant = wanted.tenant_column.as_deref().filter(|_| confined);
+        }
+        let tenant_column = wanted.tenant_column.as_deref();
+        let all = std::iter::once(None);
+        for tenant in all.chain(tenant_column.map(Some)) {
             let mut tables = Vec::new();
-            for (table, verbs) in &wanted.tables {
-                let found = Relation::find(session, table)?;
-                let tenant = tenant.filter(|_| !wanted.shared.contains(table));
-                match found.map(|relation| granted(relation, verbs, tenant)) {
-                    Some(Ok(granted)) => tables.push(granted),
-                    Some(Err(why)) => {
-                        wrong.push(format!("worker `{}`: {table} {why}", wanted.worker))
-                    }
-                    // Told once.
-                    None if confined => {}
-                    None => wrong.push(format!(
-                        "worker `{}` is granted {table}, which is not there",
-                        wanted.worker
-                    )),
+            for (table, verbs, relation) in &found {
+                let tenant = tenant.filter(|_| !wanted.shared.contains(*table));
+                match granted(relation.clone(), verbs, tenant) {
+                    Ok(granted) => tables.push(granted),
+                    Err(why) => wrong.push(format!("worker `{}`: {table} {why}", wanted.worker)),
                 }
             }
-            let role = roles.name(&wanted.worker, confined);
+            let is_confined = tenant.is_some();
             expected.push(Self {
                 worker: wanted.worker.clone(),
-                role,
-                is_confined: confined,
+                role: roles.name(&wanted.worker, is_confined),
+                is_confined,
                 tables,
             });
         }
@@ -116,11 +114,8 @@ impl Expected {
     }
 }
 
-type Verbs = std::collections::BTreeMap<Verb, Option<BTreeSet<String>>>;
-
 fn granted(relation: Relation, verbs: &Verbs, tenant: Option<&str>) -> Result<Granted, String> {
-    let verbs: Vec<_> = verbs.iter().map(|(verb, only)| (*verb, only.clone())).collect();
-    for (_, only) in &verbs {
+    for only in verbs.values() {
         let gone = only.iter().flatten().find(|name| relation.column(name).is_none());
         if let Some(name) = gone {
             return Err(format!("has no column {name}, which is granted"));
@@ -131,7 +126,9 @@ fn granted(relation: Relation, verbs: &Verbs, tenant: Option<&str>) -> Result<Gr
             "has columns whose names differ in case only ({name}), which a grant cannot tell apart"
         ));
     }
-    let Some(tenant) = tenant else { return Ok(Granted { relation, verbs, tenant: None }) };
+    let Some(tenant) = tenant else {
+        return Ok(Granted { relation, verbs: verbs.clone(), tenant: None });
+    };
     if !relation.is_table() {
         return Err("is no table, and the rows of a view cannot be told apart by tenant: grant the tables behind it".to_string());
     }
@@ -152,5 +149,5 @@ fn granted(relation: Relation, verbs: &Verbs, tenant: Option<&str>) -> Result<Gr
         ));
     }
     let tenant = Some(column.name.clone());
-    Ok(Granted { relation, verbs, tenant })
+    Ok(Granted { relation, verbs: verbs.clone(), tenant })
 }

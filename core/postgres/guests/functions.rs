@@ -10,9 +10,10 @@ use std::collections::{BTreeSet, HashMap};
 use sha2::{Digest, Sha256};
 
 use super::super::{audit, cancel, events, jobs, migrate, state, transition};
-use super::roles::quoted;
+use super::roles::type_name;
 use crate::postgres::session::Session;
 use crate::store::StoreError;
+use crate::text::hex;
 
 const MAKING: &str = "make the functions for components";
 
@@ -87,14 +88,11 @@ impl Function {
     /// The server says which types a statement takes and returns.
     fn of(session: &mut Session, sql: &str) -> Result<Self, StoreError> {
         let digest = Sha256::new().chain_update(MADE).chain_update(sql).finalize();
-        let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let statement = session.statement(MAKING, sql)?;
-        let name_of =
-            |of: &postgres::types::Type| format!("{}.{}", quoted(of.schema()), quoted(of.name()));
         Ok(Self {
-            name: format!("engine_{digits}"),
-            params: statement.params().iter().map(name_of).collect(),
-            columns: statement.columns().iter().map(|column| name_of(column.type_())).collect(),
+            name: format!("engine_{}", hex(&digest[..8])),
+            params: statement.params().iter().map(type_name).collect(),
+            columns: statement.columns().iter().map(|column| type_name(column.type_())).collect(),
         })
     }
 

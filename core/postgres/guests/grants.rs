@@ -10,6 +10,7 @@ use super::relation::FOR_ALL;
 use super::roles::{Roles, Wanted, privilege, quoted, text};
 use crate::postgres::session::Session;
 use crate::store::StoreError;
+use crate::text::hex;
 
 /// To a text, which takes everything.
 macro_rules! line {
@@ -101,7 +102,7 @@ fn verbs(sql: &mut String, relation: &str, role: &str, granted: &Granted) {
 
 /// The sequences that the defaults of its columns take numbers from.
 fn sequences(sql: &mut String, role: &str, granted: &Granted) {
-    if granted.verbs.iter().any(|(verb, _)| *verb == verger_worker::Verb::Insert) {
+    if granted.verbs.contains_key(&verger_worker::Verb::Insert) {
         for sequence in
             granted.relation.columns.iter().filter_map(|column| column.sequence.as_ref())
         {
@@ -112,7 +113,7 @@ fn sequences(sql: &mut String, role: &str, granted: &Granted) {
 
 /// A name that fits beside others, whatever the length of the role's.
 fn short(role: &str) -> String {
-    Sha256::digest(role).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(role)[..8])
 }
 
 /// The rows of one tenant: a policy that shows no others, and a view that fills the tenant in.

@@ -2,8 +2,8 @@
 //!
 //! A component's statements are sent on a session that its role logged in to. So what it may touch
 //! is what that role was granted, and for a job of a tenant what the tenant's policies show. The
-//! engine's own part of the same transaction goes through functions that ask for a secret of the session (`functions.rs`).
-//! Before a statement is sent, two things are made sure of: the server's grammar takes it as one
+//! engine's own part of the same transaction goes through functions that ask for a secret of the
+//! session (`functions.rs`). Before a statement is sent, two things are made sure of: the server's grammar takes it as one
 //! statement on rows (`run/statement.rs`), and by the server's parse tree it calls only functions
 //! that compute (`tree.rs`), because nobody can withdraw from a role what the server gives to all.
 
@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex};
 
 use postgres::types::{ToSql, Type};
 use sha2::{Digest, Sha256};
-
 use verger_worker::Scope;
 
 use super::address::Address;
+use super::random::random;
 use super::run::Connection;
 use super::session::{Params, Session};
 use crate::mutex::lock;
@@ -110,7 +110,7 @@ impl Guests {
         // What sessions that are gone left behind.
         let gone = "DELETE FROM verger.guests WHERE pid NOT IN (SELECT pid FROM pg_stat_activity)";
         session.execute(REGISTERING, gone, &[])?;
-        let tree = Tree::new(Session::new(address), &random()?);
+        let tree = Tree::new(Session::new(address), &random(REGISTERING, 8)?);
         Ok(Self { functions, roles, path, tree, most_idle, idle: Mutex::default() })
     }
 
@@ -144,7 +144,7 @@ impl Guests {
         role: String,
         Component { is_confined, knows_both, .. }: Component<'_>,
     ) -> Result<Connection, StoreError> {
-        let secret = random()?;
+        let secret = random(REGISTERING, SECRET_BYTES)?;
         // The views of a tenant stand before the tables, and what is temporary behind everything.
         let views = if is_confined { format!("{}, ", roles::quoted(&role)) } else { String::new() };
         let path = if self.path.is_empty() { String::new() } else { format!("{}, ", self.path) };
@@ -195,13 +195,6 @@ impl Guest {
         let tenant = task.scope.as_ref().and_then(Scope::organization_id);
         tenant.filter(|_| self.is_confined)
     }
-}
-
-fn random() -> Result<Vec<u8>, StoreError> {
-    let mut bytes = vec![0; SECRET_BYTES];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| super::failure::unusable(REGISTERING, error.to_string()))?;
-    Ok(bytes)
 }
 
 /// Tells the server the secret of a session, if it is a new one.

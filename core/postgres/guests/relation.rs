@@ -10,6 +10,7 @@ const TABLES: [&str; 2] = ["r", "p"];
 /// The policy that leaves everybody else as they were.
 pub(super) const FOR_ALL: &str = "verger_all";
 
+#[derive(Clone)]
 pub(super) struct Relation {
     pub(super) schema: String,
     pub(super) name: String,
@@ -22,6 +23,7 @@ pub(super) struct Relation {
     pub(super) has_own_policies: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct Column {
     pub(super) name: String,
     kind: String,

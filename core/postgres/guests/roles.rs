@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hmac::{Hmac, Mac};
+use postgres::types::Type;
 use sha2::{Digest, Sha256};
 use verger_worker::{Args, Verb};
 
 use crate::grant::Effective;
 use crate::plugin_error::PluginError;
+use crate::text::{beginning, hex};
 use crate::worker::Registered;
 
 /// The longest name the server keeps, in bytes.
@@ -33,8 +35,8 @@ impl Roles {
             return whole + tail;
         }
         let digest = Sha256::digest(&whole);
-        let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let kept = crate::text::beginning(&whole, NAME_MAX_BYTES - tail.len() - 1 - digits.len());
+        let digits = hex(&digest[..8]);
+        let kept = beginning(&whole, NAME_MAX_BYTES - tail.len() - 1 - digits.len());
         format!("{kept}_{digits}{tail}")
     }
 
@@ -45,15 +47,17 @@ impl Roles {
             return String::new();
         };
         mac.update(role.as_bytes());
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&mac.finalize().into_bytes())
     }
 }
+
+/// What may be done with a table: by verb, with all columns or with these.
+pub(super) type Verbs = BTreeMap<Verb, Option<BTreeSet<String>>>;
 
 /// What one component is to be granted.
 pub(in crate::postgres) struct Wanted {
     pub(super) worker: String,
-    /// By table: what it may do, with all columns or with these.
-    pub(super) tables: BTreeMap<String, BTreeMap<Verb, Option<BTreeSet<String>>>>,
+    pub(super) tables: BTreeMap<String, Verbs>,
     pub(super) tenant_column: Option<String>,
     pub(super) shared: BTreeSet<String>,
 }
@@ -64,7 +68,7 @@ impl Wanted {
         let manifest = worker.manifest()?;
         let args = manifest.fill_in(&Args::default());
         let effective = Effective::of(manifest, &worker.grant, &args);
-        let mut tables: BTreeMap<String, BTreeMap<_, _>> = BTreeMap::new();
+        let mut tables: BTreeMap<String, Verbs> = BTreeMap::new();
         for (table, verb, columns) in effective.grants() {
             tables.entry(table.to_string()).or_default().insert(verb, columns.cloned());
         }
@@ -81,6 +85,11 @@ impl Wanted {
 /// A name as SQL has it.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A type as SQL has it, whatever the search path.
+pub(super) fn type_name(of: &Type) -> String {
+    format!("{}.{}", quoted(of.schema()), quoted(of.name()))
 }
 
 /// A text as SQL has it.

@@ -14,11 +14,12 @@ use std::sync::Mutex;
 use postgres::types::Type;
 use sha2::{Digest, Sha256};
 
-use super::roles::quoted;
+use super::roles::type_name;
 use crate::mutex::lock;
 use crate::postgres::failure::{is_cancelled, is_of_the_statement, store_error, words};
 use crate::postgres::session::Session;
 use crate::store::StoreError;
+use crate::text::hex;
 
 const CHECKING: &str = "look at the statement of a worker";
 
@@ -128,8 +129,7 @@ pub(super) struct Statement<'s> {
 impl Tree {
     /// `name` is another one for each.
     pub(super) fn new(session: Session, name: &[u8]) -> Self {
-        let name = name.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { session: Mutex::new(session), name, known: Mutex::default() }
+        Self { session: Mutex::new(session), name: hex(name), known: Mutex::default() }
     }
 
     pub(super) fn verdict(&self, statement: &Statement<'_>) -> Result<Verdict, StoreError> {
@@ -172,9 +172,7 @@ fn look_within(
     name: &str,
     statement: &Statement<'_>,
 ) -> Result<Verdict, StoreError> {
-    let params = statement.params.iter();
-    let params: Vec<String> =
-        params.map(|of| format!("{}.{}", quoted(of.schema()), quoted(of.name()))).collect();
+    let params: Vec<String> = statement.params.iter().map(type_name).collect();
     // The text was taken as one statement before. It may end in a comment.
     let create = format!(
         "CREATE FUNCTION verger.{name} ({}) RETURNS void LANGUAGE sql BEGIN ATOMIC {}\n; END",

@@ -3,7 +3,7 @@
 use verger_worker::{Enqueued, HostError, LogLevel, Value};
 
 use super::Run;
-use crate::run::{AttemptError, GuestRun, parse_asked};
+use crate::run::{AttemptError, GuestRun, bytes_of_texts, parse_asked};
 
 impl GuestRun for Run {
     fn open_cursor(&self, sql: &str, params: &[Value]) -> Result<u32, HostError> {
@@ -39,10 +39,7 @@ impl GuestRun for Run {
         jobs: Vec<(String, String, String)>,
     ) -> Result<Vec<Enqueued>, HostError> {
         self.alive()?;
-        let bytes = jobs.iter().map(|(worker, args, options)| {
-            worker.len().saturating_add(args.len()).saturating_add(options.len())
-        });
-        let bytes = bytes.fold(0, usize::saturating_add);
+        let bytes = bytes_of_texts(&jobs);
         // Counted first, so that too much is not even read.
         self.enqueued.get().has_room(jobs.len(), bytes, &self.task.grant.limits)?;
         let checked = jobs.into_iter().map(|(worker, args, options)| {

@@ -161,7 +161,9 @@ impl Run {
             Some(statement) => statement,
             None => {
                 self.check(&sql)?;
-                let statement = self.prepare(&sql)?;
+                self.guard()?;
+                let prepared = self.connection.borrow_mut().session.prepared(&sql);
+                let statement = self.of_server(prepared)?;
                 self.with_wide_integers(&sql, &statement)?.unwrap_or(statement)
             }
         };
@@ -226,16 +228,6 @@ impl Run {
             Err(Prepare::Connect(error)) => Err(self.failed_of_itself(&error)),
             Err(Prepare::Refused(error)) => Err(self.refused(&error)),
         }
-    }
-
-    /// Prepares a statement that was checked.
-    fn prepare(&self, sql: &str) -> Result<Statement, HostError> {
-        if let Some(statement) = self.connection.borrow().session.already_prepared(sql) {
-            return Ok(statement);
-        }
-        self.guard()?;
-        let prepared = self.connection.borrow_mut().session.prepared(sql);
-        self.of_server(prepared)
     }
 
     /// Has the server's own grammar take the text as one statement on rows, and nothing else. So no

@@ -17,6 +17,8 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::text::hex;
+
 /// Where compiled components are kept between starts of the app.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CompileCache {
@@ -127,10 +129,6 @@ fn all_entries(folder: &Path, digest: &[u8; 32]) -> Vec<PathBuf> {
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
         })
         .collect()
-}
-
-fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(feature = "compile")]
