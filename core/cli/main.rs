@@ -17,6 +17,8 @@ mod grants;
 mod input;
 mod jobs;
 mod key;
+#[cfg(feature = "postgres")]
+mod local_postgres;
 mod migrate;
 mod options;
 mod output;
