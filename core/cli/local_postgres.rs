@@ -63,15 +63,29 @@ impl LocalPostgres {
     /// The address of its database `postgres`. Whoever reaches the socket is let in without a
     /// password, as the server's superuser.
     pub(crate) fn url(&self) -> String {
-        let folder = self.socket.display().to_string().replace('/', "%2F");
-        format!("postgres://postgres@{folder}/postgres")
+        url(&self.socket)
     }
 
-    /// The command that starts it again.
-    pub(crate) fn command_to_start(&self) -> String {
-        let program = self.programs.join("pg_ctl");
+    /// The address at which it listens then, or goes on to listen.
+    pub(crate) fn url_afterwards(&self) -> String {
+        url(if self.own.is_some() { &self.data } else { &self.socket })
+    }
+
+    /// The command that starts it again, for as long as somebody wants it. `None` if it ran before
+    /// and goes on.
+    pub(crate) fn command_to_start(&self) -> Option<String> {
         let options = format!("-c listen_addresses= -k {}", self.data.display());
-        format!("{} -D {} -o '{options}' start", program.display(), self.data.display())
+        self.own.is_some().then(|| self.command_line(&format!("-o '{options}' start")))
+    }
+
+    pub(crate) fn command_to_stop(&self) -> String {
+        self.command_line("stop")
+    }
+
+    fn command_line(&self, words: &str) -> String {
+        let program = self.programs.join("pg_ctl");
+        let user = if is_root() { "runuser -u postgres -- " } else { "" };
+        format!("{user}{} -D {} {words}", program.display(), self.data.display())
     }
 
     fn initialise(&self) -> Result<()> {
@@ -101,6 +115,11 @@ impl Drop for LocalPostgres {
             let _ = output(self.command("pg_ctl").args(["-w", "-m", "fast", "stop"]));
         }
     }
+}
+
+fn url(socket: &Path) -> String {
+    let folder = socket.display().to_string().replace('/', "%2F");
+    format!("postgres://postgres@{folder}/postgres")
 }
 
 /// Where a server listens that runs on these data.

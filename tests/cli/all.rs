@@ -5,6 +5,8 @@ mod authors;
 mod config;
 mod consent;
 mod demo;
+#[cfg(unix)]
+mod demo_on_postgres;
 #[path = "../handmade/mod.rs"]
 mod handmade;
 mod harness;

@@ -94,6 +94,7 @@ fn all_three_workers_find_work_and_the_summary_agrees_with_the_tables() {
     let count = |sql: &str| rows(&db, sql).len() as u64;
     assert_eq!(summary["audit"]["rows"], count("SELECT id FROM verger_audit"));
     assert_eq!(summary["audit"]["verified"], true);
+    assert_eq!(rows(&db, "PRAGMA journal_mode"), [format!("Text({:?})|", b"wal")]);
     let left = count("SELECT id FROM organization_invitations");
     assert_eq!(summary["workers"][0]["rows_changed"], 200 - left);
     assert_eq!(

@@ -1,252 +1,219 @@
-//! The app's side of the demo: its own connection to the file, and what it writes there, one
-//! transaction for each slot.
-
-use std::path::Path;
-use std::time::Duration;
+//! The app's side of the demo: what it writes over its own connection, one transaction for each
+//! slot.
 
 use anyhow::{Context, Result, bail, ensure};
-use verger::rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use verger::rusqlite::types::Value;
 
+use super::database::{Database, Found, integer};
 use super::diary::Act;
 use super::mail;
 use super::people;
+use super::place::Place;
 use super::world::World;
 
-/// How far the demo is, in its own file. A slot's rows and this row commit together, so that a run
-/// that was killed goes on exactly where it stopped.
-const PROGRESS: &str = "CREATE TABLE demo_progress (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    seed INTEGER NOT NULL,
-    scale INTEGER NOT NULL,
-    slot INTEGER NOT NULL                           -- the last slot the app has written; 0: the data from before the start; -1: nothing
-) STRICT";
-
-/// The progress of a demo, as its file has it.
+/// How far a demo is, as a table beside its own says. A slot's rows and that row commit together, so
+/// that a run that was killed goes on exactly where it stopped.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     pub(crate) world: World,
     pub(crate) slot: i64,
 }
 
-/// Begins a demo in a new file, or goes on with the one that is there.
+/// Begins a demo in a new place, or goes on with the one that is there.
 pub(crate) fn begin(
-    file: &Path,
+    app: &mut Database,
+    place: &Place,
     seed: Option<u64>,
     scale: Option<u64>,
     default: World,
 ) -> Result<Progress> {
-    let name = file.display();
-    ensure!(!file.is_dir(), "{name} is a folder, not a database");
-    let mut connection = Connection::open(file).with_context(|| format!("cannot open {name}"))?;
-    connection.busy_timeout(Duration::from_secs(10))?;
-    let transaction = connection.transaction().with_context(|| format!("cannot read {name}"))?;
-    let table = |pattern: &str| -> Result<bool> {
-        let count: i64 = transaction
-            .query_row(
-                "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB ?1",
-                [pattern],
-                |row| row.get(0),
-            )
-            .with_context(|| {
-                format!("{name} is no SQLite database: name another file with --db")
-            })?;
-        Ok(count > 0)
+    let found = app.what_is_there().with_context(|| format!("cannot read {place}"))?;
+    let asked = |known: World| World {
+        seed: seed.unwrap_or(known.seed),
+        scale: scale.unwrap_or(known.scale),
     };
-    if table("demo_progress")? {
-        let progress = read(&transaction)?.with_context(|| {
-            format!("{name} is a demo whose progress was deleted: name another file with --db")
-        })?;
-        let (begun, world) = (
-            progress.world,
-            World {
-                seed: seed.unwrap_or(progress.world.seed),
-                scale: scale.unwrap_or(progress.world.scale),
-            },
-        );
-        ensure!(
-            begun == world,
-            "{name} was begun with --seed {}: go on with that seed, or name another file with --db to begin with another",
-            begun.seed
-        );
-        return Ok(progress);
+    match found {
+        Found::Nothing => {}
+        Found::Demo => {
+            let progress = read(app)?.with_context(|| {
+                format!(
+                    "{place} is a demo whose progress was deleted: name another place with --db"
+                )
+            })?;
+            let begun = progress.world;
+            ensure!(
+                begun == asked(begun),
+                "{place} was begun with --seed {}: go on with that seed, or name another place with --db to begin with another",
+                begun.seed
+            );
+            return Ok(progress);
+        }
+        Found::Other => bail!(
+            "{place} is there and is no demo: name another with --db, so that nothing of yours is touched"
+        ),
     }
-    ensure!(
-        !table("*")?,
-        "{name} is there and is no demo: name another file with --db, so that nothing of yours is touched"
-    );
-    drop(transaction);
-    // The demo is the app, and an app chooses the journal mode of its file.
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    let world = World { seed: seed.unwrap_or(default.seed), scale: scale.unwrap_or(default.scale) };
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(PROGRESS)?;
+    let world = asked(default);
     let seed = i64::try_from(world.seed).context("the seed is too large")?;
-    transaction.execute(
-        "INSERT INTO demo_progress (id, seed, scale, slot) VALUES (1, ?1, ?2, -1)",
-        (seed, i64::try_from(world.scale)?),
-    )?;
-    transaction.commit()?;
+    let scale = i64::try_from(world.scale)?;
+    if let Database::Sqlite(connection) = app {
+        // The demo is the app, and an app chooses the journal mode of its file.
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    }
+    app.transaction(|app| {
+        app.batch(app.words().progress)?;
+        let sql = "INSERT INTO demo_progress (id, seed, scale, slot) VALUES (1, ?1, ?2, -1)";
+        app.execute(sql, &[seed.into(), scale.into()]).map(drop)
+    })?;
     Ok(Progress { world, slot: -1 })
 }
 
-fn read(connection: &Connection) -> Result<Option<Progress>> {
-    let row = connection.query_row(
-        "SELECT seed, scale, slot FROM demo_progress WHERE id = 1",
-        [],
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)),
-    );
-    let Some((seed, scale, slot)) = row.optional()? else { return Ok(None) };
-    Ok(Some(Progress {
-        world: World { seed: u64::try_from(seed)?, scale: u64::try_from(scale)?.max(1) },
-        slot,
-    }))
+fn read(app: &mut Database) -> Result<Option<Progress>> {
+    let rows = app.rows("SELECT seed, scale, slot + 1 FROM demo_progress WHERE id = 1", &[])?;
+    let Some([seed, scale, next]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
+    let world = World { seed: integer(seed), scale: integer(scale).max(1) };
+    Ok(Some(Progress { world, slot: i64::try_from(integer(next))? - 1 }))
 }
 
 /// Writes all that was there before the start.
-pub(crate) fn write_base(app: &mut Connection, world: World, acts: &[(i64, Act)]) -> Result<()> {
-    let transaction = advance(app, 0)?;
-    write_people(&transaction, world)?;
-    perform(&transaction, world, acts)?;
-    Ok(transaction.commit()?)
+pub(crate) fn write_base(app: &mut Database, world: World, acts: &[(i64, Act)]) -> Result<()> {
+    app.transaction(|app| {
+        advance(app, 0)?;
+        write_people(app, world)?;
+        perform(app, world, acts)
+    })
 }
 
 /// Organizations, invitations and memberships.
-fn write_people(transaction: &Transaction<'_>, world: World) -> Result<()> {
-    let mut insert = transaction
-        .prepare("INSERT INTO organizations (id, name, created_at) VALUES (?1, ?2, ?3)")?;
-    for organization in (0..world.organizations()).map(|index| people::organization(world, index)) {
-        insert.execute((organization.id, organization.name, organization.created_at))?;
+fn write_people(app: &mut Database, world: World) -> Result<()> {
+    let sql = "INSERT INTO organizations (id, name, created_at) VALUES (?1, ?2, ?3)";
+    for row in (0..world.organizations()).map(|index| people::organization(world, index)) {
+        app.execute(sql, &[row.id.into(), row.name.into(), row.created_at.into()])?;
     }
-    let mut insert = transaction.prepare(
-        "INSERT INTO organization_invitations (id, organization_id, email, role, created_at, expires_at, accepted_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
+    let sql = "INSERT INTO organization_invitations (id, organization_id, email, role, created_at, expires_at, accepted_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     for row in (0..world.invitations()).map(|index| people::invitation(world, index)) {
-        insert.execute((
-            row.id,
-            row.organization_id,
-            row.email,
-            row.role,
-            row.created_at,
-            row.expires_at,
-            row.accepted_at,
-        ))?;
+        let params = [
+            row.id.into(),
+            row.organization_id.into(),
+            row.email.into(),
+            text(row.role),
+            row.created_at.into(),
+            row.expires_at.into(),
+            row.accepted_at.into(),
+        ];
+        app.execute(sql, &params)?;
     }
-    let mut insert = transaction.prepare(
-        "INSERT INTO memberships (id, organization_id, user_id, role, state, expires_at, created_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
+    let sql = "INSERT INTO memberships (id, organization_id, user_id, role, state, expires_at, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     for row in (0..world.memberships()).map(|index| people::membership(world, index)) {
-        insert.execute((
-            row.id,
-            row.organization_id,
-            row.user_id,
-            row.role,
-            row.state,
-            row.expires_at,
-            row.created_at,
-            row.updated_at,
-        ))?;
+        let params = [
+            row.id.into(),
+            row.organization_id.into(),
+            row.user_id.into(),
+            text(row.role),
+            text(row.state),
+            row.expires_at.into(),
+            row.created_at.into(),
+            row.updated_at.into(),
+        ];
+        app.execute(sql, &params)?;
     }
     Ok(())
 }
 
 /// Writes what happened in a slot.
 pub(crate) fn write_slot(
-    app: &mut Connection,
+    app: &mut Database,
     world: World,
     slot: i64,
     acts: &[(i64, Act)],
 ) -> Result<()> {
-    let transaction = advance(app, slot)?;
-    perform(&transaction, world, acts)?;
-    Ok(transaction.commit()?)
+    app.transaction(|app| {
+        advance(app, slot)?;
+        perform(app, world, acts)
+    })
 }
 
-/// Begins the transaction of a slot, which must follow the last one, whoever wrote that.
-fn advance(app: &mut Connection, slot: i64) -> Result<Transaction<'_>> {
-    let transaction = app.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let advanced = transaction
-        .prepare_cached("UPDATE demo_progress SET slot = ?1 WHERE slot = ?1 - 1")?
-        .execute([slot])?;
-    if advanced != 1 {
-        bail!(
-            "another demo is living through this file at the same time: let one of them end first"
-        );
-    }
-    Ok(transaction)
+/// Says that this slot is written. It must follow the last one, whoever wrote that.
+fn advance(app: &mut Database, slot: i64) -> Result<()> {
+    let sql = "UPDATE demo_progress SET slot = ?1 WHERE slot = ?2";
+    let advanced = app.execute(sql, &[slot.into(), (slot - 1).into()])?;
+    ensure!(
+        advanced == 1,
+        "another demo is living through this place at the same time: let one of them end first"
+    );
+    Ok(())
 }
 
-fn perform(transaction: &Transaction<'_>, world: World, acts: &[(i64, Act)]) -> Result<()> {
+fn perform(app: &mut Database, world: World, acts: &[(i64, Act)]) -> Result<()> {
     for (at, act) in acts {
         match act {
-            Act::Commit(message) => commit_delivery(transaction, world, *message, *at)?,
-            Act::Report(event) => take_in(transaction, world, *event)?,
+            Act::Commit(message) => commit_delivery(app, world, *message, *at)?,
+            Act::Report(event) => take_in(app, world, *event)?,
             Act::Renew(index) => {
                 let Some((_, expires_at)) = people::membership(world, *index).will_renew else {
                     continue;
                 };
-                transaction
-                    .prepare_cached("UPDATE memberships SET state = 'active', expires_at = ?2, updated_at = ?3 WHERE id = ?1")?
-                    .execute((people::membership_id(*index), expires_at, at))?;
+                app.execute(
+                    "UPDATE memberships SET state = 'active', expires_at = ?2, updated_at = ?3 WHERE id = ?1",
+                    &[people::membership_id(*index).into(), expires_at.into(), (*at).into()],
+                )?;
             }
             Act::Accept(index) => {
-                transaction
-                    .prepare_cached("UPDATE organization_invitations SET accepted_at = ?2 WHERE id = ?1 AND accepted_at IS NULL")?
-                    .execute((people::invitation_id(*index), at))?;
+                app.execute(
+                    "UPDATE organization_invitations SET accepted_at = ?2 WHERE id = ?1 AND accepted_at IS NULL",
+                    &[people::invitation_id(*index).into(), (*at).into()],
+                )?;
             }
         }
     }
     Ok(())
 }
 
-fn commit_delivery(
-    transaction: &Transaction<'_>,
-    world: World,
-    message: u64,
-    at: i64,
-) -> Result<()> {
+fn commit_delivery(app: &mut Database, world: World, message: u64, at: i64) -> Result<()> {
     let message = mail::message(world, message);
-    transaction
-        .prepare_cached(
-            "INSERT INTO deliveries (id, organization_id, provider, provider_message_id, status, sent_at, created_at, updated_at) \
-             VALUES (?1, ?2, ?3, ?4, 'sent', ?5, ?5, ?5)",
-        )?
-        .execute((message.delivery_id, message.organization_id, message.provider, message.provider_message_id, at))?;
-    Ok(())
+    let sql = "INSERT INTO deliveries (id, organization_id, provider, provider_message_id, status, sent_at, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, 'sent', ?5, ?5, ?5)";
+    let params = [
+        message.delivery_id.into(),
+        message.organization_id.into(),
+        text(message.provider),
+        message.provider_message_id.into(),
+        at.into(),
+    ];
+    app.execute(sql, &params).map(drop)
 }
 
 /// Stores a webhook event as the app's endpoint does: with its delivery if that is known, otherwise
 /// as an orphan.
-fn take_in(transaction: &Transaction<'_>, world: World, event: u64) -> Result<()> {
+fn take_in(app: &mut Database, world: World, event: u64) -> Result<()> {
     let report = mail::report(world, event);
-    let delivery_id = report.delivery_id();
-    transaction
-        .prepare_cached(
-            "INSERT INTO webhook_events (id, organization_id, delivery_id, type, provider, payload, metadata, needs_reconciliation, \
-             idempotency_key, occurred_at, inserted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
-            report.id,
-            report.message.organization_id,
-            delivery_id,
-            report.kind,
-            report.message.provider,
-            report.payload,
-            report.metadata,
-            delivery_id.is_none(),
-            report.idempotency_key,
-            report.occurred_at,
-            report.inserted_at,
-        ])?;
+    let delivery_id = report.delivery_id().map(str::to_string);
+    let sql = "INSERT INTO webhook_events (id, organization_id, delivery_id, type, provider, payload, metadata, needs_reconciliation, \
+         idempotency_key, occurred_at, inserted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let params = [
+        report.id.into(),
+        report.message.organization_id.into(),
+        delivery_id.clone().into(),
+        text(report.kind),
+        text(report.message.provider),
+        report.payload.into(),
+        report.metadata.into(),
+        i64::from(delivery_id.is_none()).into(),
+        report.idempotency_key.into(),
+        report.occurred_at.into(),
+        report.inserted_at.into(),
+    ];
+    app.execute(sql, &params)?;
     if let Some(delivery) = delivery_id {
-        transaction.prepare_cached(projection(report.kind))?.execute((
-            delivery,
-            report.occurred_at,
-            report.inserted_at,
-        ))?;
+        let params = [delivery.into(), report.occurred_at.into(), report.inserted_at.into()];
+        app.execute(projection(report.kind), &params)?;
     }
     Ok(())
+}
+
+fn text(text: &str) -> Value {
+    text.to_string().into()
 }
 
 /// What an event does to its delivery: the status moves forward, and its time is set once.

@@ -1,17 +1,19 @@
 //! Time passes: slot by slot, the app writes and Verger ticks.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
-use verger::rusqlite::Connection;
-use verger::{Schedule, Timestamp, Verger};
+use verger::Timestamp;
 
 use super::app::{self, Progress};
+use super::database::Database;
 use super::diary::Diary;
+use super::engine::Engine;
+use super::place::Place;
 use super::world::{SLOT, World, end_of_slot, slots};
 use crate::clock::Held;
 use crate::output::{count, is_watched, tell};
@@ -19,47 +21,32 @@ use crate::output::{count, is_watched, tell};
 /// The most passes in one slot, which is far more than any job's retries need.
 const PASSES_MAX: u32 = 10_000;
 
-/// The built-in workers and the names of their schedules.
-pub(crate) const SWEEPS: [(&str, &str); 3] = [
-    ("invitations", "cleanup-expired-invitations"),
-    ("memberships", "reconcile-memberships"),
-    ("webhook-events", "reconcile-webhook-events"),
-];
-
 /// How long the attempts of each worker took, in this process.
 pub(crate) type Tallies = BTreeMap<String, Vec<Duration>>;
 
 /// A demo that is open: the app's side and Verger's.
 pub(crate) struct Life {
-    pub(crate) verger: Verger,
-    pub(crate) app: Connection,
+    pub(crate) verger: Engine,
+    pub(crate) app: Database,
     pub(crate) world: World,
     /// The last slot the app has written.
     pub(crate) slot: i64,
     clock: Held,
+    /// Somebody wants it to end.
+    stop: Arc<AtomicBool>,
 }
 
 impl Life {
-    /// Opens the file at the instant it has come to.
-    pub(crate) fn open(file: &Path, progress: Progress) -> Result<Self> {
+    /// Opens the place at the instant it has come to. It lives until `stop` is set, at most.
+    pub(crate) fn open(
+        place: &Place,
+        mut app: Database,
+        progress: Progress,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self> {
         let clock = Held::at(end_of_slot(progress.slot.max(0)));
-        let args = || json!({"organization_id": null, "actor_id": null});
-        let [invitations, memberships, events] = SWEEPS;
-        let verger = Verger::builder(file)
-            .clock(clock.clone())
-            .schedule(
-                Schedule::cron(invitations.0, "0 3 * * *")?.worker(invitations.1).args(args()),
-            )
-            .schedule(
-                Schedule::every(memberships.0, Duration::from_millis(300_000))?
-                    .worker(memberships.1)
-                    .args(args()),
-            )
-            .schedule(Schedule::cron(events.0, "*/5 * * * *")?.worker(events.1).args(args()))
-            .open()?;
-        verger.migrate_reference()?;
-        let app = verger.connect()?;
-        Ok(Self { verger, app, world: progress.world, slot: progress.slot, clock })
+        let verger = place.open(&mut app, clock.clone())?;
+        Ok(Self { verger, app, world: progress.world, slot: progress.slot, clock, stop })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -86,6 +73,9 @@ impl Life {
         }
         while self.slot < last {
             let slot = self.slot + 1;
+            if self.stop.load(Ordering::Relaxed) {
+                bail!("stopped before slot {slot} of {last}: the same command goes on from there");
+            }
             self.clock.set(end_of_slot(slot));
             app::write_slot(&mut self.app, self.world, slot, diary.acts(slot))?;
             self.slot = slot;

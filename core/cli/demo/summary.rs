@@ -1,14 +1,16 @@
 //! The results of the demo, read from the tables.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
-use verger::rusqlite::{Connection, OptionalExtension};
-use verger::{AuditFilter, ChainError, Expression, Timestamp};
+use verger::rusqlite::types::Value;
+use verger::{ChainError, Expression, Timestamp};
 
-use super::life::{Life, SWEEPS, Tallies};
+use super::SWEEPS;
+use super::database::{Database, Words, integer, text};
+use super::life::{Life, Tallies};
+use super::place::Place;
 use super::words;
 use super::world::{DAY, World};
 use crate::output::count;
@@ -49,8 +51,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(life: &Life, tallies: &Tallies) -> Result<Self> {
-        let app = &life.app;
+    pub(crate) fn of(life: &mut Life, tallies: &Tallies) -> Result<Self> {
         let audit = match life.verger.verify_audit() {
             Ok(verified) => Ok(verified.rows),
             Err(broken @ (ChainError::Broken { .. } | ChainError::Missing { .. })) => {
@@ -59,26 +60,25 @@ impl Summary {
             Err(error) => return Err(error.into()),
         };
         let mut last = Vec::new();
-        for event in life.verger.audit_log(&AuditFilter::default(), LAST_EVENTS)?.iter().rev() {
+        for event in life.verger.last_events(LAST_EVENTS)?.iter().rev() {
+            let sql = "SELECT name FROM organizations WHERE id = ?1";
             let organization = match &event.organization_id {
-                Some(id) => app
-                    .query_row("SELECT name FROM organizations WHERE id = ?1", [id], |row| {
-                        row.get::<_, String>(0)
-                    })
-                    .optional()?,
+                Some(id) => life.app.rows(sql, &[id.clone().into()])?.pop(),
                 None => None,
             };
+            let organization = organization.and_then(|mut row| row.pop()).map(text);
             last.push((event.occurred_at, words::sentence(event, organization.as_deref())));
         }
+        let now = life.now();
         Ok(Self {
             world: life.world,
-            now: life.now(),
+            now,
             slots: u64::try_from(life.slot).unwrap_or(0),
             sweeps: SWEEPS
                 .into_iter()
                 .map(|(schedule, worker)| sweep(life, schedule, worker, tallies))
                 .collect::<Result<_>>()?,
-            groups: groups(app, life.now())?,
+            groups: groups(&mut life.app, now)?,
             audit,
             last,
         })
@@ -93,7 +93,7 @@ impl Summary {
         self.slots / 288
     }
 
-    pub(crate) fn to_json(&self, file: &Path) -> Json {
+    pub(crate) fn to_json(&self, place: &Place) -> Json {
         let millis = |time: Duration| time.as_secs_f64() * 1_000.0;
         let workers = self.sweeps.iter().map(|sweep| {
             json!({
@@ -115,7 +115,7 @@ impl Summary {
             (group.name.replace(' ', "_"), Json::Object(parts.collect()))
         });
         json!({
-            "db": file,
+            "db": place.to_string(),
             "seed": self.world.seed,
             "days": self.days(),
             "slots": self.slots,
@@ -129,7 +129,7 @@ impl Summary {
 
     pub(crate) fn in_words(
         &self,
-        file: &Path,
+        place: &Place,
         days: u32,
         lived_before: bool,
         took: Duration,
@@ -137,7 +137,7 @@ impl Summary {
         let lived = match lived_before {
             true => format!(
                 "{} has lived through its {} days already; this is what it holds.",
-                file.display(),
+                place,
                 self.days()
             ),
             false => {
@@ -174,7 +174,7 @@ impl Summary {
         for (at, what) in &self.last {
             text.push_str(&format!("  {at}  {what}\n"));
         }
-        text.push_str(&self.further(file, days, lived_before));
+        text.push_str(&self.further(place, days, lived_before));
         text
     }
 
@@ -215,27 +215,17 @@ impl Summary {
         table
     }
 
-    fn further(&self, file: &Path, days: u32, lived_before: bool) -> String {
+    fn further(&self, place: &Place, days: u32, lived_before: bool) -> String {
         // The command as it was called, because whoever uses cargo has no `verger` on the path.
         let verger = std::env::args().next().unwrap_or_else(|| "verger".to_string());
-        let db = format!("--db {}", file.display());
-        let mut text = format!(
-            "\nAll of it is in {}, for any SQLite tool. To look further:\n",
-            file.display()
-        );
-        for command in [
-            format!("jobs list {db}"),
-            format!("schedule fires invitations {db}"),
-            format!("audit list {db} --worker cleanup-expired-invitations"),
-            format!(
-                "run reconcile-memberships {db} --now 2026-02-01 --dry-run --args '{{\"organization_id\":\"org_029\",\"actor_id\":null}}'"
-            ),
-        ] {
+        let mut text = format!("\n{}\n", place.where_to_look());
+        for command in place.commands() {
             text.push_str(&format!("  {verger} {command}\n"));
         }
         if lived_before {
             text.push_str(&format!(
-                "To go on: {verger} demo {db} --days {}. To start over, name another file with --db.\n",
+                "To go on: {verger} demo {} --days {}. To start over, name another place with --db.\n",
+                place.argument(),
                 u64::from(days).max(self.days()) + 7
             ));
         }
@@ -243,38 +233,43 @@ impl Summary {
     }
 }
 
-fn sweep(life: &Life, schedule: &str, worker: &'static str, tallies: &Tallies) -> Result<Sweep> {
-    let app = &life.app;
-    let number = |sql: &str| -> Result<u64> {
-        Ok(app
-            .query_row(sql, [worker], |row| row.get::<_, i64>(0))
-            .map(|number| u64::try_from(number).unwrap_or(0))?)
-    };
+fn sweep(
+    life: &mut Life,
+    schedule: &str,
+    worker: &'static str,
+    tallies: &Tallies,
+) -> Result<Sweep> {
+    let Words { audit, fires, schedules, jobs, deleted, linked, errors, .. } = life.app.words();
     // The changes that the audit log tells: one for an event of a membership, a count for
     // invitations, and two for each link, because it appends an event and moves a delivery on.
-    let changed = "SELECT coalesce(sum(CASE action WHEN 'membership.updated' THEN 1 WHEN 'organization_invitation.deleted' \
-         THEN metadata ->> 'deleted' WHEN 'webhook_event.reconciled' THEN 2 * (metadata ->> 'linked') END), 0) \
-         FROM verger_audit WHERE worker = ?1 AND outcome = 'success'";
+    let changed = format!(
+        "SELECT CAST(coalesce(sum(CASE action WHEN 'membership.updated' THEN 1 \
+         WHEN 'organization_invitation.deleted' THEN {deleted} \
+         WHEN 'webhook_event.reconciled' THEN 2 * ({linked}) END), 0) AS BIGINT) \
+         FROM {audit} WHERE worker = ?1 AND outcome = 'success'"
+    );
+    let runs = format!(
+        "SELECT count(f.job) FROM {fires} f JOIN {schedules} s ON s.name = f.schedule WHERE s.worker = ?1"
+    );
+    let audited = format!("SELECT count(*) FROM {audit} WHERE worker = ?1");
+    let told = format!("SELECT count(*) FROM {audit} WHERE worker = ?1 AND outcome = 'error'");
+    let kept =
+        format!("SELECT CAST(coalesce(sum({errors}), 0) AS BIGINT) FROM {jobs} WHERE worker = ?1");
+    let discarded =
+        format!("SELECT count(*) FROM {jobs} WHERE worker = ?1 AND state = 'discarded'");
     let stored = life.verger.schedules()?.into_iter().find(|row| row.name == schedule);
     let words = stored
         .and_then(|row| row.expression.parse::<Expression>().ok())
         .map(|expression| expression.describe());
+    let mut number = |sql: &str| life.app.number(sql, &[worker.to_string().into()]);
     Ok(Sweep {
         worker,
         schedule: words.unwrap_or_default(),
-        runs: number(
-            "SELECT count(f.job) FROM verger_fires f JOIN verger_schedules s ON s.name = f.schedule WHERE s.worker = ?1",
-        )?,
-        rows_changed: number(changed)?,
-        audited: number("SELECT count(*) FROM verger_audit WHERE worker = ?1")?,
-        errors: number(
-            "SELECT count(*) FROM verger_audit WHERE worker = ?1 AND outcome = 'error'",
-        )? + number(
-            "SELECT coalesce(sum(json_array_length(errors)), 0) FROM verger_jobs WHERE worker = ?1",
-        )?,
-        discarded: number(
-            "SELECT count(*) FROM verger_jobs WHERE worker = ?1 AND state = 'discarded'",
-        )?,
+        runs: number(&runs)?,
+        rows_changed: number(&changed)?,
+        audited: number(&audited)?,
+        errors: number(&told)? + number(&kept)?,
+        discarded: number(&discarded)?,
         times: tallies.get(worker).and_then(|times| quantiles(times.clone())),
     })
 }
@@ -288,17 +283,16 @@ fn quantiles(mut times: Vec<Duration>) -> Option<(Duration, Duration)> {
     at(50).zip(at(99))
 }
 
-fn groups(app: &Connection, now: Timestamp) -> Result<Vec<Group>> {
-    let group = |name, sql: &str| -> Result<Group> {
-        let mut statement = app.prepare(sql)?;
-        let now = (statement.parameter_count() == 1).then_some(now.as_millis());
-        let rows = statement.query_map(verger::rusqlite::params_from_iter(now), |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?))
-        })?;
-        let parts =
-            rows.map(|row| row.map(|(part, number)| (part, u64::try_from(number).unwrap_or(0))));
-        Ok(Group { name, parts: parts.collect::<Result<_, _>>()? })
+fn groups(app: &mut Database, now: Timestamp) -> Result<Vec<Group>> {
+    let mut group = |name, sql: &str| -> Result<Group> {
+        let rows = app.rows(sql, &[])?.into_iter();
+        let parts = rows.filter_map(|row| <[Value; 2]>::try_from(row).ok());
+        Ok(Group {
+            name,
+            parts: parts.map(|[part, number]| (text(part), integer(&number))).collect(),
+        })
     };
+    let (now, week_ago) = (now.as_millis(), now.as_millis() - 7 * DAY);
     Ok(vec![
         group(
             "memberships",
@@ -306,17 +300,19 @@ fn groups(app: &Connection, now: Timestamp) -> Result<Vec<Group>> {
         )?,
         group(
             "invitations",
-            "SELECT CASE WHEN accepted_at IS NOT NULL THEN 'accepted' WHEN expires_at >= ?1 THEN 'open' ELSE 'expired and kept for now' END AS part, \
-             count(*) FROM organization_invitations GROUP BY part ORDER BY count(*) DESC, part",
+            &format!(
+                "SELECT CASE WHEN accepted_at IS NOT NULL THEN 'accepted' WHEN expires_at >= {now} THEN 'open' \
+                 ELSE 'expired and kept for now' END AS part, \
+                 count(*) FROM organization_invitations GROUP BY part ORDER BY count(*) DESC, part"
+            ),
         )?,
         group(
             "webhook events",
             &format!(
                 "SELECT CASE WHEN needs_reconciliation = 0 THEN 'came after their delivery' \
                  WHEN EXISTS (SELECT 1 FROM webhook_events r WHERE r.idempotency_key = 'reconciled:' || e.id) THEN 'came before it and were linked' \
-                 WHEN inserted_at >= ?1 - {} THEN 'still wait for it' ELSE 'are no longer looked for' END AS part, \
-                 count(*) FROM webhook_events e WHERE type <> 'reconciled' GROUP BY part ORDER BY count(*) DESC, part",
-                7 * DAY
+                 WHEN inserted_at >= {week_ago} THEN 'still wait for it' ELSE 'are no longer looked for' END AS part, \
+                 count(*) FROM webhook_events e WHERE type <> 'reconciled' GROUP BY part ORDER BY count(*) DESC, part"
             ),
         )?,
         group(
