@@ -25,7 +25,7 @@ mod tick_loop;
 mod upkeep;
 
 #[cfg(feature = "postgres")]
-pub(crate) use attempt::{Failure, Preparation, prepare, reported, transition};
+pub(crate) use attempt::{Failure, Next, Preparation, prepare, reported, transition};
 pub(crate) use attempt::{fit_args, perform_directly};
 pub(crate) use habits::{GroupCommit, Habits};
 pub(crate) use notifier::Notifier;

@@ -10,8 +10,8 @@ use super::run::{Connection, Run};
 use super::transition;
 use crate::clock::Clock;
 use crate::engine::{
-    AttemptOutcome, AttemptReport, Failure, Preparation, in_span, prepare, reported, say_ended,
-    span, transition as ended_as,
+    AttemptOutcome, AttemptReport, Failure, Next, Preparation, in_span, prepare, reported,
+    say_ended, span, transition as ended_as,
 };
 use crate::queue::{AttemptLog, Claimed, Moved, PerformedBy};
 use crate::run::{AttemptError, Claim, Interrupt, Tally};
@@ -89,9 +89,8 @@ fn attempt(
     let claim = Claim { id: claimed.id, token: claimed.token, attempt: claimed.attempt };
     let own = match own_connection(node, connection, &prepared) {
         Ok(own) => own,
-        Err(error) => {
-            let outcome =
-                record(node, connection, clock, claimed, error.into(), (&interrupt, by, log));
+        Err(failure) => {
+            let outcome = record(node, connection, clock, claimed, failure, (&interrupt, by, log));
             return (nothing, outcome);
         }
     };
@@ -151,7 +150,7 @@ fn own_connection<'n>(
     node: &'n Node,
     connection: &mut Connection,
     prepared: &Preparation,
-) -> Result<Option<(Connection, &'n Guests)>, AttemptError> {
+) -> Result<Option<(Connection, &'n Guests)>, Failure> {
     if !prepared.worker.is_component() {
         return Ok(None);
     }
@@ -168,7 +167,9 @@ fn own_connection<'n>(
         knows_both: prepared.worker.knows_both_stores(),
     };
     let own = guests.connection(&node.address, component, &mut connection.session);
-    own.map(|own| Some((own, guests))).map_err(|error| lost(&error))
+    // A role that was taken away, or a server that has no room, is not the job's fault.
+    own.map(|own| Some((own, guests)))
+        .map_err(|error| Failure { error: lost(&error), next: Next::Defer })
 }
 
 /// Gives a component's connection back, or puts the executor's own where it was.

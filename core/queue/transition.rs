@@ -40,6 +40,9 @@ pub(crate) enum Transition {
     Cancel(String),
     /// Failed, with a code and a message. Tried again at that instant, or never.
     Fail(String, String, Option<Timestamp>),
+    /// Could not begin, with a code and a message. Tried again at that instant. No attempt is used.
+    #[cfg(feature = "postgres")]
+    Defer(String, String, Timestamp),
     /// Given back as it was before its claim, with its attempt unused.
     Release,
 }
@@ -221,6 +224,13 @@ impl Left {
                     ..left(state, cancelled(&too_late(code, message)))
                 }
             }
+            #[cfg(feature = "postgres")]
+            Transition::Defer(code, message, at) => Self {
+                due_at: Some(*at),
+                attempts_back: 1,
+                error: Some(error(code, message)),
+                ..left(JobState::Retryable, cancelled(ON_REQUEST))
+            },
             Transition::Release => {
                 Self { attempts_back: 1, ..left(JobState::Available, cancelled(ON_REQUEST)) }
             }
@@ -247,6 +257,11 @@ pub(crate) fn kind_of(moved: Moved, to: &Transition, job: EventJob) -> Option<Ev
                 Some(due_at) => EventKind::Retried { job, error, due_at: *due_at },
                 None => EventKind::Discarded { job, error },
             }
+        }
+        #[cfg(feature = "postgres")]
+        (_, Transition::Defer(code, message, due_at)) => {
+            let error = EventFailure { code: code.clone(), message: shortened(message) };
+            EventKind::Retried { job, error, due_at: *due_at }
         }
         (_, Transition::Snooze(_) | Transition::Release | Transition::Complete(_)) => return None,
     })

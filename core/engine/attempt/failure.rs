@@ -23,6 +23,10 @@ pub(crate) enum Next {
     Discard,
     /// The job waits for another version of its worker, and the attempt does not count.
     Park,
+    /// The worker's code never began, for a reason that is not the job's: tried again later, and
+    /// the attempt does not count.
+    #[cfg(feature = "postgres")]
+    Defer,
 }
 
 impl From<AttemptError> for Failure {
@@ -69,6 +73,12 @@ impl Failure {
             Some(Interrupted::Shutdown) => (Transition::Release, AttemptOutcome::Released),
             Some(Interrupted::Cancelled) => cancelled(ON_REQUEST.to_string()),
             None if self.next == Next::Park => (Transition::Release, AttemptOutcome::Released),
+            #[cfg(feature = "postgres")]
+            None if self.next == Next::Defer => {
+                let at = now + backoff.after(claimed.id, claimed.attempt);
+                let to = Transition::Defer(error.code.clone(), error.message.clone(), at);
+                (to, AttemptOutcome::Retryable(error.clone(), at))
+            }
             None => {
                 let is_tried_again =
                     self.next == Next::Retry && claimed.attempt < claimed.max_attempts;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use verger_worker::{Args, JobInfo, code};
 
 pub(crate) use self::failure::Failure;
+#[cfg(feature = "postgres")]
+pub(crate) use self::failure::Next;
 pub(crate) use self::failure::transition;
 pub(crate) use self::preparation::fit_args;
 use self::preparation::prepare_with;

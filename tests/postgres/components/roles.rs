@@ -1,6 +1,8 @@
 //! Roles that have something else than their workers were granted are refused, with what is wrong.
 
-use verger::OpenError;
+use std::time::Duration;
+
+use verger::{JobState, OpenError};
 
 use super::{builder, open, usual, with_tables};
 use crate::cluster::Cluster;
@@ -170,11 +172,12 @@ fn roles_log_in_with_passwords_of_their_own() {
     let cluster = std::sync::Arc::new(cluster);
     let database = cluster.database("");
     let url = |password: &str| format!("{} password='{password}'", database.url());
+    let clock = crate::clock();
     let with = |password: &str| {
         verger::postgres::Verger::builder(url(password))
             .component("puppet", super::PUPPET)
             .grant("puppet", usual())
-            .clock(crate::clock())
+            .clock(clock.clone())
     };
     let mut client = postgres::Client::connect(&url("the password"), postgres::NoTls).unwrap();
     client.batch_execute(super::TABLES).unwrap();
@@ -197,4 +200,15 @@ fn roles_log_in_with_passwords_of_their_own() {
     );
     let error = other.job(id).unwrap().unwrap().errors.remove(0);
     assert!(error.message.contains("password authentication failed"), "{error:?}");
+    // It is not the job's fault, so no attempt is used, however often that happens.
+    let job = other.job(id).unwrap().unwrap();
+    assert_eq!((job.state, job.attempt), (JobState::Retryable, 0));
+    clock.advance(Duration::from_secs(3_600));
+    other.tick(other.now()).unwrap();
+    let job = other.job(id).unwrap().unwrap();
+    assert_eq!((job.state, job.attempt, job.errors.len()), (JobState::Retryable, 0, 2));
+    // A node that has the right one performs it.
+    clock.advance(Duration::from_secs(3_600));
+    verger.tick(verger.now()).unwrap();
+    assert_eq!(verger.job(id).unwrap().unwrap().state, JobState::Completed);
 }

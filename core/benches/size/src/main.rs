@@ -21,6 +21,13 @@ impl Worker for Sweep {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args().nth(1).unwrap_or_else(|| "app.db".to_string());
     let schedule = Schedule::cron("nightly", "0 3 * * *")?.worker("sweep");
+    #[cfg(feature = "postgres")]
+    if file.starts_with("postgres://") {
+        let builder = verger::postgres::Verger::builder(file).worker(Sweep).schedule(schedule);
+        let working = builder.open()?.start()?;
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+        return Ok(working.stop(Duration::from_secs(2))?);
+    }
     let builder = Verger::builder(file).worker(Sweep).schedule(schedule);
     #[cfg(feature = "wasm")]
     let builder = builder.plugins("plugins");
