@@ -30,7 +30,7 @@ pub(crate) use attempt::{fit_args, perform_directly};
 pub(crate) use habits::{GroupCommit, Habits};
 pub(crate) use notifier::Notifier;
 #[cfg(feature = "postgres")]
-pub(crate) use observe::{event_of_slot, in_span, say_ended, span};
+pub(crate) use observe::{count, event_of_slot, in_span, say_ended, span};
 pub(crate) use pending::Pending;
 #[cfg(feature = "wasm")]
 pub(crate) use plugin_watch::take_in_plugins;

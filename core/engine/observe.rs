@@ -6,7 +6,7 @@ use super::executor::Executor;
 use super::report::{AttemptOutcome, AttemptReport};
 use super::shared::Engine;
 use crate::event::{self, EventFailure, EventJob, EventKind};
-use crate::metrics::AttemptEnd;
+use crate::metrics::{AttemptEnd, Counters};
 use crate::queue::Claimed;
 use crate::run::AttemptError;
 use crate::schedule::{FireOutcome, Fired};
@@ -105,8 +105,8 @@ pub(crate) fn span(claimed: &Claimed) -> tracing::Span {
     )
 }
 
-/// Counts and logs how an attempt ended, and tells it if that is in no table.
-pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
+/// Counts how an attempt ended.
+pub(crate) fn count(counters: &Counters, report: &AttemptReport) {
     let end = match &report.outcome {
         AttemptOutcome::Completed(_) => AttemptEnd::Completed,
         AttemptOutcome::Snoozed(_) => AttemptEnd::Snoozed,
@@ -117,7 +117,12 @@ pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
         AttemptOutcome::Lost(_) => AttemptEnd::Lost,
     };
     let wrote = (report.rows_changed, report.audited);
-    inner.services.counters.ended(&report.worker, end, report.elapsed, wrote);
+    counters.ended(&report.worker, end, report.elapsed, wrote);
+}
+
+/// Counts and logs how an attempt ended, and tells it if that is in no table.
+pub(super) fn ended(inner: &Engine, now: Timestamp, report: &AttemptReport) {
+    count(&inner.services.counters, report);
     if let Some((kind, is_kept)) = say_ended(report)
         && !is_kept
     {

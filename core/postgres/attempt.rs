@@ -10,7 +10,7 @@ use super::run::{Connection, Run};
 use super::transition;
 use crate::clock::Clock;
 use crate::engine::{
-    AttemptOutcome, AttemptReport, Failure, Next, Preparation, in_span, prepare, reported,
+    AttemptOutcome, AttemptReport, Failure, Next, Preparation, count, in_span, prepare, reported,
     say_ended, span, transition as ended_as,
 };
 use crate::queue::{AttemptLog, Claimed, Moved, PerformedBy};
@@ -28,6 +28,7 @@ pub(super) fn perform(
     claimed: &Claimed,
 ) -> AttemptReport {
     let begun = Instant::now();
+    node.counters.started(&claimed.worker, claimed.wait);
     let span = span(claimed);
     let performed = in_span(&span, || {
         let (tally, outcome) = attempt(node, connection, clock, claimed);
@@ -37,6 +38,7 @@ pub(super) fn perform(
         Ok(report) => report,
         Err(never) => match never {},
     };
+    count(&node.counters, &report);
     say_ended(&report);
     report
 }

@@ -23,6 +23,7 @@ use crate::engine::{GroupCommit, Queues, Settings};
 use crate::error::OpenError;
 use crate::grant::Grant;
 use crate::limits::Limits;
+use crate::metrics::Counters;
 use crate::mutex::lock;
 use crate::queue::{Backoff, Queue, Retention};
 use crate::schedule::{Schedule, ScheduleError};
@@ -213,6 +214,7 @@ impl Builder {
             settings.queues.set(queue);
         }
         let registry = Registry::default();
+        let counters = Arc::<Counters>::default();
         for worker in workers {
             let mut registered = Registered::native(worker, Grant::as_declared())?;
             let name = registered.manifest()?.name.clone();
@@ -226,7 +228,7 @@ impl Builder {
             return Err(OpenError::NoSuchWorker { what: "limits", worker, known });
         }
         #[cfg(feature = "wasm")]
-        let wanted = components.register(&registry)?;
+        let wanted = components.register(&registry, &counters)?;
         let address = Arc::new(Address::of(&url, roots.as_deref()).map_err(open_error)?);
         let (clock, offset): (Arc<dyn Clock>, _) = match clock {
             Some(clock) => (clock, None),
@@ -235,7 +237,7 @@ impl Builder {
                 (Arc::new(Corrected { offset: Arc::clone(&offset) }), Some(offset))
             }
         };
-        let node = Node::new(address, registry, clock, settings, capabilities, offset);
+        let node = Node::new(address, registry, clock, settings, capabilities, counters, offset);
         handed_over(|| {
             let mut front = lock(&node.front);
             let mut presence = lock(&node.presence);

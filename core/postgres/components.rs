@@ -75,7 +75,7 @@ impl Builder {
     /// that is not there or cannot be confined.
     pub fn role_grants(&self) -> Result<String, OpenError> {
         let components = &self.components;
-        let wanted = components.register(&Registry::default())?;
+        let wanted = components.register(&Registry::default(), &Arc::default())?;
         let address = self.address().map_err(open_error)?;
         handed_over(|| {
             let mut session = Session::new(Arc::new(address.clone()));
@@ -91,8 +91,12 @@ impl Builder {
 
 impl Components {
     /// Registers them, and returns what each is to be granted.
-    pub(super) fn register(&self, registry: &Registry) -> Result<Vec<Wanted>, OpenError> {
-        let (counters, cache) = (Arc::<Counters>::default(), CompileCache::default());
+    pub(super) fn register(
+        &self,
+        registry: &Registry,
+        counters: &Arc<Counters>,
+    ) -> Result<Vec<Wanted>, OpenError> {
+        let (counters, cache) = (Arc::clone(counters), CompileCache::default());
         let compiler = Arc::new(Compiler::new(counters, cache, Ahead::default(), NO_FILES));
         let plugin = |source| Arc::new(Plugin::new(source, Arc::clone(&compiler)));
         let mut names = Vec::new();

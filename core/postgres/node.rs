@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::engine::Settings;
 use crate::event::{self, Bus, EventKind};
 use crate::ids::JobId;
+use crate::metrics::Counters;
 use crate::mutex::lock;
 use crate::queue::{EnqueueError, NewJob, Ready};
 use crate::run::{Claim, Interrupt, Interrupted, Workers};
@@ -45,6 +46,7 @@ pub(super) struct Node {
     pub(super) settings: Settings,
     pub(super) capabilities: Capabilities,
     pub(super) bus: Bus,
+    pub(super) counters: Arc<Counters>,
     /// The connection of the app's own calls.
     pub(super) front: Mutex<Connection>,
     pub(super) presence: Mutex<Presence>,
@@ -123,6 +125,7 @@ impl Node {
         clock: Arc<dyn Clock>,
         settings: Settings,
         capabilities: Capabilities,
+        counters: Arc<Counters>,
         offset: Option<Arc<AtomicI64>>,
     ) -> Arc<Self> {
         let front = Connection::new(&address);
@@ -136,6 +139,7 @@ impl Node {
             clock,
             capabilities,
             bus: Bus::default(),
+            counters,
             front: Mutex::new(front),
             presence: Mutex::new(presence),
             number: AtomicI64::new(NOWHERE),

@@ -50,6 +50,7 @@ pub use new_job::{EnqueueError, Enqueued, NewJob};
 pub(crate) use operate::{Cancelled, Retried};
 pub use prune::Retention;
 pub use queues::QueueRow;
+pub(crate) use queues::counted;
 #[cfg(feature = "postgres")]
 pub(crate) use read::why_parked;
 pub(crate) use rescue::Lost;

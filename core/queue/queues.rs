@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::read::text;
 use super::waiting::WAITING;
 use crate::event::{self, EventKind};
+use crate::metrics::Metrics;
 use crate::store::{Cells, StoreContext, StoreError, Unreadable};
 use crate::time::Timestamp;
 
@@ -26,6 +27,15 @@ pub struct QueueRow {
     /// The columns that someone else wrote and that cannot be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
+}
+
+/// With what waits, and is being performed, in each queue.
+pub(crate) fn counted(mut metrics: Metrics, queues: Vec<QueueRow>) -> Metrics {
+    for queue in queues {
+        metrics.waiting.insert(queue.name.clone(), queue.waiting);
+        metrics.executing.insert(queue.name, queue.executing);
+    }
+    metrics
 }
 
 /// The queues in which a job waits or is being performed, and those that were ever paused, by name.

@@ -4,6 +4,7 @@ use super::Verger;
 use crate::error::Error;
 use crate::event::{EventItem, EventPosition, Events};
 use crate::metrics::Metrics;
+use crate::queue::counted;
 use crate::store::StoreContext;
 
 impl Verger {
@@ -63,12 +64,7 @@ impl Verger {
     /// # Errors
     /// [`Error::Store`] when the database cannot be read.
     pub fn metrics(&self) -> Result<Metrics, Error> {
-        let mut metrics = self.inner.services.counters.read();
-        for queue in self.queues()? {
-            metrics.waiting.insert(queue.name.clone(), queue.waiting);
-            metrics.executing.insert(queue.name, queue.executing);
-        }
-        Ok(metrics)
+        Ok(counted(self.inner.services.counters.read(), self.queues()?))
     }
 
     /// The position of the newest event that is kept. [`events_since`](Self::events_since) from

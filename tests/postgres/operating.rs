@@ -369,3 +369,27 @@ fn what_a_node_that_performs_nothing_enqueues_is_told_to_the_others() {
     waits.sort();
     assert!(waits[8] < Duration::from_millis(700), "{waits:?}");
 }
+
+#[test]
+fn what_a_node_did_and_what_waits_is_counted() {
+    let Some(database) = database() else { return };
+    let clock = clock();
+    let failing = worker("failing", |_, _| Err(WorkerError::new("no")));
+    let verger = effects(&database).worker(failing).clock(clock.clone()).open().unwrap();
+    for n in 0..3 {
+        verger.enqueue(NewJob::new("effect", json!({"n": n}))).unwrap();
+    }
+    verger.enqueue(NewJob::new("failing", json!({}))).unwrap();
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(verger.metrics().unwrap().waiting["default"], 4);
+    verger.tick(verger.now()).unwrap();
+    let metrics = verger.metrics().unwrap();
+    let effect = &metrics.workers["effect"];
+    assert_eq!((effect.started, effect.completed, effect.rows_changed), (3, 3, 3));
+    assert_eq!((effect.run.count, effect.wait.count), (3, 3));
+    assert!(effect.wait.sum_us >= 15_000_000, "{:?}", effect.wait);
+    assert_eq!(metrics.workers["failing"].retried, 1);
+    assert_eq!((metrics.waiting["default"], metrics.executing["default"]), (1, 0));
+    let text = metrics.to_prometheus();
+    assert!(text.contains(r#"verger_started_total{worker="effect"} 3"#), "{text}");
+}

@@ -20,8 +20,9 @@ use super::tick;
 use crate::engine::{LoopError, TickReport};
 use crate::error::Error;
 use crate::event::Subscription;
+use crate::metrics::Metrics;
 use crate::mutex::lock;
-use crate::queue::{EnqueueError, Enqueued, NewJob, Ready};
+use crate::queue::{EnqueueError, Enqueued, NewJob, Ready, counted};
 use crate::store::StoreError;
 use crate::time::Timestamp;
 
@@ -140,6 +141,17 @@ impl Verger {
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
         self.node.bus.subscribe()
+    }
+
+    /// Numbers about what this process did since Verger was opened, by worker, and about what waits
+    /// in the database now. [`Metrics::to_prometheus`] is what a Prometheus server reads. With the
+    /// feature `metrics` the same numbers also go to the recorder of the `metrics` crate as they
+    /// happen.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn metrics(&self) -> Result<Metrics, Error> {
+        Ok(counted(self.node.counters.read(), self.queues()?))
     }
 
     /// The names of the workers of this process.
