@@ -27,6 +27,7 @@ const OPENING: &str = "open the database";
 #[derive(Clone)]
 pub(super) struct Address {
     config: Config,
+    only_reads: bool,
     #[cfg(feature = "postgres-tls")]
     tls: Option<MakeRustlsConnect>,
 }
@@ -74,7 +75,7 @@ impl Address {
             }
             _ => None,
         };
-        Ok(Self { config, tls })
+        Ok(Self { config, only_reads: false, tls })
     }
 
     #[cfg(not(feature = "postgres-tls"))]
@@ -84,13 +85,27 @@ impl Address {
                 OPENING,
                 "the address asks for TLS, and this build has none: enable the feature `postgres-tls`",
             )),
-            _ => Ok(Self { config }),
+            _ => Ok(Self { config, only_reads: false }),
         }
     }
 
     #[cfg(feature = "wasm")]
     pub(super) fn password(&self) -> Option<&[u8]> {
         self.config.get_password()
+    }
+
+    /// Whether its connections write nothing.
+    pub(super) fn only_reads(&self) -> bool {
+        self.only_reads
+    }
+
+    /// The same server, for connections that write nothing.
+    pub(super) fn read_only(mut self) -> Self {
+        self.only_reads = true;
+        let before = self.config.get_options().unwrap_or_default();
+        let options = format!("{before} -c default_transaction_read_only=on");
+        self.config.options(options.trim_start());
+        self
     }
 
     /// The same server, for another role.

@@ -12,7 +12,7 @@ use super::address::Address;
 use super::clock_offset::{self, Corrected};
 #[cfg(feature = "wasm")]
 use super::components::Components;
-use super::migrate::{migrate, open_error};
+use super::migrate::{check, migrate, open_error};
 use super::node::Node;
 use super::presence::refuse_transaction_pooler;
 use super::session::Session;
@@ -47,6 +47,7 @@ pub struct Builder {
     settings: Settings,
     clock: Option<Arc<dyn Clock>>,
     roots: Option<String>,
+    read_only: bool,
     #[cfg(feature = "wasm")]
     pub(super) components: Components,
 }
@@ -79,6 +80,7 @@ impl Builder {
             },
             clock: None,
             roots: None,
+            read_only: false,
             #[cfg(feature = "wasm")]
             components: Components::default(),
         }
@@ -184,6 +186,14 @@ impl Builder {
         self
     }
 
+    /// Opens the database only to look at it. Nothing is made or brought up to date, this process is
+    /// no node, workers, components and schedules are left aside, and every call that would write
+    /// fails. Verger must have been opened there before. A standby will do.
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
     /// Opens the database. The tables, in the schema `verger`, are made if they are not there, for
     /// which the role needs the right to create a schema once.
     ///
@@ -203,6 +213,7 @@ impl Builder {
             settings,
             clock,
             roots,
+            read_only,
             #[cfg(feature = "wasm")]
             components,
         } = self;
@@ -229,7 +240,11 @@ impl Builder {
         }
         #[cfg(feature = "wasm")]
         let wanted = components.register(&registry, &counters)?;
-        let address = Arc::new(Address::of(&url, roots.as_deref()).map_err(open_error)?);
+        let mut address = Address::of(&url, roots.as_deref()).map_err(open_error)?;
+        if read_only {
+            address = address.read_only();
+        }
+        let address = Arc::new(address);
         let (clock, offset): (Arc<dyn Clock>, _) = match clock {
             Some(clock) => (clock, None),
             None => {
@@ -247,6 +262,9 @@ impl Builder {
                 let ahead = clock_offset::measure(&mut front.session).map_err(open_error)?;
                 offset.store(ahead, Ordering::Relaxed);
             }
+            if read_only {
+                return check(&mut front.session);
+            }
             let now = node.clock.now();
             migrate(&mut front.session, now)?;
             let number = presence.appear().map_err(open_error)?;
@@ -256,6 +274,9 @@ impl Builder {
             publish_workers(&mut front.session, &node.registry, now).map_err(open_error)
         })?;
         let verger = Verger { node };
+        if read_only {
+            return Ok(verger);
+        }
         verger.register(&schedules, Some(&set))?;
         Ok(verger)
     }

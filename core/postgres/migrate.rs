@@ -1,5 +1,7 @@
 //! The tables, made and brought up to date.
 
+use std::cmp::Ordering;
+
 use super::session::Session;
 use crate::error::OpenError;
 use crate::store::{MigrationError, StoreError};
@@ -39,17 +41,23 @@ pub(super) fn migrate(session: &mut Session, now: Timestamp) -> Result<(), OpenE
         }
         Ok(applied)
     });
-    match applied.map_err(open_error)? {
-        found if found > newest => Err(OpenError::Migration {
-            path: "the database".into(),
-            source: MigrationError::Newer {
-                set: "engine",
-                found: found.into(),
-                known: newest.into(),
-            },
-        }),
-        _ => Ok(()),
+    if applied.map_err(open_error)? > newest {
+        return check(session);
     }
+    Ok(())
+}
+
+/// Whether the tables are those that this build needs. Nothing is made.
+pub(super) fn check(session: &mut Session) -> Result<(), OpenError> {
+    let newest = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
+    let (set, known) = ("engine", i64::from(newest));
+    let found = i64::from(applied(session).map_err(open_error)?);
+    let source = match found.cmp(&known) {
+        Ordering::Less => MigrationError::Older { set, found, known },
+        Ordering::Greater => MigrationError::Newer { set, found, known },
+        Ordering::Equal => return Ok(()),
+    };
+    Err(OpenError::Migration { path: "the database".into(), source })
 }
 
 /// The number of the last step that was applied, 0 for none.

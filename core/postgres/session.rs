@@ -114,7 +114,7 @@ impl Session {
             None => {
                 let mut client =
                     self.address.connect().map_err(|error| not_connected(OPENING, &error))?;
-                check(&mut client)?;
+                check(&mut client, self.address.only_reads())?;
                 if let Some(gate) = &self.gate {
                     let names = format!("SET search_path = {}", gate.path);
                     client.batch_execute(&names).doing(OPENING)?;
@@ -340,7 +340,7 @@ impl Prepare {
 }
 
 /// Whether the server and the database are of use.
-fn check(client: &mut Client) -> Result<(), StoreError> {
+fn check(client: &mut Client, only_reads: bool) -> Result<(), StoreError> {
     let row = client
         .query_one(
             "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
@@ -364,7 +364,7 @@ fn check(client: &mut Client) -> Result<(), StoreError> {
             format!("the database has the encoding {encoding}: make one with ENCODING 'UTF8'"),
         ));
     }
-    if recovers || read_only == "on" {
+    if !only_reads && (recovers || read_only == "on") {
         return Err(unusable(
             OPENING,
             "the server is a standby or read-only: connect to the primary, by `target_session_attrs=read-write` where several hosts are given",

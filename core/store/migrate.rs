@@ -56,7 +56,7 @@ pub enum MigrationError {
     /// The tables are missing or older than this build needs, and the database was opened
     /// read-only.
     #[error(
-        "the {set} tables are at version {found}, this build needs {known}: open the file once for writing, that brings them up to date"
+        "the {set} tables are at version {found}, this build needs {known}: open the database once for writing, that brings them up to date"
     )]
     Older {
         /// Which set of tables.

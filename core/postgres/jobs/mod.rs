@@ -2,6 +2,8 @@
 
 mod filter;
 
+use std::collections::BTreeMap;
+
 use postgres::Row;
 use serde_json::Value as Json;
 
@@ -93,8 +95,9 @@ pub(super) fn get(
     id: JobId,
     registry: &Registry,
 ) -> Result<Option<Job>, StoreError> {
+    let known = Known::of(session, registry)?;
     let sql = format!("SELECT {COLUMNS} FROM verger.jobs WHERE id = $1");
-    Ok(session.first(READING, &sql, &[&id.number()])?.map(|row| job(&row, registry)))
+    Ok(session.first(READING, &sql, &[&id.number()])?.map(|row| job(&row, &known)))
 }
 
 /// The newest jobs that match, newest first.
@@ -104,6 +107,7 @@ pub(super) fn list(
     limit: u32,
     registry: &Registry,
 ) -> Result<Vec<Job>, StoreError> {
+    let known = Known::of(session, registry)?;
     let mut condition = filter::condition(filter);
     let limit = condition.bind(i64::from(limit));
     let sql = format!(
@@ -111,7 +115,7 @@ pub(super) fn list(
         condition.text
     );
     let rows = session.query(READING, &sql, &condition.params())?;
-    Ok(rows.iter().map(|row| job(row, registry)).collect())
+    Ok(rows.iter().map(|row| job(row, &known)).collect())
 }
 
 /// How many jobs match.
@@ -122,10 +126,36 @@ pub(super) fn count_of(session: &mut Session, filter: &JobFilter) -> Result<u64,
     Ok(row.map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
-fn job(row: &Row, registry: &Registry) -> Job {
+/// Which workers there are to perform a job. Who has none of its own looks at the jobs of others,
+/// and goes by what all nodes ever had.
+enum Known<'a> {
+    Here(&'a Registry),
+    Anywhere(BTreeMap<String, u32>),
+}
+
+impl<'a> Known<'a> {
+    fn of(session: &mut Session, registry: &'a Registry) -> Result<Self, StoreError> {
+        if !registry.snapshot().is_empty() {
+            return Ok(Self::Here(registry));
+        }
+        let sql = "SELECT name, args_version FROM verger.workers";
+        let rows = session.query(READING, sql, &[])?;
+        Ok(Self::Anywhere(rows.iter().map(|row| (row.get(0), count(row.get(1)))).collect()))
+    }
+
+    /// The newest version of the args that this worker knows.
+    fn newest(&self, worker: &str) -> Option<u32> {
+        match self {
+            Self::Here(registry) => registry.get(worker).map(|worker| worker.newest_args()),
+            Self::Anywhere(known) => known.get(worker).copied(),
+        }
+    }
+}
+
+fn job(row: &Row, known: &Known<'_>) -> Job {
     let state: JobState = row.get::<_, &str>(4).parse().unwrap_or(JobState::Discarded);
     let (worker, args_version): (String, u32) = (row.get(1), count(row.get(6)));
-    let newest = registry.get(&worker).map(|worker| worker.newest_args());
+    let newest = known.newest(&worker);
     let parked = Some(newest).filter(|_| state.is_waiting());
     let parked = parked.and_then(|newest| why_parked(&worker, args_version, newest));
     let time = |column: usize| row.get::<_, Option<i64>>(column).map(Timestamp::from_millis);

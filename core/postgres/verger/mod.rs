@@ -160,6 +160,16 @@ impl Verger {
         self.node.registry.snapshot().keys().cloned().collect()
     }
 
+    /// The names of the workers that any node has had, here or elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be read.
+    pub fn known_workers(&self) -> Result<Vec<String>, Error> {
+        let sql = "SELECT name FROM verger.workers ORDER BY name";
+        let rows = self.front(|session| session.query("read which workers there are", sql, &[]))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// The args of a job as its worker would get them, with what is left out filled in.
     ///
     /// # Errors
