@@ -8,6 +8,7 @@ use clap::Subcommand;
 use serde_json::{Value as Json, json};
 use verger::{AuditFilter, AuditRow, ChainError, Verger, Verified};
 
+use crate::books::Books;
 use crate::failure::WORK_FAILED;
 use crate::options::{Database, Options};
 use crate::output::{
@@ -71,7 +72,7 @@ impl Command {
                     job: *job,
                     before_id: *before,
                 };
-                list(&options.open_to_read(database)?, filter, *limit, options.json)?;
+                list(&options.books_to_read(database)?, filter, *limit, options.json)?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Verify { database } => verify(database, options),
@@ -90,7 +91,7 @@ fn verify(database: &Database, options: &Options) -> Result<ExitCode> {
             "missing": missing,
         }))
     };
-    let verger = options.open_to_read(database)?;
+    let verger = options.books_to_read(database)?;
     let error = match with_spinner("reading the log", || verger.verify_audit()) {
         Ok(verified) => {
             match options.json {
@@ -140,7 +141,7 @@ fn audit_json(event: &AuditRow) -> Json {
 }
 
 /// Lists page by page, as long as somebody reads.
-fn list(verger: &Verger, mut filter: AuditFilter, mut limit: u32, json: bool) -> Result<()> {
+fn list(verger: &Books, mut filter: AuditFilter, mut limit: u32, json: bool) -> Result<()> {
     let mut table = Table::new(&[
         ("ID", Side::Right),
         ("OCCURRED AT", Side::Left),

@@ -48,7 +48,7 @@ pub(crate) struct Enqueue {
 
 impl Enqueue {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
-        let verger = options.open(&self.database)?;
+        let verger = options.books_to_change(&self.database)?;
         let mut job = NewJob::new(&self.worker, self.args.clone());
         if let Some(at) = self.at {
             job = job.at(at);
@@ -74,7 +74,7 @@ impl Enqueue {
         if let Some(traceparent) = &self.traceparent {
             job = job.traceparent(traceparent);
         }
-        let enqueued = verger.enqueue(job)?;
+        let enqueued = verger.enqueue(job, &self.worker)?;
         if options.json {
             print_json(&json!({"id": enqueued.id, "existing": enqueued.existing}))?;
         } else if enqueued.existing {

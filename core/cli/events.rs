@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use verger::{EventItem, EventKind, EventPosition, LifecycleEvent, Verger};
+use verger::{EventItem, EventKind, EventPosition, LifecycleEvent};
 
+use crate::books::Books;
 use crate::options::{Database, Options};
 use crate::output::{counted, is_read, print, print_json_lines};
 
@@ -26,12 +27,12 @@ const PAGE: u32 = 500;
 
 impl Events {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
-        let verger = options.open_to_read(&self.database)?;
+        let verger = options.books_to_read(&self.database)?;
         self.list(&verger, options.json)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn list(&self, verger: &Verger, json: bool) -> Result<()> {
+    fn list(&self, verger: &Books, json: bool) -> Result<()> {
         let (mut position, mut limit) = (self.since.unwrap_or_default(), self.limit);
         let mut any = false;
         while limit > 0 && is_read() {

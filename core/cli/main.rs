@@ -4,6 +4,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod audit;
+mod books;
 mod clock;
 mod completions;
 mod config;
@@ -20,6 +21,8 @@ mod key;
 #[cfg(feature = "postgres")]
 mod local_postgres;
 mod migrate;
+#[cfg(feature = "postgres")]
+mod move_books;
 mod options;
 mod output;
 mod plugin;
@@ -43,7 +46,7 @@ use clap::{Parser, Subcommand};
 use options::Options;
 use output::tell;
 
-/// Durable jobs, cron schedules and an audit log in a SQLite file.
+/// Durable jobs, cron schedules and an audit log, in a SQLite file or in PostgreSQL.
 ///
 /// Exit status: 0 done, 1 the work failed, 2 bad usage or input (nothing was done), 3 done, but
 /// what it prints could not be written. Times are RFC 3339 in UTC. With --json, lists print one
@@ -92,6 +95,12 @@ enum Command {
     Audit(audit::Command),
     /// Bring the tables of a file up to date; the file is made when it is not there
     Migrate(migrate::Migrate),
+    /// Move jobs, schedules, ledger and audit log of a file into a PostgreSQL database, once
+    ///
+    /// They keep their ids, and are verified on both sides. Killed at any point, the same command
+    /// finds out how far it came. The app's own tables stay in the file.
+    #[cfg(feature = "postgres")]
+    Move(move_books::Move),
     /// What is wrong with a file, and the command that mends it
     ///
     /// It works on any file: one that is damaged, another program's, or none. Nothing is changed
@@ -133,6 +142,8 @@ impl Command {
             Self::Migrate(migrate) => migrate.run(options),
             Self::Doctor(doctor) => doctor.run(options),
             Self::Ui(ui) => ui.run(options),
+            #[cfg(feature = "postgres")]
+            Self::Move(verb) => verb.run(options),
             Self::Config(command) => command.run(options),
             Self::Service(command) => command.run(options),
             Self::Completions(completions) => completions.run(),

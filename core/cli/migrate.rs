@@ -20,6 +20,10 @@ pub(crate) struct Migrate {
 
 impl Migrate {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
+        #[cfg(feature = "postgres")]
+        if let Some(address) = self.database.address() {
+            return self.of_server(address, options);
+        }
         let file = &options.target(&self.database)?.file;
         ensure!(!file.is_dir(), "{} is a folder, not a database", file.display());
         let verger = options.builder(file)?.without_built_ins().open()?;
@@ -34,6 +38,20 @@ impl Migrate {
                 file.display(),
                 sets.join(" and the ")
             )]),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    #[cfg(feature = "postgres")]
+    fn of_server(&self, address: &str, options: &Options) -> Result<ExitCode> {
+        ensure!(
+            !self.reference,
+            "the domain tables on PostgreSQL are for the app's own migrations: verger::postgres::REFERENCE_TABLES is their SQL"
+        );
+        verger::postgres::Verger::builder(address).schedule_set("verger command").open()?;
+        match options.json {
+            true => print_json(&json!({"up_to_date": ["engine"]}))?,
+            false => print(["the engine tables of the database are up to date"]),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use verger::{Builder, Clock, Config, Doctor, Grant, Timestamp, Verger};
 
+use crate::books::Books;
 use crate::clock::{CommandClock, Held};
 use crate::grants::{self, Grants};
 use crate::input;
@@ -74,9 +75,22 @@ pub(crate) struct Options {
 /// The database a verb works on.
 #[derive(Args)]
 pub(crate) struct Database {
-    /// The SQLite file; without it, the one that verger.toml names
+    /// The SQLite file, or for most verbs the address of a PostgreSQL database: postgres://…;
+    /// without it, the file that verger.toml names
     #[arg(long, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
+}
+
+impl Database {
+    /// The address, if it is in PostgreSQL.
+    pub(crate) fn address(&self) -> Option<&str> {
+        self.db.as_deref().and_then(Path::to_str).filter(|db| is_address(db))
+    }
+}
+
+/// Whether it names a PostgreSQL database.
+pub(crate) fn is_address(db: &str) -> bool {
+    db.starts_with("postgres://") || db.starts_with("postgresql://")
 }
 
 /// The database a verb works on, and the settings that go with it.
@@ -99,6 +113,10 @@ impl Options {
 
     /// Which database a verb works on, by --db or by verger.toml.
     pub(crate) fn target(&self, database: &Database) -> Result<Target> {
+        ensure!(
+            database.address().is_none(),
+            "that works on a SQLite file, and --db names a PostgreSQL database"
+        );
         let config = match (&self.config, &database.db) {
             (Some(_), _) | (None, None) => Some(self.config()?),
             (None, Some(file)) => beside(file).map(|config| self.with_more_plugins(config)),
@@ -132,6 +150,50 @@ impl Options {
                 here.display()
             )
         })
+    }
+
+    /// Opens either store to read it. Nothing in it changes.
+    pub(crate) fn books_to_read(&self, database: &Database) -> Result<Books> {
+        match database.address() {
+            Some(address) => self.server(address, false),
+            None => Ok(Books::File(self.open_to_read(database)?)),
+        }
+    }
+
+    /// Opens either store to change something.
+    pub(crate) fn books_to_change(&self, database: &Database) -> Result<Books> {
+        match database.address() {
+            Some(address) => self.server(address, true),
+            None => Ok(Books::File(self.open(database)?)),
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn server(&self, address: &str, is_to_change: bool) -> Result<Books> {
+        let has_more = self.trust || !self.plugins.is_empty() || !self.grant.is_empty();
+        ensure!(
+            !has_more && self.key_command.is_none() && self.config.is_none(),
+            "--plugins, --trust, --grant, --config and --key-command are for SQLite files: leave them out"
+        );
+        let builder = || {
+            // Of its own, so that it retires none of the app's.
+            let builder = verger::postgres::Verger::builder(address).schedule_set("verger command");
+            match self.clock() {
+                CommandClock::System => builder,
+                CommandClock::Held(held) => builder.clock(held),
+            }
+        };
+        // A mistyped name must not leave Verger's tables behind.
+        let looking = builder().read_only().open()?;
+        Ok(Books::Server(match is_to_change {
+            true => builder().open()?,
+            false => looking,
+        }))
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn server(&self, _: &str, _: bool) -> Result<Books> {
+        bail!("this verger was built without PostgreSQL: build it with the feature postgres")
     }
 
     /// Opens the file to work on it: to change or run a job.

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use serde_json::Value as Json;
-use verger::{QueueRow, Verger};
+use verger::QueueRow;
 
+use crate::books::Books;
 use crate::options::{Database, Options};
 use crate::output::{count, counted, opt_time, print, print_json, print_json_lines, row};
 use crate::table::{Side, Table};
@@ -39,16 +40,17 @@ impl Command {
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode> {
         match self {
             Self::List { database } => {
-                list(&options.open_to_read(database)?.queues()?, options.json)?
+                list(&options.books_to_read(database)?.queues()?, options.json)?
             }
             Self::Pause { name, database } => {
-                let verger = options.open(database)?;
+                let verger = options.books_to_change(database)?;
                 verger.pause_queue(name)?;
                 changed(&verger, name, options, "is paused")?;
             }
             Self::Resume { name, database } => {
-                let verger = options.open(database)?;
-                let paused = verger.paused_queues()?;
+                let verger = options.books_to_change(database)?;
+                let queues = verger.queues()?.into_iter().filter(|queue| queue.paused);
+                let paused: Vec<String> = queues.map(|queue| queue.name).collect();
                 if !paused.contains(name) {
                     let paused =
                         if paused.is_empty() { "none".to_string() } else { paused.join(", ") };
@@ -62,7 +64,7 @@ impl Command {
     }
 }
 
-fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result<()> {
+fn changed(verger: &Books, name: &str, options: &Options, what: &str) -> Result<()> {
     let queues = verger.queues()?;
     let Some(queue) = queues.iter().find(|queue| queue.name == name) else { return Ok(()) };
     match options.json {

@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 use verger::{
-    Expression, FireRow, Missed, Overlap, Schedule, ScheduleRow, Timestamp, Verger, Zone, upcoming,
+    Expression, FireRow, Missed, Overlap, Schedule, ScheduleRow, Timestamp, Zone, upcoming,
 };
 
+use crate::books::Books;
 use crate::input;
 use crate::options::{Database, Options};
 use crate::output::{opt_time, print, print_json, print_json_lines, row};
@@ -141,7 +142,7 @@ impl Command {
                 next(expression, *tz, from.unwrap_or_else(|| options.now()), *count, options.json)?
             }
             Self::List { database } => {
-                list(&options.open_to_read(database)?.schedules()?, options.json)?
+                list(&options.books_to_read(database)?.schedules()?, options.json)?
             }
             Self::Fires { name, database, at: Some(at), .. } => {
                 let why = options.open_to_read(database)?.explain(name, *at)?;
@@ -153,7 +154,7 @@ impl Command {
                 }
             }
             Self::Fires { name, database, limit, at: None } => {
-                let verger = options.open_to_read(database)?;
+                let verger = options.books_to_read(database)?;
                 let fires = verger.fires(name, *limit)?;
                 // The ledger of a removed schedule can still be read.
                 if fires.is_empty() {
@@ -163,12 +164,12 @@ impl Command {
             }
             Self::Add { name, expression, database, settings } => {
                 let schedule = settings.apply(Schedule::cron(name, expression)?)?;
-                let verger = options.open(database)?;
+                let verger = options.books_to_change(database)?;
                 verger.add_schedule(&schedule)?;
                 changed(&verger, name, options, "stored")?;
             }
             Self::Remove { name, database } => {
-                let verger = options.open(database)?;
+                let verger = options.books_to_change(database)?;
                 check_known(&verger, name)?;
                 verger.remove_schedule(name)?;
                 if options.json {
@@ -178,20 +179,20 @@ impl Command {
                 }
             }
             Self::Pause { name, database } => {
-                let verger = options.open(database)?;
+                let verger = options.books_to_change(database)?;
                 check_known(&verger, name)?;
                 verger.pause_schedule(name)?;
                 changed(&verger, name, options, "paused")?;
             }
             Self::Resume { name, database } => {
-                let verger = options.open(database)?;
+                let verger = options.books_to_change(database)?;
                 check_known(&verger, name)?;
                 verger.resume_schedule(name)?;
                 changed(&verger, name, options, "resumed")?;
             }
             Self::RunNow { name, database } => {
                 let verger = options.open(database)?;
-                check_known(&verger, name)?;
+                check_known(&Books::File(verger.clone()), name)?;
                 if let Some(made) = verger.run_schedule_now(name)? {
                     let what =
                         if made.existing { "has an unfinished job already" } else { "made a job" };
@@ -208,7 +209,7 @@ impl Command {
     }
 }
 
-fn check_known(verger: &Verger, name: &str) -> Result<()> {
+fn check_known(verger: &Books, name: &str) -> Result<()> {
     let known: Vec<String> =
         verger.schedules()?.into_iter().map(|schedule| schedule.name).collect();
     if known.iter().any(|known| known == name) {
@@ -218,7 +219,7 @@ fn check_known(verger: &Verger, name: &str) -> Result<()> {
     bail!("there is no schedule `{name}`: known are {known}")
 }
 
-fn changed(verger: &Verger, name: &str, options: &Options, what: &str) -> Result<()> {
+fn changed(verger: &Books, name: &str, options: &Options, what: &str) -> Result<()> {
     let schedules = verger.schedules()?;
     let Some(schedule) = schedules.iter().find(|schedule| schedule.name == name) else {
         return Ok(());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
@@ -155,10 +156,13 @@ impl Cluster {
         let mut client = self.client();
         client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
         client.batch_execute("SELECT pg_reload_conf()").unwrap();
-        crate::until("the standby answers", || {
-            let sql = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
-            self.client().query_one(sql, &[]).unwrap().get::<_, i64>(0) == 1
-        });
+        let sql = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        let answers = || self.client().query_one(sql, &[]).unwrap().get::<_, i64>(0) == 1;
+        let begun = Instant::now();
+        while !answers() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the standby does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         standby
     }
 
@@ -213,6 +217,12 @@ impl Drop for Cluster {
 impl Database {
     pub(crate) fn url(&self) -> String {
         format!("host={} user=postgres dbname={}", self.cluster.socket(), self.name)
+    }
+
+    /// The same address, as one word.
+    pub(crate) fn address(&self) -> String {
+        let folder = self.cluster.socket().replace('/', "%2F");
+        format!("postgres://postgres@{folder}/{}", self.name)
     }
 
     /// A client of the app's own.

@@ -55,9 +55,13 @@ pub(crate) fn begin(
     let world = asked(default);
     let seed = i64::try_from(world.seed).context("the seed is too large")?;
     let scale = i64::try_from(world.scale)?;
-    if let Database::Sqlite(connection) = app {
+    match app {
         // The demo is the app, and an app chooses the journal mode of its file.
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        Database::Sqlite(connection) => {
+            connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        }
+        #[cfg(feature = "postgres")]
+        Database::Postgres(_) => {}
     }
     app.transaction(|app| {
         app.batch(app.words().progress)?;

@@ -12,9 +12,9 @@ use verger::Timestamp;
 use super::app::{self, Progress};
 use super::database::Database;
 use super::diary::Diary;
-use super::engine::Engine;
 use super::place::Place;
 use super::world::{SLOT, World, end_of_slot, slots};
+use crate::books::Books;
 use crate::clock::Held;
 use crate::output::{count, is_watched, tell};
 
@@ -26,7 +26,7 @@ pub(crate) type Tallies = BTreeMap<String, Vec<Duration>>;
 
 /// A demo that is open: the app's side and Verger's.
 pub(crate) struct Life {
-    pub(crate) verger: Engine,
+    pub(crate) verger: Books,
     pub(crate) app: Database,
     pub(crate) world: World,
     /// The last slot the app has written.

@@ -9,7 +9,6 @@
 mod app;
 mod database;
 mod diary;
-mod engine;
 mod life;
 mod mail;
 mod people;

@@ -10,12 +10,13 @@ use verger::rusqlite::Connection;
 use verger::{Schedule, Verger};
 
 use super::database::Database;
-use super::engine::Engine;
 #[cfg(feature = "postgres")]
 use super::postgres_client::PostgresClient;
+use crate::books::Books;
 use crate::clock::Held;
 #[cfg(feature = "postgres")]
 use crate::local_postgres::LocalPostgres;
+use crate::options::is_address;
 
 /// The name of a store on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,7 +88,7 @@ impl Place {
     }
 
     /// Makes the tables of the app, and opens Verger with the demo's schedules.
-    pub(crate) fn open(&self, app: &mut Database, clock: Held) -> Result<Engine> {
+    pub(crate) fn open(&self, app: &mut Database, clock: Held) -> Result<Books> {
         match self {
             Self::File(file) => {
                 let mut builder = Verger::builder(file).clock(clock);
@@ -97,7 +98,7 @@ impl Place {
                 let verger = builder.open()?;
                 verger.migrate_reference()?;
                 *app = Database::Sqlite(verger.connect()?);
-                Ok(Engine::Sqlite(verger))
+                Ok(Books::File(verger))
             }
             #[cfg(feature = "postgres")]
             _ => {
@@ -115,7 +116,7 @@ impl Place {
                 }
                 // The demo is the app, and whoever may make roles.
                 app.batch(&builder.role_grants()?)?;
-                Ok(Engine::Postgres(builder.open()?))
+                Ok(Books::Server(builder.open()?))
             }
         }
     }
@@ -182,10 +183,12 @@ impl Place {
             format!("schedule fires invitations {db}"),
             format!("audit list {db} --worker cleanup-expired-invitations"),
         ];
-        if let Self::File(_) = self {
-            commands.push(format!(
+        match self {
+            Self::File(_) => commands.push(format!(
                 "run reconcile-memberships {db} --now 2026-02-01 --dry-run --args '{{\"organization_id\":\"org_029\",\"actor_id\":null}}'"
-            ));
+            )),
+            #[cfg(feature = "postgres")]
+            _ => {}
         }
         commands
     }
@@ -210,10 +213,6 @@ impl fmt::Display for Place {
             Self::Address(_) => f.write_str("the database of --db"),
         }
     }
-}
-
-fn is_address(db: &str) -> bool {
-    db.starts_with("postgres://") || db.starts_with("postgresql://")
 }
 
 /// When each built-in worker sweeps.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use verger::rusqlite::types::Value;
-use verger::{ChainError, Expression, Timestamp};
+use verger::{AuditFilter, ChainError, Expression, Timestamp};
 
 use super::SWEEPS;
 use super::database::{Database, Words, integer, text};
@@ -60,7 +60,7 @@ impl Summary {
             Err(error) => return Err(error.into()),
         };
         let mut last = Vec::new();
-        for event in life.verger.last_events(LAST_EVENTS)?.iter().rev() {
+        for event in life.verger.audit_log(&AuditFilter::default(), LAST_EVENTS)?.iter().rev() {
             let sql = "SELECT name FROM organizations WHERE id = ?1";
             let organization = match &event.organization_id {
                 Some(id) => life.app.rows(sql, &[id.clone().into()])?.pop(),

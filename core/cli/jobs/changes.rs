@@ -9,6 +9,7 @@ use verger::{BulkMode, JobEdit, JobFilter, Timestamp, Verger};
 
 use super::show::{find, job_json};
 use super::told;
+use crate::books::Books;
 use crate::input;
 use crate::options::{Database, Options};
 use crate::output::{print, print_json};
@@ -107,7 +108,7 @@ impl Changes {
 }
 
 pub(super) fn after_change(
-    verger: &Verger,
+    verger: &Books,
     id: i64,
     database: &Database,
     options: &Options,

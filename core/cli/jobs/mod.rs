@@ -13,6 +13,7 @@ use verger::{BulkReport, JobFilter, JobId, JobState};
 use self::changes::after_change;
 pub(crate) use self::changes::{Changes, Which};
 use self::show::{find, in_full, job_json, list, logged};
+use crate::books::Books;
 use crate::options::{Database, Options};
 use crate::output::{counted, print, print_json};
 
@@ -102,10 +103,10 @@ impl Command {
                 if let Some(before) = before {
                     filter = filter.before(JobId::from_number(*before));
                 }
-                list(&options.open_to_read(database)?, filter, *limit, options.json)?;
+                list(&options.books_to_read(database)?, filter, *limit, options.json)?;
             }
             Self::Show { id, database } => {
-                let verger = options.open_to_read(database)?;
+                let verger = options.books_to_read(database)?;
                 let (job, log) =
                     (find(&verger, *id, database)?, verger.job_log(JobId::from_number(*id))?);
                 match options.json {
@@ -118,15 +119,11 @@ impl Command {
                 }
             }
             Self::Retry { which, database } => {
-                let verger = options.open(database)?;
                 if let Some(filter) = which.many()? {
-                    return told(
-                        &verger.retry_all(filter, which.mode())?,
-                        which,
-                        "retried",
-                        options,
-                    );
+                    let report = options.open(database)?.retry_all(filter, which.mode())?;
+                    return told(&report, which, "retried", options);
                 }
+                let verger = options.books_to_change(database)?;
                 let id = which.one();
                 if !verger.retry(JobId::from_number(id))? {
                     bail!(
@@ -137,11 +134,11 @@ impl Command {
                 after_change(&verger, id, database, options, "is due now")?;
             }
             Self::Cancel { which, database } => {
-                let verger = options.open(database)?;
                 if let Some(filter) = which.many()? {
-                    let report = verger.cancel_all(filter, which.mode())?;
+                    let report = options.open(database)?.cancel_all(filter, which.mode())?;
                     return told(&report, which, "cancelled, or asked to stop", options);
                 }
+                let verger = options.books_to_change(database)?;
                 let id = which.one();
                 if !verger.cancel(JobId::from_number(id))? {
                     bail!(
@@ -167,7 +164,7 @@ impl Command {
                 if !verger.delete(JobId::from_number(id))? {
                     bail!(
                         "job {id} is {}: it cannot be deleted",
-                        find(&verger, id, database)?.state
+                        find(&Books::File(verger), id, database)?.state
                     );
                 }
                 match options.json {
@@ -187,9 +184,9 @@ impl Command {
                     "nothing is to be changed: say --at, --priority, --args, --queue or --tag"
                 );
                 if !verger.edit(JobId::from_number(id), &edit)? {
-                    find(&verger, id, database)?;
+                    find(&Books::File(verger.clone()), id, database)?;
                 }
-                after_change(&verger, id, database, options, "is changed")?;
+                after_change(&Books::File(verger), id, database, options, "is changed")?;
             }
         }
         Ok(ExitCode::SUCCESS)

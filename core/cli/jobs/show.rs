@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
-use verger::{Job, JobFilter, JobId, JobLog, Verger};
+use verger::{Job, JobFilter, JobId, JobLog};
 
+use crate::books::Books;
 use crate::options::Database;
 use crate::output::{brief, counted, is_read, opt_time, print, print_json_lines, row};
 use crate::table::{Side, Table};
@@ -26,8 +27,12 @@ pub(super) fn logged(log: &[JobLog]) -> Vec<String> {
     lines
 }
 
-pub(super) fn find(verger: &Verger, id: i64, database: &Database) -> Result<Job> {
+pub(super) fn find(verger: &Books, id: i64, database: &Database) -> Result<Job> {
     verger.job(JobId::from_number(id))?.with_context(|| match &database.db {
+        // Its password may stand in it.
+        Some(_) if database.address().is_some() => {
+            format!("there is no job {id} in the database; `verger jobs list` names the newest")
+        }
         Some(file) => {
             let file = file.display();
             format!(
@@ -47,7 +52,7 @@ const PAGE: u32 = 500;
 
 /// Lists page by page, as long as somebody reads. A million jobs take no more memory than a page.
 pub(super) fn list(
-    verger: &Verger,
+    verger: &Books,
     mut filter: JobFilter,
     mut limit: u32,
     json: bool,
