@@ -98,6 +98,12 @@ pub(super) fn is_of_the_statement(error: &Error) -> bool {
     error.code().is_some_and(|state| state.code().starts_with("42"))
 }
 
+/// It is about a table, a column, a type, or a function of such arguments.
+#[cfg(feature = "wasm")]
+pub(super) fn is_about_names(error: &Error) -> bool {
+    is_of_the_statement(error) && error.code() != Some(&SqlState::SYNTAX_ERROR)
+}
+
 /// Another transaction changed what this one had read, or the two waited for each other.
 pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(

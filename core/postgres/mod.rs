@@ -69,6 +69,8 @@ mod slots;
 mod sql_pieces;
 mod sql_text;
 mod state;
+#[cfg(feature = "wasm")]
+mod statement_check;
 mod tick;
 mod transition;
 mod values;
@@ -81,4 +83,6 @@ pub const REFERENCE_TABLES: &str = include_str!("../../migrations/postgres/refer
 pub use builder::Builder;
 pub use moving::{Move, MoveError, Moved};
 pub use pool::Working;
+#[cfg(feature = "wasm")]
+pub use statement_check::{StatementCheck, StatementRefusal};
 pub use verger::Verger;

@@ -33,7 +33,7 @@ pub(super) use check::check;
 pub(super) use functions::{Call, ENTER, Functions};
 pub(super) use grants::grants;
 pub(super) use roles::{Roles, Wanted};
-use tree::Tree;
+pub(super) use tree::{Statement as TreeStatement, Tree};
 
 const REGISTERING: &str = "let the session of a worker write what the engine writes";
 
@@ -104,9 +104,7 @@ impl Guests {
         most_idle: usize,
     ) -> Result<Self, StoreError> {
         let functions = Arc::new(functions::install(session)?);
-        let sql = "SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, place)";
-        let row = session.first(REGISTERING, sql, &[])?;
-        let path = row.and_then(|row| row.get::<_, Option<String>>(0)).unwrap_or_default();
+        let path = path(session)?;
         // What sessions that are gone left behind.
         let gone = "DELETE FROM verger.guests WHERE pid NOT IN (SELECT pid FROM pg_stat_activity)";
         session.execute(REGISTERING, gone, &[])?;
@@ -147,8 +145,7 @@ impl Guests {
         let secret = random(REGISTERING, SECRET_BYTES)?;
         // The views of a tenant stand before the tables, and what is temporary behind everything.
         let views = if is_confined { format!("{}, ", roles::quoted(&role)) } else { String::new() };
-        let path = if self.path.is_empty() { String::new() } else { format!("{}, ", self.path) };
-        let path = format!("{views}{path}verger_sql, pg_temp").into();
+        let path = format!("{views}{}verger_sql, pg_temp", self.path).into();
         let gate = Gate { functions: Arc::clone(&self.functions), secret: Arc::new(secret), path };
         let address = address.of_role(&role, &self.roles.password(&role));
         let session = Session::of_guest(Arc::new(address), gate.clone());
@@ -195,6 +192,14 @@ impl Guest {
         let tenant = task.scope.as_ref().and_then(Scope::organization_id);
         tenant.filter(|_| self.is_confined)
     }
+}
+
+/// Where this session looks for names, with a comma behind, if there is any such place.
+pub(super) fn path(session: &mut Session) -> Result<String, StoreError> {
+    let sql = "SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, place)";
+    let row = session.first(REGISTERING, sql, &[])?;
+    let path = row.and_then(|row| row.get::<_, Option<String>>(0));
+    Ok(path.map(|path| format!("{path}, ")).unwrap_or_default())
 }
 
 /// Tells the server the secret of a session, if it is a new one.

@@ -105,11 +105,11 @@ const LOOK: &str = "WITH body AS MATERIALIZED (SELECT prosqlbody::text AS tree F
      AND p.pronamespace = 'pg_catalog'::regnamespace LIMIT 1";
 
 /// Why a component may not send a statement, or `None` if it may.
-pub(super) type Verdict = Option<String>;
+pub(in crate::postgres) type Verdict = Option<String>;
 
 /// The wall, with a session of the engine's own that is used for nothing else. It waits for nobody
 /// long: what it waits for may wait for the component.
-pub(super) struct Tree {
+pub(in crate::postgres) struct Tree {
     session: Mutex<Session>,
     /// What the function is called, here and nowhere else.
     name: String,
@@ -117,22 +117,25 @@ pub(super) struct Tree {
 }
 
 /// What a statement is looked at with.
-pub(super) struct Statement<'s> {
-    pub(super) sql: &'s str,
-    pub(super) params: &'s [Type],
+pub(in crate::postgres) struct Statement<'s> {
+    pub(in crate::postgres) sql: &'s str,
+    pub(in crate::postgres) params: &'s [Type],
     /// Where its names are looked for.
-    pub(super) path: &'s str,
+    pub(in crate::postgres) path: &'s str,
     /// The worker was written for this server too.
-    pub(super) knows_both: bool,
+    pub(in crate::postgres) knows_both: bool,
 }
 
 impl Tree {
     /// `name` is another one for each.
-    pub(super) fn new(session: Session, name: &[u8]) -> Self {
+    pub(in crate::postgres) fn new(session: Session, name: &[u8]) -> Self {
         Self { session: Mutex::new(session), name: hex(name), known: Mutex::default() }
     }
 
-    pub(super) fn verdict(&self, statement: &Statement<'_>) -> Result<Verdict, StoreError> {
+    pub(in crate::postgres) fn verdict(
+        &self,
+        statement: &Statement<'_>,
+    ) -> Result<Verdict, StoreError> {
         let mut digest = Sha256::new();
         for part in [statement.path, "\0", statement.sql] {
             digest.update(part);

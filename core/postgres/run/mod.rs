@@ -13,6 +13,9 @@ mod queue;
 mod statement;
 mod transaction;
 
+#[cfg(feature = "wasm")]
+pub(super) use self::statement::{formal_fault, in_its_words, is_narrow, wide};
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -145,13 +145,8 @@ impl Run {
 
     /// Prepares a statement, for these sets of values, and begins the transaction.
     pub(super) fn prepared(&self, sql: &str, sets: &[&[Value]]) -> Result<Statement, HostError> {
-        check_length(sql)?;
-        if sql.contains('\0') {
-            let why = "the statement has a character of the number 0";
-            return Err(HostError::new(code::SQL, why));
-        }
-        if is_empty(sql) {
-            return Err(HostError::new(code::SQL, "the statement is empty"));
+        if let Some(fault) = formal_fault(sql) {
+            return Err(fault);
         }
         self.begin()?;
         // The engine's own texts are not a worker's, whatever they are.
@@ -195,13 +190,10 @@ impl Run {
         sql: &str,
         statement: &Statement,
     ) -> Result<Option<Statement>, HostError> {
-        let is_narrow = |of: &Type| *of == Type::INT4 || *of == Type::INT2;
         if !statement.params().iter().any(is_narrow) {
             return Ok(None);
         }
-        let wide = statement.params().iter();
-        let wide: Vec<Type> =
-            wide.map(|of| if is_narrow(of) { Type::INT8 } else { of.clone() }).collect();
+        let wide = wide(statement.params());
         self.guard()?;
         let prepared = self.connection.borrow_mut().session.prepared_with(sql, &wide);
         match prepared {
@@ -233,9 +225,6 @@ impl Run {
     /// Has the server's own grammar take the text as one statement on rows, and nothing else. So no
     /// text can end the transaction, change the role or a setting, or define something.
     fn check(&self, sql: &str) -> Result<(), HostError> {
-        if selects_into(sql) {
-            return Err(HostError::new(code::DENIED, "SELECT … INTO denied: it makes a table"));
-        }
         self.guard()?;
         // A name of its own, because a PREPARE outlives its transaction.
         let name = format!("verger_check_{}", self.connection.borrow_mut().session.next_number());
@@ -255,8 +244,11 @@ impl Run {
                 Err(HostError { message, ..error })
             }
             Err(error) => Err(error),
+        }?;
+        match selects_into(sql) {
+            true => Err(HostError::new(code::DENIED, "SELECT … INTO denied: it makes a table")),
+            false => Ok(()),
         }
-        .map(drop)
     }
 
     /// Runs a statement behind its guard.
@@ -329,8 +321,30 @@ fn read<S: ToStatement + ?Sized>(
     Ok(Some(rows))
 }
 
+/// What is wrong with a text whatever it says.
+pub(in crate::postgres) fn formal_fault(sql: &str) -> Option<HostError> {
+    if let Err(error) = check_length(sql) {
+        return Some(error);
+    }
+    if sql.contains('\0') {
+        let why = "the statement has a character of the number 0";
+        return Some(HostError::new(code::SQL, why));
+    }
+    is_empty(sql).then(|| HostError::new(code::SQL, "the statement is empty"))
+}
+
+/// Whether an integer of it has fewer than 64 bits.
+pub(in crate::postgres) fn is_narrow(of: &Type) -> bool {
+    *of == Type::INT4 || *of == Type::INT2
+}
+
+/// The same types, with integers of 64 bits.
+pub(in crate::postgres) fn wide(types: &[Type]) -> Vec<Type> {
+    types.iter().map(|of| if is_narrow(of) { Type::INT8 } else { of.clone() }).collect()
+}
+
 /// A worker's statement in the words of this server, for these sets of values.
-pub(super) fn in_its_words(sql: &str, sets: &[&[Value]]) -> String {
+pub(in crate::postgres) fn in_its_words(sql: &str, sets: &[&[Value]]) -> String {
     let is_null = |number: u32| {
         let place = usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
         sets.iter().any(|set| matches!(set.get(place), None | Some(Value::Null)))

@@ -2,6 +2,8 @@
 //! is dropped in, and the grants for the command line that they print.
 
 mod check;
+#[cfg(all(unix, feature = "postgres"))]
+mod dialect;
 mod inspect;
 
 use serde_json::{Value as Json, json};

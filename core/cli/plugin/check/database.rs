@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use verger::{JobFilter, JobState, Verger};
+use verger::{JobFilter, JobState};
 
 use super::super::component::Loaded;
 use super::finding::Findings;
+use crate::books::Books;
 use crate::output::counted;
 
 /// The most waiting jobs that are looked at.
@@ -36,7 +37,7 @@ impl Unfit {
     }
 }
 
-pub(super) fn examine(new: &Loaded, file: &Verger, findings: &mut Findings) -> Result<()> {
+pub(super) fn examine(new: &Loaded, file: &Books, findings: &mut Findings) -> Result<()> {
     let Loaded { verger, manifest } = new;
     let states = JobState::ALL.into_iter().filter(|state| state.is_waiting());
     let waiting = JobFilter::new().worker(&manifest.name).states(states);

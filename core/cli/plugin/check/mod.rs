@@ -2,6 +2,8 @@
 
 mod confined;
 mod database;
+#[cfg(feature = "postgres")]
+mod dialect;
 mod finding;
 mod manifest;
 mod outcomes;
@@ -65,6 +67,19 @@ pub(crate) struct Check {
     /// into its version, as an attempt would, and nothing is changed
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
+    /// Say too which of its statements PostgreSQL does not take: in the tables of --db postgres://…,
+    /// or in those it met here, on a server that is started for that
+    #[cfg(feature = "postgres")]
+    #[arg(long, value_enum)]
+    dialect: Option<Dialect>,
+}
+
+/// Whose SQL is checked beside SQLite's.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Dialect {
+    Sqlite,
+    Postgres,
 }
 
 /// What a check came to.
@@ -135,7 +150,7 @@ impl Check {
             }
             Ok(loaded) => {
                 if let Some(file) = &self.db {
-                    let waiting = options.open_to_read(&Database { db: Some(file.clone()) })?;
+                    let waiting = options.books_to_read(&Database { db: Some(file.clone()) })?;
                     database::examine(&loaded, &waiting, &mut findings)?;
                 }
                 loaded.manifest
@@ -168,6 +183,11 @@ impl Check {
             cache,
         };
         let lived = work::examine(&world, granted.given().is_some(), &mut findings)?;
+        #[cfg(feature = "postgres")]
+        if self.dialect == Some(Dialect::Postgres) {
+            let database = Database { db: self.db.clone() };
+            dialect::examine(&lived, &manifest, database.address(), &mut findings)?;
+        }
         if lived.performed.is_ok() {
             let column = granted.given().and_then(|given| given.tenant_column());
             confined::examine(&world, &lived, column, &mut findings)?;

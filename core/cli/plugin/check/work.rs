@@ -10,7 +10,7 @@ use super::world::{Lived, Origin, World};
 use crate::output::{brief, counted};
 
 /// The most findings of one kind that are reported one by one.
-const EACH_MAX: usize = 20;
+pub(super) const EACH_MAX: usize = 20;
 
 /// The longest part of a statement or a result that is quoted, in characters.
 const EXCERPT_MAX: usize = 120;
@@ -122,7 +122,7 @@ fn statements(lived: &Lived, world: &World<'_>, findings: &mut Findings) -> bool
 }
 
 /// A text on one line, cut if it is long.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(EXCERPT_MAX) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or(&line)),

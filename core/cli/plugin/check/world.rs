@@ -184,6 +184,12 @@ impl Lived {
             .collect()
     }
 
+    /// Whether something of a table is only guessed from the statements: its columns, or their types.
+    #[cfg(feature = "postgres")]
+    pub(super) fn has_guessed_tables(&self) -> bool {
+        !self.columns.is_empty() || self.tables.values().any(|origin| *origin == Origin::Made)
+    }
+
     fn missing_columns(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
         missing_columns(&self.verger.connect()?, &self.survey.broken, &self.unknown())
             .context("cannot learn the columns of a table")
