@@ -118,11 +118,14 @@ const OWNERS: [&str; 8] = [
 ];
 
 /// Every other file that names SQLite, and why.
-const NAMES_SQLITE: [(&str, &str); 18] = [
+const NAMES_SQLITE: [(&str, &str); 21] = [
     ("lib.rs", "the app needs the same rusqlite: it is handed on"),
     ("builder/mod.rs", "a function of the app's that sets connections up"),
     ("verger/mod.rs", "connections that the app asks for, or has cooperate"),
     ("verger/enqueue.rs", "the app's own transaction, in which a job is enqueued"),
+    ("postgres/moving/app_rows.rs", "reads the rows of a file that is moved"),
+    ("postgres/moving/app_table.rs", "reads the tables of a file that is moved"),
+    ("postgres/moving/mod.rs", "reads a file that is moved"),
     ("testing/test_verger.rs", "the connection of a test"),
     ("testing/rows.rs", "the rows of a test's query"),
     ("doctor/clock.rs", "looks at any file, whole or not, by SQL of its own"),

@@ -98,7 +98,8 @@ enum Command {
     /// Move jobs, schedules, ledger and audit log of a file into a PostgreSQL database, once
     ///
     /// They keep their ids, and are verified on both sides. Killed at any point, the same command
-    /// finds out how far it came. The app's own tables stay in the file.
+    /// finds out how far it came. The app's own tables come along with --all-tables, if every
+    /// value has an exact place there.
     #[cfg(feature = "postgres")]
     Move(move_books::Move),
     /// What is wrong with a file, and the command that mends it

@@ -19,6 +19,12 @@ pub(crate) struct Move {
     /// The PostgreSQL database: postgres://user@host/name
     #[arg(long, value_name = "ADDRESS")]
     to: String,
+    /// Move this table of the app's too; may be given several times
+    #[arg(long, value_name = "NAME", conflicts_with = "all_tables")]
+    table: Vec<String>,
+    /// Move all tables of the app's too
+    #[arg(long)]
+    all_tables: bool,
     /// Do everything, and then undo it; the tables that the database lacks are made
     #[arg(long)]
     dry_run: bool,
@@ -33,6 +39,11 @@ impl Move {
         );
         ensure!(self.from.exists(), "there is no file {}", self.from.display());
         let mut books = postgres::Move::new(&self.from, &self.to);
+        if self.all_tables {
+            books = books.all_tables();
+        } else if !self.table.is_empty() {
+            books = books.tables(&self.table);
+        }
         if self.dry_run {
             books = books.dry_run();
         }
@@ -46,6 +57,8 @@ impl Move {
                 "fires": moved.fires,
                 "audit_rows": moved.audit_rows,
                 "state": moved.state,
+                "tables": moved.tables.iter().map(|(table, rows)| json!({"table": table, "rows": rows})).collect::<Vec<_>>(),
+                "not_made": moved.not_made,
                 "left": moved.left.iter().map(|(table, rows)| json!({"table": table, "rows": rows})).collect::<Vec<_>>(),
             }))?,
             false => print(self.in_words(&moved)),
@@ -67,14 +80,22 @@ impl Move {
             format!("{} that workers keep", counted(moved.state, "value")),
         ];
         let mut lines = vec![format!("{begun} {}", parts.join(", "))];
+        for (table, rows) in &moved.tables {
+            lines.push(format!("the table {table}: {}", counted(*rows, "row")));
+        }
+        for part in &moved.not_made {
+            lines.push(format!("not made, because it may mean something else there: {part}"));
+        }
         for (table, rows) in &moved.left {
             lines.push(format!("stays in the file: {} of {table}", counted(*rows, "row")));
         }
         if !self.dry_run {
             let file = self.from.display();
-            lines.push(format!(
-                "{file} is kept to be read only; the app's own tables are still there, and only there"
-            ));
+            let tables = match self.all_tables {
+                true => "",
+                false => "; the app's other tables are there, and only there",
+            };
+            lines.push(format!("{file} is kept to be read only{tables}"));
         }
         lines
     }

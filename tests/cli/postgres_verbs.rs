@@ -163,10 +163,18 @@ fn a_file_is_moved_once() {
     let (_, err) = said(2, &["move", "--from", file, "--to", "app.pg"]);
     assert!(err.contains("--to is no address"), "{err}");
 
-    let said_dry = text(&[&verb[..], &["--dry-run"]].concat());
+    verger::rusqlite::Connection::open(file)
+        .unwrap()
+        .execute_batch("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT CHECK (text <> '')); INSERT INTO notes VALUES (1, 'a')")
+        .unwrap();
+    let said_dry = text(&[&verb[..], &["--dry-run", "--all-tables"]].concat());
     assert!(said_dry.starts_with("dry run, nothing is moved: 2 jobs, 0 schedules"), "{said_dry}");
+    assert!(said_dry.contains("the table notes: 1 row\n"), "{said_dry}");
+    assert!(said_dry.contains("may mean something else there: the CHECKs of notes"), "{said_dry}");
     assert_eq!(database.one::<i64>("SELECT count(*) FROM verger.jobs"), 0);
-    let moved = object(0, &verb);
+    let moved = object(0, &[&verb[..], &["--table", "notes"]].concat());
+    assert_eq!(moved["tables"], json!([{"table": "notes", "rows": 1}]), "{moved}");
+    assert_eq!(database.one::<String>("SELECT text FROM notes"), "a");
     assert_eq!((&moved["jobs"], &moved["was_there"]), (&json!(2), &json!(false)), "{moved}");
     assert_eq!(objects(&["jobs", "list", "--db", &to]).len(), 2);
     let (_, err) = said(2, &verb);

@@ -25,6 +25,7 @@ mod components;
 mod cuts;
 mod main_path;
 mod moving;
+mod moving_tables;
 mod nodes;
 mod operating;
 mod pooler;

@@ -187,7 +187,7 @@ fn what_does_not_fit_is_named_and_nothing_is_moved() {
     let error = Move::new(file.path(), database.url()).run().unwrap_err();
     let MoveError::Row { table, row, .. } = &error else { panic!("{error}") };
     assert_eq!(
-        (*table, row.as_str()),
+        (table.as_str(), row.as_str()),
         ("jobs", file.jobs[3].number().to_string().as_str()),
         "{error}"
     );

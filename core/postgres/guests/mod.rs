@@ -32,7 +32,7 @@ use crate::store::StoreError;
 pub(super) use check::check;
 pub(super) use functions::{Call, ENTER, Functions};
 pub(super) use grants::grants;
-pub(super) use roles::{Roles, Wanted};
+pub(super) use roles::{Roles, Wanted, quoted};
 pub(super) use tree::{Statement as TreeStatement, Tree};
 
 const REGISTERING: &str = "let the session of a worker write what the engine writes";

@@ -83,7 +83,7 @@ impl Wanted {
 }
 
 /// A name as SQL has it.
-pub(super) fn quoted(name: &str) -> String {
+pub(in crate::postgres) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

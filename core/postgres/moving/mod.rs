@@ -1,5 +1,8 @@
 //! Moving the books of a SQLite file into a PostgreSQL database, once.
 
+mod app_rows;
+mod app_table;
+mod outcome;
 mod tables;
 
 use std::path::PathBuf;
@@ -8,6 +11,8 @@ use std::sync::Arc;
 use postgres::types::ToSql;
 use verger_worker::Value;
 
+use self::app_table::AppTable;
+pub use self::outcome::{MoveError, Moved};
 use self::tables::{TABLES, Table};
 use super::address::Address;
 use super::migrate::migrate;
@@ -16,7 +21,6 @@ use super::session::Session;
 use super::values::Param;
 use super::verger::handed_over;
 use super::{audit, state, transition};
-use crate::audit::ChainError;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::OpenError;
 use crate::store::{
@@ -28,7 +32,7 @@ const MOVING: &str = "move the rows";
 const READING: &str = "read the file";
 
 /// Moves jobs, schedules, ledger, audit log, logs and what workers keep from a SQLite file into a
-/// PostgreSQL database, with their ids. The app's own tables stay where they are.
+/// PostgreSQL database, with their ids. The app's own tables come along if that is asked for.
 ///
 /// It is done once: afterwards the file says at every open where its rows went
 /// ([`OpenError::Moved`]), and can be opened to be read only. If it is killed midway, a second call
@@ -45,79 +49,40 @@ pub struct Move {
     from: PathBuf,
     to: String,
     is_dry: bool,
+    tables: Tables,
 }
 
-/// What was moved.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Moved {
-    /// Jobs, finished ones included.
-    pub jobs: u64,
-    /// Schedules.
-    pub schedules: u64,
-    /// Rows of the fire ledger.
-    pub fires: u64,
-    /// Rows of the audit log, which was verified before and after.
-    pub audit_rows: u64,
-    /// Values that workers keep.
-    pub state: u64,
-    /// An earlier call had moved the rows, and was ended before it marked the file. This one did.
-    pub was_there: bool,
-    /// What has no place in the other store and stays: so many rows of which table.
-    pub left: Vec<(String, u64)>,
-}
-
-/// Nothing was moved, and both sides are as they were, but for [`MoveError::Unfinished`].
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MoveError {
-    /// One of the two cannot be opened; or the file was moved before.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// One of the two cannot be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Somebody has the file open.
-    #[error("{} is in use: stop the app, and whatever else has it open", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The other database has rows already.
-    #[error("the database has {table} already: move into one where Verger has done nothing yet")]
-    NotEmpty {
-        /// What it has.
-        table: &'static str,
-    },
-    /// A value has no place in the other database.
-    #[error("row {row} of {table} cannot be moved: {reason}. Nothing was moved")]
-    Row {
-        /// The table.
-        table: &'static str,
-        /// The first column of the row.
-        row: String,
-        /// Why.
-        reason: String,
-    },
-    /// A move to another database was begun, and may have come to its end there.
-    #[error("a move to {to} was begun: run that one again, so that no row is in two databases")]
-    Elsewhere {
-        /// Where to.
-        to: String,
-    },
-    /// The connection was lost while the rows were committed. Whether they were is found out by
-    /// running the move again; until then the file is not opened.
-    #[error("the rows may have been moved: run the move again. {0}")]
-    Unfinished(StoreError),
-    /// The audit log does not verify.
-    #[error("the audit log does not verify: {0}")]
-    Audit(#[from] ChainError),
+/// Which of the app's tables are moved.
+#[derive(Debug, Clone, Default)]
+enum Tables {
+    #[default]
+    None,
+    Named(Vec<String>),
+    All,
 }
 
 impl Move {
     /// From this file, to the database at this address.
     pub fn new(from: impl Into<PathBuf>, to: impl Into<String>) -> Self {
-        Self { from: from.into(), to: to.into(), is_dry: false }
+        Self { from: from.into(), to: to.into(), is_dry: false, tables: Tables::None }
+    }
+
+    /// Moves these tables of the app's too, with their rows, keys, UNIQUEs, NOT NULLs, plain
+    /// indexes, and defaults that are numbers or texts. A column becomes `bigint`, `double
+    /// precision`, `text COLLATE "C"` or `bytea`, as its values are; an INTEGER PRIMARY KEY goes on
+    /// counting. Names get small letters, as the server reads one that is not quoted. A value of
+    /// another kind than its column's refuses the whole move, with its row. What cannot be told
+    /// exactly is not made, and named in [`Moved::not_made`].
+    pub fn tables(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tables = Tables::Named(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Moves all tables of the app's, as [`tables`](Self::tables) does. Views and virtual tables
+    /// stay.
+    pub fn all_tables(mut self) -> Self {
+        self.tables = Tables::All;
+        self
     }
 
     /// Does everything and then undoes it. The tables that the other database lacks are made.
@@ -158,6 +123,7 @@ impl Move {
             end_move(file.raw()).doing(MOVING)?;
             return Ok(Moved { was_there: true, ..count(&file)? });
         }
+        let app = self.app_tables(file.raw())?;
         let name = match (self.is_dry, mark) {
             (true, _) => Vec::new(),
             (false, Some(mark)) => mark.name,
@@ -168,8 +134,19 @@ impl Move {
             }
         };
         let begun = session.begin(MOVING, "BEGIN ISOLATION LEVEL REPEATABLE READ");
-        let moved = match begun.map_err(Into::into).and_then(|()| copy(&mut session, &file, &name))
-        {
+        let copied = begun.map_err(Into::into).and_then(|()| {
+            let mut moved = copy(&mut session, &file, &name)?;
+            for table in &app {
+                let rows = app_rows::copy(&mut session, file.raw(), table)?;
+                moved.tables.push((table.name.clone(), rows));
+                moved.not_made.extend(table.left.iter().cloned());
+            }
+            if let Tables::All = self.tables {
+                moved.not_made.extend(app_table::others(file.raw())?);
+            }
+            Ok(moved)
+        });
+        let moved = match copied {
             Ok(moved) if !self.is_dry => moved,
             other => {
                 session.roll_back();
@@ -193,6 +170,26 @@ impl Move {
         }
         let sql = "SELECT 1 FROM verger.moved WHERE name = $1";
         Ok(session.first(MOVING, sql, &[&mark.name])?.is_some())
+    }
+
+    /// The app's tables that are to be moved.
+    fn app_tables(&self, file: &rusqlite::Connection) -> Result<Vec<AppTable>, MoveError> {
+        let known = app_table::app_tables(file)?;
+        let names = match &self.tables {
+            Tables::None => Vec::new(),
+            Tables::All => known,
+            Tables::Named(names) => {
+                let find = |asked: &String| {
+                    let found = known.iter().find(|known| known.eq_ignore_ascii_case(asked));
+                    found.cloned().ok_or_else(|| MoveError::Table {
+                        table: asked.clone(),
+                        reason: "the app has no table of that name".to_string(),
+                    })
+                };
+                names.iter().map(find).collect::<Result<_, _>>()?
+            }
+        };
+        names.iter().map(|name| AppTable::read(file, name)).collect()
     }
 
     /// The file, while nobody else has it open.
@@ -262,7 +259,11 @@ fn copy(session: &mut Session, file: &BookConnection, name: &[u8]) -> Result<Mov
         let found = session.first(MOVING, &sql, &[])?.map_or(0, |row| row.get::<_, i64>(0));
         if found.unsigned_abs() != rows {
             let reason = format!("{found} of {rows} rows came over");
-            return Err(MoveError::Row { table, row: "each".to_string(), reason });
+            return Err(MoveError::Row {
+                table: table.to_string(),
+                row: "each".to_string(),
+                reason,
+            });
         }
     }
     Ok(moved)
@@ -290,6 +291,7 @@ fn count(file: &BookConnection) -> Result<Moved, StoreError> {
         state: of("state")?,
         was_there: false,
         left,
+        ..Moved::default()
     })
 }
 
@@ -342,7 +344,7 @@ fn insert_row(
             Some(Value::Text(text)) => text.clone(),
             _ => "?".to_string(),
         };
-        MoveError::Row { table, row, reason: error.to_string() }
+        MoveError::Row { table: table.to_string(), row, reason: error.to_string() }
     })
 }
 
