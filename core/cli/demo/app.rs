@@ -27,7 +27,7 @@ pub(crate) fn begin(
     scale: Option<u64>,
     default: World,
 ) -> Result<Progress> {
-    let found = app.what_is_there().with_context(|| format!("cannot read {place}"))?;
+    let found = app.what_is_there().with_context(|| place.unreadable())?;
     let asked = |known: World| World {
         seed: seed.unwrap_or(known.seed),
         scale: scale.unwrap_or(known.scale),

@@ -121,6 +121,17 @@ impl Place {
         }
     }
 
+    /// Why nothing can be read there, as far as the place tells.
+    pub(crate) fn unreadable(&self) -> String {
+        match self {
+            Self::File(_) => {
+                format!("{self} is no SQLite database: name another file with --db")
+            }
+            #[cfg(feature = "postgres")]
+            _ => format!("cannot read {self}"),
+        }
+    }
+
     /// Whether a server has to be stopped at the end.
     pub(crate) fn has_server(&self) -> bool {
         match self {

@@ -64,9 +64,7 @@ pub(super) fn copy(
         make(session, table, index)?;
     }
     if let Some(column) = table.rowid.and_then(|place| table.columns.get(place)) {
-        let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?1), 0)";
-        // The table of sequences is there once a table has one.
-        let last: i64 = file.query_row(sql, [&table.name], |row| row.get(0)).unwrap_or(0);
+        let last = last_number(file, table)?;
         let name = named_there(&column.name);
         let sql = format!(
             "SELECT setval(pg_get_serial_sequence($1, $2), greatest(max({name}), $3, 1), greatest(max({name}), $3) >= 1) FROM {}",
@@ -82,6 +80,17 @@ pub(super) fn copy(
         held if held == sent => Ok(held.rows),
         held => Err(refused(format!("{} of {} rows came over as they are", held.rows, sent.rows))),
     }
+}
+
+/// The last number that an AUTOINCREMENT gave, 0 if there is none.
+fn last_number(file: &Connection, table: &AppTable) -> Result<i64, MoveError> {
+    // The table of them is there once a table has one.
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence')";
+    if !file.query_row(sql, [], |row| row.get::<_, bool>(0)).doing(READING)? {
+        return Ok(0);
+    }
+    let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?1), 0)";
+    Ok(file.query_row(sql, [&table.name], |row| row.get(0)).doing(READING)?)
 }
 
 /// Runs a statement that defines something of the table.

@@ -6,6 +6,7 @@
 
 use rusqlite::Connection;
 
+use super::written::{after_word, begins_with_binary, literal};
 use super::{MoveError, READING};
 use crate::postgres::guests::quoted;
 use crate::store::{StoreContext as _, StoreError};
@@ -99,25 +100,30 @@ impl AppTable {
         if kind != "table" {
             return Err(refused(format!("it is a {kind} table")));
         }
-        let text = text.to_uppercase();
-        let collations = text.split("COLLATE").skip(1);
-        if collations.into_iter().any(|after| !after.trim_start().starts_with("BINARY")) {
+        // A word in a comment or a text counts too: that refuses or tells too much, and never too
+        // little.
+        let text = text.to_ascii_uppercase();
+        if after_word(&text, "COLLATE").any(|after| !begins_with_binary(after)) {
             return Err(refused(
                 "it has a collation of its own, which compares texts in a way the server does not know"
                     .to_string(),
             ));
         }
         let mut left = Vec::new();
-        if text.contains("CHECK") {
-            left.push(format!("the CHECKs of {name}"));
+        for (word, what) in [("CHECK", "the CHECKs of"), ("CONFLICT", "ON CONFLICT in")] {
+            if after_word(&text, word).next().is_some() {
+                left.push(format!("{what} {name}"));
+            }
         }
         let (columns, key) = columns(file, name, &mut left)?;
-        let declared_integer = |column: &String| {
-            let sql = "SELECT upper(type) = 'INTEGER' FROM pragma_table_xinfo(?1) WHERE name = ?2";
+        // A key that is the rowid has no index.
+        let is_rowid = |column: &String| {
+            let sql = "SELECT upper(type) = 'INTEGER' AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk') \
+                 FROM pragma_table_xinfo(?1) WHERE name = ?2";
             file.query_row(sql, [name, column], |row| row.get::<_, bool>(0)).doing(READING)
         };
         let rowid = match key.as_slice() {
-            [only] if !has_no_rowid && declared_integer(only)? => {
+            [only] if !has_no_rowid && is_rowid(only)? => {
                 columns.iter().position(|column| column.name == *only)
             }
             _ => None,
@@ -190,7 +196,7 @@ impl AppTable {
     /// Triggers and foreign keys.
     fn read_the_rest(&mut self, file: &Connection) -> Result<(), MoveError> {
         for sql in [
-            "SELECT 'the trigger ' || name || ' of ' || ?1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 ORDER BY name",
+            "SELECT 'the trigger ' || name || ' of ' || ?1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name",
             "SELECT DISTINCT 'the foreign key of ' || ?1 || ' to ' || \"table\" FROM pragma_foreign_key_list(?1)",
         ] {
             let mut statement = file.prepare(sql).doing(READING)?;
@@ -288,8 +294,16 @@ fn columns(
         }
         let kind = match Kind::declared(&declared) {
             Some(kind) => kind,
-            None => kind_by_values(file, table, &name)?,
+            None => {
+                let is_truth = declared.to_ascii_uppercase().contains("BOOL");
+                let default = if is_truth { Kind::Integer } else { Kind::Text };
+                let kind = kind_by_values(file, table, &name)?.unwrap_or(default);
+                let is = kind.there();
+                left.push(format!("the type {declared:?} of {table}.{name}, which is {is} there"));
+                kind
+            }
         };
+        let default = default.filter(|text| !text.eq_ignore_ascii_case("NULL"));
         let literal = default.as_deref().and_then(|text| literal(text, kind));
         if default.is_some() && literal.is_none() {
             left.push(format!("the default of {table}.{name}"));
@@ -304,8 +318,9 @@ fn columns(
     Ok((columns, key.into_iter().map(|(_, name)| name).collect()))
 }
 
-/// What a column keeps whose declared type does not say: of one kind, or it is refused.
-fn kind_by_values(file: &Connection, table: &str, column: &str) -> Result<Kind, MoveError> {
+/// What a column keeps whose declared type does not say: of one kind, or it is refused. `None`
+/// where it has no value.
+fn kind_by_values(file: &Connection, table: &str, column: &str) -> Result<Option<Kind>, MoveError> {
     let sql = format!(
         "SELECT DISTINCT typeof({0}) FROM {1} WHERE {0} IS NOT NULL",
         named_there(column),
@@ -314,51 +329,12 @@ fn kind_by_values(file: &Connection, table: &str, column: &str) -> Result<Kind, 
     let kinds: Vec<Kind> =
         names(file, &sql)?.iter().filter_map(|word| Kind::of_value(word)).collect();
     match kinds.as_slice() {
-        [] => Ok(Kind::Text),
-        [one] => Ok(*one),
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
         many => {
             let words: Vec<&str> = many.iter().map(|kind| kind.word()).collect();
             let reason = format!("its column {column} holds {}", words.join(" and "));
             Err(MoveError::Table { table: table.to_string(), reason })
-        }
-    }
-}
-
-/// A default that is a number or a text, for a column that keeps such.
-fn literal(text: &str, kind: Kind) -> Option<String> {
-    let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
-    let inside = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
-    let is_text = inside.is_some_and(|text| {
-        !text.replace("''", "").contains('\'') && !text.contains('\\') && !text.contains('\0')
-    });
-    match kind {
-        Kind::Integer if text.parse::<i64>().is_ok() => Some(text.to_string()),
-        Kind::Real if is_number(text) => Some(text.to_string()),
-        Kind::Text if is_text => Some(text.to_string()),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_default_is_taken_over_only_if_it_means_the_same() {
-        for (text, kind, there) in [
-            ("7", Kind::Integer, Some("7")),
-            ("-7", Kind::Integer, Some("-7")),
-            ("7.5", Kind::Integer, None),
-            ("1e3", Kind::Real, Some("1e3")),
-            ("inf", Kind::Real, None),
-            ("'it''s'", Kind::Text, Some("'it''s'")),
-            ("'a' || 'b'", Kind::Text, None),
-            ("'\\'", Kind::Text, None),
-            ("7", Kind::Text, None),
-            ("CURRENT_TIMESTAMP", Kind::Text, None),
-            ("x'00'", Kind::Blob, None),
-        ] {
-            assert_eq!(literal(text, kind).as_deref(), there, "{text}");
         }
     }
 }

@@ -4,6 +4,7 @@ mod app_rows;
 mod app_table;
 mod outcome;
 mod tables;
+mod written;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -123,7 +124,6 @@ impl Move {
             end_move(file.raw()).doing(MOVING)?;
             return Ok(Moved { was_there: true, ..count(&file)? });
         }
-        let app = self.app_tables(file.raw())?;
         let name = match (self.is_dry, mark) {
             (true, _) => Vec::new(),
             (false, Some(mark)) => mark.name,
@@ -135,6 +135,8 @@ impl Move {
         };
         let begun = session.begin(MOVING, "BEGIN ISOLATION LEVEL REPEATABLE READ");
         let copied = begun.map_err(Into::into).and_then(|()| {
+            // Before anything is sent, and where a refusal gives the move up.
+            let app = self.app_tables(file.raw())?;
             let mut moved = copy(&mut session, &file, &name)?;
             for table in &app {
                 let rows = app_rows::copy(&mut session, file.raw(), table)?;
@@ -189,6 +191,9 @@ impl Move {
                 names.iter().map(find).collect::<Result<_, _>>()?
             }
         };
+        let mut names = names;
+        names.sort();
+        names.dedup();
         names.iter().map(|name| AppTable::read(file, name)).collect()
     }
 
