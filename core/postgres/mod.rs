@@ -84,5 +84,5 @@ pub use builder::Builder;
 pub use moving::{Move, MoveError, Moved};
 pub use pool::Working;
 #[cfg(feature = "wasm")]
-pub use statement_check::{StatementCheck, StatementRefusal};
+pub use statement_check::{OtherOrder, StatementCheck, StatementRefusal};
 pub use verger::Verger;

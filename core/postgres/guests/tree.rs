@@ -145,7 +145,9 @@ impl Tree {
         if let Some(known) = lock(&self.known).get(&key) {
             return Ok(known.clone());
         }
-        let verdict = look(&mut lock(&self.session), &self.name, statement)?;
+        let seen = self
+            .read(statement, |session, function| look(session, function, statement.knows_both))?;
+        let verdict = seen.unwrap_or_else(Some);
         let mut known = lock(&self.known);
         if known.len() >= KEPT_MAX {
             known.clear();
@@ -153,52 +155,63 @@ impl Tree {
         known.insert(key, verdict.clone());
         Ok(verdict)
     }
+
+    /// Does this with the function whose body the statement is, by its name, and undoes it. `Err`
+    /// says why the statement is no body of a function.
+    pub(in crate::postgres) fn read<T>(
+        &self,
+        statement: &Statement<'_>,
+        work: impl FnOnce(&mut Session, &str) -> Result<T, StoreError>,
+    ) -> Result<Result<T, String>, StoreError> {
+        let (session, function) = (&mut *lock(&self.session), format!("looked_at_{}", self.name));
+        let begin = format!(
+            "BEGIN; SET LOCAL search_path = {}; SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 2000",
+            statement.path
+        );
+        session.begin(CHECKING, &begin)?;
+        let done = match make(session, &function, statement) {
+            Ok(Ok(())) => work(session, &function).map(Ok),
+            Ok(Err(why)) => Ok(Err(why)),
+            Err(error) => Err(error),
+        };
+        session.roll_back();
+        done
+    }
 }
 
-fn look(
+/// Makes a function of this name, whose body is the statement. `Err` says why it is none.
+fn make(
     session: &mut Session,
-    name: &str,
+    function: &str,
     statement: &Statement<'_>,
-) -> Result<Verdict, StoreError> {
-    let begin = format!(
-        "BEGIN; SET LOCAL search_path = {}; SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 2000",
-        statement.path
-    );
-    session.begin(CHECKING, &begin)?;
-    let verdict = look_within(session, &format!("looked_at_{name}"), statement);
-    session.roll_back();
-    verdict
-}
-
-fn look_within(
-    session: &mut Session,
-    name: &str,
-    statement: &Statement<'_>,
-) -> Result<Verdict, StoreError> {
+) -> Result<Result<(), String>, StoreError> {
     let params: Vec<String> = statement.params.iter().map(type_name).collect();
     // The text was taken as one statement before. It may end in a comment.
     let create = format!(
-        "CREATE FUNCTION verger.{name} ({}) RETURNS void LANGUAGE sql BEGIN ATOMIC {}\n; END",
+        "CREATE FUNCTION verger.{function} ({}) RETURNS void LANGUAGE sql BEGIN ATOMIC {}\n; END",
         params.join(", "),
         statement.sql
     );
     // By the protocol that takes one statement only.
     match session.noticing(|client| client.execute(&create, &[]))? {
-        Ok(_) => {}
+        Ok(_) => Ok(Ok(())),
         Err(error) if is_cancelled(&error) => {
-            return Ok(Some(
-                "the statement takes too long to be understood: write a simpler one".to_string(),
-            ));
+            let why = "the statement takes too long to be understood: write a simpler one";
+            Ok(Err(why.to_string()))
         }
         Err(error) if is_refusal(&error) => {
-            return Ok(Some(format!("a component may not send this: {}", words(&error))));
+            Ok(Err(format!("a component may not send this: {}", words(&error))))
         }
-        Err(error) => return Err(store_error(CHECKING, &error)),
+        Err(error) => Err(store_error(CHECKING, &error)),
     }
+}
+
+/// What is wrong with the body of a function.
+fn look(session: &mut Session, function: &str, knows_both: bool) -> Result<Verdict, StoreError> {
     let row = session.first(
         CHECKING,
         LOOK,
-        &[&name, &COMPUTES, &LIKE, &statement.knows_both, &LOOKS_AROUND],
+        &[&function, &COMPUTES, &LIKE, &knows_both, &LOOKS_AROUND],
     )?;
     let Some(row) = row else { return Ok(None) };
     let (kind, name): (&str, &str) = (row.get(0), row.get(1));

@@ -1,11 +1,17 @@
 //! What the server says of the statements of a component, before one runs.
 
+mod keys;
+mod node_tree;
+mod order;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use postgres::types::Type;
 use verger_worker::HostError;
 
 use super::address::Address;
-use super::failure::{is_about_names, store_error, words};
+use super::failure::{is_about_names, is_cancelled, kind_of, store_error, words};
 use super::guests::{Tree, TreeStatement};
 use super::migrate::{check, open_error};
 use super::random::random;
@@ -14,7 +20,9 @@ use super::session::{Prepare, Session};
 use super::sql_text::selects_into;
 use super::verger::handed_over;
 use crate::error::{Error, OpenError};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
+
+pub use order::OtherOrder;
 
 const CHECKING: &str = "check a statement";
 
@@ -90,26 +98,63 @@ impl StatementCheck {
         Ok(handed_over(|| self.judged(&sql, is_common))?)
     }
 
+    /// By which columns a statement that may be sent orders its rows otherwise than on SQLite. It
+    /// names what the server's tree and its catalog say for sure: columns of tables, not what is
+    /// computed from them, and nothing that is compared without being sorted.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the server cannot be asked.
+    pub fn other_orders(&mut self, sql: &str) -> Result<BTreeSet<OtherOrder>, Error> {
+        if formal_fault(sql).is_some() {
+            return Ok(BTreeSet::new());
+        }
+        let sql = in_its_words(sql, &[]);
+        Ok(handed_over(|| self.ordered(&sql))?)
+    }
+
+    fn ordered(&mut self, sql: &str) -> Result<BTreeSet<OtherOrder>, StoreError> {
+        let Ok(params) = self.params(sql)? else { return Ok(BTreeSet::new()) };
+        let statement = self.statement(sql, &params, true);
+        let others = self
+            .tree
+            .read(&statement, |session, function| order::other_orders(session, function, sql));
+        Ok(others?.unwrap_or_default())
+    }
+
+    /// The types of its parameters, if the server takes it as a statement on rows.
+    fn params(&mut self, sql: &str) -> Result<Result<Vec<Type>, StatementRefusal>, StoreError> {
+        let begin =
+            format!("BEGIN; SET LOCAL search_path = {}; SET LOCAL lock_timeout = 2000", self.path);
+        self.session.begin(CHECKING, &begin)?;
+        let prepared = prepared(&mut self.session, sql);
+        self.session.roll_back();
+        self.session.forget_statements();
+        prepared
+    }
+
+    fn statement<'s>(
+        &'s self,
+        sql: &'s str,
+        params: &'s [Type],
+        knows_both: bool,
+    ) -> TreeStatement<'s> {
+        TreeStatement { sql, params, path: &self.path, knows_both }
+    }
+
     fn judged(
         &mut self,
         sql: &str,
         is_common: bool,
     ) -> Result<Option<StatementRefusal>, StoreError> {
-        let begin = format!("BEGIN; SET LOCAL search_path = {}", self.path);
-        self.session.begin(CHECKING, &begin)?;
-        let prepared = prepared(&mut self.session, sql);
-        self.session.roll_back();
-        self.session.forget_statements();
-        let params = match prepared? {
+        let params = match self.params(sql)? {
             Ok(params) => params,
             Err(refusal) => return Ok(Some(refusal)),
         };
         if selects_into(sql) {
             return Ok(Some(by_the_wall("SELECT … INTO makes a table".to_string())));
         }
-        let statement =
-            TreeStatement { sql, params: &params, path: &self.path, knows_both: is_common };
-        Ok(self.tree.verdict(&statement)?.map(by_the_wall))
+        let verdict = self.tree.verdict(&self.statement(sql, &params, is_common))?;
+        Ok(verdict.map(by_the_wall))
     }
 }
 
@@ -117,7 +162,7 @@ impl StatementCheck {
 fn prepared(
     session: &mut Session,
     sql: &str,
-) -> Result<Result<Vec<postgres::types::Type>, StatementRefusal>, StoreError> {
+) -> Result<Result<Vec<Type>, StatementRefusal>, StoreError> {
     let text = format!("PREPARE verger_check AS {sql}");
     if let Err(error) = session.noticing(|client| client.execute(&text, &[]))? {
         return refused(&error).map(Err);
@@ -137,14 +182,16 @@ fn prepared(
     Ok(Ok(if session.prepared_with(sql, &wide).is_ok() { wide } else { params }))
 }
 
-/// A refusal, unless the server could not answer.
+/// A refusal, unless the server could not answer: for want of a connection, of a lock or of room.
 fn refused(error: &postgres::Error) -> Result<StatementRefusal, StoreError> {
-    match error.as_db_error() {
-        Some(_) => Ok(StatementRefusal {
-            why: words(error).replace(" verger_check", ""),
-            is_about_names: is_about_names(error),
-        }),
-        None => Err(store_error(CHECKING, error)),
+    match kind_of(error) {
+        StoreErrorKind::Other if error.code().is_some() && !is_cancelled(error) => {
+            Ok(StatementRefusal {
+                why: words(error).replace(" verger_check", ""),
+                is_about_names: is_about_names(error),
+            })
+        }
+        _ => Err(store_error(CHECKING, error)),
     }
 }
 
