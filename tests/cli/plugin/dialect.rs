@@ -39,7 +39,9 @@ fn each_statement_that_postgres_refuses_is_named_with_its_reason() {
         ("SELECT id FROM things WHERE name GLOB 'a*'", "syntax error at or near \"GLOB\""),
         ("SELECT rowid FROM things", "column \"rowid\" does not exist"),
         ("SELECT id FROM things WHERE name = \"a\"", "column \"a\" does not exist"),
-        ("SELECT name, count(*) FROM things", "must appear in the GROUP BY clause"),
+        ("SELECT name, count(*) FROM things GROUP BY n", "must appear in the GROUP BY clause"),
+        ("UPDATE things SET name = datetime('now')", "function datetime(unknown) does not exist"),
+        ("UPDATE things SET name = CURRENT_TIMESTAMP", "bind the time of the clock interface"),
         ("SELECT id FROM things WHERE n", "argument of WHERE must be type boolean"),
         ("SELECT id FROM things WHERE name LIKE 'a%'", "LIKE ignores case on SQLite"),
         ("SELECT name || n, printf('%d', n) FROM things", "function printf"),
@@ -49,6 +51,7 @@ fn each_statement_that_postgres_refuses_is_named_with_its_reason() {
         "INSERT INTO things (id, name, n) VALUES (2, 'b', 3) ON CONFLICT (name, n) DO UPDATE SET n = things.n + 1",
         "INSERT INTO things (id, name, n) VALUES (3, 'b', 4) ON CONFLICT (n) WHERE n > 0 DO NOTHING",
         "UPDATE things SET n = n + 1 WHERE id = 2 RETURNING id",
+        "SELECT name, count(*) FROM things GROUP BY id",
     ];
     let all: Vec<&str> = refused.iter().map(|(sql, _)| *sql).chain(taken).collect();
     let (args, tables) = (steps(&all), tables(&folder));
@@ -94,6 +97,98 @@ fn a_worker_whose_statements_are_taken_is_told_what_it_may_declare() {
 }
 
 #[test]
+fn one_that_says_its_sql_is_for_both_has_to_fix_what_is_refused() {
+    if programs().is_none() {
+        return;
+    }
+    let folder = Folder::new();
+    let (args, tables) = (steps(&["SELECT rowid FROM things"]), tables(&folder));
+    let asks = json!([{"table": "things", "verbs": ["read"]}]);
+    let manifest = json!({"name": "puppet", "version": "1", "sql": ["common"], "args": {"do": {"default": []}}, "tables": asks});
+    let file = folder.file("common.wasm", puppet_as(&manifest));
+    let words = ["plugin", "check", &file, "--args", &args, "--sql", &tables];
+    let checked = object(1, &[&words[..], &["--dialect", "postgres"]].concat());
+    let why = "though its manifest says \"sql\": [\"common\"]: column \"rowid\" does not exist";
+    assert!(has(&checked, "must-fix", "postgres", why), "{checked:#}");
+}
+
+#[test]
+fn an_order_that_puts_nulls_elsewhere_is_named_where_it_is_sure() {
+    if programs().is_none() {
+        return;
+    }
+    let folder = Folder::new();
+    // The column whose NULLs come elsewhere, if there is one.
+    let cases = [
+        ("SELECT id FROM things ORDER BY n", Some("things.n")),
+        ("SELECT id FROM things ORDER BY n DESC, id", Some("things.n")),
+        ("SELECT n AS it FROM things ORDER BY it", Some("things.n")),
+        ("SELECT id FROM things ORDER BY seen NULLS FIRST, n", Some("things.n")),
+        ("SELECT a FROM (SELECT n AS a FROM things) AS x ORDER BY a", Some("things.n")),
+        (
+            "SELECT id FROM other WHERE id IN (SELECT id FROM things ORDER BY n LIMIT 1)",
+            Some("things.n"),
+        ),
+        ("SELECT group_concat(name) OVER (ORDER BY n) FROM things", Some("things.n")),
+        (
+            "SELECT t.id FROM other AS o LEFT JOIN things AS t ON t.id = o.id ORDER BY t.name",
+            Some("things.name"),
+        ),
+        ("SELECT id FROM things WHERE n > 1 OR id = 2 ORDER BY n", Some("things.n")),
+        // It says so, or there are no NULLs.
+        ("SELECT id FROM things ORDER BY n NULLS FIRST", None),
+        ("SELECT id FROM things ORDER BY n NULLS LAST, id", None),
+        ("SELECT id FROM things ORDER BY n DESC NULLS LAST", None),
+        ("SELECT id FROM things ORDER BY name, id DESC", None),
+        ("SELECT id FROM things WHERE n > 1 AND seen IS NOT NULL ORDER BY n, seen", None),
+        ("SELECT id FROM things WHERE n IN (1, 2) ORDER BY n", None),
+        ("SELECT o.id FROM other AS o LEFT JOIN things AS t ON t.id = o.id ORDER BY o.id", None),
+        (
+            "SELECT t.id FROM other AS o LEFT JOIN things AS t ON t.id = o.id WHERE t.n = 2 ORDER BY t.n",
+            None,
+        ),
+        // Nobody knows.
+        ("SELECT id FROM things ORDER BY n + 1", None),
+        ("SELECT id FROM things ORDER BY seen NULLS LAST, n", None),
+        ("SELECT name FROM things UNION SELECT id || '' FROM other ORDER BY 1", None),
+    ];
+    let all: Vec<&str> = cases.iter().map(|(sql, _)| *sql).collect();
+    let (args, tables) = (steps(&all), tables(&folder));
+    let puppet = puppet();
+    let words = ["plugin", "check", &puppet, "--args", &args, "--sql", &tables];
+    let checked = object(0, &[&words[..], &["--dialect", "postgres"]].concat());
+    for (sql, column) in cases {
+        let of_it: Vec<_> = findings(&checked)
+            .into_iter()
+            .filter(|(_, what, says)| *what == "postgres" && says.contains(&format!("({sql})")))
+            .collect();
+        let expected = column.map(|column| format!("`{column}` may be NULL"));
+        assert!(
+            of_it.len() == usize::from(column.is_some())
+                && of_it.iter().all(|(level, _, says)| *level == "advice"
+                    && expected.as_ref().is_some_and(|begins| says.starts_with(begins))),
+            "{sql}: {of_it:#?}"
+        );
+    }
+}
+
+#[test]
+fn an_index_that_postgres_does_not_make_is_named() {
+    if programs().is_none() {
+        return;
+    }
+    let folder = Folder::new();
+    let sql = "CREATE UNIQUE INDEX by_name ON things (name COLLATE NOCASE); CREATE VIEW named AS SELECT name FROM things";
+    let tables = folder.file("tables.sql", format!("{TABLES}; {sql}"));
+    let args = steps(&["SELECT name FROM things"]);
+    let puppet = puppet();
+    let words = ["plugin", "check", &puppet, "--args", &args, "--sql", &tables];
+    let checked = object(0, &[&words[..], &["--dialect", "postgres"]].concat());
+    let why = "PostgreSQL does not make this of the tables' SQL: collation \"nocase\"";
+    assert!(has(&checked, "advice", "postgres", why), "{checked:#}");
+}
+
+#[test]
 fn a_statement_on_tables_nobody_said_is_no_fault() {
     if programs().is_none() {
         return;
@@ -101,11 +196,14 @@ fn a_statement_on_tables_nobody_said_is_no_fault() {
     let args = steps(&[
         "SELECT id FROM things WHERE n + 1 > 7",
         "SELECT id FROM things WHERE id GLOB 'a'",
+        "SELECT id FROM things ORDER BY n",
     ]);
     let checked =
         object(1, &["plugin", "check", &puppet(), "--args", &args, "--dialect", "postgres"]);
     assert!(has(&checked, "advice", "postgres", "for want of the real tables"), "{checked:#}");
     assert!(has(&checked, "must-fix", "postgres", "near \"GLOB\""), "{checked:#}");
+    // Whether a column may be NULL is not known either.
+    assert!(!has(&checked, "advice", "postgres", "may be NULL"), "{checked:#}");
 }
 
 #[test]
@@ -123,7 +221,7 @@ fn the_tables_of_an_app_are_looked_at_and_not_touched() {
     let (_, err) = said(2, &check);
     assert!(err.contains("the engine tables are at version 0"), "{err}");
 
-    let sql = "CREATE TABLE things (id bigint PRIMARY KEY, name text, seen boolean)";
+    let sql = "CREATE TABLE things (id bigint PRIMARY KEY, name text COLLATE \"und-x-icu\", seen boolean)";
     database.client().batch_execute(sql).unwrap();
     said(0, &["migrate", "--db", &address]);
     let before: i64 = database.one("SELECT count(*) FROM pg_class");
@@ -131,6 +229,19 @@ fn the_tables_of_an_app_are_looked_at_and_not_touched() {
     assert!(has(&checked, "advice", "postgres", "takes all it sent, 2 statements"), "{checked:#}");
     assert_eq!(database.one::<i64>("SELECT count(*) FROM pg_class"), before);
     assert_eq!(database.one::<i64>("SELECT count(*) FROM things"), 0);
+
+    // Its columns, as they are there.
+    let orders = ["SELECT id FROM things ORDER BY name", "SELECT id FROM things ORDER BY seen"];
+    let args = steps(&orders);
+    let words = ["plugin", "check", &puppet, "--args", &args, "--sql", &tables];
+    let checked = object(0, &[&words[..], &["--dialect", "postgres", "--db", &address]].concat());
+    for says in [
+        "`things.name` is sorted by the collation \"und-x-icu\"",
+        "`things.name` may be NULL",
+        "`things.seen` may be NULL",
+    ] {
+        assert!(has(&checked, "advice", "postgres", says), "{checked:#}");
+    }
 }
 
 #[test]

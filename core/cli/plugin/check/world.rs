@@ -184,10 +184,22 @@ impl Lived {
             .collect()
     }
 
-    /// Whether something of a table is only guessed from the statements: its columns, or their types.
+    /// Whether a statement names a table of which something is only guessed from statements: its
+    /// columns, or their types.
     #[cfg(feature = "postgres")]
-    pub(super) fn has_guessed_tables(&self) -> bool {
-        !self.columns.is_empty() || self.tables.values().any(|origin| *origin == Origin::Made)
+    pub(super) fn names_guessed_table(&self, sql: &str) -> bool {
+        let text = sql.to_lowercase();
+        let made = self.tables.iter().filter(|(_, origin)| **origin == Origin::Made);
+        let mut guessed = made.map(|(table, _)| table).chain(self.columns.keys());
+        guessed.any(|table| text.contains(table.as_str()))
+    }
+
+    /// Whether a column is only guessed. The names are in lower case.
+    #[cfg(feature = "postgres")]
+    pub(super) fn is_guessed(&self, table: &str, column: &str) -> bool {
+        let learned = self.columns.get(table).into_iter().flatten();
+        self.tables.get(table) == Some(&Origin::Made)
+            || learned.into_iter().any(|learned| learned.eq_ignore_ascii_case(column))
     }
 
     fn missing_columns(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
