@@ -136,13 +136,18 @@ fn is_running(data: &Path) -> Option<PathBuf> {
 
 /// The folder of the programs of the newest version.
 fn programs() -> Result<PathBuf> {
-    let mut found: Vec<(u32, PathBuf)> = Vec::new();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     for folder in FOLDERS {
         let versions = fs::read_dir(folder).into_iter().flatten().flatten();
         folders.extend(versions.map(|version| version.path().join("bin")));
     }
+    newest(&folders)
+}
+
+/// The folder of the newest programs that are in these folders.
+fn newest(folders: &[PathBuf]) -> Result<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for folder in folders.iter().filter(|folder| folder.join("initdb").exists()) {
         // A folder may have a link to the program only, and its fellows are where that points.
         let Ok(program) = folder.join("initdb").canonicalize() else { continue };
@@ -220,4 +225,36 @@ fn run(command: &mut Command) -> Result<()> {
         text(&output.stderr)
     );
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn without_a_server_that_is_new_enough_it_says_what_to_install_or_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = newest(&[folder.path().to_path_buf()]).unwrap_err().to_string();
+        assert!(said.starts_with("there is no PostgreSQL here"), "{said}");
+        assert!(said.contains("install it") && said.contains("--db postgres://…"), "{said}");
+
+        let with = |version: &str| {
+            let bin = folder.path().join(version);
+            fs::create_dir(&bin).unwrap();
+            for program in ["initdb", "pg_ctl"] {
+                let text = format!("#!/bin/sh\necho '{program} (PostgreSQL) {version}'\n");
+                fs::write(bin.join(program), text).unwrap();
+                fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            bin.canonicalize().unwrap()
+        };
+        let old = with("14.9");
+        let said = newest(std::slice::from_ref(&old)).unwrap_err().to_string();
+        assert!(said.contains("is of version 14, and 15 is the least"), "{said}");
+        let new = with("15.4");
+        assert_eq!(newest(&[new.clone(), old]).unwrap(), new);
+    }
 }
