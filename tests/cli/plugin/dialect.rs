@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{findings, has};
 use crate::cluster::{database, programs};
-use crate::harness::{Folder, object, prebuilt, puppet, said};
+use crate::harness::{Folder, object, prebuilt, puppet, repository, said};
 use crate::puppet::puppet_as;
 
 const TABLES: &str = "CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT NOT NULL, n INTEGER, seen BOOLEAN, UNIQUE (name, n)); \
@@ -244,22 +244,56 @@ fn the_tables_of_an_app_are_looked_at_and_not_touched() {
     }
 }
 
+/// A row for each sweep, so that it sends all its statements.
+const ROWS: &str = r#"
+    INSERT INTO organization_invitations (id, organization_id, email, created_at, expires_at) VALUES ('i', 'o', 'a@b', 1, 2);
+    INSERT INTO memberships (id, organization_id, user_id, state, expires_at, created_at, updated_at)
+        VALUES ('m', 'o', 'u', 'active', 2, 1, 1);
+    INSERT INTO tokens (id, user_id, context, token_hash, inserted_at) VALUES ('t', 'u', 'session', x'01', 1);
+    INSERT INTO deliveries (id, organization_id, provider, provider_message_id, created_at, updated_at)
+        VALUES ('d', 'o', 'mail', 'x', 1, 1);
+    INSERT INTO webhook_events (id, organization_id, type, provider, occurred_at, inserted_at)
+        VALUES ('old', 'o', 'sent', 'mail', 1, 1);
+    INSERT INTO webhook_events (id, organization_id, type, provider, payload, needs_reconciliation, occurred_at, inserted_at)
+        VALUES ('e', 'o', 'delivered', 'mail', '{"provider": "mail", "provider_message_id": "x"}', 1, 1767225000000, 1767225000000);
+    INSERT INTO email_outbox (id, organization_id, recipient, subject, body, next_attempt_at, created_at, updated_at)
+        VALUES ('n', 'o', 'a@b', 's', 'b', 1, 1, 1);
+    INSERT INTO cache_entries (id, bytes, created_at, used_at) VALUES ('c', 100, 1, 1);
+"#;
+
 #[test]
 fn the_built_in_sweeps_are_for_both_stores() {
     if programs().is_none() {
         return;
     }
-    for (worker, args) in [
-        ("cleanup-expired-invitations", "{}"),
-        ("cleanup-tokens", "{}"),
-        ("deliver-email", "{}"),
-        ("evict-cache", r#"{"max_bytes": 1}"#),
-        ("prune-webhook-events", "{}"),
-        ("reconcile-memberships", "{}"),
-        ("reconcile-webhook-events", "{}"),
+    let folder = Folder::new();
+    let sql = std::fs::read_to_string(repository("migrations/reference/0001_init.sql")).unwrap();
+    let world = folder.file("world.sql", sql + ROWS);
+    for (worker, args, statements) in [
+        ("cleanup-expired-invitations", "{}", 3),
+        ("cleanup-tokens", "{}", 7),
+        ("deliver-email", "{}", 4),
+        ("evict-cache", r#"{"max_bytes": 1}"#, 3),
+        ("prune-webhook-events", "{}", 7),
+        ("reconcile-memberships", "{}", 5),
+        ("reconcile-webhook-events", "{}", 4),
     ] {
-        let words = ["plugin", "check", &prebuilt(worker), "--args", args];
-        let (text, _) = said(0, &[&words[..], &["--dialect", "postgres"]].concat());
-        assert!(text.contains("ok        postgres      PostgreSQL takes all it sent"), "{text}");
+        let component = prebuilt(worker);
+        let words = ["plugin", "check", &component, "--args", args];
+        let words = [&words[..], &["--dialect", "postgres", "--now", "2026-01-01"]].concat();
+        // In the reference tables, and in those of SQLite with rows.
+        for sql in [&[][..], &["--sql", &world]] {
+            let checked = object(0, &[&words[..], sql].concat());
+            let all = checked["findings"].as_array().unwrap().iter();
+            let says: Vec<&str> = all
+                .filter(|finding| finding["check"] == "postgres")
+                .map(|finding| finding["says"].as_str().unwrap())
+                .collect();
+            let expected = match sql.is_empty() {
+                true => "PostgreSQL takes all it sent: ".to_string(),
+                false => format!("PostgreSQL takes all it sent: {statements} statements"),
+            };
+            assert!(says.len() == 1 && says[0].starts_with(&expected), "{worker}: {says:?}");
+        }
     }
 }
