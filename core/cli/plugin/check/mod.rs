@@ -67,8 +67,8 @@ pub(crate) struct Check {
     /// into its version, as an attempt would, and nothing is changed
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
-    /// Say too which of its statements PostgreSQL does not take: in the tables of --db postgres://…,
-    /// or in those it met here, on a server that is started for that
+    /// Say too which of its statements PostgreSQL does not take, or orders otherwise: in the tables of
+    /// --db postgres://…, or in those it met here, on a server that is started for that
     #[cfg(feature = "postgres")]
     #[arg(long, value_enum)]
     dialect: Option<Dialect>,
