@@ -16,9 +16,11 @@ mod cluster;
 mod process;
 mod scripted;
 
-#[allow(dead_code, reason = "these tests use a part of it")]
 #[path = "../common/puppet.rs"]
 mod puppet;
+#[allow(dead_code, reason = "these tests use a part of it")]
+#[path = "../common/random.rs"]
+mod random;
 
 mod bad_input;
 mod components;

@@ -234,7 +234,7 @@ fn any_values_arrive_equal_or_not_at_all() {
     let declared = prop::sample::select(vec!["INTEGER", "REAL", "TEXT", "BLOB", "", "NUMERIC"]);
     let column = (declared, prop::collection::vec(value, 1..4));
     let mut runner =
-        TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+        TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
     let (arrived, refused) = (Cell::new(0), Cell::new(0));
     runner
         .run(&prop::collection::vec(column, 1..3), |columns| {
@@ -268,7 +268,7 @@ fn any_values_arrive_equal_or_not_at_all() {
         })
         .unwrap();
     let (arrived, refused) = (arrived.get(), refused.get());
-    assert!(arrived > 5 && refused > 5, "{arrived} arrived, {refused} refused");
+    assert!(arrived > 2 && refused > 2, "{arrived} arrived, {refused} refused");
 }
 
 /// Every value as text, sorted: its kind and its exact digits.

@@ -2,6 +2,7 @@
 
 mod built_ins;
 mod calls;
+mod generated;
 mod roles;
 mod tenants;
 mod walls;
