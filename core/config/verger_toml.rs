@@ -7,9 +7,11 @@ use serde_json::Value as Json;
 use super::error::{ConfigError, Problem};
 use super::keys::TOP;
 use super::node::Node;
+use super::schema;
+#[cfg(feature = "wasm")]
+use super::settings::Cache;
 use super::settings::{self, Settings};
 use super::walk::{Problems, walk};
-use super::{schema, settings::Cache};
 use crate::builder::{Builder, Retires};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::verger::Verger;
@@ -202,6 +204,7 @@ impl Config {
     }
 
     /// Whether a worker of this name can exist without the app's code.
+    #[cfg_attr(not(feature = "builtins"), allow(unused_variables, reason = "none is built in"))]
     fn can_come(&self, worker: &str) -> bool {
         #[cfg(feature = "builtins")]
         let is_built_in = self.settings.built_ins != Some(false)

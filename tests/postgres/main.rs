@@ -18,7 +18,6 @@ mod scripted;
 
 #[path = "../common/puppet.rs"]
 mod puppet;
-#[allow(dead_code, reason = "these tests use a part of it")]
 #[path = "../common/random.rs"]
 mod random;
 

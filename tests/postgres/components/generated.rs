@@ -90,7 +90,14 @@ impl World {
             AttemptOutcome::Completed(Some(Json::Array(answers))) => {
                 // The names of roles and policies have that of the database in them.
                 let name = format!("verger_{}_", self.database.name);
-                answers.iter().map(|answer| answer.to_string().replace(&name, "")).collect()
+                // Rows have no order, but where a statement says one, and not all of one then.
+                let told = |mut answer: Json| {
+                    if let Some(Json::Array(rows)) = answer.get_mut("ok") {
+                        rows.sort_by_key(ToString::to_string);
+                    }
+                    answer.to_string().replace(&name, "")
+                };
+                answers.into_iter().map(told).collect()
             }
             other => vec![format!("{other:?}")],
         }
@@ -163,7 +170,7 @@ impl Grammar {
                     "x::text",
                     "now()",
                     "pg_typeof(x)",
-                    "string_agg(x.c, ',')",
+                    "string_agg(x.c, ',' ORDER BY x.c)",
                     "row_number() OVER (ORDER BY x.pin)",
                     "lo_creat(1)",
                 ])
