@@ -347,3 +347,22 @@ fn a_table_that_was_altered_is_read_anew() {
     }
     assert_eq!(columns, [Some(json!(1)), Some(json!(2))]);
 }
+
+/// What was audited before a savepoint is sealed, whatever becomes of that.
+#[test]
+fn an_audit_row_before_a_savepoint_that_is_rolled_back_is_a_part_of_the_chain() {
+    let Some(database) = database() else { return };
+    let audits = worker("audits", |job, _| {
+        job.audit(AuditEvent::success("page.written"))?;
+        let savepoint = job.savepoint()?;
+        job.audit(AuditEvent::success("page.undone"))?;
+        savepoint.rollback()?;
+        Ok(Outcome::Done)
+    });
+    let verger = crate::effects(&database).worker(audits).open().unwrap();
+    for rows in 1..3 {
+        verger.enqueue(NewJob::new("audits", json!({}))).unwrap();
+        verger.tick(verger.now()).unwrap();
+        assert_eq!(verger.verify_audit().unwrap().rows, rows);
+    }
+}

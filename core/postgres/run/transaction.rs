@@ -151,7 +151,7 @@ impl Run {
         let sql =
             format!("ROLLBACK TO SAVEPOINT verger_{number}; RELEASE SAVEPOINT verger_{number}");
         let savepoint = self.end_savepoint(number, &sql)?;
-        self.connection.borrow_mut().lane.forget();
+        self.connection.borrow_mut().lane.forget_end();
         self.messages.borrow_mut().truncate(savepoint.messages);
         self.uncommitted.set(savepoint.tally);
         self.audited.set(savepoint.audited);
